@@ -1,0 +1,1 @@
+"""Files of the dataset: inputs, typed acquisitions, outputs, provenance."""

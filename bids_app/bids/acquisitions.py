@@ -1,0 +1,209 @@
+"""Typed acquisitions in SI units: what a participant's files say, frozen. Holds no logic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bids_app.errors import ExitCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with the input of one participant."""
+
+    role: str
+    message: str
+    """What was expected, what was found, and what to do."""
+    file: Path | None = None
+    code: ExitCode = ExitCode.BAD_INPUT
+    """BAD_INPUT (opened but defective) or MISSING_INPUT (cannot be opened)."""
+    condition: str | None = None
+    """Of the scan it concerns; None = all of the role, or none is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataValue:
+    """A number that came from somewhere; a row of the constants table."""
+
+    name: str
+    """Dotted name, such as oxygen.hct."""
+    value: float
+    unit: str
+    origin: str
+    """Such as 'participants.tsv column Hct', 'default', 'sidecar sub-01_asl.json'."""
+    overruled: str = ''
+    """The value and origin that lost, where two disagreed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """Two conditions to compare."""
+
+    task: str
+    baseline: str
+
+    @property
+    def label(self) -> str:
+        """Name used in files, such as calcMinusControl."""
+        return f'{self.task}Minus{self.baseline[:1].upper()}{self.baseline[1:]}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EchoSeries:
+    """Multi-echo spin echo (MESE) or gradient echo (MEGRE): one 3D file per echo."""
+
+    condition: str | None
+    run: str | None
+    magnitude: tuple[Path, ...]
+    """In order of echo time."""
+    phase: tuple[Path, ...] = ()
+    """Same order, radians; empty when there is none that can be used."""
+    echo_times: tuple[float, ...]
+    """s, ascending."""
+    repetition_time: float | None = None
+    """s"""
+    metadata: dict[str, object] = field(default_factory=dict)
+    """Merged sidecar of the first echo, as found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class M0Image:
+    """Equilibrium magnetisation of blood and tissue for CBF."""
+
+    kind: str
+    """Separate, Included, Estimate or Absent (M0Type)."""
+    file: Path | None
+    """The image; for Included the ASL series itself."""
+    volumes: tuple[int, ...] = ()
+    """Indices of its volumes in `file`; empty = all."""
+    repetition_time: float | None = None
+    """s; None = unknown, then no recovery correction is made."""
+    shared: bool = False
+    """True when several conditions use this one image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AslSeries:
+    """Arterial spin labeling, one 4D file."""
+
+    condition: str | None
+    run: str | None
+    file: Path
+    context: tuple[str, ...]
+    """Per volume: control, label, deltam, cbf, m0scan, noRF, n/a."""
+    label_type: str
+    """PCASL, CASL or PASL."""
+    label_duration: float
+    """s"""
+    post_label_delay: tuple[float, ...]
+    """s, one per volume."""
+    slice_times: tuple[float, ...] = ()
+    """s, readout time of each slice along the slice axis, first slice at 0; empty for 3D."""
+    background_suppression: bool = False
+    background_suppression_factor: float = 1.0
+    """Signal kept by the suppression pulses, from the setting or 0.93 per pulse."""
+    labeling_efficiency: float
+    m0: M0Image
+    metadata: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DscSeries:
+    """Dynamic susceptibility contrast, one 4D file."""
+
+    condition: str | None
+    run: str | None
+    file: Path
+    echo_time: float
+    """s"""
+    repetition_time: float
+    """s"""
+    metadata: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One row of events.tsv."""
+
+    onset: float
+    """s"""
+    duration: float
+    """s"""
+    trial_type: str
+    """Lower-case, alphanumeric: the condition label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoldRun:
+    """Task BOLD, one 4D file with its events."""
+
+    task: str
+    run: str | None
+    condition: str | None = None
+    """Only with sessions as conditions."""
+    file: Path
+    events_file: Path
+    events: tuple[Event, ...]
+    """Explicit rows; gaps are the baseline where it has no rows."""
+    repetition_time: float
+    """s"""
+    n_volumes: int
+    echo_time: float | None = None
+    """s"""
+    metadata: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundAnatomy:
+    """Anatomy taken from other derivatives (fMRIPrep): all in the space of its T1w image."""
+
+    source: str
+    """Name given on the command line, such as fmriprep."""
+    t1w: Path
+    brain_mask: Path
+    grey_matter: Path
+    white_matter: Path
+    csf: Path
+    to_template: Path | None = None
+    """from-T1w_to-MNI152NLin6Asym (h5 or txt)."""
+    from_template: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParticipantInputs:
+    """Everything one unit of work (participant, session or none) starts from."""
+
+    participant: str
+    """Without sub-."""
+    session: str | None = None
+    """Without ses-; None also when sessions are conditions."""
+    conditions: tuple[str, ...] = ()
+    """Sorted; the baseline first."""
+    baseline: str | None = None
+    contrasts: tuple[Contrast, ...] = ()
+    t1w: tuple[Path, ...] = ()
+    anatomy: FoundAnatomy | None = None
+    mese: tuple[EchoSeries, ...] = ()
+    megre: tuple[EchoSeries, ...] = ()
+    asl: tuple[AslSeries, ...] = ()
+    dsc: tuple[DscSeries, ...] = ()
+    bold: tuple[BoldRun, ...] = ()
+    b0: float
+    """T"""
+    hct: float
+    """Large-vessel, fraction."""
+    sao2: float
+    """Fraction."""
+    values: tuple[DataValue, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    """Branches that need these files are not built."""
+    notes: tuple[str, ...] = ()
+    """Absences, defaults and choices, said in the report."""
+    files: tuple[Path, ...] = ()
+    """Every file whose bytes the result depends on, sorted."""
+
+    @property
+    def label(self) -> str:
+        """Name of the unit: sub-01 or sub-01_ses-a."""
+        return f'sub-{self.participant}' + (f'_ses-{self.session}' if self.session else '')

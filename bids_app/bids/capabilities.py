@@ -1,0 +1,322 @@
+"""What a unit can make from its inputs, and why not the rest; printed by --dry-run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.conditions import for_condition, runs_for_contrast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bids_app.bids.acquisitions import Contrast, ParticipantInputs
+    from bids_app.settings import Settings
+
+MADE, ABSENT, DEFECTIVE = 'made', 'absent', 'defective'
+
+ROLES = {
+    'anatomy': ('t1w',),
+    'mese': ('mese',),
+    'megre': ('megre_mag', 'megre_phase'),
+    'asl': ('asl', 'aslcontext', 'm0'),
+    'dsc': ('dsc',),
+    'bold': ('bold', 'events'),
+}
+"""Input -> roles whose problems make it defective."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """Whether one map can be made."""
+
+    map: str
+    condition: str | None = None
+    """Condition, or label of the contrast."""
+    state: str
+    """made, absent (an input is not there) or defective (an input cannot be used)."""
+    files: tuple[Path, ...] = ()
+    fallback: str = ''
+    """What is done in place of something better."""
+    reason: str = ''
+    """Why it cannot be made."""
+
+
+def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str, Any]]:
+    """
+    List every map with whether it can be made.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        One unit.
+    settings : Settings
+        Models chosen.
+
+    Returns
+    -------
+    rows : list of dict
+        Keys map, condition, state, files, fallback, reason. Changes are called
+        ``change_<quantity>``; their condition is the label of the contrast.
+    """
+    rows = [_anatomy(inputs), _named(_anatomy(inputs), 'template')]
+    conditions = _Maps(inputs, settings)
+    for name, families in PER_CONDITION.items():
+        rows += [conditions.make(name, one) for one in _conditions(inputs, families, settings)]
+    for contrast in inputs.contrasts:
+        rows += _changes(conditions, contrast)
+    return [asdict(row) for row in rows]
+
+
+PER_CONDITION = {
+    'T2': ('mese',),
+    'T2star': ('megre',),
+    'R2prime': ('mese', 'megre'),
+    'cbf': ('asl',),
+    'cbv': ('cbv',),
+    'oef': ('mese', 'megre', 'cbv'),
+    'cmro2': ('mese', 'megre', 'cbv', 'asl'),
+}
+"""Map -> the inputs whose conditions it is made in."""
+
+
+def cbv_model(inputs: ParticipantInputs, settings: Settings) -> str:
+    """
+    Decide where blood volume comes from.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        One unit.
+    settings : Settings
+        With `blood_volume.model`.
+
+    Returns
+    -------
+    model : str
+        The setting; else dsc where the unit has a usable DSC series and tissue maps can be
+        made (white matter is the reference), else none.
+    """
+    if settings.blood_volume.model is not None:
+        return settings.blood_volume.model
+    return 'dsc' if inputs.dsc and (inputs.t1w or inputs.anatomy) else 'none'
+
+
+def _conditions(
+    inputs: ParticipantInputs, families: Sequence[str], settings: Settings
+) -> tuple[str | None, ...]:
+    """Conditions in which any of the inputs was acquired; one shared row without any."""
+    model = {'grubb': 'asl', 'dsc': 'dsc'}.get(cbv_model(inputs, settings), '')
+    names = [model if family == 'cbv' else family for family in families]
+    names = [name for name in names if name]
+    found = {item.condition for name in names for item in getattr(inputs, name)}
+    roles = {role for name in names for role in ROLES[name]} - {'events'}
+    found |= {problem.condition for problem in inputs.problems if problem.role in roles}
+    return tuple(one for one in inputs.conditions if one in found) or (None,)
+
+
+def _named(row: Capability, name: str) -> Capability:
+    """Give the same state under another name."""
+    return Capability(map=name, state=row.state, files=row.files, reason=row.reason)
+
+
+def _anatomy(inputs: ParticipantInputs) -> Capability:
+    """Masks and tissue."""
+    if inputs.anatomy is not None:
+        return Capability(
+            map='anatomy',
+            state=MADE,
+            files=(inputs.anatomy.t1w,),
+            fallback=f'from the derivatives {inputs.anatomy.source}',
+        )
+    if inputs.t1w:
+        return Capability(map='anatomy', state=MADE, files=inputs.t1w)
+    return _lacking(inputs, 'anatomy', 'anatomy', None, 'no T1w image')
+
+
+def _lacking(
+    inputs: ParticipantInputs, name: str, source: str, condition: str | None, absence: str
+) -> Capability:
+    """Tell whether an input is absent or defective."""
+    problems = [
+        problem
+        for problem in inputs.problems
+        if problem.role in ROLES[source]
+        and (condition is None or problem.condition in (None, condition))
+    ]
+    if not problems:
+        return Capability(map=name, condition=condition, state=ABSENT, reason=absence)
+    return Capability(
+        map=name,
+        condition=condition,
+        state=DEFECTIVE,
+        files=tuple(problem.file for problem in problems if problem.file is not None),
+        reason='; '.join(problem.message for problem in problems),
+    )
+
+
+def _combined(name: str, condition: str | None, parts: Sequence[Capability]) -> Capability:
+    """Make a map from others: absent if any is, for then no repair would make it."""
+    states = {part.state for part in parts}
+    state = next((one for one in (ABSENT, DEFECTIVE) if one in states), MADE)
+    reasons = [part.reason for part in parts if part.state != MADE and part.reason]
+    fallbacks = [part.fallback for part in parts if part.fallback]
+    files = [file for part in parts for file in part.files]
+    return Capability(
+        map=name,
+        condition=condition,
+        state=state,
+        files=tuple(dict.fromkeys(files)),
+        fallback='; '.join(dict.fromkeys(fallbacks)) if state == MADE else '',
+        reason='; '.join(dict.fromkeys(reasons)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Maps:
+    """The maps of one unit, per condition."""
+
+    inputs: ParticipantInputs
+    settings: Settings
+
+    def make(self, name: str, condition: str | None) -> Capability:
+        """Tell whether a map can be made in a condition."""
+        row: Capability = getattr(self, f'_{name.lower()}')(condition)
+        return row
+
+    def _t2(self, condition: str | None) -> Capability:
+        return self._echoes('T2', 'mese', condition)
+
+    def _t2star(self, condition: str | None) -> Capability:
+        return self._echoes('T2star', 'megre', condition)
+
+    def _echoes(self, name: str, family: str, condition: str | None) -> Capability:
+        """Make a map from a multi-echo series."""
+        series = for_condition(getattr(self.inputs, family), condition)
+        if not series:
+            return _lacking(self.inputs, name, family, condition, f'no {family.upper()}')
+        has_phase = all(item.phase for item in series) or family == 'mese'
+        return Capability(
+            map=name,
+            condition=condition,
+            state=MADE,
+            files=tuple(path for item in series for path in (*item.magnitude, *item.phase)),
+            fallback='' if has_phase else 'no usable phase: background gradients stay in T2*',
+        )
+
+    def _r2prime(self, condition: str | None) -> Capability:
+        return _combined('R2prime', condition, [self._t2(condition), self._t2star(condition)])
+
+    def _cbf(self, condition: str | None) -> Capability:
+        series = for_condition(self.inputs.asl, condition)
+        if not series:
+            return _lacking(self.inputs, 'cbf', 'asl', condition, 'no ASL')
+        if math.isnan(self.inputs.b0) and self.settings.perfusion.t1_blood is None:
+            return self._unknown('cbf', condition, 'b0')
+        uncorrected = any(item.m0.repetition_time is None for item in series)
+        files = [path for item in series for path in (item.file, item.m0.file) if path]
+        return Capability(
+            map='cbf',
+            condition=condition,
+            state=MADE,
+            files=tuple(dict.fromkeys(files)),
+            fallback='M0 is not corrected for incomplete recovery' if uncorrected else '',
+        )
+
+    def _unknown(self, name: str, condition: str | None, role: str) -> Capability:
+        """Say that a number that is needed is not known."""
+        messages = [item.message for item in self.inputs.problems if item.role == role]
+        return Capability(
+            map=name, condition=condition, state=DEFECTIVE, reason='; '.join(messages)
+        )
+
+    def _cbv(self, condition: str | None) -> Capability:
+        model = cbv_model(self.inputs, self.settings)
+        if model == 'none':
+            return self._no_cbv(condition)
+        if model == 'grubb':
+            return _combined('cbv', condition, [self._cbf(condition)])
+        anatomy = _anatomy(self.inputs)
+        if model == 'literature':
+            return _combined('cbv', condition, [anatomy])
+        series = for_condition(self.inputs.dsc, condition)
+        own = _lacking(self.inputs, 'cbv', 'dsc', condition, 'no DSC')
+        if series:
+            files = tuple(item.file for item in series)
+            own = Capability(map='cbv', condition=condition, state=MADE, files=files)
+        return _combined('cbv', condition, [own, anatomy])
+
+    def _no_cbv(self, condition: str | None) -> Capability:
+        """Say why there is no blood volume."""
+        hint = 'choose --cbv-model grubb or literature'
+        if self.settings.blood_volume.model == 'none':
+            return Capability(map='cbv', condition=condition, state=ABSENT, reason='set to none')
+        if self.inputs.dsc:
+            reason = f'DSC needs a T1w image for its white-matter reference; {hint}'
+            return Capability(map='cbv', condition=condition, state=ABSENT, reason=reason)
+        return _lacking(self.inputs, 'cbv', 'dsc', condition, f'no DSC; {hint}')
+
+    def _oef(self, condition: str | None) -> Capability:
+        parts = [self._r2prime(condition), self._cbv(condition)]
+        if math.isnan(self.inputs.hct):
+            parts.append(self._unknown('oef', condition, 'participants'))
+        if math.isnan(self.inputs.b0):
+            parts.append(self._unknown('oef', condition, 'b0'))
+        return _combined('oef', condition, parts)
+
+    def _cmro2(self, condition: str | None) -> Capability:
+        parts = [self._cbf(condition), self._oef(condition)]
+        if math.isnan(self.inputs.sao2):
+            parts.append(self._unknown('cmro2', condition, 'participants'))
+        return _combined('cmro2', condition, parts)
+
+
+def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
+    """List the changes and labels of one contrast."""
+    inputs = maps.inputs
+    label = contrast.label
+    sides = (contrast.task, contrast.baseline)
+
+    def both(name: str, family: str) -> Capability:
+        """Make a change, of which each side needs its own acquisition."""
+        row = _combined(f'change_{name}', label, [maps.make(name, side) for side in sides])
+        task, base = (for_condition(getattr(inputs, family), side) for side in sides)
+        if row.state == MADE and task == base:
+            reason = f'one {family.upper()} serves both conditions'
+            return Capability(map=row.map, condition=label, state=ABSENT, reason=reason)
+        return row
+
+    cbf, r2_prime = both('cbf', 'asl'), both('R2prime', 'megre')
+    oef = _combined('change_oef', label, [r2_prime, *(maps.make('oef', side) for side in sides)])
+    metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
+    cmro2 = _combined('change_cmro2', label, metabolic)
+    bold = _bold(maps, contrast)
+    return [cbf, r2_prime, oef, cmro2, bold, _combined('concordance', label, [bold, cmro2])]
+
+
+def _bold(maps: _Maps, contrast: Contrast) -> Capability:
+    """Percent BOLD change of one contrast."""
+    inputs = maps.inputs
+    if maps.settings.condition_entity == 'ses':
+        reason = 'BOLD is not compared between sessions'
+        return Capability(map='boldPct', condition=contrast.label, state=ABSENT, reason=reason)
+    runs = runs_for_contrast(
+        inputs.bold,
+        contrast,
+        baseline=inputs.baseline,
+        min_gap=maps.settings.bold.window_start,
+    )
+    if runs:
+        files = tuple(path for run in runs for path in (run.file, run.events_file))
+        return Capability(map='boldPct', condition=contrast.label, state=MADE, files=files)
+    absence = f'no BOLD run with blocks of {contrast.task}'
+    row = _lacking(inputs, 'boldPct', 'bold', contrast.task, absence)
+    return Capability(
+        map='boldPct',
+        condition=contrast.label,
+        state=row.state,
+        files=row.files,
+        reason=row.reason,
+    )

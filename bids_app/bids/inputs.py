@@ -1,0 +1,756 @@
+"""From a dataset to frozen ParticipantInputs, one per unit of work; what each unit can make."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.acquisitions import FoundAnatomy, ParticipantInputs, Problem
+from bids_app.bids.conditions import (
+    Labels,
+    Plan,
+    Scan,
+    assign_conditions,
+    find_labels,
+    make_plan,
+    normalise,
+    plan_unit,
+    runs_for_contrast,
+)
+from bids_app.bids.metadata import (
+    read_asl,
+    read_bold,
+    read_dsc,
+    read_echoes,
+    read_field_strength,
+    trial_types,
+)
+from bids_app.bids.participants import BloodTable, check_units, read_blood, read_participants
+from bids_app.bids.reading import Findings, Probe, Reader, load_overrides
+from bids_app.bids.roles import (
+    Found,
+    assign_roles,
+    find_anatomy,
+    load_roles,
+    query_bids,
+    scan_names,
+)
+from bids_app.bids.sources import find_companions, read_json
+from bids_app.errors import AppError, DatasetError, SelectionError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bids_app.settings import RunSettings, Settings
+
+MAIN_ROLES = {
+    'mese': 'mese',
+    'megre': 'megre_mag',
+    'asl': 'asl',
+    'dsc': 'dsc',
+    'bold': 'bold',
+}
+"""Family -> the role whose files are its acquisitions."""
+
+MODALITY = {
+    't1w': 'T1w image',
+    'mese': 'MESE (multi-echo spin echo)',
+    'megre': 'MEGRE (multi-echo gradient echo)',
+    'asl': 'ASL series',
+    'dsc': 'DSC series',
+    'bold': 'task BOLD run',
+}
+"""Family -> name in messages."""
+
+WITHIN_SERIES = ('subject', 'echo', 'part', 'run', 'suffix', 'extension', 'datatype')
+"""Entities in which the files of one acquisition, or its repeats, differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """A dataset as a whole; made once per run."""
+
+    path: Path
+    name: str
+    participants: tuple[str, ...]
+    """Labels of the sub- folders, sorted."""
+    description: Mapping[str, Any] = field(default_factory=dict)
+    """dataset_description.json."""
+    found: Mapping[str, tuple[Found, ...]] = field(default_factory=dict)
+    """Participant -> its files by name."""
+    trial_types: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
+    """BOLD file -> condition labels of its events."""
+    blood: BloodTable = field(default_factory=BloodTable)
+
+
+# --------------------------------------------------------------------------- the dataset
+
+
+def read_dataset(run: RunSettings) -> DatasetInfo:
+    """
+    Read what concerns the dataset as a whole.
+
+    Parameters
+    ----------
+    run : RunSettings
+        With `bids_dir`.
+
+    Returns
+    -------
+    info : DatasetInfo
+        No image has been opened.
+
+    Raises
+    ------
+    SettingsError
+        If the folder does not exist.
+    DatasetError
+        If dataset_description.json is missing or malformed, unless validation is skipped.
+    """
+    root = Path(run.bids_dir)
+    if not root.is_dir():
+        msg = f'BIDS_DIR {root} is not a folder'
+        raise SettingsError(msg)
+    description = _description(root, skip=run.skip_bids_validation)
+    participants = tuple(
+        sorted(path.name.removeprefix('sub-') for path in root.glob('sub-*') if path.is_dir())
+    )
+    found = {label: scan_names(root, label) for label in participants}
+    bold = [item for files in found.values() for item in assign_roles(files)['bold']]
+    return DatasetInfo(
+        path=root,
+        name=str(description.get('Name') or root.resolve().name),
+        participants=participants,
+        description=description,
+        found=found,
+        trial_types={item.path: _trial_types(item.path, root) for item in bold},
+        blood=read_participants(root),
+    )
+
+
+def _description(root: Path, *, skip: bool) -> dict[str, Any]:
+    """Read dataset_description.json."""
+    path = root / 'dataset_description.json'
+    hint = (
+        f'every BIDS dataset has one; write for example '
+        f'{{"Name": "{root.resolve().name}", "BIDSVersion": "1.10.0"}} to {path}'
+    )
+    try:
+        description = read_json(path)
+    except AppError as error:
+        if skip:
+            return {}
+        msg = f'{root} is not a BIDS dataset: {error}; {hint}'
+        raise DatasetError(msg) from error
+    if 'BIDSVersion' not in description and not skip:
+        msg = f'{path} lacks BIDSVersion; {hint}'
+        raise DatasetError(msg)
+    return description
+
+
+def _trial_types(path: Path, root: Path) -> tuple[str, ...]:
+    """Condition labels of a BOLD file."""
+    companions = find_companions(path, root, 'events', '.tsv')
+    return trial_types(companions[-1]) if companions else ()
+
+
+def select_participants(info: DatasetInfo, run: RunSettings) -> tuple[str, ...]:
+    """
+    Choose the participants of a run.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        From :func:`read_dataset`.
+    run : RunSettings
+        With participant and session labels, with or without ``sub-`` and ``ses-``.
+
+    Returns
+    -------
+    participants : tuple of str
+        In the order of the dataset.
+
+    Raises
+    ------
+    SelectionError
+        If there are none, or a label is not in the dataset.
+    """
+    if not info.participants:
+        msg = f'{info.path} has no sub- folder'
+        raise SelectionError(msg)
+    wanted = _bare(run.participants, 'sub-')
+    _check_labels('--participant-label', wanted, info.participants)
+    chosen = [label for label in info.participants if not wanted or label in wanted]
+    sessions = _bare(run.sessions, 'ses-')
+    if not sessions:
+        return tuple(chosen)
+    existing = {label: _sessions(info.found[label]) for label in info.participants}
+    _check_labels('--session-label', sessions, sorted(set().union(*existing.values())))
+    chosen = [label for label in chosen if existing[label] & set(sessions)]
+    if not chosen:
+        msg = f'no chosen participant has the session {", ".join(sessions)}'
+        raise SelectionError(msg)
+    return tuple(chosen)
+
+
+def _bare(labels: Iterable[str], prefix: str) -> tuple[str, ...]:
+    """Labels without their prefix."""
+    return tuple(label.removeprefix(prefix) for label in labels)
+
+
+def _sessions(found: Iterable[Found]) -> set[str]:
+    """Session labels of files."""
+    return {item.entities['session'] for item in found if 'session' in item.entities}
+
+
+def _check_labels(option: str, wanted: Sequence[str], existing: Sequence[str]) -> None:
+    """Refuse labels that do not exist."""
+    unknown = [label for label in wanted if label not in existing]
+    if unknown:
+        msg = (
+            f'{option}: {", ".join(unknown)} not in the dataset; there are: '
+            f'{", ".join(existing) or "none"}'
+        )
+        raise SelectionError(msg)
+
+
+def check_dataset(info: DatasetInfo, run: RunSettings, settings: Settings) -> Plan:
+    """
+    Check what concerns all participants, and plan conditions and contrasts.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        From :func:`read_dataset`.
+    run : RunSettings
+        Filters, tasks, derivatives, overrides.
+    settings : Settings
+        Condition entity, baseline, contrasts.
+
+    Returns
+    -------
+    plan : Plan
+        Of the whole dataset, so that every participant is compared in the same way.
+
+    Raises
+    ------
+    SettingsError
+        For a condition found nowhere, no baseline, an unknown role in the filters, derivatives
+        that do not exist, or an overrides file that cannot be used.
+    SelectionError
+        For a BOLD task that is not in the dataset.
+    InputDataError
+        For haematocrit or saturation without a declared unit.
+    """
+    check_units(info.blood, settings)
+    load_overrides(run.metadata_overrides)
+    for name, path in run.derivatives.items():
+        if not Path(path).is_dir():
+            msg = f'--derivatives {name}={path}: no such folder'
+            raise SettingsError(msg)
+    found = [item for files in info.found.values() for item in files]
+    files = assign_roles(found, filters=run.bids_filters, ignore=settings.ignore)
+    tasks = sorted({item.entities.get('task', '') for item in files['bold']})
+    if 'bold' not in settings.ignore:
+        _check_labels('--task-id', _bare(run.tasks, 'task-'), tasks)
+    scans = _scans(files, info, run)
+    labels = find_labels(scans, entity=settings.condition_entity, named=_named(settings))
+    return make_plan(labels, baseline=settings.baseline, contrasts=settings.contrasts)
+
+
+def _named(settings: Settings) -> set[str]:
+    """Labels that the user named."""
+    texts = [*settings.contrasts, settings.baseline or '']
+    return {normalise(label) for text in texts for label in text.split('-')} - {''}
+
+
+def _scans(
+    files: Mapping[str, Sequence[Found]], info: DatasetInfo, run: RunSettings
+) -> list[Scan]:
+    """Give the acquisitions behind files."""
+    tasks = _bare(run.tasks, 'task-')
+    return [
+        Scan(
+            family=family,
+            entities=item.entities,
+            trial_types=info.trial_types.get(item.path, ()) if family == 'bold' else (),
+        )
+        for family, role in MAIN_ROLES.items()
+        for item in files[role]
+        if family != 'bold' or not tasks or item.entities.get('task') in tasks
+    ]
+
+
+def check_selection(units: Sequence[ParticipantInputs]) -> None:
+    """
+    Refuse a run in which the filters leave nothing at all.
+
+    Parameters
+    ----------
+    units : sequence of ParticipantInputs
+        Of all chosen participants.
+
+    Raises
+    ------
+    SelectionError
+        If no unit has a file the app can use or a problem to report.
+    """
+    if not any(has_data(unit) or unit.problems for unit in units):
+        msg = (
+            'the dataset, with the given filters, holds none of the images the app reads: '
+            f'{", ".join(MODALITY.values())}'
+        )
+        raise SelectionError(msg)
+
+
+def has_data(inputs: ParticipantInputs) -> bool:
+    """Tell whether a unit has anything to compute from."""
+    kinds = (inputs.t1w, inputs.mese, inputs.megre, inputs.asl, inputs.dsc, inputs.bold)
+    return any(kinds) or inputs.anatomy is not None
+
+
+# --------------------------------------------------------------------------- one participant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Context:
+    """What collecting one participant needs; passed down."""
+
+    info: DatasetInfo
+    run: RunSettings
+    settings: Settings
+    participant: str
+    plan: Plan
+    files: Mapping[str, tuple[Found, ...]]
+    """Role -> all files of the participant."""
+
+
+def collect_participant(
+    info: DatasetInfo,
+    participant: str,
+    run: RunSettings,
+    settings: Settings,
+    *,
+    plan: Plan | None = None,
+) -> tuple[ParticipantInputs, ...]:
+    """
+    Collect the inputs of one participant.
+
+    Parameters
+    ----------
+    info : DatasetInfo
+        From :func:`read_dataset`.
+    participant : str
+        Label without ``sub-``.
+    run : RunSettings
+        Filters, sessions, tasks, derivatives, overrides.
+    settings : Settings
+        Everything that changes numbers.
+    plan : Plan, optional
+        From :func:`check_dataset`; made anew when it is not given.
+
+    Returns
+    -------
+    units : tuple of ParticipantInputs
+        One per session (one in all without sessions, or with sessions as conditions). Headers,
+        sidecars and tables have been read, voxels not; whatever is wrong with the data is in
+        `problems`, all of it at once.
+
+    Raises
+    ------
+    AppError
+        Only for what :func:`check_dataset` raises.
+    """
+    plan = plan or check_dataset(info, run, settings)
+    found = query_bids(info.path, participant)
+    files = assign_roles(found, filters=run.bids_filters, ignore=settings.ignore)
+    context = _Context(
+        info=info, run=run, settings=settings, participant=participant, plan=plan, files=files
+    )
+    if settings.condition_entity == 'ses':
+        return (_collect_unit(context, None, context.files),)
+    return tuple(
+        _collect_unit(context, session, _of_session(files, session)) for session in _units(context)
+    )
+
+
+def _of_session(
+    files: Mapping[str, Sequence[Found]], session: str | None
+) -> dict[str, tuple[Found, ...]]:
+    """Files of one session (None: those in no session)."""
+    return {
+        role: tuple(item for item in found if item.get('session') == session)
+        for role, found in files.items()
+    }
+
+
+def _units(context: _Context) -> list[str | None]:
+    """Sessions to work on: those with more than a T1w image, or all when none has more."""
+    found = {item.get('session') for role in MAIN_ROLES.values() for item in context.files[role]}
+    found = found or {item.get('session') for item in context.files['t1w']}
+    wanted = set(_bare(context.run.sessions, 'ses-'))
+    if wanted:
+        found &= wanted
+    elif not found:
+        found = {None}
+    return sorted(found, key=str)
+
+
+def _collect_unit(
+    context: _Context, session: str | None, files: Mapping[str, tuple[Found, ...]]
+) -> ParticipantInputs:
+    """Collect one unit."""
+    overrides = load_overrides(context.run.metadata_overrides)
+    reader = Reader(root=context.info.path, settings=context.settings, overrides=overrides)
+    findings = reader.findings
+    if context.run.metadata_overrides:
+        findings.files.add(Path(context.run.metadata_overrides))
+    anatomy, t1w = _anatomy(context, reader, session)
+    mese = _echoes(context, reader, files, 'mese')
+    megre = _echoes(context, reader, files, 'megre')
+    asl = _asl(context, reader, files)
+    dsc = tuple(
+        series
+        for (condition, run), item in _single(context, reader, files['dsc'], 'dsc').items()
+        if (series := read_dsc(reader, item, condition=condition, run=run)) is not None
+    )
+    bold = _bold(context, reader, files)
+    needs_b0 = files['asl'] or files['megre_mag']
+    b0 = read_field_strength(reader) if needs_b0 else math.nan
+    hct, sao2 = read_blood(reader, context.info.blood, context.participant)
+    inputs = ParticipantInputs(
+        participant=context.participant,
+        session=session,
+        baseline=context.plan.baseline,
+        t1w=t1w,
+        anatomy=anatomy,
+        mese=mese,
+        megre=megre,
+        asl=asl,
+        dsc=dsc,
+        bold=bold,
+        b0=b0,
+        hct=hct,
+        sao2=sao2,
+    )
+    inputs = _with_contrasts(context, reader, inputs, files)
+    _note_absences(context, findings, files, anatomy)
+    return replace(
+        inputs,
+        values=tuple(findings.values),
+        problems=tuple(findings.problems),
+        notes=tuple(findings.notes),
+        files=tuple(sorted(findings.files)),
+    )
+
+
+def _anatomy(
+    context: _Context, reader: Reader, session: str | None
+) -> tuple[FoundAnatomy | None, tuple[Path, ...]]:
+    """Take the anatomy from other derivatives, else find T1w images."""
+    findings = reader.findings
+    derivatives = {} if 't1w' in context.settings.ignore else context.run.derivatives
+    for name, path in derivatives.items():
+        anatomy = find_anatomy(name, path, context.participant, session)
+        if anatomy is None:
+            findings.note(
+                f'derivatives {name}: no complete anatomy of sub-{context.participant} (T1w, '
+                'brain mask and three tissue maps in T1w space)'
+            )
+            continue
+        findings.note(f'anatomy is taken from the derivatives {name}')
+        files = (anatomy.t1w, anatomy.brain_mask, anatomy.grey_matter, anatomy.white_matter)
+        transforms = (anatomy.to_template, anatomy.from_template)
+        findings.files.update([*files, anatomy.csf, *filter(None, transforms)])
+        return anatomy, ()
+    return None, _t1w(context, reader, session)
+
+
+def _t1w(context: _Context, reader: Reader, session: str | None) -> tuple[Path, ...]:
+    """Choose T1w images: of the session, else in no session, else of the first that has one."""
+    found = context.files['t1w']
+    places = [session, None, *sorted(_sessions(found))]
+    for place in places:
+        here = [item for item in found if item.get('session') == place]
+        if not here:
+            continue
+        if session is not None and place != session:
+            where = f'session {place}' if place else 'outside the sessions'
+            reader.findings.note(f'session {session} has no T1w image; the one of {where} is used')
+        return _same_kind(reader, here)
+    return ()
+
+
+def _same_kind(reader: Reader, found: Sequence[Found]) -> tuple[Path, ...]:
+    """Keep the runs of the plainest kind of T1w image, with a readable header."""
+
+    def kind(item: Found) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            sorted((k, v) for k, v in item.entities.items() if k not in ('run', 'extension'))
+        )
+
+    plainest = min((kind(item) for item in found), key=lambda pairs: (len(pairs), pairs))
+    chosen = [item for item in found if kind(item) == plainest]
+    for item in found:
+        if item not in chosen:
+            reader.findings.note(f'{item.path.name} is not used; {chosen[0].path.name} is')
+    reader.findings.files.update(item.path for item in chosen)
+    probes = [Probe(reader=reader, role='t1w', found=item, condition=None) for item in chosen]
+    return tuple(probe.file for probe in probes if probe.header((3,)) is not None)
+
+
+# --------------------------------------------------------------------------- acquisitions
+
+
+def _grouped(
+    context: _Context, reader: Reader, found: Sequence[Found], family: str
+) -> dict[tuple[str | None, str | None], list[Found]]:
+    """Group the files of a family by condition and run; groups that are ambiguous are left out."""
+    scans = [Scan(family=family, entities=item.entities) for item in found]
+    entity = context.settings.condition_entity
+    conditions, unused = assign_conditions(scans, labels=context.plan.labels, entity=entity)
+    _report_unused(reader, family, found, conditions, unused)
+    groups: dict[tuple[str | None, str | None], list[Found]] = {}
+    for index, (item, condition) in enumerate(zip(found, conditions, strict=True)):
+        if index not in unused:
+            groups.setdefault((condition, item.get('run')), []).append(item)
+    return {
+        key: items
+        for key, items in groups.items()
+        if not _report_variants(reader, family, key[0], items)
+    }
+
+
+def _report_unused(
+    reader: Reader,
+    family: str,
+    found: Sequence[Found],
+    conditions: Sequence[str | None],
+    unused: Sequence[int],
+) -> None:
+    """Say which files serve no condition, and why."""
+    if not unused:
+        return
+    names = ', '.join(sorted({found[index].path.name for index in unused}))
+    if any(conditions):
+        reader.findings.note(f'{names}: names no condition while others do; not used')
+        return
+    message = (
+        f'{names}: several {MODALITY[family]} files that name no condition; name it in task- '
+        '(or acq- for perfusion), or choose one with --bids-filter-file'
+    )
+    problem = Problem(role=MAIN_ROLES[family], message=message, file=found[unused[0]].path)
+    reader.findings.problem(problem)
+
+
+def _report_variants(
+    reader: Reader, family: str, condition: str | None, found: Sequence[Found]
+) -> bool:
+    """Tell whether files of one condition and run belong to several acquisitions."""
+    variants = {
+        tuple(sorted((k, v) for k, v in item.entities.items() if k not in WITHIN_SERIES))
+        for item in found
+    }
+    if len(variants) < 2:
+        return False
+    common = variants.pop()
+    pairs = {pair for one in variants for pair in set(one) ^ set(common)}
+    differing = sorted({key for key, _ in pairs})
+    message = (
+        f'{found[0].path.name}: several acquisitions of the same condition and run, they differ '
+        f'in {", ".join(differing)}; choose one with --bids-filter-file, for example '
+        f'{{"{MAIN_ROLES[family]}": {{"{differing[0]}": ...}}}}'
+    )
+    reader.findings.problem(
+        Problem(role=MAIN_ROLES[family], message=message, file=found[0].path, condition=condition)
+    )
+    return True
+
+
+def _single(
+    context: _Context, reader: Reader, found: Sequence[Found], family: str
+) -> dict[tuple[str | None, str | None], Found]:
+    """Group files of which each condition and run has one."""
+    single = {}
+    for key, items in _grouped(context, reader, found, family).items():
+        if len(items) == 1:
+            single[key] = items[0]
+            continue
+        names = ', '.join(item.path.name for item in items)
+        message = (
+            f'{names}: several files where one {MODALITY[family]} is expected (several echoes or '
+            'formats?); choose one with --bids-filter-file'
+        )
+        problem = Problem(
+            role=MAIN_ROLES[family], message=message, file=items[0].path, condition=key[0]
+        )
+        reader.findings.problem(problem)
+    return single
+
+
+def _echoes(
+    context: _Context, reader: Reader, files: Mapping[str, tuple[Found, ...]], family: str
+) -> tuple[Any, ...]:
+    """Read the multi-echo series of a family."""
+    role = MAIN_ROLES[family]
+    parts = ('megre_phase', 'megre_real', 'megre_imag') if family == 'megre' else ()
+    found = [*files[role], *(item for part in parts for item in files[part])]
+    series = []
+    counts = {}
+    for (condition, run), items in _grouped(context, reader, found, family).items():
+        magnitude = [item for item in items if item.get('part') in (None, 'mag')]
+        phase = [item for item in items if item.get('part') == 'phase']
+        if not magnitude:
+            _report_no_magnitude(reader, items[0], condition)
+            continue
+        made = read_echoes(
+            reader, role=role, magnitude=magnitude, phase=phase, condition=condition, run=run
+        )
+        counts[condition, run] = len(magnitude)
+        series += [made] if made is not None else []
+    return _of_equal_length(reader, role, series, counts)
+
+
+def _report_no_magnitude(reader: Reader, item: Found, condition: str | None) -> None:
+    """Say that a gradient echo has other parts but no magnitude."""
+    message = (
+        f'{item.path.name}: this gradient echo has no magnitude images; phase, real or imaginary '
+        'parts alone are not supported yet'
+    )
+    reader.findings.problem(
+        Problem(role='megre_mag', message=message, file=item.path, condition=condition)
+    )
+
+
+def _of_equal_length(
+    reader: Reader,
+    role: str,
+    series: Sequence[Any],
+    counts: Mapping[tuple[str | None, str | None], int],
+) -> tuple[Any, ...]:
+    """Keep the series with as many echoes as the longest of the unit."""
+    most = max(counts.values(), default=0)
+    kept = []
+    for item in series:
+        n_echoes = len(item.magnitude)
+        if n_echoes == most:
+            kept.append(item)
+            continue
+        message = (
+            f'{item.magnitude[0].name}: {n_echoes} echoes where another condition or run has '
+            f'{most}; restore the missing files, or choose with --bids-filter-file'
+        )
+        reader.findings.problem(
+            Problem(role=role, message=message, file=item.magnitude[0], condition=item.condition)
+        )
+    return tuple(kept)
+
+
+def _asl(
+    context: _Context, reader: Reader, files: Mapping[str, tuple[Found, ...]]
+) -> tuple[Any, ...]:
+    """Read the ASL series; mark an M0 image that serves several conditions."""
+    series = [
+        made
+        for (condition, run), item in _single(context, reader, files['asl'], 'asl').items()
+        if (made := read_asl(reader, item, m0=files['m0'], condition=condition, run=run))
+        is not None
+    ]
+    served: dict[Path | None, set[str | None]] = {}
+    for item in series:
+        served.setdefault(item.m0.file, set()).add(item.condition)
+    return tuple(
+        replace(item, m0=replace(item.m0, shared=len(served[item.m0.file]) > 1)) for item in series
+    )
+
+
+def _bold(
+    context: _Context, reader: Reader, files: Mapping[str, tuple[Found, ...]]
+) -> tuple[Any, ...]:
+    """Read the BOLD runs of the chosen tasks."""
+    wanted = _bare(context.run.tasks, 'task-')
+    by_task: dict[str, list[Found]] = {}
+    for item in files['bold']:
+        task = item.entities.get('task', '')
+        if not wanted or task in wanted:
+            by_task.setdefault(task, []).append(item)
+    return tuple(
+        made
+        for task in sorted(by_task)
+        for (condition, run), item in _single(context, reader, by_task[task], 'bold').items()
+        if (made := read_bold(reader, item, condition=condition, run=run)) is not None
+    )
+
+
+# --------------------------------------------------------------------------- conditions
+
+
+def _with_contrasts(
+    context: _Context,
+    reader: Reader,
+    inputs: ParticipantInputs,
+    files: Mapping[str, tuple[Found, ...]],
+) -> ParticipantInputs:
+    """Add the conditions and contrasts of a unit; say which are lost."""
+    settings, plan = context.settings, context.plan
+    scans = _scans(files, context.info, context.run)
+    own = find_labels(scans, entity=settings.condition_entity, named=plan.labels.all)
+    conditions, contrasts = plan_unit(plan, own)
+    for contrast in plan.contrasts:
+        if contrast in contrasts:
+            continue
+        found = ', '.join(conditions) or 'none'
+        text = f'contrast {contrast.task}-{contrast.baseline} is not made: conditions of {found}'
+        text = text.replace('conditions of', f'conditions found in {inputs.label}:')
+        if settings.contrasts or settings.baseline:
+            reader.findings.problem(Problem(role='conditions', message=text))
+        else:
+            reader.findings.note(text)
+    inputs = replace(inputs, conditions=conditions, contrasts=contrasts)
+    _check_events(reader, inputs, own)
+    return inputs
+
+
+def _check_events(reader: Reader, inputs: ParticipantInputs, own: Labels) -> None:
+    """Report conditions of quantitative scans that no BOLD run shows."""
+    if not inputs.bold or reader.settings.condition_entity == 'ses':
+        return
+    for contrast in inputs.contrasts:
+        runs = runs_for_contrast(
+            inputs.bold,
+            contrast,
+            baseline=inputs.baseline,
+            min_gap=reader.settings.bold.window_start,
+        )
+        if runs or contrast.task not in own.quantitative:
+            continue
+        file = inputs.bold[0].events_file
+        message = (
+            f'{file.name}: percent BOLD change of {contrast.task}-{contrast.baseline} cannot be '
+            f'made; trial types found: {", ".join(sorted(own.trial_types)) or "none"}, and '
+            f'{contrast.baseline} must be listed or be the gaps; correct the table or choose '
+            'with --contrasts'
+        )
+        reader.findings.problem(
+            Problem(role='events', message=message, file=file, condition=contrast.task)
+        )
+
+
+def _note_absences(
+    context: _Context,
+    findings: Findings,
+    files: Mapping[str, tuple[Found, ...]],
+    anatomy: FoundAnatomy | None,
+) -> None:
+    """Say which modalities are not there."""
+    roles = load_roles()
+    for family, role in {'t1w': 't1w', **MAIN_ROLES}.items():
+        present = files[role] or (family == 't1w' and (anatomy or context.files['t1w']))
+        if not present:
+            ignored = {family, roles[role].ignore} & set(context.settings.ignore)
+            reason = ' (--ignore)' if ignored else ''
+            findings.note(f'no {MODALITY[family]}{reason}')
+    if context.settings.condition_entity == 'ses' and files['bold']:
+        findings.note('BOLD is not compared between sessions')

@@ -1,0 +1,256 @@
+"""Reading files: headers, JSON, tables, whole images; every way a file can be broken."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.roles import parse_name
+from bids_app.errors import ExitCode, InputDataError, MissingInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bids_app._typing import FloatArray
+
+MISSING_VALUES = ('', 'n/a', 'N/A', 'nan', 'NaN')
+"""Cells that hold no value."""
+
+MAX_PHASE = 2 * math.pi + 0.1
+"""rad; a phase image beyond it is not in radians."""
+
+
+NOT_ENTITIES = ('datatype', 'extension', 'suffix')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Geometry of an image."""
+
+    shape: tuple[int, ...]
+    affine: FloatArray
+    zooms: tuple[float, ...]
+
+    @property
+    def n_volumes(self) -> int:
+        """Length of the fourth axis; 1 for a 3D image."""
+        return self.shape[3] if len(self.shape) > 3 else 1
+
+
+def is_not_fetched(path: Path) -> bool:
+    """Tell whether a file is a git-annex link or pointer whose content is not here."""
+    if path.is_symlink() and not path.exists():
+        return True
+    try:
+        with path.open('rb') as stream:
+            return stream.read(32).startswith(b'/annex/objects/')
+    except OSError:
+        return False
+
+
+def check_readable(path: Path) -> None:
+    """
+    Assert that a file has content.
+
+    Raises
+    ------
+    MissingInputError
+        If it is absent, not fetched, or empty.
+    """
+    if is_not_fetched(path):
+        msg = f'{path.name} is not fetched (link without content); run: datalad get {path}'
+        raise MissingInputError(msg)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        msg = f'{path.name} cannot be opened ({error.strerror}): {path}'
+        raise MissingInputError(msg) from error
+    if size == 0:
+        msg = f'{path.name} is empty (0 bytes); restore the file'
+        raise MissingInputError(msg)
+
+
+def read_header(path: Path) -> Header:
+    """
+    Read the header of an image, not its voxels.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is absent, not fetched, empty, truncated or not NIfTI.
+    """
+    import nibabel as nb
+
+    check_readable(path)
+    try:
+        image: Any = nb.load(path)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        nb.filebasedimages.ImageFileError,
+        nb.spatialimages.HeaderDataError,
+    ) as error:
+        msg = f'{path.name} cannot be read as a NIfTI image ({error}); is it complete?'
+        raise MissingInputError(msg) from error
+    zooms = tuple(float(zoom) for zoom in image.header.get_zooms())
+    return Header(shape=tuple(image.shape), affine=image.affine, zooms=zooms)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Read a JSON object.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is absent, not fetched or empty.
+    InputDataError
+        If it is not JSON, or not an object.
+    """
+    check_readable(path)
+    try:
+        content = json.loads(path.read_text('utf-8-sig'))
+    except (ValueError, OSError) as error:
+        msg = f'{path.name} is not valid JSON ({error}); correct the file'
+        raise InputDataError(msg) from error
+    if not isinstance(content, dict):
+        msg = f'{path.name} should hold a JSON object {{...}}, found {type(content).__name__}'
+        raise InputDataError(msg)
+    return content
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """
+    Read a tab-separated table; line ends of any kind, final newline optional.
+
+    Parameters
+    ----------
+    path : Path
+        Table with a header line.
+    columns : sequence of str
+        Columns it must have.
+
+    Returns
+    -------
+    rows : list of dict of str to str
+        Cells without surrounding blanks.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is absent, not fetched or empty.
+    InputDataError
+        If it is not text, lacks a column, or a line has another number of cells.
+    """
+    check_readable(path)
+    try:
+        text = path.read_text('utf-8-sig')
+    except (ValueError, OSError) as error:
+        msg = f'{path.name} is not a text table ({error})'
+        raise InputDataError(msg) from error
+    lines = list(csv.reader(io.StringIO(text, newline=None), delimiter='\t', quoting=3))
+    lines = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))]
+    header = lines[0] if lines else []
+    lacking = [name for name in columns if name not in header]
+    if lacking:
+        msg = (
+            f'{path.name} should be a tab-separated table with the column {lacking[0]!r}; '
+            f'its columns are: {", ".join(header) or "none"}'
+        )
+        raise InputDataError(msg)
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) > len(header):
+            msg = (
+                f'{path.name}, line {number}: {len(line)} cells where the header has {len(header)}'
+            )
+            raise InputDataError(msg)
+    return [dict(zip(header, line + [''] * len(header), strict=False)) for line in lines[1:]]
+
+
+def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list[Path]:
+    """
+    Find the files that apply to a file by the inheritance principle.
+
+    Parameters
+    ----------
+    path : Path
+        A data file below `root`.
+    root : Path
+        The dataset.
+    suffix, extension : str
+        Of the companion, such as ``asl`` and ``.json``.
+
+    Returns
+    -------
+    companions : list of Path
+        From the most general to the nearest: those whose entities are all among the file's.
+    """
+    entities = parse_name(path)
+    folders = [folder for folder in path.parents if folder == root or root in folder.parents]
+    found = []
+    for folder in reversed(folders):
+        matches = []
+        for candidate in folder.glob(f'*{suffix}{extension}'):
+            own = parse_name(candidate)
+            names = {
+                key: own[key] for key in own if key not in ('datatype', 'extension', 'suffix')
+            }
+            fits = own['suffix'] == suffix and own['extension'] == extension
+            if fits and all(entities.get(key) == value for key, value in names.items()):
+                matches.append((len(names), candidate))
+        found += [candidate for _, candidate in sorted(matches)]
+    return found
+
+
+def find_defect(
+    path: Path, *, is_phase: bool = False, may_be_constant: bool = False
+) -> tuple[str, ExitCode] | None:
+    """
+    Read a whole image once and tell whether it can be used.
+
+    Parameters
+    ----------
+    path : Path
+        Image.
+    is_phase : bool
+        Must lie within radians.
+    may_be_constant : bool
+        A mask or tissue map, which may hold one value only.
+
+    Returns
+    -------
+    defect : (message, code) or None
+        Truncated data, all NaN, all zero, constant, or a phase that is not in radians.
+    """
+    import nibabel as nb
+    import numpy as np
+
+    try:
+        image: Any = nb.load(path)
+        raw = np.asanyarray(image.dataobj.get_unscaled())
+    except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:
+        message = f'{path.name}: the image data cannot be read ({error}); is the file complete?'
+        return message, ExitCode.MISSING_INPUT
+    finite = raw if raw.dtype.kind in 'iu' else raw[np.isfinite(raw)]
+    if finite.size == 0:
+        return f'{path.name} holds no finite value (all NaN)', ExitCode.BAD_INPUT
+    slope, inter = image.dataobj.slope, image.dataobj.inter
+    ends = sorted(float(end) * slope + inter for end in (finite.min(), finite.max()))
+    if ends[0] == ends[1] and not may_be_constant:
+        what = 'all zero' if ends[0] == 0 else f'constant ({ends[0]:g})'
+        return f'{path.name} is {what}; there is no image in it', ExitCode.BAD_INPUT
+    if is_phase and max(map(abs, ends)) > MAX_PHASE:
+        message = (
+            f'{path.name}: its Units are rad but its values run from {ends[0]:g} to {ends[1]:g}; '
+            'scale them to radians or state Units: arbitrary'
+        )
+        return message, ExitCode.BAD_INPUT
+    return None

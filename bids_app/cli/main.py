@@ -1,0 +1,171 @@
+"""The program: the only place that sets up logging, catches everything and exits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from bids_app.cli.parser import parse, run_settings
+from bids_app.errors import AppError
+from bids_app.settings import resolve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bids_app.bids.verdict import RunVerdict
+    from bids_app.settings import RunSettings, Settings
+
+LOGGER = logging.getLogger('oxybold')
+
+ENVIRONMENT = {
+    'NO_ET': '1',
+    'NIPYPE_NO_ET': '1',
+    'MPLBACKEND': 'Agg',
+    'LOGNAME': 'oxybold',
+}
+"""Set unless the user did: no telemetry, no display, a name for schedulers."""
+
+THREAD_VARIABLES = (
+    'OMP_NUM_THREADS',
+    'OPENBLAS_NUM_THREADS',
+    'MKL_NUM_THREADS',
+    'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
+)
+
+
+def run() -> None:
+    """Run the program and leave with its exit code."""
+    sys.exit(main())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Run the program.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments without the program's name; default those of the process.
+
+    Returns
+    -------
+    code : int
+        Exit code (docs/reference/exit-codes.md), said in the last log line too.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if '--self-test' in argv:
+        return _self_test()
+    _start_logging(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    where: RunSettings | None = None
+    try:
+        options, values = parse(argv)
+        where = run_settings(options, argv)
+        _set_environment(where.omp_nthreads)
+        settings = resolve(
+            preset=options.preset, config_file=options.config_file, command_line=values
+        )
+        verdict = _run(where, settings)
+    except SystemExit as request:  # --help and --version
+        return int(request.code or 0)
+    except (Exception, KeyboardInterrupt) as error:
+        verdict = _verdict_on(error)
+    return _finish(verdict, where)
+
+
+def _run(where: RunSettings, settings: Settings) -> RunVerdict:
+    """Do what was asked for; heavy imports are made here."""
+    from bids_app.bids.verdict import RunVerdict
+
+    if where.dry_run:
+        from bids_app.workflows.app import dry_run
+
+        sys.stdout.write(dry_run(where, settings))
+        return RunVerdict(reasons=('dry run, nothing was written',))
+    if where.level == 'group':
+        from bids_app.group.workflow import run_group
+
+        return run_group(where, settings)
+    from bids_app.workflows.app import rebuild_reports, run_participants
+
+    return rebuild_reports(where) if where.reports_only else run_participants(where, settings)
+
+
+def _verdict_on(error: BaseException) -> RunVerdict:
+    """Turn an exception into a verdict; the traceback is shown only for our own mistakes."""
+    from bids_app.bids.verdict import run_error
+
+    if not isinstance(error, AppError | KeyboardInterrupt):
+        LOGGER.exception('unexpected error')
+    elif LOGGER.isEnabledFor(logging.DEBUG):
+        LOGGER.debug('traceback', exc_info=error)
+    return run_error(error)
+
+
+def _finish(verdict: RunVerdict, where: RunSettings | None) -> int:
+    """Write the summary of the run and the last line of the log."""
+    see = _record(verdict, where) if where is not None else None
+    level = logging.INFO if verdict.code == 0 else logging.ERROR
+    LOGGER.log(level, '%s', verdict.line(see=see, kept=_kept_work(verdict, where)))
+    return int(verdict.code)
+
+
+def _record(verdict: RunVerdict, where: RunSettings) -> Path | None:
+    """Write logs/run_summary.json where the output was made; name the file to open."""
+    from bids_app.bids.outputs import output_path, write_json
+
+    if where.dry_run or not (where.output_dir / output_path('dataset_description')).is_file():
+        return None
+    summary = verdict.summary(command=where.command, level=where.level)
+    try:
+        write_json(summary, output_dir=where.output_dir, key='last_run_summary', entities={})
+    except AppError as error:
+        LOGGER.warning('%s', error)
+    key = 'group_report' if where.level == 'group' else 'index'
+    report = where.output_dir / output_path(key)
+    return report if report.is_file() else None
+
+
+def _kept_work(verdict: RunVerdict, where: RunSettings | None) -> Path | None:
+    """Name the work directory where a participant left its files."""
+    if where is None or all(item.is_good for item in verdict.verdicts):
+        return None
+    from bids_app.bids.dataset import work_dir_of
+
+    return work_dir_of(where)
+
+
+def _set_environment(n_threads: int) -> None:
+    """Set what libraries read when they are first imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(n_threads)
+    if n_threads > 1:
+        LOGGER.warning('--omp-nthreads %d: results are no longer bit-identical', n_threads)
+
+
+def _start_logging(argv: list[str]) -> None:
+    """Send our messages to standard error."""
+    verbosity = sum(a.count('v') for a in argv if a.startswith('-v') and not a.startswith('--'))
+    verbosity += argv.count('--verbose')
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s', '%H:%M:%S'))
+    LOGGER.handlers = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(logging.DEBUG if verbosity else logging.INFO)
+
+
+def _interrupt(*_: Any) -> None:
+    """End the run in order when the scheduler asks for it."""
+    raise KeyboardInterrupt
+
+
+def _self_test() -> int:
+    """Run the phantom as a subprocess and compare with the truth."""
+    from bids_app.cli.self_test import self_test
+
+    return self_test()

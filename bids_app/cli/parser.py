@@ -1,0 +1,348 @@
+"""The command line, made from the fields of the settings; imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import Any, NoReturn
+
+import bids_app
+from bids_app.errors import ExitCode, SettingsError
+from bids_app.settings import RunSettings, Settings, field_of, flatten, presets
+
+FLAGS = {
+    'baseline': '--baseline',
+    'condition_entity': '--condition-entity',
+    'atlas': '--atlas',
+    'ignore': '--ignore',
+    'output_spaces': '--output-spaces',
+    'contrasts': '--contrasts',
+    'anatomy.registration': '--registration',
+    'anatomy.random_seed': '--random-seed',
+    'relaxometry.t2_model': '--t2-model',
+    'relaxometry.t2_star_model': '--t2star-model',
+    'relaxometry.slice_profile': '--slice-profile',
+    'perfusion.model': '--cbf-model',
+    'blood_volume.model': '--cbv-model',
+    'oxygen.oef_model': '--oef-model',
+    'oxygen.hct': '--hct',
+    'oxygen.sao2': '--sao2',
+    'change.fwhm': '--fwhm',
+}
+"""Settings with an option of their own; all others by --config-file or --set NAME=VALUE."""
+
+LEVELS = ('participant', 'group')
+
+
+class UsageError(SettingsError):
+    """The command line cannot be understood."""
+
+
+class LevelError(UsageError):
+    """The analysis level is not known."""
+
+    exit_code = ExitCode.UNKNOWN_LEVEL
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises our error (exit code 64) instead of leaving with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise; the program prints and exits in one place."""
+        msg = f'{message} (oxybold --help lists the options)'
+        raise UsageError(msg)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """
+    Make the parser of the participant and group levels.
+
+    Returns
+    -------
+    parser : ArgumentParser
+        Options under their usual names; spellings with underscores are accepted too.
+    """
+    parser = Parser(
+        prog='oxybold',
+        description='Oxygen metabolism from quantitative BOLD and ASL, with its uncertainty, and '
+        'concordance labels of BOLD and CMRO2 changes. A BIDS App.',
+        epilog='Exit codes: 0 done, 1 some participant failed or lost a branch, 16 the dataset '
+        'is not BIDS, 17 unknown level, 18 nothing selected, 64 usage, 65 bad input data, '
+        '66 unreadable input, 70 program error, 73 cannot write the output, 74 disk full, '
+        '75 interrupted.',
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add('bids_dir', type=Path, help='BIDS dataset; only read')
+    add('output_dir', type=Path, help='derivatives; BIDS_DIR/derivatives/NAME or outside BIDS_DIR')
+    add('level', metavar='{participant,group}', help='analysis level')
+    add('--version', action='version', version=f'oxybold {bids_app.__version__}')
+    _add_selection(parser)
+    _add_execution(parser)
+    _add_models(parser)
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose what is read."""
+    group = parser.add_argument_group('which data')
+    add = group.add_argument
+    add('--participant-label', nargs='+', default=[], metavar='LABEL',
+        help='participants, with or without sub-; default all')  # fmt: skip
+    add('--session-label', nargs='+', default=[], metavar='LABEL',
+        help='sessions, with or without ses-; default all')  # fmt: skip
+    add('-t', '--task-id', nargs='+', default=[], metavar='TASK', help='BOLD tasks; default all')
+    add('--bids-filter-file', type=Path, metavar='FILE',
+        help='JSON: role to entities, null means absent')  # fmt: skip
+    add('-d', '--derivatives', nargs='+', action='extend', default=[], metavar='NAME=PATH',
+        help='other derivatives to use, such as fmriprep=PATH')  # fmt: skip
+    add('--metadata-overrides', type=Path, metavar='FILE',
+        help='TOML with metadata that the sidecars lack')  # fmt: skip
+    add('--skip-bids-validation', action='store_true',
+        help='accepted for compatibility; the app checks the files it uses')  # fmt: skip
+
+
+def _add_execution(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where and how to run."""
+    group = parser.add_argument_group('how to run')
+    add = group.add_argument
+    add('-w', '--work-dir', type=Path, help='intermediate files; default OUTPUT/.oxybold/work')
+    add('--keep-work', action='store_true', help='keep intermediate files after success')
+    add('--nprocs', '--n-cpus', type=_positive_int, default=None,
+        help='processes; default the processors this process may use')  # fmt: skip
+    add('--omp-nthreads', type=_positive_int, default=1,
+        help='threads per process; above 1 results are not bit-identical')  # fmt: skip
+    add('--mem', type=parse_memory, default=None, metavar='MB',
+        help='memory limit in MB, or with K, M, G, T; default that of the cgroup')  # fmt: skip
+    add('--nipype-plugin-file', type=Path, metavar='FILE',
+        help='YAML: plugin and plugin_args of nipype')  # fmt: skip
+    add('--dry-run', action='store_true',
+        help='print which maps can be made from which files, and stop')  # fmt: skip
+    add('--reports-only', action='store_true', help='make the reports anew from the derivatives')
+    add('--stop-on-first-crash', action='store_true', help='stop at the first error')
+    add('--write-graph', action='store_true', help='write the graph to logs/')
+    add('--force', action='store_true', help='write into the output of another version')
+    add('-v', '--verbose', action='count', default=0, help='more messages')
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change numbers: one per flag of the table."""
+    group = parser.add_argument_group('what to compute')
+    group.add_argument('--config-file', type=Path, metavar='FILE', help='TOML with settings')
+    group.add_argument('--preset', choices=tuple(presets()), help='named set of settings')
+    group.add_argument('--set', nargs='+', action='extend', default=[], metavar='NAME=VALUE',
+                       help='any setting by its dotted name')  # fmt: skip
+    for name, flag in FLAGS.items():
+        declaration, annotation = field_of(name)
+        options: dict[str, Any] = {'dest': f'set_{name}', 'default': None}
+        metadata = declaration.metadata
+        if annotation == tuple[str, ...]:
+            options['nargs'] = '+'
+        elif annotation in (float, float | None):
+            options['type'] = float
+        elif annotation is int:
+            options['type'] = int
+        if metadata['choices']:
+            options['choices'] = metadata['choices']
+        default = getattr(Settings(), name, None) if '.' not in name else flatten(Settings())[name]
+        unit = f', {metadata["unit"]}' if metadata['unit'] else ''
+        shown = f' (default {default}{unit})' if default not in (None, ()) else unit
+        options['help'] = f'{metadata["help"]}{shown}'.replace('%', '%%')
+        if not metadata['choices']:
+            options['metavar'] = 'A-B' if name == 'contrasts' else 'VALUE'
+        group.add_argument(flag, **options)
+
+
+def _positive_int(text: str) -> int:
+    """Read a whole number above 0."""
+    number = int(text)
+    if number < 1:
+        msg = f'{text} is not a number above 0'
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def parse_memory(text: str) -> float:
+    """
+    Read an amount of memory.
+
+    Parameters
+    ----------
+    text : str
+        MB, or with a suffix K, M, G or T.
+
+    Returns
+    -------
+    memory : float
+        MB.
+
+    Examples
+    --------
+    >>> parse_memory('8G'), parse_memory('512'), parse_memory('2048K')
+    (8000.0, 512.0, 2.048)
+    """
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([KMGT]?)B?', text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        msg = f'{text!r} is not an amount of memory such as 8000, 8G or 512M'
+        raise argparse.ArgumentTypeError(msg)
+    factor = {'K': 1e-3, '': 1.0, 'M': 1.0, 'G': 1e3, 'T': 1e6}[match[2].upper()]
+    return float(match[1]) * factor
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """
+    Parse a command line.
+
+    Parameters
+    ----------
+    argv : list of str
+        Without the name of the program.
+
+    Returns
+    -------
+    options : Namespace
+        As parsed.
+    settings : dict
+        Dotted name to value, of everything that was given.
+
+    Raises
+    ------
+    UsageError
+        For unknown options or values.
+    LevelError
+        For an unknown analysis level.
+    """
+    options = make_parser().parse_args([_with_dashes(argument) for argument in argv])
+    if options.level not in LEVELS:
+        msg = f'unknown analysis level {options.level!r}: expected participant or group'
+        raise LevelError(msg)
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in FLAGS
+        if (value := getattr(options, f'set_{name}')) is not None
+    }
+    for item in options.set:
+        name, separator, text = item.partition('=')
+        if not separator:
+            msg = f'--set expects NAME=VALUE, got {item!r}'
+            raise UsageError(msg)
+        values[name] = _typed(name, text)
+    return options, values
+
+
+def _with_dashes(argument: str) -> str:
+    """Accept --participant_label for --participant-label."""
+    if not argument.startswith('--'):
+        return argument
+    name, separator, value = argument.partition('=')
+    return name.replace('_', '-') + separator + value
+
+
+def _typed(name: str, text: str) -> Any:
+    """Read the value of --set in the type of its setting."""
+    _, annotation = field_of(name)
+    if annotation == tuple[str, ...]:
+        return tuple(text.split(','))
+    if annotation is bool:
+        if text.lower() not in ('true', 'false'):
+            msg = f'--set {name}={text}: expected true or false'
+            raise UsageError(msg)
+        return text.lower() == 'true'
+    numeric = annotation in (int, float, float | None)
+    if not numeric:
+        return text
+    try:
+        return int(text) if annotation is int else float(text)
+    except ValueError as error:
+        msg = f'--set {name}={text}: expected a number'
+        raise UsageError(msg) from error
+
+
+def run_settings(options: argparse.Namespace, argv: list[str]) -> RunSettings:
+    """
+    Make the settings that change no number.
+
+    Raises
+    ------
+    SettingsError
+        If a derivative or filter file cannot be used.
+    """
+    fields = {item.name for item in dataclasses.fields(RunSettings)}
+    same = {name: value for name, value in vars(options).items() if name in fields}
+    return RunSettings(
+        **same
+        | {
+            'bids_dir': options.bids_dir.absolute(),
+            'output_dir': options.output_dir.absolute(),
+            'work_dir': options.work_dir.absolute() if options.work_dir else None,
+            'participants': _labels(options.participant_label, 'sub-'),
+            'sessions': _labels(options.session_label, 'ses-'),
+            'tasks': _labels(options.task_id, 'task-'),
+            'bids_filters': _filters(options.bids_filter_file),
+            'derivatives': _derivatives(options.derivatives),
+            'nprocs': options.nprocs or len(os.sched_getaffinity(0)),
+            'memory_mb': options.mem or memory_limit(),
+            'plugin_file': options.nipype_plugin_file,
+            'command': ('oxybold', *argv),
+        }
+    )
+
+
+def _labels(labels: list[str], prefix: str) -> tuple[str, ...]:
+    """Remove prefixes and repetitions, keep the order."""
+    return tuple(dict.fromkeys(label.removeprefix(prefix) for label in labels))
+
+
+def _filters(path: Path | None) -> dict[str, Any]:
+    """Read the filter file."""
+    if path is None:
+        return {}
+    import json
+
+    try:
+        filters = json.loads(path.read_text('utf-8'))
+    except (OSError, ValueError) as error:
+        msg = f'--bids-filter-file {path} cannot be read as JSON: {error}'
+        raise SettingsError(msg) from error
+    if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):
+        msg = f'--bids-filter-file {path} should map roles to entities'
+        raise SettingsError(msg)
+    return filters
+
+
+def _derivatives(items: list[str]) -> dict[str, Path]:
+    """Read NAME=PATH pairs."""
+    found: dict[str, Path] = {}
+    for item in items:
+        name, separator, path = item.partition('=')
+        if not separator:
+            name, path = Path(item).name, item
+        if name in found:
+            msg = f'--derivatives names {name!r} twice; give each dataset its own NAME=PATH'
+            raise SettingsError(msg)
+        if not Path(path).is_dir():
+            msg = f'--derivatives {item}: there is no folder {path}'
+            raise SettingsError(msg)
+        found[name] = Path(path).absolute()
+    return found
+
+
+def memory_limit() -> float:
+    """
+    Find the memory this process may use, MB: the cgroup's limit, else that of the machine.
+
+    Examples
+    --------
+    >>> memory_limit() > 0
+    True
+    """
+    limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e6]
+    for path in ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes'):
+        try:
+            limits.append(float(Path(path).read_text('ascii')) / 1e6)
+        except (OSError, ValueError):
+            continue
+    return min(limits)

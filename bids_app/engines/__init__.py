@@ -1,0 +1,1 @@
+"""Engines of others behind plain functions; every heavy import is made inside the function."""

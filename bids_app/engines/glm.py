@@ -1,0 +1,494 @@
+"""Percent BOLD change of block designs: a general linear model on the design of nilearn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_app.errors import ModelInputError
+from bids_app.models.estimate import Estimate
+from bids_app.models.status import Status
+from bids_app.units import PERCENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from numpy.typing import ArrayLike
+
+    from bids_app._typing import BoolArray, FloatArray, StatusArray
+
+Block = tuple[float, float]
+"""Onset and duration, s."""
+
+TimedEvent = tuple[float, float, str]
+"""Onset (s), duration (s), trial type."""
+
+NOISE_CORRELATIONS: Mapping[str, FloatArray] = {
+    'ar1': np.linspace(-0.40, 0.96, 137),
+    'ols': np.zeros(1),
+}
+"""Noise model -> correlations of successive noise samples that are tabulated."""
+
+COPIES_IN_FIT = 4
+"""Arrays of the size of the data that the fit holds at once; sizes the chunks."""
+
+
+def implicit_blocks(
+    events: Sequence[TimedEvent], run_length: float, *, shortest: float = 1.0
+) -> list[Block]:
+    """
+    Find the gaps between the listed events: the blocks of a baseline that is not listed.
+
+    Parameters
+    ----------
+    events : sequence of (float, float, str)
+        Onset, duration (s) and trial type; any order, overlaps allowed.
+    run_length : float
+        Duration of the run, s.
+    shortest : float
+        Shorter gaps are imprecision of the table, s.
+
+    Returns
+    -------
+    blocks : list of (float, float)
+        Onset and duration, s, in order.
+
+    See Also
+    --------
+    fit_percent_change : What uses them.
+
+    Examples
+    --------
+    >>> implicit_blocks([(30.0, 30.0, 'calc'), (90.0, 30.0, 'calc')], 120.0)
+    [(0.0, 30.0), (60.0, 30.0)]
+    """
+    blocks: list[Block] = []
+    end = 0.0
+    for onset, duration, _ in [*sorted(events), (run_length, 0.0, '')]:
+        start = min(onset, run_length)
+        if start - end >= shortest:
+            blocks.append((end, start - end))
+        end = max(end, onset + duration)
+    return blocks
+
+
+def high_pass_of_design(blocks: Sequence[Sequence[Block]], run_length: float) -> float:
+    """
+    Choose the cut-off that keeps the design: half the frequency of its longest cycle.
+
+    Parameters
+    ----------
+    blocks : sequence of sequence of (float, float)
+        Blocks of each condition, baseline included.
+    run_length : float
+        Duration of the run, s.
+
+    Returns
+    -------
+    cutoff : float
+        Hz. The longest cycle is the longest time between the starts of two successive blocks of
+        one condition; the run where no condition comes twice.
+
+    See Also
+    --------
+    fit_percent_change : What uses it.
+
+    Examples
+    --------
+    >>> round(1 / high_pass_of_design([[(30.0, 30.0), (90.0, 30.0), (210.0, 30.0)]], 240.0))
+    240
+    """
+    cycles = [
+        float(step)
+        for condition in blocks
+        for step in np.diff(sorted(onset for onset, _ in condition))
+        if step > 0
+    ]
+    return 1.0 / (2.0 * max(cycles, default=run_length))
+
+
+def volumes_in_blocks(
+    blocks: Sequence[Block], *, n_volumes: int, repetition_time: float, window_start: float
+) -> BoolArray:
+    """
+    Select the volumes in which a block has reached its plateau.
+
+    Parameters
+    ----------
+    blocks : sequence of (float, float)
+        Onset and duration, s.
+    n_volumes : int
+        Volumes of the run.
+    repetition_time : float
+        s; volume k is taken at k times it.
+    window_start : float
+        A block counts from this time after its start to its end, s.
+
+    Returns
+    -------
+    window : (T,) ndarray of bool
+        True for these volumes; none of blocks that are not longer than `window_start`.
+
+    See Also
+    --------
+    fit_percent_change : What uses it.
+
+    Notes
+    -----
+    With 30-s blocks, TR 1.2 s and a start at 6 s the last 20 of the 25 volumes of a block are
+    selected, the windows of [1]_.
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+
+    Examples
+    --------
+    >>> window = volumes_in_blocks([(30.0, 30.0)], n_volumes=200, repetition_time=1.2,
+    ...                            window_start=6.0)
+    >>> np.flatnonzero(window)[[0, -1]]
+    array([30, 49])
+    """
+    position = np.arange(n_volumes)
+    window = np.zeros(n_volumes, bool)
+    for onset, duration in blocks:
+        first, last = (
+            np.round(time / repetition_time, 6)
+            for time in (onset + window_start, onset + duration)
+        )
+        window |= (position >= first) & (position < last)
+    return window
+
+
+def fit_percent_change(
+    series: ArrayLike,
+    *,
+    repetition_time: float,
+    events: Sequence[TimedEvent],
+    conditions: Sequence[str],
+    baseline: str,
+    contrasts: Sequence[tuple[str, str]],
+    hrf_model: str = 'spm',
+    noise_model: str = 'ar1',
+    high_pass: float | None = None,
+    window_start: float = 6.0,
+    confounds: ArrayLike | None = None,
+    memory_mb: float = 400.0,
+) -> dict[str, Estimate]:
+    r"""
+    Estimate the percent BOLD change of each contrast with a general linear model.
+
+    Parameters
+    ----------
+    series : (V, T) array_like
+        BOLD signal, arbitrary unit.
+    repetition_time : float
+        s; volume k is taken at k times it.
+    events : sequence of (float, float, str)
+        Onset, duration (s) and trial type of every listed event. Those that start after the run
+        are not used.
+    conditions : sequence of str
+        Trial types of interest; the high-pass default follows from their cycles. Other trial
+        types are modelled too.
+    baseline : str
+        The baseline condition. Its blocks are its own rows, or the gaps between the events
+        where it has none.
+    contrasts : sequence of (str, str)
+        Task and baseline of each contrast.
+    hrf_model : str
+        Haemodynamic response, as nilearn names it: spm, glover.
+    noise_model : str
+        ar1 (successive noise samples are correlated) or ols (they are not).
+    high_pass : float, optional
+        Cut-off of the cosine drift, Hz; default :func:`high_pass_of_design`.
+    window_start : float
+        A block counts from this time after its start to its end, s.
+    confounds : (T, C) array_like, optional
+        Further columns of the design.
+    memory_mb : float
+        Approximate size of the working arrays, MB.
+
+    Returns
+    -------
+    changes : dict of str to (V,) Estimate
+        Keyed by contrast, such as `calcMinusControl`; percent of the baseline signal. Variance
+        from the covariance of the model (signal and baseline), dof = T - rank. NO_SIGNAL where
+        the series is constant, INVALID_INPUT where it is not finite, NO_REFERENCE where the
+        baseline signal is not positive.
+
+    Raises
+    ------
+    ModelInputError
+        If a condition of a contrast has no block long enough for its window, the run has fewer
+        volumes than the design columns, shapes disagree, the noise model is unknown, or
+        confounds are not finite.
+
+    See Also
+    --------
+    implicit_blocks, high_pass_of_design, volumes_in_blocks : The rules of the design.
+
+    Notes
+    -----
+    With x the columns of the two conditions of a contrast, means over the volumes of the task
+    windows W_t and of the baseline windows W_b,
+
+    .. math::
+
+        \Delta = 100\,\frac{\sum_j \beta_j (\langle x_j \rangle_{W_t}
+                 - \langle x_j \rangle_{W_b})}{\langle X \beta \rangle_{W_b}}
+
+    This is what a block-window average of a noise-free signal would show; unlike a coefficient
+    over the mean it hardly depends on the assumed response. The baseline has no column of its
+    own where listed events and baseline together fill the run.
+
+    The coefficients are those of ordinary least squares, their covariance that under AR(1)
+    noise, with the expected correlation and power of the residuals of this design inverted for
+    each voxel. Compared with prewhitening the precision is the same for block designs, the
+    error through a wrong response smaller (at high signal prewhitening takes the misfit for
+    noise), and the standard errors are right within 3 % where the usual estimate of the
+    correlation makes them 7 % too small (correlation 0.6, 400 volumes).
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+    .. [2] Nilearn, first-level models. doi:10.5281/zenodo.8397156
+    """
+    data = np.asarray(series)
+    if data.ndim != 2:
+        msg = f'the BOLD series must be (voxels, volumes), got {data.shape}'
+        raise ModelInputError(msg)
+    if noise_model not in NOISE_CORRELATIONS:
+        msg = f'noise model {noise_model!r} is not one of {", ".join(NOISE_CORRELATIONS)}'
+        raise ModelInputError(msg)
+    n_volumes = data.shape[1]
+    run_length = n_volumes * repetition_time
+    listed = [event for event in events if event[0] < run_length]
+    blocks = _blocks_of_conditions(listed, baseline, run_length)
+    windows = {
+        name: volumes_in_blocks(
+            blocks.get(name, []),
+            n_volumes=n_volumes,
+            repetition_time=repetition_time,
+            window_start=window_start,
+        )
+        for name in {name for contrast in contrasts for name in contrast}
+    }
+    _check_windows(windows, blocks, window_start)
+    of_interest = [blocks[name] for name in {*conditions, baseline} if name in blocks]
+    if high_pass is None:
+        high_pass = high_pass_of_design(of_interest, run_length)
+    design = _design_matrix(
+        _modelled(listed, baseline, run_length, window_start),
+        frame_times=repetition_time * np.arange(n_volumes, dtype=np.float64),
+        hrf_model=hrf_model,
+        high_pass=high_pass,
+        confounds=confounds,
+    )
+    weights = {
+        _contrast_label(task, reference): _contrast_weights(
+            design, (task, reference), windows[task], windows[reference]
+        )
+        for task, reference in contrasts
+    }
+    return _estimate(data, design.to_numpy(float), weights, noise_model, memory_mb)
+
+
+def _contrast_label(task: str, baseline: str) -> str:
+    """Name a contrast as in file names."""
+    return f'{task}Minus{baseline[:1].upper()}{baseline[1:]}'
+
+
+def _blocks_of_conditions(
+    events: Sequence[TimedEvent], baseline: str, run_length: float
+) -> dict[str, list[Block]]:
+    """Give the blocks of every condition, the gaps for a baseline that is not listed."""
+    blocks: dict[str, list[Block]] = {}
+    for onset, duration, name in events:
+        blocks.setdefault(name, []).append((onset, duration))
+    if baseline not in blocks:
+        gaps = implicit_blocks(events, run_length)
+        blocks |= {baseline: gaps} if gaps else {}
+    return blocks
+
+
+def _modelled(
+    events: Sequence[TimedEvent], baseline: str, run_length: float, window_start: float
+) -> list[TimedEvent]:
+    """Leave out the listed baseline where no gap is left to be the reference instead of it."""
+    gaps = implicit_blocks(events, run_length, shortest=max(window_start, 1.0))
+    return [event for event in events if gaps or event[2] != baseline]
+
+
+def _check_windows(
+    windows: dict[str, BoolArray], blocks: dict[str, list[Block]], window_start: float
+) -> None:
+    """Refuse conditions without a volume to look at."""
+    for name, window in sorted(windows.items()):
+        if name not in blocks:
+            msg = f'condition {name!r} has no event in this run; it has {sorted(blocks)}'
+            raise ModelInputError(msg)
+        if not window.any():
+            longest = max(duration for _, duration in blocks[name])
+            msg = (
+                f'the blocks of condition {name!r} last at most {longest:g} s within the run, '
+                f'but count from {window_start:g} s after their start only; '
+                'set bold.window_start lower'
+            )
+            raise ModelInputError(msg)
+
+
+def _design_matrix(
+    events: Sequence[TimedEvent],
+    *,
+    frame_times: FloatArray,
+    hrf_model: str,
+    high_pass: float,
+    confounds: ArrayLike | None,
+) -> pd.DataFrame:
+    """Make the design with nilearn: a column per trial type, confounds, drift, constant."""
+    import pandas as pd
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
+    rows = [(onset, duration, _column(name)) for onset, duration, name in events]
+    table = pd.DataFrame(rows, columns=['onset', 'duration', 'trial_type'])
+    extra = _checked_confounds(confounds, frame_times.size)
+    if frame_times.size <= len({name for _, _, name in rows}) + extra.shape[1] + 1:
+        msg = f'{frame_times.size} volumes are too few for this design and its confounds'
+        raise ModelInputError(msg)
+    return make_first_level_design_matrix(
+        frame_times,
+        table if events else None,
+        hrf_model=hrf_model,
+        drift_model='cosine',
+        high_pass=high_pass,
+        add_regs=extra if extra.size else None,
+        add_reg_names=[f'confound_{i}' for i in range(extra.shape[1])] or None,
+    )
+
+
+def _column(condition: str) -> str:
+    """Name the column of a condition; never that of a drift or the constant."""
+    return f'condition_{condition}'
+
+
+def _checked_confounds(confounds: ArrayLike | None, n_volumes: int) -> FloatArray:
+    """Give the confounds as (T, C), or say what is wrong with them."""
+    extra = np.empty((n_volumes, 0)) if confounds is None else np.asarray(confounds, float)
+    if extra.ndim != 2 or len(extra) != n_volumes or not np.isfinite(extra).all():
+        msg = f'confounds must be finite and (volumes, columns) = ({n_volumes}, ...), '
+        msg += f'got {extra.shape} with {np.sum(~np.isfinite(extra))} values that are not finite'
+        raise ModelInputError(msg)
+    return extra
+
+
+def _contrast_weights(
+    design: pd.DataFrame,
+    conditions: tuple[str, str],
+    task_window: BoolArray,
+    baseline_window: BoolArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Give the weights of the coefficients that make the signal change and the baseline."""
+    task = design[task_window].mean().to_numpy(float)
+    baseline = design[baseline_window].mean().to_numpy(float)
+    involved = design.columns.isin([_column(name) for name in conditions])
+    return np.where(involved, task - baseline, 0.0), baseline
+
+
+def _estimate(
+    data: np.ndarray,
+    design: FloatArray,
+    weights: dict[str, tuple[FloatArray, FloatArray]],
+    noise_model: str,
+    memory_mb: float,
+) -> dict[str, Estimate]:
+    """Fit chunks of voxels and form every contrast."""
+    n_voxels, n_volumes = data.shape
+    status = _status_of_series(data)
+    shape = (len(weights), n_voxels)
+    value, variance = np.full(shape, np.nan), np.full(shape, np.nan)
+    usable = np.flatnonzero(status == Status.OK)
+    step = max(1, int(memory_mb * 1e6 / (8 * COPIES_IN_FIT * n_volumes)))
+    filters = np.array(list(weights.values())) @ np.linalg.pinv(design)
+    table = _noise_table(design, filters, NOISE_CORRELATIONS[noise_model])
+    for start in range(0, usable.size, step):
+        chunk = usable[start : start + step]
+        series = data[chunk].astype(np.float64)
+        covariance = _covariance(series, design, table)
+        value[:, chunk], variance[:, chunk] = _percent(filters @ series.T, covariance)
+
+    dof = n_volumes - int(np.linalg.matrix_rank(design))
+    return {
+        label: Estimate.of(
+            value[i],
+            variance[i],
+            np.where((status == Status.OK) & np.isnan(value[i]), Status.NO_REFERENCE, status),
+            dof,
+        )
+        for i, label in enumerate(weights)
+    }
+
+
+def _status_of_series(data: np.ndarray) -> StatusArray:
+    """Tell which series carry no signal."""
+    finite = np.isfinite(data).all(axis=1)
+    constant = data.max(axis=1) == data.min(axis=1)
+    status = np.where(constant, Status.NO_SIGNAL, Status.OK)
+    return np.where(finite, status, Status.INVALID_INPUT).astype(np.uint8)
+
+
+def _noise_table(
+    design: FloatArray, filters: FloatArray, correlations: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Tabulate what AR(1) noise does to the fit, at each correlation of successive samples.
+
+    Returns the expected correlation of successive residuals, (R,) and increasing, and the
+    covariance of the filtered series per unit of residual power, (R, contrasts, 2, 2). The
+    residuals are less correlated and smaller than the noise; both are accounted for exactly.
+    """
+    residual_maker = np.eye(len(design)) - design @ np.linalg.pinv(design)
+    powers = correlations[:, None] ** np.arange(len(design))
+    power = powers @ _lag_sums(residual_maker)
+    observed = powers @ _lag_sums(residual_maker[:, 1:] @ residual_maker[:-1]) / power
+    pairs = [[[np.outer(one, other) for other in pair] for one in pair] for pair in filters]
+    sums = np.array([[[_lag_sums(item) for item in row] for row in pair] for pair in pairs])
+    covariance = np.moveaxis(sums @ powers.T, -1, 0) / power[:, None, None, None]
+    return observed, covariance
+
+
+def _lag_sums(matrix: FloatArray) -> FloatArray:
+    """Add up the elements of each distance from the diagonal, (T,)."""
+    lags = np.abs(np.subtract.outer(np.arange(len(matrix)), np.arange(len(matrix))))
+    sums = np.bincount(lags.ravel(), matrix.ravel(), len(matrix))
+    return sums.astype(np.float64)
+
+
+def _covariance(
+    series: FloatArray, design: FloatArray, table: tuple[FloatArray, FloatArray]
+) -> FloatArray:
+    """Give the covariance of the filtered series of each voxel, (contrasts, 2, 2, voxels)."""
+    residuals = series - series @ np.linalg.pinv(design).T @ design.T
+    power = np.einsum('vt,vt->v', residuals, residuals)
+    lagged = np.einsum('vt,vt->v', residuals[:, 1:], residuals[:, :-1])
+    observed = np.divide(lagged, power, out=np.zeros_like(power), where=power > 0)
+    expected, covariance = table
+    columns = covariance.reshape(len(expected), -1).T
+    interpolated = np.array([np.interp(observed, expected, column) for column in columns])
+    scaled: FloatArray = power * interpolated
+    return scaled.reshape(*covariance.shape[1:], -1)
+
+
+def _percent(signals: FloatArray, covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """
+    Turn change and baseline, (contrasts, 2, voxels), into percent change and its variance.
+
+    NaN where the baseline is not positive.
+    """
+    amount, baseline = np.moveaxis(signals, 1, 0)
+    baseline = np.where(baseline > 0, baseline, np.nan)
+    ratio = amount / baseline
+    spread = covariance[:, 0, 0] - 2.0 * ratio * covariance[:, 0, 1]
+    spread += ratio**2 * covariance[:, 1, 1]
+    return ratio / PERCENT, spread / (PERCENT * baseline) ** 2

@@ -1,0 +1,1 @@
+"""Inference over participants; reads derivatives only."""

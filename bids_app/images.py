@@ -1,0 +1,243 @@
+"""Load and save NIfTI images as masked arrays; grids; affine transforms: the array/file border."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nb
+import numpy as np
+
+from bids_app.errors import GridMismatchError, InputDataError, MissingInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bids_app._typing import BoolArray, FloatArray, PathLike
+
+AFFINE_TOLERANCE = 1e-3
+"""mm; header affines that differ by less are the same grid."""
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""NIfTI (RAS) to ITK (LPS) world coordinates."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Shape and affine (voxel to RAS mm) of a 3D image."""
+
+    shape: tuple[int, int, int]
+    affine: FloatArray
+
+    @property
+    def zooms(self) -> FloatArray:
+        """Voxel size, mm, from the affine (header zooms may lie)."""
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0), float)
+
+    def matches(self, other: Grid) -> bool:
+        """Tell whether another grid has the same voxels."""
+        return self.shape == other.shape and np.allclose(
+            self.affine, other.affine, atol=AFFINE_TOLERANCE
+        )
+
+
+def open_image(path: PathLike) -> Any:
+    """
+    Open a NIfTI image.
+
+    Raises
+    ------
+    MissingInputError
+        If it is absent, a dangling link, empty, truncated or not NIfTI.
+    """
+    path = Path(path)
+    if path.is_symlink() and not path.exists():
+        msg = f'{path} is a link to content that is not here (not fetched): datalad get {path}'
+        raise MissingInputError(msg)
+    try:
+        return nb.load(path)
+    except (OSError, EOFError, nb.filebasedimages.ImageFileError) as error:
+        msg = f'{path} cannot be read as a NIfTI image ({error}); is it complete?'
+        raise MissingInputError(msg) from error
+
+
+def load_data(path: PathLike) -> FloatArray:
+    """
+    Read all voxels as float64.
+
+    Raises
+    ------
+    MissingInputError
+        If the data are truncated.
+    """
+    try:
+        return np.asarray(open_image(path).get_fdata(caching='unchanged', dtype=np.float64))
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, MissingInputError):
+            raise
+        msg = f'{path}: the image data cannot be read ({error}); is the file complete?'
+        raise MissingInputError(msg) from error
+
+
+def grid_of(path: PathLike) -> Grid:
+    """Shape and affine of the first three axes of an image."""
+    image = open_image(path)
+    shape = (*image.shape[:3], 1, 1)[:3]
+    return Grid(shape, np.asarray(image.affine, float))
+
+
+def check_same_grid(paths: Sequence[PathLike]) -> Grid:
+    """
+    Assert that images share one voxel grid.
+
+    Raises
+    ------
+    GridMismatchError
+        Naming the first pair that differs.
+    """
+    first = grid_of(paths[0])
+    for path in paths[1:]:
+        other = grid_of(path)
+        if not first.matches(other):
+            msg = (
+                f'{path} must have the voxel grid of {paths[0]}: expected shape {first.shape}, '
+                f'found {other.shape}, or their affines differ'
+            )
+            raise GridMismatchError(msg)
+    return first
+
+
+def load_mask(path: PathLike) -> BoolArray:
+    """Read a mask: voxels above 0.5 of a 3D image."""
+    return load_data(path) > 0.5
+
+
+def load_masked(path: PathLike, mask: BoolArray) -> FloatArray:
+    """
+    Read the voxels of a mask.
+
+    Parameters
+    ----------
+    path : path
+        3D or 4D image.
+    mask : (X, Y, Z) ndarray of bool
+        On the same grid.
+
+    Returns
+    -------
+    values : (V,) or (V, T) ndarray of float64
+        In the order of ``mask``'s True voxels.
+
+    Raises
+    ------
+    GridMismatchError
+        If the shapes differ.
+    """
+    data = load_data(path)
+    if data.shape[:3] != mask.shape:
+        msg = f'{path} has shape {data.shape[:3]} where the mask has {mask.shape}'
+        raise GridMismatchError(msg)
+    return data[mask]
+
+
+def save_unmasked(
+    values: Any, mask: BoolArray, grid: Grid, path: PathLike, *, fill: float = np.nan
+) -> str:
+    """
+    Write voxels of a mask as an image on a grid.
+
+    Parameters
+    ----------
+    values : (V,) or (V, T) array_like
+        Floats are written as float32, integers as uint8.
+    mask : (X, Y, Z) ndarray of bool
+        Where they belong.
+    grid : Grid
+        Of the image.
+    path : path
+        To write; ``.nii`` in the work directory.
+    fill : float
+        Value outside the mask.
+
+    Returns
+    -------
+    path : str
+        As given.
+    """
+    values = np.asarray(values)
+    is_integer = values.dtype.kind in 'iub'
+    dtype = np.uint8 if is_integer else np.float32
+    data = np.full((*mask.shape, *values.shape[1:]), fill if not is_integer else 0, dtype)
+    if is_integer and np.isfinite(fill):
+        data[...] = int(fill)
+    data[mask] = values
+    return save_image(data, grid, path)
+
+
+def save_image(data: Any, grid: Grid, path: PathLike) -> str:
+    """Write an array as an image; sform and qform both set, units mm and s."""
+    data = np.asarray(data)
+    if data.dtype == bool:
+        data = data.astype(np.uint8)
+    elif data.dtype == np.float64:
+        data = data.astype(np.float32)
+    if data.shape[:3] != grid.shape:
+        msg = f'{path}: data of shape {data.shape} do not fit a grid of {grid.shape}'
+        raise InputDataError(msg)
+    image = nb.Nifti1Image(data, grid.affine)
+    image.header.set_xyzt_units('mm', 'sec')
+    image.set_sform(grid.affine, code=1)
+    image.set_qform(grid.affine, code=1)
+    nb.save(image, path)
+    return str(path)
+
+
+def save_affine(matrix: FloatArray, path: PathLike) -> str:
+    """
+    Write an affine as an ITK text transform.
+
+    Parameters
+    ----------
+    matrix : (4, 4) ndarray
+        Maps points of the fixed image to points of the moving image, RAS mm (for a file named
+        from-X_to-Y_mode-image: from Y points to X points, as ITK resamples).
+    path : path
+        Ends in .txt.
+    """
+    lps = LPS @ matrix @ LPS
+    numbers = ' '.join(f'{x:.12g}' for x in [*lps[:3, :3].ravel(), *lps[:3, 3]])
+    Path(path).write_text(
+        '#Insight Transform File V1.0\n#Transform 0\n'
+        'Transform: AffineTransform_double_3_3\n'
+        f'Parameters: {numbers}\nFixedParameters: 0 0 0\n'
+    )
+    return str(path)
+
+
+def load_affine(path: PathLike) -> FloatArray:
+    """
+    Read an ITK text transform.
+
+    Returns
+    -------
+    matrix : (4, 4) ndarray
+        As :func:`save_affine` took it.
+
+    Raises
+    ------
+    InputDataError
+        If the file holds anything but one affine transform.
+    """
+    lines = dict(
+        line.split(':', 1) for line in Path(path).read_text().splitlines() if ':' in line
+    )
+    parameters = np.array(lines.get('Parameters', '').split(), float)
+    centre = np.array(lines.get('FixedParameters', '0 0 0').split(), float)
+    if parameters.size != 12 or centre.size != 3:
+        msg = f'{path} should hold one ITK affine transform of 12 parameters'
+        raise InputDataError(msg)
+    lps = np.eye(4)
+    lps[:3, :3] = parameters[:9].reshape(3, 3)
+    lps[:3, 3] = parameters[9:] + centre - lps[:3, :3] @ centre
+    return np.asarray(LPS @ lps @ LPS, float)

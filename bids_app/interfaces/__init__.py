@@ -1,0 +1,1 @@
+"""One nipype interface per verb; a node opens files, a model makes numbers."""

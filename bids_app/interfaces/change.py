@@ -1,0 +1,266 @@
+"""Changes between two conditions and the labels made from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bids_app.images import load_masked, save_image, save_unmasked
+from bids_app.interfaces._base import (
+    VOXELS_PER_SAMPLE,
+    BaseInterfaceInputSpec,
+    SimpleInterface,
+    TraitedSpec,
+    image,
+    isdefined,
+    load_estimate,
+    read_mask,
+    result,
+    save_estimate,
+    traits,
+)
+from bids_app.models import change as models
+from bids_app.models import concordance
+
+
+class _ChangeInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to compare', '1')
+    task_cbf = image('CBF of the task', 'mL/100 g/min', optional=True)
+    task_cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
+    task_cbf_status = image('its status', '', optional=True)
+    task_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    baseline_cbf = image('CBF of the baseline', 'mL/100 g/min', optional=True)
+    baseline_cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
+    baseline_cbf_status = image('its status', '', optional=True)
+    baseline_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    task_r2_star = image('R2* of the task', '1/s', optional=True)
+    task_r2_star_variance = image('its random variance', '1/s^2', optional=True)
+    task_r2_star_status = image('its status', '', optional=True)
+    task_r2_star_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    baseline_r2_star = image('R2* of the baseline', '1/s', optional=True)
+    baseline_r2_star_variance = image('its random variance', '1/s^2', optional=True)
+    baseline_r2_star_status = image('its status', '', optional=True)
+    baseline_r2_star_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    r2 = image('R2, shared by the conditions', '1/s', optional=True)
+    r2_variance = image('its random variance', '1/s^2', optional=True)
+    r2_status = image('its status', '', optional=True)
+    r2_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    baseline_r2 = image('R2 of the baseline, where each has its own', '1/s', optional=True)
+    baseline_r2_variance = image('its random variance', '1/s^2', optional=True)
+    baseline_r2_status = image('its status', '', optional=True)
+    baseline_r2_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    task_cbv = image('CBV of the task', 'mL/mL', optional=True)
+    task_cbv_variance = image('its random variance', '(mL/mL)^2', optional=True)
+    task_cbv_status = image('its status', '', optional=True)
+    task_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    baseline_cbv = image('CBV of the baseline', 'mL/mL', optional=True)
+    baseline_cbv_variance = image('its random variance', '(mL/mL)^2', optional=True)
+    baseline_cbv_status = image('its status', '', optional=True)
+    baseline_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    cbv_shared = traits.Bool(True, usedefault=True, desc='one CBV serves both', unit='')
+    cbv_exponent = traits.Float(
+        0.0, usedefault=True, desc='of the power law, where CBV comes from CBF', unit='1'
+    )
+    m0_relative_variance = image(
+        'relative variance of the one M0 that serves both', '1', optional=True
+    )
+    reference = image('the quantity in the baseline condition', '')
+    reference_variance = image('its random variance', '')
+    reference_status = image('its status', '')
+    rate = traits.Float(desc="R2' per OEF and CBV", unit='1/s')
+    cao2 = traits.Float(desc='arterial oxygen content', unit='umol/mL')
+
+
+class _ChangeOutputSpec(TraitedSpec):
+    change = result('task minus baseline', '')
+    change_variance = result('its random variance', '')
+    change_status = result('why a voxel has no estimate', '')
+    change_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    change_z = result('change over its standard error', '1')
+    change_p = result('two-sided probability', '1')
+    change_percent = result('percent of the baseline', '%')
+
+
+_MEASURED = (
+    'task_cbf',
+    'baseline_cbf',
+    'task_r2_star',
+    'baseline_r2_star',
+    'r2',
+    'baseline_r2',
+    'task_cbv',
+    'baseline_cbv',
+)
+
+
+class ChangeInterface(SimpleInterface):
+    """Compute the change of one quantity, with z, p and percent of the baseline."""
+
+    input_spec = _ChangeInputSpec
+    output_spec = _ChangeOutputSpec
+
+    def change_of(self, maps: dict[str, Any]) -> Any:
+        """Return the change as an Estimate."""
+        raise NotImplementedError
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        maps: dict[str, Any] = {
+            name: load_estimate(self.inputs, name, mask)
+            for name in _MEASURED
+            if isdefined(getattr(self.inputs, name))
+        }
+        m0 = self.inputs.m0_relative_variance
+        maps['m0_relative_variance'] = load_masked(m0, mask) if isdefined(m0) else None
+
+        change = self.change_of(maps)
+
+        reference = load_estimate(self.inputs, 'reference', mask)
+        z = models.z_score(change)
+        save_estimate(self._results, 'change', change, mask, grid, runtime.cwd)
+        facts = [getattr(self.inputs, f'{name}_facts') for name in maps if name in _MEASURED]
+        shared = [item.get(VOXELS_PER_SAMPLE, 1.0) for item in facts if isdefined(item)]
+        self._results['change_facts'][VOXELS_PER_SAMPLE] = max(shared, default=1.0)
+        extras = {
+            'change_z': z,
+            'change_p': models.p_value(z),
+            'change_percent': models.percent_of_baseline(change, reference),
+        }
+        for name, values in extras.items():
+            path = Path(runtime.cwd) / f'{name}.nii'
+            self._results[name] = save_unmasked(values, mask, grid, path)
+        return runtime
+
+
+class EstimateChangeInCBF(ChangeInterface):
+    """Estimate the change of CBF."""
+
+    def change_of(self, maps):
+        """Give dCBF."""
+        return models.change_in_cbf(
+            maps['task_cbf'],
+            maps['baseline_cbf'],
+            m0_relative_variance=maps['m0_relative_variance'],
+        )
+
+
+class EstimateChangeInCBV(ChangeInterface):
+    """Estimate the change of CBV, where it was measured in both conditions."""
+
+    def change_of(self, maps):
+        """Give dCBV."""
+        return models.change_between(maps['task_cbv'], maps['baseline_cbv'])
+
+
+class EstimateChangeInR2Prime(ChangeInterface):
+    """Estimate the change of R2', in which a shared R2 cancels."""
+
+    def change_of(self, maps):
+        """Give dR2'."""
+        own = (
+            {'task_r2': maps['r2'], 'baseline_r2': maps['baseline_r2']}
+            if ('baseline_r2' in maps)
+            else {}
+        )
+        return models.change_in_r2_prime(maps['task_r2_star'], maps['baseline_r2_star'], **own)
+
+
+class EstimateChangeInOEF(ChangeInterface):
+    """Estimate the change of OEF, shared errors counted once."""
+
+    def change_of(self, maps):
+        """Give dOEF."""
+        return models.change_in_oef(
+            **{name: maps[name] for name in _MEASURED if name in maps and 'cbf' not in name},
+            cbv_shared=self.inputs.cbv_shared,
+            cbv_exponent=self.inputs.cbv_exponent,
+            rate=self.inputs.rate,
+        )
+
+
+class EstimateChangeInCMRO2(ChangeInterface):
+    """Estimate the change of CMRO2, shared errors counted once."""
+
+    def change_of(self, maps):
+        """Give D."""
+        return models.change_in_cmro2(
+            **{name: maps[name] for name in _MEASURED if name in maps},
+            cbv_shared=self.inputs.cbv_shared,
+            cbv_exponent=self.inputs.cbv_exponent,
+            scale=self.inputs.cao2 / self.inputs.rate,
+            m0_relative_variance=maps['m0_relative_variance'],
+        )
+
+
+class _TestInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to test', '1')
+    quantity = image('effect', '')
+    quantity_variance = image('its random variance', '')
+    quantity_status = image('its status', '')
+
+
+class _TestOutputSpec(TraitedSpec):
+    z = result('effect over its standard error', '1')
+    p = result('two-sided probability', '1')
+
+
+class TestEffect(SimpleInterface):
+    """Compute z and p of an effect."""
+
+    input_spec = _TestInputSpec
+    output_spec = _TestOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        z = models.z_score(load_estimate(self.inputs, 'quantity', mask))
+        folder = Path(runtime.cwd)
+        self._results['z'] = save_unmasked(z, mask, grid, folder / 'z.nii')
+        self._results['p'] = save_unmasked(models.p_value(z), mask, grid, folder / 'p.nii')
+        return runtime
+
+
+class _LabelInputSpec(BaseInterfaceInputSpec):
+    mask = image('brain', '1')
+    grey_matter = image('grey-matter fraction', '1')
+    minimum_grey_matter = traits.Float(mandatory=True, desc='label above this', unit='1')
+    bold = image('percent BOLD change', '%')
+    bold_variance = image('its random variance', '%^2')
+    bold_status = image('its status', '')
+    change = image('change of CMRO2', 'umol/100 g/min')
+    change_variance = image('its random variance', '(umol/100 g/min)^2')
+    change_status = image('its status', '')
+    bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
+    cmro2_q = traits.Float(mandatory=True, desc='FDR level of the sign of the change', unit='1')
+
+
+class _LabelOutputSpec(TraitedSpec):
+    sign = result('labels by the published sign rule', '')
+    robust = result('labels that may say undetermined', '')
+
+
+class LabelConcordance(SimpleInterface):
+    """Label every voxel by the signs of its BOLD and CMRO2 change."""
+
+    input_spec = _LabelInputSpec
+    output_spec = _LabelOutputSpec
+
+    def _run_interface(self, runtime):
+        brain, grid = read_mask(self.inputs.mask)
+        bold = load_estimate(self.inputs, 'bold', brain)
+        change = load_estimate(self.inputs, 'change', brain)
+        grey = load_masked(self.inputs.grey_matter, brain) > self.inputs.minimum_grey_matter
+
+        gate = concordance.bold_gate(bold, q=self.inputs.bold_q, mask=grey)
+        maps = {
+            'sign': concordance.label_by_sign(bold.value, change.value, gate, grey),
+            'robust': concordance.label_robust(bold, change, gate, grey, q=self.inputs.cmro2_q),
+        }
+
+        for name, labels in maps.items():
+            data = np.zeros(brain.shape, np.uint8)
+            data[brain] = labels
+            path = Path(runtime.cwd) / f'{name}.nii'
+            self._results[name] = save_image(data, grid, path)
+        return runtime

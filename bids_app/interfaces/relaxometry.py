@@ -1,0 +1,212 @@
+"""R2, R2*, R2' and the field map behind the background-gradient correction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bids_app.images import check_same_grid, load_data, save_image
+from bids_app.interfaces._base import (
+    BaseInterfaceInputSpec,
+    ModelInterface,
+    SimpleInterface,
+    TraitedSpec,
+    image,
+    load_estimate,
+    read_mask,
+    result,
+    save_estimate,
+    traits,
+)
+from bids_app.models.phase import dephasing_factor, field_map_from_echoes, slice_gradient
+from bids_app.models.registry import choices
+from bids_app.models.relaxometry import time_from_rate
+from bids_app.units import MILLIMETRE
+
+
+class _EchoInputSpec(BaseInterfaceInputSpec):
+    signal = traits.List(
+        image('one magnitude image per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
+    )
+    mask = image('voxels to estimate', '1')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+    noise_groups = image('tissue class whose noise is pooled', '', optional=True)
+
+
+class _R2InputSpec(_EchoInputSpec):
+    model = traits.Enum(*choices('r2'), usedefault=True, desc='name in the registry', unit='')
+
+
+class _R2OutputSpec(TraitedSpec):
+    r2 = result('transverse relaxation rate', '1/s')
+    r2_variance = result('its random variance', '1/s^2')
+    r2_status = result('why a voxel has no estimate', '')
+    r2_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class EstimateR2(ModelInterface):
+    """Estimate R2 from a multi-echo spin echo."""
+
+    quantity = 'r2'
+    input_spec = _R2InputSpec
+    output_spec = _R2OutputSpec
+
+
+class _R2StarInputSpec(_EchoInputSpec):
+    model = traits.Enum(*choices('r2_star'), usedefault=True, desc='name in the registry', unit='')
+    dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
+    dephasing_floor = traits.Float(0.2, usedefault=True, desc='echoes below are dropped', unit='1')
+
+
+class _R2StarOutputSpec(TraitedSpec):
+    r2_star = result('effective transverse relaxation rate', '1/s')
+    r2_star_variance = result('its random variance', '1/s^2')
+    r2_star_status = result('why a voxel has no estimate', '')
+    r2_star_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class EstimateR2Star(ModelInterface):
+    """Estimate R2* from a multi-echo gradient echo."""
+
+    quantity = 'r2_star'
+    input_spec = _R2StarInputSpec
+    output_spec = _R2StarOutputSpec
+
+
+class _FieldMapInputSpec(BaseInterfaceInputSpec):
+    magnitude = traits.List(
+        image('one magnitude per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
+    )
+    phase = traits.List(
+        image('one phase per echo', 'rad'), mandatory=True, desc='phase of the echoes', unit='rad'
+    )
+    mask = image('voxels with signal', '1')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+
+
+class _FieldMapOutputSpec(TraitedSpec):
+    field_map = result('offset of the main field', 'Hz')
+    field_magnitude = result('magnitude image that belongs to it', 'a.u.')
+
+
+class EstimateFieldMap(SimpleInterface):
+    """Estimate the field offset from the phase of the echoes."""
+
+    input_spec = _FieldMapInputSpec
+    output_spec = _FieldMapOutputSpec
+
+    def _run_interface(self, runtime):
+        grid = check_same_grid([*self.inputs.magnitude, *self.inputs.phase, self.inputs.mask])
+        mask, _ = read_mask(self.inputs.mask)
+        magnitude = np.stack([load_data(path) for path in self.inputs.magnitude], axis=-1)
+        phase = np.stack([load_data(path) for path in self.inputs.phase], axis=-1)
+
+        field_map = field_map_from_echoes(
+            magnitude, phase, mask, echo_times=np.asarray(self.inputs.echo_times)
+        )
+
+        folder = Path(runtime.cwd)
+        self._results['field_map'] = save_image(field_map, grid, folder / 'field_map.nii')
+        self._results['field_magnitude'] = save_image(
+            magnitude.mean(axis=-1), grid, folder / 'field_magnitude.nii'
+        )
+        return runtime
+
+
+class _DephasingInputSpec(BaseInterfaceInputSpec):
+    field_map = image('offset of the main field', 'Hz')
+    mask = image('voxels with signal', '1')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+    slice_profile = traits.Str('rectangular', usedefault=True, desc='slice profile', unit='')
+    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
+
+
+class _DephasingOutputSpec(TraitedSpec):
+    dephasing = result('signal kept per echo in the background gradient', '1')
+    gradient = result('through-slice gradient of the main field', 'T/m')
+
+
+class PredictDephasing(SimpleInterface):
+    """Predict the signal that the through-slice background gradient leaves at each echo."""
+
+    input_spec = _DephasingInputSpec
+    output_spec = _DephasingOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        axis = self.inputs.slice_axis
+        spacing = float(grid.zooms[axis]) * MILLIMETRE
+
+        gradient = slice_gradient(
+            load_data(self.inputs.field_map), mask, slice_spacing=spacing, axis=axis
+        )
+        dephasing = dephasing_factor(
+            gradient,
+            slice_thickness=spacing,
+            echo_times=np.asarray(self.inputs.echo_times),
+            profile=self.inputs.slice_profile,
+        )
+
+        folder = Path(runtime.cwd)
+        self._results['gradient'] = save_image(gradient, grid, folder / 'gradient.nii')
+        self._results['dephasing'] = save_image(dephasing, grid, folder / 'dephasing.nii')
+        return runtime
+
+
+class _R2PrimeInputSpec(BaseInterfaceInputSpec):
+    model = traits.Enum(
+        *choices('r2_prime'), usedefault=True, desc='name in the registry', unit=''
+    )
+    mask = image('voxels to estimate', '1')
+    r2_star = image('effective transverse relaxation rate', '1/s')
+    r2_star_variance = image('its random variance', '1/s^2')
+    r2_star_status = image('its status', '')
+    r2_star_facts = traits.Dict(desc='degrees of freedom', unit='')
+    r2 = image('transverse relaxation rate', '1/s')
+    r2_variance = image('its random variance', '1/s^2')
+    r2_status = image('its status', '')
+    r2_facts = traits.Dict(desc='degrees of freedom', unit='')
+
+
+class _R2PrimeOutputSpec(TraitedSpec):
+    r2_prime = result('reversible relaxation rate', '1/s')
+    r2_prime_variance = result('its random variance', '1/s^2')
+    r2_prime_status = result('why a voxel has no estimate', '')
+    r2_prime_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class EstimateR2Prime(ModelInterface):
+    """Estimate R2' as the difference of R2* and R2."""
+
+    quantity = 'r2_prime'
+    input_spec = _R2PrimeInputSpec
+    output_spec = _R2PrimeOutputSpec
+
+
+class _RateInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to convert', '1')
+    rate = image('relaxation rate', '1/s')
+    rate_variance = image('its random variance', '1/s^2')
+    rate_status = image('its status', '')
+    rate_facts = traits.Dict(desc='degrees of freedom', unit='')
+
+
+class _TimeOutputSpec(TraitedSpec):
+    time = result('relaxation time', 's')
+    time_variance = result('its random variance', 's^2')
+    time_status = result('why a voxel has no estimate', '')
+    time_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class ConvertRateToTime(SimpleInterface):
+    """Convert a relaxation rate into a relaxation time."""
+
+    input_spec = _RateInputSpec
+    output_spec = _TimeOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        time = time_from_rate(load_estimate(self.inputs, 'rate', mask))
+        save_estimate(self._results, 'time', time, mask, grid, runtime.cwd)
+        return runtime

@@ -1,0 +1,552 @@
+"""Anatomy, alignment and resampling: one way for every map from its own grid to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bids_app.engines.isolated import run_isolated
+from bids_app.engines.masks import mask_from_mean
+from bids_app.images import (
+    grid_of,
+    load_affine,
+    load_data,
+    save_affine,
+    save_image,
+)
+from bids_app.interfaces._base import (
+    VOXELS_PER_SAMPLE,
+    BaseInterfaceInputSpec,
+    SimpleInterface,
+    TraitedSpec,
+    image,
+    isdefined,
+    load_estimate,
+    read_mask,
+    result,
+    save_estimate,
+    traits,
+)
+from bids_app.models.combining import combine_runs, smooth_in_mask
+from bids_app.models.estimate import Estimate
+from bids_app.models.resampling import (
+    average_over_voxel,
+    resample_linear,
+    resample_nearest,
+    voxel_coordinates,
+)
+from bids_app.models.status import Status
+
+TISSUES = ('grey_matter', 'white_matter', 'csf')
+
+
+class _ExtractBrainInputSpec(BaseInterfaceInputSpec):
+    t1w = image('T1w image of the whole head', 'a.u.')
+    random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')
+
+
+class _ExtractBrainOutputSpec(TraitedSpec):
+    t1w = result('bias-corrected T1w image', 'a.u.')
+    brain_mask = result('brain', '1')
+
+
+class ExtractBrain(SimpleInterface):
+    """Correct the bias field of a T1w image and find the brain."""
+
+    input_spec = _ExtractBrainInputSpec
+    output_spec = _ExtractBrainOutputSpec
+
+    def _run_interface(self, runtime):
+        folder = Path(runtime.cwd)
+        self._results['t1w'] = str(folder / 't1w.nii')
+        self._results['brain_mask'] = str(folder / 'brain_mask.nii')
+        run_isolated(
+            'extract_brain',
+            t1w=self.inputs.t1w,
+            out_mask=self._results['brain_mask'],
+            out_corrected=self._results['t1w'],
+            cwd=runtime.cwd,
+            seed=self.inputs.random_seed,
+        )
+        return runtime
+
+
+class _SegmentInputSpec(BaseInterfaceInputSpec):
+    t1w = image('bias-corrected T1w image', 'a.u.')
+    brain_mask = image('brain', '1')
+    random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
+
+
+class _SegmentOutputSpec(TraitedSpec):
+    grey_matter = result('grey-matter probability', '1')
+    white_matter = result('white-matter probability', '1')
+    csf = result('cerebrospinal-fluid probability', '1')
+
+
+class SegmentTissue(SimpleInterface):
+    """Estimate the probability of grey matter, white matter and cerebrospinal fluid."""
+
+    input_spec = _SegmentInputSpec
+    output_spec = _SegmentOutputSpec
+
+    def _run_interface(self, runtime):
+        folder = Path(runtime.cwd)
+        for name in TISSUES:
+            self._results[name] = str(folder / f'{name}.nii')
+        run_isolated(
+            'segment_tissue',
+            t1w=self.inputs.t1w,
+            mask=self.inputs.brain_mask,
+            out_gm=self._results['grey_matter'],
+            out_wm=self._results['white_matter'],
+            out_csf=self._results['csf'],
+            cwd=runtime.cwd,
+            seed=self.inputs.random_seed,
+        )
+        return runtime
+
+
+class _DiscretiseInputSpec(BaseInterfaceInputSpec):
+    grey_matter = image('grey-matter probability', '1')
+    white_matter = image('white-matter probability', '1')
+    csf = image('cerebrospinal-fluid probability', '1')
+    brain_mask = image('brain', '1')
+
+
+class _DiscretiseOutputSpec(TraitedSpec):
+    dseg = result('most probable tissue: 1 grey matter, 2 white matter, 3 CSF', '')
+
+
+class DiscretiseTissue(SimpleInterface):
+    """Name the most probable tissue of every voxel (labels of BIDS: 1 GM, 2 WM, 3 CSF)."""
+
+    input_spec = _DiscretiseInputSpec
+    output_spec = _DiscretiseOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.brain_mask)
+        maps = np.stack([load_data(getattr(self.inputs, name)) for name in TISSUES])
+        dseg = np.where(mask, maps.argmax(axis=0) + 1, 0).astype(np.uint8)
+        self._results['dseg'] = save_image(dseg, grid, Path(runtime.cwd) / 'dseg.nii')
+        return runtime
+
+
+class _NormaliseInputSpec(BaseInterfaceInputSpec):
+    t1w = image('bias-corrected T1w image', 'a.u.')
+    brain_mask = image('brain', '1')
+    template = image('T1w image of the template', 'a.u.')
+    template_mask = image('brain of the template', '1')
+    random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
+
+
+class _NormaliseOutputSpec(TraitedSpec):
+    to_template = result('transform from T1w to template (ITK)', '')
+    from_template = result('transform from template to T1w (ITK)', '')
+
+
+class NormaliseToTemplate(SimpleInterface):
+    """Find the deformation between the T1w image and the template."""
+
+    input_spec = _NormaliseInputSpec
+    output_spec = _NormaliseOutputSpec
+
+    def _run_interface(self, runtime):
+        folder = Path(runtime.cwd)
+        self._results['to_template'] = str(folder / 'to_template.h5')
+        self._results['from_template'] = str(folder / 'from_template.h5')
+        run_isolated(
+            'normalise_to_template',
+            t1w=self.inputs.t1w,
+            mask=self.inputs.brain_mask,
+            template=self.inputs.template,
+            template_mask=self.inputs.template_mask,
+            out_forward=self._results['to_template'],
+            out_inverse=self._results['from_template'],
+            cwd=runtime.cwd,
+            seed=self.inputs.random_seed,
+        )
+        return runtime
+
+
+class _CoordinatesInputSpec(BaseInterfaceInputSpec):
+    transform = image('ITK transform whose fixed image is the reference', '')
+    reference = image('grid to map', '')
+
+
+class _CoordinatesOutputSpec(TraitedSpec):
+    coordinates = result('position of every voxel in the other image, RAS', 'mm')
+
+
+class MapCoordinates(SimpleInterface):
+    """Map, for every voxel of a reference grid, its position in the image it came from."""
+
+    input_spec = _CoordinatesInputSpec
+    output_spec = _CoordinatesOutputSpec
+
+    def _run_interface(self, runtime):
+        out = str(Path(runtime.cwd) / 'coordinates.nii')
+        run_isolated(
+            'template_coordinates',
+            transform=self.inputs.transform,
+            template=self.inputs.reference,
+            out=out,
+            cwd=runtime.cwd,
+        )
+        self._results['coordinates'] = out
+        return runtime
+
+
+class _ReferenceInputSpec(BaseInterfaceInputSpec):
+    files = traits.List(
+        image('image or series', 'a.u.'), mandatory=True, desc='files', unit='a.u.'
+    )
+    volumes = traits.List(traits.Int, desc='volumes to average; empty means all', unit='')
+
+
+class _ReferenceOutputSpec(TraitedSpec):
+    reference = result('mean image', 'a.u.')
+
+
+class AverageVolumes(SimpleInterface):
+    """Average volumes or echoes into the image that stands for a scan."""
+
+    input_spec = _ReferenceInputSpec
+    output_spec = _ReferenceOutputSpec
+
+    def _run_interface(self, runtime):
+        grid = grid_of(self.inputs.files[0])
+        total = np.zeros(grid.shape)
+        for path in self.inputs.files:
+            data = load_data(path)
+            data = data.reshape(*data.shape[:3], -1)
+            if self.inputs.volumes:
+                data = data[..., self.inputs.volumes]
+            total += np.nan_to_num(data).mean(axis=-1)
+        path = Path(runtime.cwd) / 'reference.nii'
+        self._results['reference'] = save_image(total / len(self.inputs.files), grid, path)
+        return runtime
+
+
+class _MaskInputSpec(BaseInterfaceInputSpec):
+    reference = image('mean image', 'a.u.')
+
+
+class _MaskOutputSpec(TraitedSpec):
+    mask = result('brain', '1')
+
+
+class MaskFromMean(SimpleInterface):
+    """Find the brain in the mean image of a scan, where there is no T1w image."""
+
+    input_spec = _MaskInputSpec
+    output_spec = _MaskOutputSpec
+
+    def _run_interface(self, runtime):
+        grid = grid_of(self.inputs.reference)
+        mask = mask_from_mean(load_data(self.inputs.reference), grid.affine)
+        self._results['mask'] = save_image(mask, grid, Path(runtime.cwd) / 'mask.nii')
+        return runtime
+
+
+class _RegisterInputSpec(BaseInterfaceInputSpec):
+    fixed = image('image to align to', 'a.u.')
+    moving = image('image to align', 'a.u.')
+    fixed_mask = image('brain in the fixed image', '1', optional=True)
+    random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
+
+
+class _RegisterOutputSpec(TraitedSpec):
+    transform = result('rigid transform, points of fixed to points of moving (ITK)', '')
+
+
+class RegisterRigid(SimpleInterface):
+    """Align a scan to another rigidly."""
+
+    input_spec = _RegisterInputSpec
+    output_spec = _RegisterOutputSpec
+
+    def _run_interface(self, runtime):
+        out = str(Path(runtime.cwd) / 'transform.txt')
+        mask = {'fixed_mask': self.inputs.fixed_mask} if isdefined(self.inputs.fixed_mask) else {}
+        run_isolated(
+            'register_rigid',
+            fixed=self.inputs.fixed,
+            moving=self.inputs.moving,
+            out_transform=out,
+            cwd=runtime.cwd,
+            seed=self.inputs.random_seed,
+            **mask,
+        )
+        self._results['transform'] = out
+        return runtime
+
+
+class TrustHeader(SimpleInterface):
+    """Take the headers at their word: the identity transform."""
+
+    input_spec = _RegisterInputSpec
+    output_spec = _RegisterOutputSpec
+
+    def _run_interface(self, runtime):
+        path = Path(runtime.cwd) / 'transform.txt'
+        self._results['transform'] = save_affine(np.eye(4), path)
+        return runtime
+
+
+class _TissueInputSpec(BaseInterfaceInputSpec):
+    reference = image('grid of the scan', '')
+    transform = image('rigid transform, T1w points to scan points (ITK)', '')
+    brain_mask = image('brain, T1w grid', '1')
+    grey_matter = image('grey-matter probability, T1w grid', '1')
+    white_matter = image('white-matter probability, T1w grid', '1')
+    csf = image('cerebrospinal-fluid probability, T1w grid', '1')
+
+
+class _TissueOutputSpec(TraitedSpec):
+    mask = result('brain on the grid of the scan', '1')
+    grey_matter = result('grey-matter fraction of every voxel', '1')
+    white_matter = result('white-matter fraction of every voxel', '1')
+    csf = result('cerebrospinal-fluid fraction of every voxel', '1')
+    noise_groups = result('most frequent tissue: 1 grey matter, 2 white matter, 3 CSF', '')
+
+
+class ResampleTissue(SimpleInterface):
+    """Average brain mask and tissue maps over the voxels of a scan."""
+
+    input_spec = _TissueInputSpec
+    output_spec = _TissueOutputSpec
+
+    def _run_interface(self, runtime):
+        folder = Path(runtime.cwd)
+        target = grid_of(self.inputs.reference)
+        to_t1w = np.linalg.inv(load_affine(self.inputs.transform))
+        maps = {}
+        for name in ('brain_mask', *TISSUES):
+            path = getattr(self.inputs, name)
+            maps[name] = average_over_voxel(
+                load_data(path),
+                target_affine=target.affine,
+                target_shape=target.shape,
+                source_affine=grid_of(path).affine,
+                transform=to_t1w,
+            )
+        mask = maps['brain_mask'] > 0.5
+        fractions = np.stack([maps[name] for name in TISSUES])
+        groups = np.where(mask, fractions.argmax(axis=0) + 1, 0).astype(np.uint8)
+        for name in TISSUES:
+            self._results[name] = save_image(maps[name], target, folder / f'{name}.nii')
+        self._results['mask'] = save_image(mask, target, folder / 'mask.nii')
+        self._results['noise_groups'] = save_image(groups, target, folder / 'noise_groups.nii')
+        return runtime
+
+
+class _ResampleInputSpec(BaseInterfaceInputSpec):
+    quantity = image('map on the grid of its scan', '')
+    quantity_variance = image('its random variance', '')
+    quantity_status = image('its status', '')
+    quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    mask = image('voxels to fill; its grid is the target', '1')
+    source_transform = image('rigid transform, T1w points to scan points (ITK)', '', optional=True)
+    target_transform = image(
+        'rigid transform, T1w points to target points (ITK)', '', optional=True
+    )
+    coordinates = image(
+        'T1w position of every target voxel, where the target is a template', 'mm', optional=True
+    )
+
+
+class _ResampleOutputSpec(TraitedSpec):
+    quantity = result('map on the target grid', '')
+    quantity_variance = result('its random variance', '')
+    quantity_status = result('why a voxel has no estimate', '')
+    quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+def _source_points(inputs, target):
+    """Voxel coordinates in the source of every target voxel: transforms joined, applied once."""
+    source = grid_of(inputs.quantity)
+    to_source = (
+        load_affine(inputs.source_transform) if isdefined(inputs.source_transform) else np.eye(4)
+    )
+    if isdefined(inputs.coordinates):
+        to_voxel = np.linalg.inv(source.affine) @ to_source
+        positions = load_data(inputs.coordinates)
+        return positions @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+    if isdefined(inputs.target_transform):
+        to_source = to_source @ np.linalg.inv(load_affine(inputs.target_transform))
+    return voxel_coordinates(
+        target_shape=target.shape,
+        target_affine=target.affine,
+        source_affine=source.affine,
+        transform=to_source,
+    )
+
+
+class ResampleQuantity(SimpleInterface):
+    """Carry a quantity to another grid: value linearly, variance with the squared weights."""
+
+    input_spec = _ResampleInputSpec
+    output_spec = _ResampleOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, target = read_mask(self.inputs.mask)
+        points = _source_points(self.inputs, target)[mask]
+
+        estimate = resample_linear(
+            load_data(self.inputs.quantity),
+            points,
+            variance=load_data(self.inputs.quantity_variance),
+            status=load_data(self.inputs.quantity_status).astype(np.uint8),
+        )
+
+        save_estimate(self._results, 'quantity', estimate, mask, target, runtime.cwd)
+        facts = dict(self.inputs.quantity_facts or {})
+        source = grid_of(self.inputs.quantity)
+        facts[VOXELS_PER_SAMPLE] = round(
+            facts.get(VOXELS_PER_SAMPLE, 1.0) * _voxels_per_sample(source, target, points), 3
+        )
+        self._results['quantity_facts'] = facts
+        return runtime
+
+
+def _voxels_per_sample(source, target, points):
+    """
+    Tell how many target voxels share one noise sample of the source.
+
+    Every source voxel enters a region's sum with the ratio of the voxel volumes; the target
+    variances, added as if independent, hold the mean squared weight instead.
+    """
+    ones = np.ones(source.shape)
+    squared_weights = np.nanmean(resample_linear(ones, points, variance=ones).variance)
+    ratio = abs(np.linalg.det(source.affine[:3, :3]) / np.linalg.det(target.affine[:3, :3]))
+    return max(float(ratio / squared_weights), 1.0) if squared_weights > 0 else 1.0
+
+
+class _LabelsInputSpec(BaseInterfaceInputSpec):
+    quantity = image('label map', '')
+    mask = image('voxels to fill; its grid is the target', '1')
+    source_transform = image('rigid transform, T1w points to scan points (ITK)', '', optional=True)
+    target_transform = image(
+        'rigid transform, T1w points to target points (ITK)', '', optional=True
+    )
+    coordinates = image('position of every target voxel in the source', 'mm', optional=True)
+
+
+class _LabelsOutputSpec(TraitedSpec):
+    labels = result('label map on the target grid', '')
+
+
+class ResampleLabels(SimpleInterface):
+    """Carry labels to another grid by nearest neighbour."""
+
+    input_spec = _LabelsInputSpec
+    output_spec = _LabelsOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, target = read_mask(self.inputs.mask)
+        points = _source_points(self.inputs, target)
+        labels = resample_nearest(load_data(self.inputs.quantity), points)
+        labels = np.where(mask, labels, 0).astype(np.int16)
+        path = Path(runtime.cwd) / 'labels.nii'
+        self._results['labels'] = save_image(labels, target, path)
+        return runtime
+
+
+class _FractionInputSpec(_LabelsInputSpec):
+    pass
+
+
+class _FractionOutputSpec(TraitedSpec):
+    fraction = result('fraction on the target grid', '1')
+
+
+class ResampleFraction(SimpleInterface):
+    """Carry a probability map to another grid linearly; outside its field of view it is 0."""
+
+    input_spec = _FractionInputSpec
+    output_spec = _FractionOutputSpec
+
+    def _run_interface(self, runtime):
+        _, target = read_mask(self.inputs.mask)
+        points = _source_points(self.inputs, target)
+        fraction = np.nan_to_num(resample_linear(load_data(self.inputs.quantity), points).value)
+        path = Path(runtime.cwd) / 'fraction.nii'
+        self._results['fraction'] = save_image(fraction, target, path)
+        return runtime
+
+
+class _CombineInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to combine', '1')
+    quantity = traits.List(image('map of one run', ''), mandatory=True, desc='values', unit='')
+    quantity_variance = traits.List(
+        image('its random variance', ''), mandatory=True, desc='variances', unit=''
+    )
+    quantity_status = traits.List(image('its status', ''), mandatory=True, desc='status', unit='')
+    quantity_facts = traits.List(traits.Dict(), desc='entries of the sidecar per run', unit='')
+
+
+class CombineRuns(SimpleInterface):
+    """Combine the estimates of several runs by inverse variance."""
+
+    input_spec = _CombineInputSpec
+    output_spec = _ResampleOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        runs = []
+        for paths in zip(
+            self.inputs.quantity,
+            self.inputs.quantity_variance,
+            self.inputs.quantity_status,
+            strict=True,
+        ):
+            value, variance, status = (load_data(path)[mask] for path in paths)
+            runs.append(Estimate.of(value, variance, status))
+
+        save_estimate(self._results, 'quantity', combine_runs(runs), mask, grid, runtime.cwd)
+        facts = [item.get('DegreesOfFreedom') for item in self.inputs.quantity_facts or []]
+        known = [item for item in facts if item]
+        self._results['quantity_facts'] = {'RunsCombined': len(runs)} | (
+            {'DegreesOfFreedom': round(sum(known), 1)} if known else {}
+        )
+        return runtime
+
+
+class _SmoothInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to smooth within', '1')
+    quantity = image('map', '')
+    quantity_variance = image('its random variance', '')
+    quantity_status = image('its status', '')
+    quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    fwhm = traits.Float(mandatory=True, desc='full width at half maximum', unit='mm')
+
+
+class SmoothQuantity(SimpleInterface):
+    """Smooth a quantity inside the brain; the variance takes the squared weights."""
+
+    input_spec = _SmoothInputSpec
+    output_spec = _ResampleOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        estimate = load_estimate(self.inputs, 'quantity', np.ones_like(mask))
+        volume = [np.reshape(part, mask.shape) for part in (estimate.value, estimate.variance)]
+        status = np.reshape(estimate.status, mask.shape)
+
+        smooth = smooth_in_mask(
+            Estimate.of(*volume, np.where(mask, status, Status.OUTSIDE_MASK)),
+            mask,
+            fwhm=self.inputs.fwhm / grid.zooms,
+        )
+
+        inside = Estimate.of(smooth.value[mask], smooth.variance[mask], smooth.status[mask])
+        save_estimate(self._results, 'quantity', inside, mask, grid, runtime.cwd)
+        facts = dict(self.inputs.quantity_facts or {})
+        with np.errstate(divide='ignore', invalid='ignore'):
+            gain = np.nanmedian(
+                (np.reshape(estimate.variance, mask.shape) / smooth.variance)[mask]
+            )
+        facts[VOXELS_PER_SAMPLE] = round(facts.get(VOXELS_PER_SAMPLE, 1.0) * max(gain, 1.0), 3)
+        self._results['quantity_facts'] = {**facts, 'SmoothingFWHM': self.inputs.fwhm}
+        return runtime

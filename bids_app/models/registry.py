@@ -1,0 +1,150 @@
+"""The table of interchangeable models per quantity; imports nothing heavy (functions by name)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bids_app.models.estimate import Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """
+    What the rest of the package must know of a model.
+
+    `maps` are arguments given as :class:`Estimate`, `data` as arrays (voxel axis first),
+    `parameters` as scalars or per-voxel arrays; together they are the function's signature.
+    """
+
+    function: str
+    maps: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    unit: str
+    citation: str
+    methods: str
+
+    def resolve(self) -> Callable[..., Estimate]:
+        """Import the function."""
+        module, _, name = self.function.partition(':')
+        function: Callable[..., Estimate] = getattr(import_module(module), name)
+        return function
+
+
+MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
+    'r2': {
+        'exponential': ModelSpec(
+            function='bids_app.models.relaxometry:fit_r2',
+            data=('signal',),
+            parameters=('echo_times', 'noise_groups'),
+            unit='1/s',
+            citation='preibisch2008',
+            methods='R2 was estimated from the multi-echo spin echo by mono-exponential '
+            'least squares in signal space',
+        ),
+    },
+    'r2_star': {
+        'exponential': ModelSpec(
+            function='bids_app.models.relaxometry:fit_r2_star',
+            data=('signal', 'dephasing'),
+            parameters=('echo_times', 'noise_groups', 'dephasing_floor'),
+            unit='1/s',
+            citation='hirsch2013',
+            methods='R2* was estimated from the multi-echo gradient echo by mono-exponential '
+            'least squares in signal space, each echo weighted by the dephasing expected from '
+            'the through-slice background gradient',
+        ),
+    },
+    'r2_prime': {
+        'difference': ModelSpec(
+            function='bids_app.models.relaxometry:estimate_r2_prime',
+            maps=('r2_star', 'r2'),
+            unit='1/s',
+            citation='hirsch2014',
+            methods="R2' was the difference of R2* and R2",
+        ),
+    },
+    'cbf': {
+        'single-delay': ModelSpec(
+            function='bids_app.models.perfusion:estimate_cbf',
+            maps=('difference', 'm0'),
+            parameters=(
+                'label_duration',
+                'post_label_delay',
+                'labeling_efficiency',
+                'background_suppression_factor',
+                't1_blood',
+                'partition_coefficient',
+            ),
+            unit='mL/100 g/min',
+            citation='alsop2015',
+            methods='CBF was computed from the label-control difference with the single-delay '
+            'model of the white paper on arterial spin labeling',
+        ),
+    },
+    'cbv': {
+        'dsc': ModelSpec(
+            function='bids_app.models.blood_volume:normalise_to_white_matter',
+            maps=('relative_cbv',),
+            data=('white_matter',),
+            parameters=('white_matter_cbv',),
+            unit='mL/mL',
+            citation='preibisch2008',
+            methods='CBV was the area under the first pass of the contrast agent, scaled so '
+            'that white matter has the reference value',
+        ),
+        'grubb': ModelSpec(
+            function='bids_app.models.blood_volume:cbv_from_cbf',
+            maps=('cbf',),
+            parameters=('grubb_factor', 'grubb_exponent'),
+            unit='mL/mL',
+            citation='grubb1974',
+            methods='CBV was predicted from CBF by a power law',
+        ),
+        'literature': ModelSpec(
+            function='bids_app.models.blood_volume:cbv_from_tissue',
+            data=('grey_matter', 'white_matter'),
+            parameters=('grey_matter_cbv', 'white_matter_cbv', 'relative_error'),
+            unit='mL/mL',
+            citation='leenders1990',
+            methods='CBV was a literature value per tissue',
+        ),
+    },
+    'oef': {
+        'mqbold': ModelSpec(
+            function='bids_app.models.oef:estimate_oef',
+            maps=('r2_prime', 'cbv'),
+            parameters=(
+                'b0',
+                'hct',
+                'small_vessel_hct_ratio',
+                'susceptibility',
+                'gyromagnetic_ratio',
+            ),
+            unit='1',
+            citation='yablonskiy1994',
+            methods="OEF was derived from R2' and blood volume in the static dephasing regime",
+        ),
+    },
+    'cmro2': {
+        'fick': ModelSpec(
+            function='bids_app.models.oxygen:estimate_cmro2',
+            maps=('cbf', 'oef'),
+            parameters=('cao2',),
+            unit='umol/100 g/min',
+            citation='kety1948',
+            methods='CMRO2 was the product of CBF, OEF and arterial oxygen content',
+        ),
+    },
+}
+"""Quantity -> model name -> row. Choices of the command line, methods text and docs follow."""
+
+
+def choices(quantity: str) -> tuple[str, ...]:
+    """Names of the models of a quantity, the default first."""
+    return tuple(MODELS[quantity])

@@ -1,0 +1,103 @@
+"""Why a voxel has no estimate, or which caution belongs to the one it has."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from bids_app._typing import BoolArray, StatusArray
+
+FIRST_FLAG = 20
+"""Codes from here on are cautions: the value is kept. Codes 1 to 19: the value is NaN."""
+
+
+class Status(IntEnum):
+    """Codes of every status map; the same table is written to desc-status_dseg.tsv."""
+
+    OK = 0
+    OUTSIDE_MASK = 1
+    OUTSIDE_FIELD_OF_VIEW = 2
+    INVALID_INPUT = 3
+    NO_SIGNAL = 4
+    TOO_FEW_SAMPLES = 5
+    NOT_CONVERGED = 6
+    AT_BOUND = 7
+    GRADIENT_TOO_STRONG = 8
+    NO_BLOOD_VOLUME = 9
+    NO_REFERENCE = 10
+    NEGATIVE = 20
+    IMPLAUSIBLE = 21
+
+
+DESCRIPTIONS = {
+    Status.OK: 'estimate is regular',
+    Status.OUTSIDE_MASK: 'outside the brain mask',
+    Status.OUTSIDE_FIELD_OF_VIEW: 'the scan does not cover this voxel',
+    Status.INVALID_INPUT: 'input is NaN, infinite or of the wrong sign',
+    Status.NO_SIGNAL: 'signal is zero or below the noise',
+    Status.TOO_FEW_SAMPLES: 'fewer usable samples than the model needs',
+    Status.NOT_CONVERGED: 'the fit did not converge',
+    Status.AT_BOUND: 'the fit ended at a bound of the parameter range',
+    Status.GRADIENT_TOO_STRONG: 'background gradient leaves too few usable echoes',
+    Status.NO_BLOOD_VOLUME: 'blood volume is zero or negative',
+    Status.NO_REFERENCE: 'reference value (baseline, M0, white matter) is zero or absent',
+    Status.NEGATIVE: 'value is negative, kept as estimated',
+    Status.IMPLAUSIBLE: 'value is outside the physiological range, kept as estimated',
+}
+"""One sentence per code."""
+
+
+def is_missing(status: ArrayLike) -> BoolArray:
+    """
+    Tell which voxels have no estimate.
+
+    Parameters
+    ----------
+    status : (...) array_like of int
+        Status codes.
+
+    Returns
+    -------
+    missing : (...) ndarray of bool
+        True where the value is NaN by definition.
+
+    Examples
+    --------
+    >>> is_missing([Status.OK, Status.NO_SIGNAL, Status.NEGATIVE])
+    array([False,  True, False])
+    """
+    codes = np.asarray(status)
+    missing: BoolArray = (codes != Status.OK) & (codes < FIRST_FLAG)
+    return missing
+
+
+def combine_status(*status: ArrayLike) -> StatusArray:
+    """
+    Combine the status of several inputs into that of what is computed from them.
+
+    Parameters
+    ----------
+    *status : (...) array_like of int
+        Status codes that broadcast; earlier arguments win.
+
+    Returns
+    -------
+    combined : (...) ndarray of uint8
+        The first reason for a missing value; else the first caution; else OK.
+
+    Examples
+    --------
+    >>> combine_status([0, 20, 20], [0, 0, 4])
+    array([ 0, 20,  4], dtype=uint8)
+    """
+    layers = np.broadcast_arrays(*[np.asarray(layer, np.uint8) for layer in status])
+    combined = layers[0].copy()
+    for layer in layers[1:]:
+        better = (combined == Status.OK) | (is_missing(layer) & ~is_missing(combined))
+        combined = np.where(better, layer, combined)
+    return combined

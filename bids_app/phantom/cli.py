@@ -1,0 +1,112 @@
+"""Command line of the phantom: `oxybold-phantom OUT --participants N ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_app import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USAGE_ERROR = 64
+"""Exit code of a command that cannot be carried out."""
+
+CANNOT_CREATE = 73
+"""Exit code where the study cannot be written."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser."""
+    parser = argparse.ArgumentParser(
+        prog='oxybold-phantom',
+        description='Make a digital study of oxygen metabolism in raw BIDS, with the truth in '
+        'derivatives/truth. The same arguments give the same bytes.',
+    )
+    parser.add_argument('out', metavar='OUT', type=Path, help='new or empty folder')
+    parser.add_argument(
+        '--participants', type=int, default=3, metavar='N', help='how many (default: 3)'
+    )
+    parser.add_argument(
+        '--conditions',
+        default='control,calc',
+        metavar='A,B',
+        help='labels with commas; control, else rest, else the first is the baseline '
+        '(default: control,calc)',
+    )
+    parser.add_argument('--seed', type=int, default=0, metavar='S', help='default: 0')
+    parser.add_argument(
+        '--grid',
+        default='coarse',
+        metavar='{tiny,coarse,study}',
+        help='tiny: slab of 12 x 12 x 6 voxels; coarse: whole head in 4 mm voxels (default); '
+        'study: voxels of the target study',
+    )
+    parser.add_argument(
+        '--background-field',
+        choices=('mild', 'strong'),
+        default='mild',
+        help='gradients of the static field in the head (default: mild)',
+    )
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Make a study.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program name; default those of the process.
+
+    Returns
+    -------
+    code : int
+        0 done, 64 wrong arguments, 73 cannot write.
+    """
+    try:
+        args = make_parser().parse_args(argv)
+    except SystemExit as leaving:
+        return USAGE_ERROR if leaving.code else 0
+    from bids_app.phantom.study import Study, make_study
+
+    study = Study(
+        root=args.out,
+        n_participants=args.participants,
+        conditions=tuple(name.strip() for name in args.conditions.split(',')),
+        seed=args.seed,
+        grid=args.grid,
+        background=args.background_field,
+    )
+    started = time.monotonic()
+    try:
+        for label in make_study(study):
+            _say(f'sub-{label} written ({time.monotonic() - started:.0f} s)')
+    except ValueError as error:
+        _say(f'oxybold-phantom: {error}')
+        return USAGE_ERROR
+    except OSError as error:
+        _say(f'oxybold-phantom: {args.out} cannot be written: {error}')
+        return CANNOT_CREATE
+    _say(f'{args.out}: {args.participants} participants, truth in derivatives/truth')
+    return 0
+
+
+def _say(text: str) -> None:
+    """Write a line for the user."""
+    sys.stderr.write(f'{text}\n')
+
+
+def run() -> None:
+    """Entry point of the installed command."""
+    sys.exit(main())
+
+
+if __name__ == '__main__':
+    run()

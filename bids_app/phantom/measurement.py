@@ -1,0 +1,219 @@
+"""From noise-free signals to what the scanner writes: noise, drift, movement, integers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from bids_app.phantom import physics
+from bids_app.phantom.acquisition import (
+    EPI_WEIGHT,
+    GRADIENT_ECHO_WEIGHT,
+    PROTON_DENSITY,
+    SPIN_ECHO_WEIGHT,
+    SUPPRESSED,
+)
+from bids_app.phantom.anatomy import smooth_field
+from bids_app.phantom.participant import BLOOD_VOLUME, EXTRACTION, T1, T2
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from bids_app._typing import FloatArray
+    from bids_app.phantom.acquisition import Bold, Contrast, Geometry, Labeling, MultiEcho
+
+GAIN = 2000.0
+"""Stored value of grey matter."""
+
+R2_STAR_GREY = float(1 / T2[0] + 317.0 * EXTRACTION[0] * BLOOD_VOLUME[0])
+"""Typical grey matter, 1/s; only scales noise and stored values."""
+
+
+def to_integers(signal: FloatArray, grey: float) -> NDArray[np.int16]:
+    """Store signals as 16-bit integers with grey matter at GAIN."""
+    return np.clip(np.rint(signal * (GAIN / grey)), -32768, 32767).astype(np.int16)
+
+
+def grey_signal(weights: FloatArray, echo_time: float, rate: float) -> float:
+    """Typical signal of grey matter at an echo time (s), given its rate (1/s)."""
+    return float(weights[0]) * math.exp(-echo_time * rate)
+
+
+def measure_spin_echoes(
+    train: FloatArray, scan: MultiEcho, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """Magnitude of a spin-echo train (X, Y, Z, E) with noise."""
+    grey = grey_signal(SPIN_ECHO_WEIGHT, scan.echo_times[0], 1 / float(T2[0]))
+    return to_integers(physics.rician(train, scan.noise * grey, rng), grey)
+
+
+def measure_gradient_echoes(
+    train: NDArray[np.complex128], scan: MultiEcho, rng: np.random.Generator
+) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """
+    Magnitude and phase (rad) of a gradient-echo train (X, Y, Z, E) with noise.
+
+    The phase carries that of the receive coil, equal for all echoes and smooth in space.
+    """
+    grey = grey_signal(GRADIENT_ECHO_WEIGHT, scan.echo_times[0], R2_STAR_GREY)
+    x, y, _, _ = np.indices(train.shape, sparse=True)
+    coil = 0.8 + 1.5 * x / train.shape[0] - 1.0 * y / train.shape[1]
+    noise = rng.normal(0, scan.noise * grey, (2, *train.shape))
+    noisy = train * np.exp(1j * coil) + noise[0] + 1j * noise[1]
+    return to_integers(np.abs(noisy), grey), np.angle(noisy).astype(np.float32)
+
+
+def measure_labeling(
+    difference: FloatArray, m0: FloatArray, scan: Labeling, rng: np.random.Generator
+) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """
+    Label-control series and M0 image with noise.
+
+    Parameters
+    ----------
+    difference, m0 : (X, Y, Z) ndarray
+        Noise-free.
+    scan : Labeling
+        Protocol.
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+
+    Returns
+    -------
+    series : (X, Y, Z, 2 pairs) ndarray of int16
+        Control first.
+    m0_image : (X, Y, Z) ndarray of int16
+        Same scale.
+    """
+    grey = float(PROTON_DENSITY[0] * physics.saturation_recovery(scan.repetition_time, T1[0]))
+    grey *= math.exp(-scan.echo_time * R2_STAR_GREY)
+    static = SUPPRESSED * m0
+    pair = np.stack([static, static - difference], axis=-1)
+    series = np.tile(pair, (1, 1, 1, scan.n_pairs))
+    # M0 is stored near 8000: the difference of a few per mille must survive the rounding
+    scale = grey / 4
+    sigma = scan.noise * grey
+    return (
+        to_integers(physics.rician(series, sigma, rng), scale),
+        to_integers(physics.rician(m0, sigma, rng), scale),
+    )
+
+
+def measure_bolus(
+    series: FloatArray, scan: Contrast, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """Magnitude of a DSC series (X, Y, Z, T) with noise."""
+    grey = grey_signal(EPI_WEIGHT, scan.echo_time, R2_STAR_GREY)
+    return to_integers(physics.rician(series, scan.noise * grey, rng), grey)
+
+
+def motion_course(scan: Bold, rng: np.random.Generator) -> FloatArray:
+    """
+    Draw the slow movement of the head within a run.
+
+    Parameters
+    ----------
+    scan : Bold
+        Protocol.
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+
+    Returns
+    -------
+    motion : (T, 6) ndarray
+        Shifts (mm) and turns (degrees) about the centre of the field of view; zero at the start.
+    """
+    course = np.cumsum(rng.standard_normal((scan.n_volumes, 6)), axis=0)
+    course = gaussian_filter1d(course, 5.0, axis=0)
+    course -= course[0]
+    course *= scan.motion / np.abs(course).max(axis=0)
+    course[:, 3:] *= 0.6
+    return np.asarray(course)
+
+
+def measure_bold(
+    states: FloatArray,
+    responses: FloatArray,
+    motion: FloatArray,
+    scan: Bold,
+    rng: np.random.Generator,
+) -> NDArray[np.int16]:
+    """
+    Task series with drift, movement and autocorrelated noise.
+
+    Parameters
+    ----------
+    states : (X, Y, Z, C) ndarray
+        Steady state of the baseline, then of every task.
+    responses : (C - 1, T) ndarray
+        Course of every task relative to its plateau.
+    motion : (T, 6) ndarray
+        Shifts (mm) and turns (degrees).
+    scan : Bold
+        Protocol.
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+
+    Returns
+    -------
+    series : (X, Y, Z, T) ndarray of int16
+        Magnitude.
+
+    Notes
+    -----
+    Movement is the first-order change of the image by the shift of each voxel, good for the
+    tenths of a millimetre that are drawn.
+    """
+    grey = grey_signal(EPI_WEIGHT, scan.echo_time, R2_STAR_GREY)
+    baseline = states[..., 0]
+    change = states[..., 1:] - states[..., :1]
+    drift = _drift(scan.geometry, scan.n_volumes, rng)
+    sensitivity = _motion_sensitivity(baseline, scan.geometry)
+    series = np.empty((*baseline.shape, scan.n_volumes), np.int16)
+    for z in range(baseline.shape[2]):
+        noise = physics.autoregressive(
+            baseline[..., z].size,
+            scan.n_volumes,
+            sigma=scan.noise * grey,
+            rho=scan.autocorrelation,
+            rng=rng,
+        )
+        slow = scan.drift * (drift[0][..., z, :] @ drift[1])
+        course = baseline[..., z, None] * (1 + slow)
+        course += change[..., z, :] @ responses + sensitivity[..., z, :] @ motion.T
+        course += noise.reshape(course.shape)
+        series[..., z, :] = to_integers(np.abs(course), grey)
+    return series
+
+
+def _drift(
+    geometry: Geometry, n_volumes: int, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Slow drift: smooth weights in space (X, Y, Z, 3) of slow courses (3, T)."""
+    weights = [smooth_field(rng, geometry.axes, length=60.0) / 2 for _ in range(3)]
+    phase = (np.arange(n_volumes) + 0.5) / n_volumes
+    courses = [np.cos(math.pi * k * phase) / k for k in (1, 2, 3)]
+    return np.stack(weights, axis=-1), np.array(courses)
+
+
+def _motion_sensitivity(image: FloatArray, geometry: Geometry) -> FloatArray:
+    """Change of an image (X, Y, Z) per mm and per degree of movement, (X, Y, Z, 6)."""
+    affine = geometry.affine
+    slopes = np.gradient(image)
+    # world slope along each axis: the affine is diagonal
+    world = np.stack([slopes[i] / affine[i, i] for i in range(3)], axis=-1)
+    grids = np.indices(image.shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    arm = grids.reshape(*image.shape, 3) - np.array(geometry.centre)
+    turns = np.cross(arm, world) * math.pi / 180
+    return np.asarray(-np.concatenate([world, turns], axis=-1))
+
+
+def measure_structural(
+    image: FloatArray, geometry: Geometry, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """T1w image (X, Y, Z) with receive bias and noise."""
+    bias = np.exp(0.10 * smooth_field(rng, geometry.axes, length=80.0))
+    return to_integers(physics.rician(image * bias, 0.02, rng), 1.0)

@@ -1,0 +1,403 @@
+"""Make a study: raw BIDS of every participant, and the truth beside it."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_app import __version__
+from bids_app.phantom import acquisition, measurement, truth
+from bids_app.phantom.anatomy import Anatomy, make_head, make_slab, random_rigid
+from bids_app.phantom.derivatives import write_fmriprep, write_truth
+from bids_app.phantom.design import Design, make_design
+from bids_app.phantom.files import write_image, write_json, write_table
+from bids_app.phantom.participant import baseline_of, effects_of, make_participant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bids_app._typing import FloatArray
+    from bids_app.phantom.acquisition import Labeling, Protocol, Subject
+    from bids_app.phantom.participant import Effect
+
+BIDS_VERSION = '1.10.1'
+
+COMMON = {
+    'MagneticFieldStrength': 3,
+    'Manufacturer': 'oxybold',
+    'ManufacturersModelName': 'phantom',
+}
+"""In every sidecar."""
+
+MOVEMENT = {
+    True: {'degrees': 1.5, 'millimetres': 2.5},
+    False: {'degrees': 0.6, 'millimetres': 0.8},
+}
+"""Largest movement per axis: since the T1w image (True), and of every scan besides (False)."""
+
+AXIAL_GRADIENT = {'mild': 40e-6, 'strong': 160e-6}
+"""Background gradient at the base of the brain, T/m."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What to make."""
+
+    root: Path
+    n_participants: int = 3
+    conditions: tuple[str, ...] = ('control', 'calc')
+    seed: int = 0
+    grid: str = 'coarse'
+    background: str = 'mild'
+
+    def check(self) -> None:
+        """
+        Refuse what cannot be made.
+
+        Raises
+        ------
+        ValueError
+            With all that is needed to repair the command.
+        """
+        if not 1 <= self.n_participants <= 999:
+            msg = f'--participants must lie in 1 to 999, got {self.n_participants}'
+            raise ValueError(msg)
+        wrong = [name for name in self.conditions if not re.fullmatch('[a-zA-Z0-9]+', name)]
+        if wrong or len(set(self.conditions)) < len(self.conditions) or not self.conditions:
+            msg = (
+                '--conditions must be different labels of letters and digits, comma between '
+                f'them; got {",".join(self.conditions)!r}'
+            )
+            raise ValueError(msg)
+        acquisition.protocol(self.grid)
+        make_design(self.conditions, length=480.0)
+        if self.root.exists() and any(self.root.iterdir()):
+            msg = f'{self.root} must be a new or empty folder; remove it or name another'
+            raise ValueError(msg)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Participant labels without sub-."""
+        return tuple(f'{i + 1:02d}' for i in range(self.n_participants))
+
+    def stream(self, *names: str) -> np.random.Generator:
+        """Random numbers that depend on the seed and these names only."""
+        return np.random.default_rng([self.seed, *(zlib.crc32(n.encode()) for n in names)])
+
+
+def make_study(study: Study) -> Iterator[str]:
+    """
+    Write a study, one participant after the other.
+
+    Parameters
+    ----------
+    study : Study
+        Checked here.
+
+    Yields
+    ------
+    label : str
+        Participant that is done.
+
+    Raises
+    ------
+    ValueError
+        If the study cannot be made.
+    """
+    study.check()
+    participants = [
+        make_participant(study.stream(label, 'blood'), label) for label in study.labels
+    ]
+    _write_dataset(study, participants)
+    for participant in participants:
+        _Session(study, participant).write()
+        yield participant.label
+
+
+def _write_dataset(study: Study, participants: list[Any]) -> None:
+    """Write the files at the root."""
+    root = study.root
+    write_json(
+        root / 'dataset_description.json',
+        {
+            'Name': f'oxybold phantom ({study.grid}, seed {study.seed})',
+            'BIDSVersion': BIDS_VERSION,
+            'DatasetType': 'raw',
+            'License': 'CC0',
+            'Authors': ['oxybold-phantom'],
+            'GeneratedBy': [{'Name': 'oxybold-phantom', 'Version': __version__}],
+        },
+    )
+    (root / 'README.md').write_text(_readme(study), encoding='utf-8')
+    (root / '.bidsignore').write_text('*_dsc.*\n', encoding='utf-8')
+    write_table(
+        root / 'participants.tsv',
+        ('participant_id', 'Hct', 'SaO2'),
+        [(f'sub-{p.label}', f'{p.hct * 100:.1f}', f'{p.sao2 * 100:.0f}') for p in participants],
+    )
+    write_json(
+        root / 'participants.json',
+        {
+            'Hct': {'Description': 'Haematocrit of venous blood', 'Units': 'percent'},
+            'SaO2': {'Description': 'Arterial oxygen saturation', 'Units': 'percent'},
+        },
+    )
+
+
+def _readme(study: Study) -> str:
+    """Say what the dataset is."""
+    baseline = baseline_of(study.conditions)
+    return (
+        '# Digital study of oxygen metabolism\n\n'
+        f'Made by `oxybold-phantom` {__version__} (grid {study.grid}, seed {study.seed}, '
+        f'conditions {", ".join(study.conditions)}). No person was scanned.\n\n'
+        'Multi-echo spin echo once; multi-echo gradient echo (magnitude, phase) and PCASL with '
+        'M0 per condition; one DSC series (not in the BIDS schema, see .bidsignore); one '
+        f'block-design BOLD run in which {baseline} is the gaps of events.tsv.\n\n'
+        'The truth is in `derivatives/truth`: what a perfect measurement of these scans would '
+        'give, on the grid of the spin echo. Tissue maps follow MNI152 (McConnell Brain Imaging '
+        'Centre).\n'
+    )
+
+
+class _Session:
+    """All scans of one participant."""
+
+    def __init__(self, study: Study, participant: Any) -> None:
+        self.study = study
+        self.protocol: Protocol = acquisition.protocol(study.grid)
+        anatomy = _anatomy(study, participant.label, self.protocol)
+        self.subject: Subject = acquisition.Subject(participant, anatomy)
+        self.name = f'sub-{participant.label}'
+        self.folder = study.root / self.name
+        self.effects: dict[str, dict[int, Effect]] = {
+            c: effects_of(c, study.conditions) for c in study.conditions
+        }
+        self.poses: dict[str, FloatArray] = {}
+        scan = self.protocol.bold
+        self.design: Design = make_design(
+            study.conditions, length=scan.n_volumes * scan.repetition_time
+        )
+
+    def rng(self, scan: str) -> np.random.Generator:
+        """Random numbers of one scan."""
+        return self.study.stream(self.subject.participant.label, scan)
+
+    def pose(self, scan: str) -> FloatArray:
+        """Where the head lies in a scan: scanner world to head world."""
+        if scan not in self.poses:
+            session, own = (
+                random_rigid(self.rng(f'pose {what}'), **MOVEMENT[what == 'session'])
+                for what in ('session', scan)
+            )
+            self.poses[scan] = session @ own if self.protocol.moves else np.eye(4)
+        return self.poses[scan]
+
+    def write(self) -> None:
+        """Make and write every scan and the truth."""
+        structural, brain = self.make_structural()
+        maps = truth.Truth(
+            participant=self.subject.participant,
+            conditions=self.study.conditions,
+            r2=self.make_spin_echoes(),
+            cbv=self.make_bolus(),
+        )
+        for condition in self.study.conditions:
+            maps.r2_star[condition] = self.make_gradient_echoes(condition)
+            maps.cbf[condition] = self.make_labeling(condition)
+        maps.bold = self.make_bold()
+        quantification = self.protocol.mese.geometry
+        write_truth(
+            self.study.root / 'derivatives' / 'truth',
+            self.subject,
+            maps,
+            effects=self.effects,
+            quantification=quantification,
+            structural=self.protocol.t1w,
+            poses=self.poses,
+        )
+        if self.protocol.slab:
+            write_fmriprep(
+                self.study.root / 'derivatives' / 'fmriprep',
+                self.subject,
+                structural=structural,
+                brain=brain,
+                geometry=self.protocol.t1w,
+            )
+
+    def carried(self, values: FloatArray, geometry: acquisition.Geometry, scan: str) -> FloatArray:
+        """Bring a perfect map to the quantification grid."""
+        return truth.carry(
+            values,
+            source=geometry,
+            source_to_head=self.pose(scan),
+            target=self.protocol.mese.geometry,
+            target_to_head=self.pose('MESE'),
+        )
+
+    def make_structural(self) -> tuple[np.ndarray, np.ndarray]:
+        """Write the T1w image; give it with the brain mask."""
+        geometry = self.protocol.t1w
+        image, brain = acquisition.structural(self.subject, geometry)
+        stored = measurement.measure_structural(image, geometry, self.rng('T1w'))
+        stem = self.folder / 'anat' / f'{self.name}_T1w'
+        write_image(stem.with_suffix('.nii.gz'), stored, geometry.affine)
+        sidecar = {'EchoTime': 0.004, 'RepetitionTime': 0.009, 'InversionTime': 1.0}
+        write_json(stem.with_suffix('.json'), COMMON | sidecar | {'FlipAngle': 8})
+        return stored, brain
+
+    def make_spin_echoes(self) -> FloatArray:
+        """Write the MESE; give perfect R2."""
+        scan = self.protocol.mese
+        train = acquisition.spin_echoes(self.subject, scan, self.pose('MESE'))
+        stored = measurement.measure_spin_echoes(train, scan, self.rng('MESE'))
+        for i, echo_time in enumerate(scan.echo_times):
+            stem = self.folder / 'anat' / f'{self.name}_echo-{i + 1}_MESE'
+            write_image(stem.with_suffix('.nii.gz'), stored[..., i], scan.geometry.affine)
+            sidecar = {'EchoTime': echo_time, 'RepetitionTime': scan.repetition_time}
+            write_json(stem.with_suffix('.json'), COMMON | sidecar | {'FlipAngle': 90})
+        return truth.fit_decay(train, scan.echo_times)
+
+    def make_gradient_echoes(self, condition: str) -> FloatArray:
+        """Write the MEGRE of a condition; give perfect R2* on the quantification grid."""
+        scan, name = self.protocol.megre, f'MEGRE {condition}'
+        train, ideal = acquisition.gradient_echoes(
+            self.subject, scan, self.pose(name), self.effects[condition]
+        )
+        magnitude, phase = measurement.measure_gradient_echoes(train, scan, self.rng(name))
+        for i, echo_time in enumerate(scan.echo_times):
+            start = f'{self.name}_task-{condition}_echo-{i + 1}'
+            sidecar = COMMON | {
+                'EchoTime': echo_time,
+                'RepetitionTime': scan.repetition_time,
+                'FlipAngle': 30,
+                'TaskName': condition,
+            }
+            for part, data, units in (
+                ('mag', magnitude, {}),
+                ('phase', phase, {'Units': 'rad'}),
+            ):
+                stem = self.folder / 'anat' / f'{start}_part-{part}_MEGRE'
+                write_image(stem.with_suffix('.nii.gz'), data[..., i], scan.geometry.affine)
+                write_json(stem.with_suffix('.json'), sidecar | units)
+        rate = truth.fit_decay(ideal, scan.echo_times)
+        return self.carried(rate, scan.geometry, name)
+
+    def make_labeling(self, condition: str) -> FloatArray:
+        """Write ASL and M0 of a condition; give perfect CBF on the quantification grid."""
+        scan, name = self.protocol.asl, f'ASL {condition}'
+        difference, m0 = acquisition.labeling_images(
+            self.subject, scan, self.pose(name), self.effects[condition]
+        )
+        series, m0_image = measurement.measure_labeling(difference, m0, scan, self.rng(name))
+        start = self.folder / 'perf' / f'{self.name}_acq-{condition}'
+        affine = scan.geometry.affine
+        write_image(
+            Path(f'{start}_asl.nii.gz'), series, affine, repetition_time=scan.repetition_time
+        )
+        write_json(Path(f'{start}_asl.json'), _labeling_sidecar(scan))
+        context = [('control',), ('label',)] * scan.n_pairs
+        write_table(Path(f'{start}_aslcontext.tsv'), ('volume_type',), context)
+        write_image(Path(f'{start}_m0scan.nii.gz'), m0_image, affine)
+        target = f'bids::{self.name}/perf/{self.name}_acq-{condition}_asl.nii.gz'
+        write_json(
+            Path(f'{start}_m0scan.json'), _readout_sidecar(scan) | {'IntendedFor': [target]}
+        )
+        cbf = truth.measured_cbf(difference, m0, scan)
+        return self.carried(cbf, scan.geometry, name)
+
+    def make_bolus(self) -> FloatArray:
+        """Write the DSC series; give perfect blood volume on the quantification grid."""
+        scan = self.protocol.dsc
+        whole, first_pass = acquisition.bolus_passage(self.subject, scan, self.pose('DSC'))
+        stored = measurement.measure_bolus(whole, scan, self.rng('DSC'))
+        stem = self.folder / 'perf' / f'{self.name}_dsc'
+        write_image(
+            stem.with_suffix('.nii.gz'),
+            stored,
+            scan.geometry.affine,
+            repetition_time=scan.repetition_time,
+        )
+        sidecar = {'EchoTime': scan.echo_time, 'RepetitionTime': scan.repetition_time}
+        write_json(stem.with_suffix('.json'), COMMON | sidecar | {'FlipAngle': 60})
+        cbv = truth.measured_cbv(first_pass, scan)
+        return self.carried(cbv, scan.geometry, 'DSC')
+
+    def make_bold(self) -> dict[str, FloatArray]:
+        """Write the task run; give the perfect percent change of every task."""
+        scan, design = self.protocol.bold, self.design
+        effects = tuple(self.effects[name] for name in (design.baseline, *design.tasks))
+        states = acquisition.steady_states(self.subject, scan, self.pose('BOLD'), effects)
+        rng = self.rng('BOLD')
+        motion = measurement.motion_course(scan, rng)
+        responses = design.responses(scan.times).reshape(-1, scan.n_volumes)
+        stored = measurement.measure_bold(states, responses, motion, scan, rng)
+        start = self.folder / 'func' / f'{self.name}_task-all'
+        write_image(
+            Path(f'{start}_bold.nii.gz'),
+            stored,
+            scan.geometry.affine,
+            repetition_time=scan.repetition_time,
+        )
+        sidecar = {
+            'TaskName': 'all',
+            'RepetitionTime': scan.repetition_time,
+            'EchoTime': scan.echo_time,
+            'FlipAngle': 70,
+        }
+        write_json(Path(f'{start}_bold.json'), COMMON | sidecar)
+        write_table(
+            Path(f'{start}_events.tsv'), ('onset', 'duration', 'trial_type'), design.events
+        )
+        write_json(
+            Path(f'{start}_events.json'),
+            {'trial_type': {'Description': f'Task; the gaps are {design.baseline}'}},
+        )
+        return {
+            task: self.carried(
+                truth.measured_bold(states, design, scan.times, task), scan.geometry, 'BOLD'
+            )
+            for task in design.tasks
+        }
+
+
+def _anatomy(study: Study, label: str, protocol: Protocol) -> Anatomy:
+    """Make the head, or the slab, of a participant."""
+    rng = study.stream(label, 'anatomy')
+    if protocol.slab:
+        scan = protocol.mese.geometry
+        size = tuple(n * zoom for n, zoom in zip(scan.shape, scan.zooms, strict=True))
+        return make_slab(rng, centre=scan.centre, size=size)
+    gradient = AXIAL_GRADIENT[study.background]
+    return make_head(rng, spacing=protocol.spacing, axial_gradient=gradient)
+
+
+def _readout_sidecar(scan: Labeling) -> dict[str, Any]:
+    """Fields that ASL and M0 share."""
+    times = scan.slice_time * np.arange(scan.geometry.shape[2])
+    return COMMON | {
+        'MRAcquisitionType': '2D',
+        'EchoTime': scan.echo_time,
+        'RepetitionTimePreparation': scan.repetition_time,
+        'FlipAngle': 90,
+        'SliceTiming': [round(float(t), 6) for t in times],
+    }
+
+
+def _labeling_sidecar(scan: Labeling) -> dict[str, Any]:
+    """Sidecar of the label-control series."""
+    return _readout_sidecar(scan) | {
+        'ArterialSpinLabelingType': 'PCASL',
+        'LabelingDuration': scan.label_duration,
+        'PostLabelingDelay': scan.post_label_delay,
+        'BackgroundSuppression': True,
+        'BackgroundSuppressionNumberPulses': acquisition.SUPPRESSION_PULSES,
+        'LabelingEfficiency': 0.85,
+        'M0Type': 'Separate',
+        'TotalAcquiredPairs': scan.n_pairs,
+    }

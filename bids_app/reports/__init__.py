@@ -1,0 +1,1 @@
+"""HTML reports made from derivatives alone."""

@@ -1,0 +1,550 @@
+"""
+Draw figures: arrays in, figures out; pure matplotlib without pyplot state.
+
+Brain pictures are drawn on black, so that they read the same on light and dark pages. Charts are
+drawn without background, in the text colour of the page.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_app.errors import ModelInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from bids_app._typing import BoolArray, FloatArray, IntArray
+
+WIDTH = 6.0
+"""Width of every picture, inches."""
+
+DPI = 140
+"""Pixels per inch of pictures."""
+
+BLACK = '#0c0d10'
+"""Behind brain pictures."""
+
+PALE = '#e8eaee'
+"""Text on BLACK."""
+
+MISSING = '#5d626b'
+"""Voxels inside the mask that have no estimate."""
+
+PAGE_TEXT = '#010203'
+"""Stands for the text colour of the page in charts; replaced by currentColor."""
+
+GROUP_COLOURS = ('#2f8fd0', '#d98a1e', '#8a9099')
+"""Of histogram groups; read on white and on black."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slices:
+    """
+    Which part of a volume is shown: axial slices cropped to the brain.
+
+    Parameters
+    ----------
+    indices : tuple of int
+        Slice numbers, foot to head.
+    x, y : (int, int)
+        First and last-but-one voxel shown along the first two axes.
+    zooms : (float, float)
+        Voxel size in the slice, mm.
+    heights : tuple of float
+        Position of each slice along the body axis, mm; empty = not written.
+    n_columns : int
+        Slices in a row.
+    """
+
+    indices: tuple[int, ...]
+    x: tuple[int, int]
+    y: tuple[int, int]
+    zooms: tuple[float, float]
+    heights: tuple[float, ...] = ()
+    n_columns: int = 4
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the mosaic."""
+        return -(-len(self.indices) // self.n_columns)
+
+    @property
+    def tile_mm(self) -> tuple[float, float]:
+        """Width and height of one slice, mm."""
+        return (
+            (self.x[1] - self.x[0]) * self.zooms[0],
+            (self.y[1] - self.y[0]) * self.zooms[1],
+        )
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top of the mosaic, mm."""
+        width, height = self.tile_mm
+        return (0.0, width * self.n_columns, 0.0, height * self.n_rows)
+
+    def mosaic(self, volume: FloatArray, *, factor: int = 1) -> FloatArray:
+        """
+        Lay the slices out in rows, seen from above the head, left on the left.
+
+        Parameters
+        ----------
+        volume : (X, Y, Z) ndarray
+            Axes towards right, front and head; NaN = nothing there.
+        factor : int
+            How many times finer the volume is in the slice than the grid of the slices.
+
+        Returns
+        -------
+        picture : (rows, columns) ndarray of float64
+            First row is the top; NaN where there is no slice.
+        """
+        x = slice(self.x[0] * factor, self.x[1] * factor)
+        y = slice(self.y[0] * factor, self.y[1] * factor)
+        tiles = [np.asarray(volume[x, y, k], float).T[::-1] for k in self.indices]
+        blank = np.full_like(tiles[0], np.nan)
+        tiles += [blank] * (self.n_rows * self.n_columns - len(tiles))
+        rows = [
+            np.hstack(tiles[first : first + self.n_columns])
+            for first in range(0, len(tiles), self.n_columns)
+        ]
+        return np.vstack(rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backdrop:
+    """Grey-scale anatomy under an overlay, on a grid that is finer in the slice."""
+
+    data: FloatArray
+    """(X * factor, Y * factor, Z)"""
+    factor: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How numbers become colours."""
+
+    limits: tuple[float, float]
+    """Shown unit; values beyond take the last colour and the bar gets an arrow."""
+    colormap: str = 'viridis'
+    label: str = ''
+    """Under the colour bar: quantity and unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """What a histogram shows."""
+
+    groups: Mapping[str, FloatArray]
+    """Name to values; NaN are left out."""
+    limits: tuple[float, float]
+    label: str
+    """Quantity and unit."""
+    usual: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Group to the range usual in healthy adults, shaded."""
+    n_bins: int = 60
+
+
+def choose_slices(
+    mask: BoolArray,
+    zooms: Sequence[float],
+    *,
+    heights: Sequence[float] = (),
+    n_slices: int = 12,
+    n_columns: int = 4,
+) -> Slices:
+    """
+    Choose evenly spaced slices of a mask and the box around it.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) ndarray of bool
+        Axes towards right, front and head.
+    zooms : (3,) sequence of float
+        Voxel size, mm.
+    heights : (Z,) sequence of float
+        Position of every slice, mm; may be empty.
+    n_slices : int
+        At most so many.
+    n_columns : int
+        Slices in a row.
+
+    Returns
+    -------
+    slices : Slices
+        Those with at least a tenth of the area of the largest one, thinned evenly.
+
+    Raises
+    ------
+    ModelInputError
+        If the mask is empty.
+    """
+    area = mask.sum(axis=(0, 1))
+    if not area.any():
+        msg = 'there is no voxel to show: the mask is empty'
+        raise ModelInputError(msg)
+    worth = np.flatnonzero(area >= 0.1 * area.max())
+    steps = np.linspace(0, len(worth) - 1, min(n_slices, len(worth)))
+    chosen = tuple(int(k) for k in worth[np.unique(np.round(steps).astype(int))])
+    box = [_span(mask.any(axis=axes), size) for axes, size in (((1, 2), 0), ((0, 2), 1))]
+    return Slices(
+        indices=chosen,
+        x=box[0],
+        y=box[1],
+        zooms=(float(zooms[0]), float(zooms[1])),
+        heights=tuple(float(heights[k]) for k in chosen) if len(heights) else (),
+        n_columns=min(n_columns, len(chosen)),
+    )
+
+
+def _span(is_used: BoolArray, _axis: int) -> tuple[int, int]:
+    """Return first and last-but-one used index with a margin of 3 %."""
+    used = np.flatnonzero(is_used)
+    margin = max(1, round(0.03 * len(is_used)))
+    return max(0, int(used[0]) - margin), min(len(is_used), int(used[-1]) + 1 + margin)
+
+
+def draw_map(
+    volume: FloatArray, slices: Slices, scale: Scale, *, mask: BoolArray | None = None
+) -> Figure:
+    """
+    Draw a map with its colour bar.
+
+    Parameters
+    ----------
+    volume : (X, Y, Z) ndarray of float64
+        Values in the unit shown; NaN = no estimate.
+    slices : Slices
+        What to show.
+    scale : Scale
+        Limits, colours and label of the bar.
+    mask : (X, Y, Z) ndarray of bool, optional
+        Where an estimate was tried: NaN inside is drawn grey, outside black.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+        Mosaic above a horizontal colour bar.
+    """
+    figure, axes = _canvas(slices, bar=0.72)
+    if mask is not None:
+        _paint_missing(axes, slices, mask & ~np.isfinite(volume))
+    shown = volume if mask is None else np.where(mask, volume, np.nan)
+    picture = axes.imshow(
+        slices.mosaic(shown),
+        extent=slices.extent,
+        cmap=scale.colormap,
+        vmin=scale.limits[0],
+        vmax=scale.limits[1],
+        interpolation='nearest',
+    )
+    _mark(axes, slices)
+    _colour_bar(figure, picture, scale, _excess(shown, scale.limits))
+    return figure
+
+
+def draw_labels(
+    labels: IntArray,
+    colours: Mapping[int, str],
+    slices: Slices,
+    *,
+    backdrop: Backdrop | None = None,
+) -> Figure:
+    """
+    Draw a label map over the anatomy; the legend belongs to the page.
+
+    Parameters
+    ----------
+    labels : (X, Y, Z) ndarray of int
+        Label numbers; those without a colour are transparent.
+    colours : mapping of int to str
+        Colour of each label, ``#rrggbb``.
+    slices : Slices
+        What to show.
+    backdrop : Backdrop, optional
+        Anatomy under the labels.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+        Mosaic without bar.
+    """
+    from matplotlib.colors import to_rgba
+
+    figure, axes = _canvas(slices, bar=0.0)
+    if backdrop is not None:
+        _paint_backdrop(axes, slices, backdrop)
+    picture = slices.mosaic(np.asarray(labels, float))
+    rgba = np.zeros((*picture.shape, 4))
+    for index, colour in colours.items():
+        rgba[picture == index] = to_rgba(colour, 0.9)
+    axes.imshow(rgba, extent=slices.extent, interpolation='nearest')
+    _mark(axes, slices)
+    return figure
+
+
+def draw_outlines(
+    backdrop: Backdrop, outlines: Mapping[str, FloatArray], slices: Slices
+) -> Figure:
+    """
+    Draw the borders of masks or tissues over an image.
+
+    Parameters
+    ----------
+    backdrop : Backdrop
+        Image.
+    outlines : mapping of str to (X, Y, Z) ndarray
+        Colour to probability on the grid of the backdrop; the border is at 0.5.
+    slices : Slices
+        What to show.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+        Mosaic without bar.
+    """
+    figure, axes = _canvas(slices, bar=0.0)
+    _paint_backdrop(axes, slices, backdrop)
+    for colour, probability in outlines.items():
+        picture = slices.mosaic(probability, factor=backdrop.factor)[::-1]
+        picture = np.nan_to_num(picture)
+        if (picture > 0.5).any():
+            axes.contour(
+                picture, levels=[0.5], colors=[colour], linewidths=0.9, extent=slices.extent
+            )
+    _mark(axes, slices)
+    return figure
+
+
+def draw_histogram(content: Histogram) -> Figure:
+    """
+    Draw the distribution of a quantity per tissue, as share of the tissue's voxels.
+
+    Parameters
+    ----------
+    content : Histogram
+        Groups, limits, label and usual ranges.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+        Chart in page colours.
+    """
+    figure = _chart(height=1.9)
+    axes = figure.add_axes((0.02, 0.27, 0.96, 0.6))
+    edges = np.linspace(*content.limits, content.n_bins + 1)
+    for colour, (name, values) in zip(GROUP_COLOURS, content.groups.items(), strict=False):
+        finite = values[np.isfinite(values)]
+        if not len(finite):
+            continue
+        counts = np.histogram(np.clip(finite, *content.limits), edges)[0] / len(finite)
+        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.28)
+        axes.stairs(counts, edges, color=colour, linewidth=1.6, label=name)
+        if name in content.usual:
+            axes.axvspan(*content.usual[name], color=colour, alpha=0.13, linewidth=0)
+    axes.set_xlim(*content.limits)
+    axes.set_yticks([])
+    axes.set_xlabel(content.label, color=PAGE_TEXT, fontsize=11)
+    axes.tick_params(colors=PAGE_TEXT, labelsize=10)
+    for side in ('top', 'left', 'right'):
+        axes.spines[side].set_visible(False)
+    axes.spines['bottom'].set_color(PAGE_TEXT)
+    _legend_above(axes)
+    return figure
+
+
+def _legend_above(axes: Axes) -> None:
+    """Name the groups above a chart, on the right; nothing without groups."""
+    if not axes.get_legend_handles_labels()[0]:
+        return
+    legend = axes.legend(
+        loc='lower right',
+        bbox_to_anchor=(1.0, 0.98),
+        ncols=3,
+        frameon=False,
+        fontsize=10.5,
+        borderaxespad=0.0,
+        handlelength=1.2,
+    )
+    for text in legend.get_texts():
+        text.set_color(PAGE_TEXT)
+
+
+def png(figure: Figure) -> bytes:
+    """
+    Render a picture as PNG of at most 256 colours, the same bytes for the same figure.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        With an opaque background.
+
+    Returns
+    -------
+    content : bytes
+        PNG file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    palette = _palette(figure)
+    method = Image.Quantize.MEDIANCUT if palette is None else None
+    image = image.quantize(256, method, palette=palette, dither=Image.Dither.NONE)
+    content = io.BytesIO()
+    image.save(content, 'PNG', optimize=True)
+    return content.getvalue()
+
+
+def svg(figure: Figure, *, name: str) -> str:
+    """
+    Render a chart as an SVG element to be put into a page.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        Drawn in PAGE_TEXT, which becomes the text colour of the page.
+    name : str
+        Unique in the page; identifiers start with it.
+
+    Returns
+    -------
+    element : str
+        Without XML declaration.
+    """
+    import matplotlib as mpl
+
+    stream = io.StringIO()
+    with mpl.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'oxybold'}):
+        figure.savefig(stream, format='svg', transparent=True, metadata={'Date': None})
+    text = stream.getvalue()
+    text = text[text.index('<svg') :].strip()
+    text = re.sub(r'<metadata>.*?</metadata>\s*', '', text, flags=re.DOTALL)
+    text = text.replace(PAGE_TEXT, 'currentColor')
+    text = re.sub(r'font: ([\d.]+px) [^;\"]*', r'font: \1 system-ui, sans-serif', text)
+    prefix = 'chart-' + re.sub(r'[^\w-]', '-', name)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(href="#|url\(#)', rf'\g<1>{prefix}-', text)
+    return re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', text, count=1)
+
+
+def _palette(figure: Figure) -> Image.Image | None:
+    """Make a palette of the colour bar's colours and greys; None without a colour bar."""
+    from matplotlib.colors import to_rgb
+    from PIL import Image
+
+    if len(figure.axes) < 2:
+        return None
+    shown = figure.axes[0].images[-1].get_cmap()
+    greys = np.linspace(to_rgb(BLACK), to_rgb(PALE), 55)
+    colours = np.vstack([shown(np.linspace(0, 1, 200))[:, :3], greys, to_rgb(MISSING)])
+    image = Image.new('P', (1, 1))
+    image.putpalette(np.rint(255 * colours).astype(np.uint8).tobytes())
+    return image
+
+
+def _canvas(slices: Slices, *, bar: float) -> tuple[Figure, Axes]:
+    """Return a black figure whose upper part is the mosaic; `bar` inches stay free below."""
+    from matplotlib.figure import Figure
+
+    _, width, _, height = slices.extent
+    picture = WIDTH * height / width
+    figure = Figure(figsize=(WIDTH, picture + bar), dpi=DPI, facecolor=BLACK)
+    axes = figure.add_axes((0.0, bar / (picture + bar), 1.0, picture / (picture + bar)))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(0, height)
+    return figure, axes
+
+
+def _chart(*, height: float) -> Figure:
+    """Return a figure without background."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height), facecolor='none')
+
+
+def _paint_backdrop(axes: Axes, slices: Slices, backdrop: Backdrop) -> None:
+    """Draw the anatomy in grey between its 1st and 99.5th percentile."""
+    picture = slices.mosaic(backdrop.data, factor=backdrop.factor)
+    inside = picture[np.isfinite(picture) & (picture > 0)]
+    low, high = np.percentile(inside, (1, 99.5)) if len(inside) else (0.0, 1.0)
+    axes.imshow(
+        picture,
+        extent=slices.extent,
+        cmap='gray',
+        vmin=min(0.0, low),
+        vmax=high * 1.05,
+        interpolation='bilinear' if backdrop.factor > 1 else 'nearest',
+    )
+
+
+def _paint_missing(axes: Axes, slices: Slices, is_missing: BoolArray) -> None:
+    """Draw voxels without estimate in grey."""
+    from matplotlib.colors import ListedColormap
+
+    picture = slices.mosaic(np.where(is_missing, 1.0, np.nan))
+    axes.imshow(
+        picture, extent=slices.extent, cmap=ListedColormap([MISSING]), interpolation='nearest'
+    )
+
+
+def _mark(axes: Axes, slices: Slices) -> None:
+    """Write left and right into the first slice and the height into each."""
+    width, height = slices.tile_mm
+    top = slices.extent[3]
+    style = {'color': PALE, 'va': 'top', 'fontsize': 10.5}
+    axes.text(0.02 * width, top - 0.02 * height, 'L', ha='left', weight='bold', **style)
+    axes.text(0.98 * width, top - 0.02 * height, 'R', ha='right', weight='bold', **style)
+    for number, position in enumerate(slices.heights):
+        row, column = divmod(number, slices.n_columns)
+        axes.text(
+            (column + 0.98) * width,
+            top - (row + 0.985) * height,
+            f'{position:+.0f}',
+            ha='right',
+            va='bottom',
+            color=PALE,
+            fontsize=8.5,
+            alpha=0.75,
+        )
+
+
+def _excess(values: FloatArray, limits: tuple[float, float]) -> str:
+    """Tell on which side values leave the limits, in matplotlib's words."""
+    finite = values[np.isfinite(values)]
+    below, above = (finite < limits[0]).any(), (finite > limits[1]).any()
+    return {(0, 0): 'neither', (1, 0): 'min', (0, 1): 'max', (1, 1): 'both'}[
+        int(below), int(above)
+    ]
+
+
+def _colour_bar(figure: Figure, picture: object, scale: Scale, extend: str) -> None:
+    """Draw the horizontal colour bar with its label in the space below the mosaic."""
+    height = float(figure.get_size_inches()[1])
+    axes = figure.add_axes((0.12, 0.47 / height, 0.76, 0.14 / height))
+    bar = figure.colorbar(picture, cax=axes, orientation='horizontal', extend=extend)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=PALE, labelsize=11, length=3)
+    bar.locator = _ticks()
+    bar.update_ticks()
+    bar.set_label(scale.label, color=PALE, fontsize=12, labelpad=2)
+
+
+def _ticks() -> object:
+    """Return a locator of about five round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10])

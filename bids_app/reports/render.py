@@ -1,0 +1,463 @@
+"""
+Render the reports from derivatives alone: participant, group, index.
+
+Nothing of the work directory is needed, so reports can be made again at any time. Every page is
+one file that opens offline; values of the data are escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bids_app import __version__
+from bids_app.bids.outputs import atomic_write, output_path
+from bids_app.errors import AppError, MissingInputError
+from bids_app.reports.blocks import Block, FigureRow, build_blocks, percent, report_table
+from bids_app.reports.citations import Reference, Segment, numbered, resolve
+from bids_app.reports.derivatives import (
+    Derivative,
+    list_derivatives,
+    natural,
+    read_json,
+    read_table,
+    root_file,
+)
+from bids_app.reports.scene import Scene, TemplateScene
+from bids_app.reports.tables import ContrastTables, contrast_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from jinja2 import Environment
+
+VERDICTS = {
+    'complete': ('good', 'Complete', 'Every map that was asked for was made.'),
+    'degraded': ('good', 'Complete with the inputs there are', 'Some inputs are absent.'),
+    'skipped': ('good', 'Up to date', 'Nothing had to be computed again.'),
+    'incomplete': ('check', 'Incomplete', 'An input is defective or a step failed.'),
+    'interrupted': ('check', 'Interrupted', 'The run was stopped before its end.'),
+    'failed': ('bad', 'Failed', 'No result.'),
+}
+"""State of a verdict -> how it looks, what it is called, what it means."""
+
+RECORDS = {
+    'problems': ('role', 'file', 'message', 'code'),
+    'values': ('name', 'value', 'unit', 'origin', 'overruled'),
+    'maps': ('map', 'condition', 'state', 'reason', 'files'),
+    'errors': ('node', 'message', 'trace'),
+}
+"""Lists of the run summary and the fields of their entries."""
+
+EDGE = re.compile(r'^\s*([\w.-]+)(?:[\[({]+.*?[\])}]+)?\s*-+>\s*(?:\|(.*?)\|)?\s*([\w.-]+)')
+"""An arrow of a Mermaid graph: from, label, to."""
+
+NODE = re.compile(r'([\w.-]+)[\[({]+"?(.*?)"?[\])}]+')
+"""A node of a Mermaid graph with its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the page with its figures."""
+
+    key: str
+    title: str
+    intro: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A card of the chain from inputs to CMRO2."""
+
+    title: str
+    made_from: str
+    unit: str
+    results: tuple[tuple[str, str, str, str], ...]
+    """Per map: condition, grey-matter median, verdict, anchor of its figure."""
+    reasons: tuple[str, ...]
+    """Why it was not made, in part or at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPage:
+    """What the page says of one participant, session or group."""
+
+    label: str
+    anchor: str
+    about: Mapping[str, Any]
+    """The unit of the run summary as it stands there."""
+    sections: tuple[Section, ...] = ()
+    steps: tuple[Step, ...] = ()
+    tables: tuple[ContrastTables, ...] = ()
+    graph: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Step and what it receives."""
+    methods: tuple[tuple[Segment, ...], ...] = ()
+    references: tuple[Reference, ...] = ()
+    unreadable: tuple[str, ...] = field(default=())
+
+
+def render_participant(output_dir: Path, participant: str) -> Path:
+    """
+    Write the report of a participant with its figures.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The output dataset.
+    participant : str
+        Label with or without ``sub-``.
+
+    Returns
+    -------
+    path : Path
+        ``sub-XX.html``.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no run summary of the participant.
+    OutputError
+        If the report cannot be written.
+    """
+    participant = participant.removeprefix('sub-')
+    source = root_file(output_dir, 'run_summary', sub=participant)
+    summary = read_json(source)
+    if not summary:
+        msg = f'{source} is absent or not JSON: run the participant level for sub-{participant}'
+        raise MissingInputError(msg)
+    files = list_derivatives(output_dir, f'sub-{participant}')
+    units = [_unit(unit, files, output_dir) for unit in summary.get('units', [])]
+    page = _page(output_dir, summary, title=f'sub-{participant}', units=units)
+    html = _environment().get_template('participant.html').render(**page)
+    _write_figures(output_dir, participant, units)
+    return atomic_write(
+        root_file(output_dir, 'participant_report', sub=participant), html.encode()
+    )
+
+
+def render_group(output_dir: Path) -> Path:
+    """
+    Write the report of the group.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The output dataset with the template folders of the group level.
+
+    Returns
+    -------
+    path : Path
+        ``group.html``.
+
+    Raises
+    ------
+    OutputError
+        If the report cannot be written.
+    """
+    summary = read_json(root_file(output_dir, 'group_run_summary'))
+    spaces = sorted(path.name.removeprefix('tpl-') for path in output_dir.glob('tpl-*'))
+    units = [_group_unit(space, summary, output_dir) for space in spaces]
+    page = _page(output_dir, summary, title='Group', units=units)
+    page['participants'] = read_table(root_file(output_dir, 'participants'))
+    page['included'] = [str(label) for label in summary.get('participants') or []]
+    html = _environment().get_template('group.html').render(**page)
+    return atomic_write(root_file(output_dir, 'group_report'), html.encode())
+
+
+def render_index(output_dir: Path) -> str:
+    """
+    Make the page that lists all reports of an output dataset.
+
+    Parameters
+    ----------
+    output_dir : Path
+        The output dataset.
+
+    Returns
+    -------
+    html : str
+        To be written as ``index.html``.
+    """
+    found = {
+        path.name.split('_')[0]: read_json(path)
+        for path in output_dir.glob('logs/sub-*_run_summary.json')
+    }
+    rows = [
+        {
+            'label': label,
+            'report': f'{label}.html' if (output_dir / f'{label}.html').exists() else '',
+            'look': _verdict(found[label]),
+            'reasons': _reasons(found[label]),
+            'conditions': sorted({c for unit in _units(found[label]) for c in unit['conditions']}),
+            'made': _made(found[label]),
+        }
+        for label in sorted(found, key=natural)
+    ]
+    has_group = root_file(output_dir, 'group_report').exists()
+    page = _page(output_dir, {}, title='Reports', units=[])
+    template = _environment().get_template('index.html')
+    return template.render(**page, rows=rows, group='group.html' if has_group else '')
+
+
+def _page(
+    output_dir: Path, summary: Mapping[str, Any], *, title: str, units: Sequence[UnitPage]
+) -> dict[str, Any]:
+    """Collect what every page shows."""
+    dataset = read_json(root_file(output_dir, 'dataset_description'))
+    return {
+        'title': title,
+        'dataset': str(dataset.get('Name') or output_dir.resolve().name),
+        'version': str(summary.get('version') or __version__),
+        'command': _command(summary.get('command')),
+        'look': _verdict(summary) if summary else None,
+        'reasons': _reasons(summary),
+        'units': units,
+        'rules': {name: percent(share) for name, share in report_table().rules.items()},
+    }
+
+
+def _environment() -> Environment:
+    """Make the template engine: everything is escaped, an unknown name is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader('bids_app.reports'),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters['shown'] = shown
+    environment.filters['map_title'] = map_title
+    return environment
+
+
+def _unit(about: Mapping[str, Any], files: Sequence[Derivative], output_dir: Path) -> UnitPage:
+    """Build the page of one unit of a participant."""
+    label = str(about.get('label', ''))
+    session = label.partition('_ses-')[2] or None
+    own = tuple(file for file in files if file.entities.get('ses') == session)
+    scene = Scene(own, str(about.get('space') or ''), tuple(about.get('conditions') or ()))
+    sections, unreadable = _sections('participant', scene, output_dir, label)
+    return _unit_page(
+        about,
+        sections,
+        unreadable,
+        tables=contrast_tables(own, ('summary', 'regions'), output_dir),
+    )
+
+
+def _group_unit(space: str, summary: Mapping[str, Any], output_dir: Path) -> UnitPage:
+    """Build the page of the group in one template space."""
+    files = list_derivatives(output_dir, f'tpl-{space}')
+    about = {
+        'label': space,
+        **{k: summary.get(k) for k in ('notes', 'methods', 'errors', 'values')},
+    }
+    sections, unreadable = _sections('group', TemplateScene(files, space), output_dir, space)
+    tables = contrast_tables(files, ('group_summary', 'group_regions'), output_dir)
+    return _unit_page(about, sections, unreadable, tables=tables)
+
+
+def _unit_page(
+    about: Mapping[str, Any],
+    sections: tuple[Section, ...],
+    unreadable: tuple[str, ...],
+    *,
+    tables: tuple[ContrastTables, ...],
+) -> UnitPage:
+    """Add methods, graph and chain to the figures of a unit."""
+    complete = _complete(about)
+    return UnitPage(
+        label=complete['label'],
+        anchor=_anchor(complete['label']),
+        about=complete,
+        sections=sections,
+        steps=_steps(sections, complete['maps']) if complete['maps'] else (),
+        tables=tables,
+        graph=_graph(complete['graph']),
+        methods=numbered(complete['methods']),
+        references=resolve(complete['methods']),
+        unreadable=unreadable,
+    )
+
+
+def _complete(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill what a unit of the run summary lacks with empty values."""
+    complete = {
+        name: str(about.get(name) or '') for name in ('label', 'space', 'graph', 'methods')
+    }
+    complete |= {name: about.get(name) or [] for name in ('conditions', 'contrasts', 'notes')}
+    for name, fields in RECORDS.items():
+        records = about.get(name) or []
+        complete[name] = [{**dict.fromkeys(fields, ''), **record} for record in records]
+    return {**complete, 'baseline': about.get('baseline')}
+
+
+def _units(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give the units of a run summary with all their fields."""
+    return [_complete(unit) for unit in summary.get('units') or []]
+
+
+def _sections(
+    level: str, scene: Scene, output_dir: Path, label: str
+) -> tuple[tuple[Section, ...], tuple[str, ...]]:
+    """Draw all figures of a level; a file that cannot be read becomes a sentence."""
+    blocks: dict[str, list[Block]] = {}
+    unreadable = []
+    for row in report_table().figures:
+        if row.level != level:
+            continue
+        try:
+            blocks.setdefault(row.section, []).extend(build_blocks(row, scene, output_dir))
+        except AppError as error:
+            unreadable.append(f'{row.title}: {error}')
+    return tuple(
+        Section(
+            key=f'{_anchor(label)}-{key}',
+            title=about['title'],
+            intro=about['intro'],
+            blocks=tuple(blocks[key]),
+        )
+        for key, about in report_table().sections.items()
+        if blocks.get(key)
+    ), tuple(unreadable)
+
+
+def _steps(sections: Iterable[Section], states: list[dict[str, Any]]) -> tuple[Step, ...]:
+    """Build the chain from inputs to CMRO2."""
+    blocks = [block for section in sections for block in section.blocks]
+    return tuple(
+        Step(
+            title=row.title,
+            made_from=row.made_from,
+            unit=row.unit,
+            results=tuple(_result(block) for block in blocks if block.row is row),
+            reasons=tuple(dict.fromkeys(_why(state) for state in states if _is_of(state, row))),
+        )
+        for row in report_table().figures
+        if row.kind == 'map'
+    )
+
+
+def _result(block: Block) -> tuple[str, str, str, str]:
+    """Give condition, median, verdict and anchor of a value map."""
+    median = next((fact for fact in block.facts if fact.name.startswith('median')), None)
+    text = median.text.split(' (')[0].removesuffix(f' {block.row.unit}') if median else ''
+    return block.where, text, median.verdict if median else 'check', block.key
+
+
+def _is_of(state: Mapping[str, Any], row: FigureRow) -> bool:
+    """Tell whether a state of the run summary is about the map of a row and not made."""
+    name = _anchor(str(state.get('map'))).replace('-', '')
+    names = {_anchor(text).replace('-', '') for text in (row.key, row.quantity, row.output)}
+    return name in names and state.get('state') != 'made'
+
+
+def _why(state: Mapping[str, Any]) -> str:
+    """Say which map is not made and why."""
+    where = f'{state["condition"]}: ' if state.get('condition') else ''
+    return f'{where}{state.get("reason") or state.get("state")}'
+
+
+def _graph(mermaid: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Read a Mermaid graph as a list of steps with what they receive."""
+    texts = {name: text for name, text in NODE.findall(mermaid) if text}
+    received: dict[str, list[str]] = {}
+    for line in mermaid.splitlines():
+        arrow = EDGE.match(line)
+        if arrow:
+            source, label, target = arrow.groups()
+            what = f'{label} from ' if label else ''
+            received.setdefault(texts.get(target, target), []).append(
+                what + texts.get(source, source)
+            )
+    return tuple((step, tuple(inputs)) for step, inputs in received.items())
+
+
+def _write_figures(output_dir: Path, participant: str, units: Iterable[UnitPage]) -> None:
+    """Write the pictures beside the maps and remove those of an earlier report."""
+    folder = root_file(output_dir, 'figure', sub=participant, figure='x', extension='.png').parent
+    pictures = [
+        picture
+        for unit in units
+        for section in unit.sections
+        for block in section.blocks
+        for picture in block.pictures
+    ]
+    names = {f'{picture.name}.png' for picture in pictures}
+    for old in folder.glob('*.png'):
+        if old.name not in names:
+            old.unlink()
+    for picture in pictures:
+        path = output_path('figure', sub=participant, figure=picture.name, extension='.png')
+        atomic_write(output_dir / path, picture.content)
+
+
+def _verdict(summary: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Look, name and meaning of the verdict of a run summary."""
+    verdict = summary.get('verdict')
+    state = verdict.get('state') if isinstance(verdict, dict) else verdict
+    return VERDICTS.get(str(state), ('check', 'No verdict', 'The run left no verdict.'))
+
+
+def _reasons(summary: Mapping[str, Any]) -> list[str]:
+    """Reasons of the verdict of a run summary."""
+    verdict = summary.get('verdict')
+    return (
+        [str(text) for text in verdict.get('reasons') or []] if isinstance(verdict, dict) else []
+    )
+
+
+def _made(summary: Mapping[str, Any]) -> str:
+    """Say how many of the maps were made."""
+    states = [state.get('state') for unit in _units(summary) for state in unit['maps']]
+    return f'{states.count("made")} of {len(states)}' if states else ''
+
+
+def _command(command: Any) -> str:
+    """Command line as one text."""
+    return ' '.join(map(str, command)) if isinstance(command, list | tuple) else str(command or '')
+
+
+def _anchor(text: str) -> str:
+    """Name for links within the page."""
+    return re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')
+
+
+def map_title(name: Any) -> str:
+    """
+    Give the title of a map by its name in the run summary; other names stay.
+
+    Examples
+    --------
+    >>> map_title('T2star'), map_title('bold')
+    ('T2*', 'bold')
+    """
+    titles = {row.quantity: row.title for row in report_table().figures if row.kind == 'map'}
+    return titles.get(str(name), str(name))
+
+
+def shown(value: Any) -> str:
+    """
+    Write any value of a sidecar or of the constants table.
+
+    Examples
+    --------
+    >>> shown(0.264e-6), shown(True), shown([1.0, 2.5]), shown({'a': 1})
+    ('2.64e-07', 'yes', '1, 2.5', 'a: 1')
+    """
+    if value is None:
+        return 'n/a'
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    if isinstance(value, float):
+        return f'{value:.6g}'
+    if isinstance(value, dict):
+        return '; '.join(f'{name}: {shown(item)}' for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ', '.join(shown(item) for item in value)
+    return str(value)

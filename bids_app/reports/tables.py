@@ -1,0 +1,192 @@
+"""Tables of a contrast: shares of concordance, networks, parcels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bids_app.reports.blocks import contrast_text, number, percent, report_table
+from bids_app.reports.derivatives import read_table, root_file, select, to_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from bids_app.reports.derivatives import Derivative
+
+SHARE_COLOURS = (
+    ('n_concordant', 'concordant', '#2f8fd0'),
+    ('n_discordant', 'discordant', '#d98a1e'),
+    ('n_undetermined', 'undetermined', '#8a9099'),
+)
+"""Parts of the bars of shares: column, name, colour."""
+
+RULES = {'sign': 'published sign rule', 'robust': 'robust rule'}
+"""Rules of the summary table in words; others stand as they are."""
+
+MAX_PARCELS = 40
+"""Rows of the list of parcels with a certain label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One bar of concordance."""
+
+    title: str
+    n_voxels: str
+    discordant: str
+    interval: str
+    note: str
+    parts: tuple[tuple[str, str, float, str], ...]
+    """Name, colour, width in percent, text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContrastTables:
+    """Numbers of one contrast."""
+
+    title: str
+    shares: tuple[Share, ...] = ()
+    networks: tuple[tuple[str, ...], ...] = ()
+    """Network, voxels, sign rule, robust rule."""
+    quantities: tuple[str, ...] = ()
+    regions: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Network, then effect and error per quantity."""
+    parcels: tuple[tuple[str, ...], ...] = ()
+    """Parcel, effect, z, label."""
+
+
+def contrast_tables(
+    files: Sequence[Derivative], keys: tuple[str, str], output_dir: Path
+) -> tuple[ContrastTables, ...]:
+    """
+    Read the tables of shares and regions.
+
+    Parameters
+    ----------
+    files : sequence of Derivative
+        Of a participant, session or group.
+    keys : (str, str)
+        Rows of outputs.yml: shares, regions.
+    output_dir : Path
+        Where the label tables are.
+
+    Returns
+    -------
+    tables : tuple of ContrastTables
+        One entry per contrast.
+    """
+    summaries, regions = (select(files, key) for key in keys)
+    contrasts = dict.fromkeys(file.entities['contrast'] for file in (*summaries, *regions))
+    names = read_table(root_file(output_dir, 'label_table', seg='concordance'))
+    labels = {line.get('index', ''): line.get('name', '') for line in names}
+    tables = []
+    for contrast in contrasts:
+        shares = _rows(summaries, contrast)
+        parts = _rows(regions, contrast)
+        quantities = tuple(dict.fromkeys(line['quantity'] for line in parts))
+        tables.append(
+            ContrastTables(
+                title=_title(contrast, (*summaries, *regions)),
+                shares=tuple(_share(line) for line in shares if line['network'] == 'all'),
+                networks=_network_shares(shares),
+                quantities=tuple(_quantity_title(name, parts) for name in quantities),
+                regions=_network_effects(parts, quantities),
+                parcels=_certain_parcels(parts, labels),
+            )
+        )
+    return tuple(tables)
+
+
+def _title(contrast: str, files: Iterable[Derivative]) -> str:
+    """Say what is compared, from the first sidecar that tells."""
+    return next(contrast_text(file) for file in files if file.entities['contrast'] == contrast)
+
+
+def _rows(files: Iterable[Derivative], contrast: str) -> list[dict[str, str]]:
+    """Read the tables of a contrast."""
+    chosen = [file for file in files if file.entities['contrast'] == contrast]
+    return [line for file in chosen for line in read_table(file.path)]
+
+
+def _share(line: Mapping[str, str]) -> Share:
+    """Turn a row of the summary into a bar."""
+    counts = {column: to_number(line.get(column)) for column, _, _ in SHARE_COLOURS}
+    total = sum(count for count in counts.values() if not math.isnan(count))
+    parts = [
+        (name, colour, 100 * counts[column] / total, f'{counts[column]:,.0f}')
+        for column, name, colour in SHARE_COLOURS
+        if total and counts[column] > 0
+    ]
+    low, high = to_number(line.get('ci_low')), to_number(line.get('ci_high'))
+    bold = {'positive': 'BOLD up', 'negative': 'BOLD down'}.get(line['bold'], 'all')
+    note = line.get('note', '')
+    return Share(
+        title=f'{RULES.get(line["rule"], line["rule"])}, {bold}',
+        n_voxels=line['n_voxels'],
+        discordant=percent(to_number(line.get('discordant_fraction'))),
+        interval=f'{percent(low)} to {percent(high)}' if math.isfinite(low + high) else '',
+        note='' if note == 'n/a' else note,
+        parts=tuple(parts),
+    )
+
+
+def _network_shares(lines: Iterable[Mapping[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """List the discordant fraction of each network by rule."""
+    found: dict[str, dict[str, str]] = {}
+    for line in lines:
+        if line['network'] != 'all' and line['bold'] == 'all':
+            entry = found.setdefault(line['network'], {'n': line['n_voxels']})
+            entry[line['rule']] = percent(to_number(line['discordant_fraction']))
+    return tuple(
+        (name, entry['n'], *(entry.get(rule, '') for rule in RULES))
+        for name, entry in found.items()
+    )
+
+
+def _quantity_title(name: str, lines: Iterable[Mapping[str, str]]) -> str:
+    """Give a quantity with its unit."""
+    titles = {row.quantity: row.title for row in report_table().figures if row.kind == 'change'}
+    unit = next(line['unit'] for line in lines if line['quantity'] == name)
+    return f'{titles.get(name, name)} ({unit})'
+
+
+def _network_effects(
+    lines: Sequence[Mapping[str, str]], quantities: tuple[str, ...]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """List effect and standard error of each network and quantity."""
+    found: dict[str, dict[str, str]] = {}
+    for line in lines:
+        if line['level'] in ('brain', 'network'):
+            effect, error = to_number(line['effect']), to_number(line['se'])
+            text = (
+                f'{number(effect)} ± {number(error)}' if math.isfinite(effect) else 'no estimate'
+            )
+            found.setdefault(line['name'], {})[line['quantity']] = text
+    return tuple(
+        (name, tuple(entry.get(quantity, '') for quantity in quantities))
+        for name, entry in found.items()
+    )
+
+
+def _certain_parcels(
+    lines: Iterable[Mapping[str, str]], labels: Mapping[str, str]
+) -> tuple[tuple[str, ...], ...]:
+    """List the parcels whose label is concordant or discordant, the clearest first."""
+    certain = [
+        line
+        for line in lines
+        if line['level'] == 'parcel' and line['quantity'] == 'cmro2' and line['label'] in '1234'
+        if line['label']
+    ]
+    certain.sort(key=lambda line: -abs(to_number(line['z'])))
+    return tuple(
+        (
+            line['name'],
+            number(to_number(line['effect'])),
+            number(to_number(line['z'])),
+            labels.get(line['label'], line['label']),
+        )
+        for line in certain[:MAX_PARCELS]
+    )

@@ -1,0 +1,428 @@
+"""
+Settings: frozen values made once by the command line and passed down by argument.
+
+Every field carries its help text and unit in the metadata; the command line, the settings file
+and the documentation are made from them. Two kinds: the branches (`Settings`), which change
+numbers and enter the digest of a participant, and :class:`RunSettings`, which do not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from bids_app.errors import SettingsError
+from bids_app.models.registry import choices
+
+
+def _setting(default: Any, help_: str, *, unit: str = '', choices: tuple[str, ...] = ()) -> Any:
+    """Declare one setting with its help, unit and choices."""
+    metadata = {'help': help_, 'unit': unit, 'choices': choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnatomySettings:
+    """T1w image, masks, tissue maps and alignment of every scan."""
+
+    registration: str = _setting(
+        'rigid',
+        'align the scans by rigid registration, or trust the headers',
+        choices=('rigid', 'header'),
+    )
+    random_seed: int = _setting(42, 'seed of everything that samples at random')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelaxometrySettings:
+    """T2, T2* and R2'."""
+
+    t2_model: str = _setting('exponential', 'model of T2', choices=choices('r2'))
+    t2_star_model: str = _setting('exponential', 'model of T2*', choices=choices('r2_star'))
+    r2_prime_model: str = _setting('difference', "model of R2'", choices=choices('r2_prime'))
+    slice_profile: str = _setting(
+        'rectangular',
+        'slice profile assumed by the background-gradient correction; none switches it off',
+        choices=('rectangular', 'none'),
+    )
+    dephasing_floor: float = _setting(
+        0.2, 'echoes whose predicted dephasing is below this are not used', unit='1'
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerfusionSettings:
+    """CBF from arterial spin labeling."""
+
+    model: str = _setting('single-delay', 'model of CBF', choices=choices('cbf'))
+    labeling_efficiency: float | None = _setting(
+        None, 'inversion efficiency; default 0.85 for (P)CASL', unit='1'
+    )
+    background_suppression_factor: float | None = _setting(
+        None, 'signal kept by all suppression pulses; default 0.93 per pulse', unit='1'
+    )
+    t1_blood: float | None = _setting(None, 'T1 of blood; default by field strength', unit='s')
+    t1_tissue: float | None = _setting(
+        None, 'T1 of tissue for the recovery of M0; default by field strength', unit='s'
+    )
+    partition_coefficient: float = _setting(0.9, 'blood-brain partition coefficient', unit='mL/g')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BloodVolumeSettings:
+    """Blood volume."""
+
+    model: str | None = _setting(
+        None,
+        'where CBV comes from; default dsc where there is a good bolus, else none '
+        '(then OEF and CMRO2 are not made)',
+        choices=(*choices('cbv'), 'none'),
+    )
+    white_matter_cbv: float = _setting(0.025, 'blood volume of white matter', unit='mL/mL')
+    grey_matter_cbv: float = _setting(
+        0.048, 'blood volume of grey matter, for the model literature', unit='mL/mL'
+    )
+    relative_error: float = _setting(
+        0.1, 'relative standard error of a literature value', unit='1'
+    )
+    grubb_factor: float = _setting(0.008, 'CBV at 1 mL/100 g/min, power law', unit='mL/mL')
+    grubb_exponent: float = _setting(0.38, 'exponent of the power law', unit='1')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OxygenSettings:
+    """Oxygen extraction and metabolism."""
+
+    oef_model: str = _setting('mqbold', 'model of OEF', choices=choices('oef'))
+    cmro2_model: str = _setting('fick', 'model of CMRO2', choices=choices('cmro2'))
+    b0: float | None = _setting(
+        None, 'main magnetic field; default MagneticFieldStrength of the sidecars', unit='T'
+    )
+    hct: float | None = _setting(
+        None, 'large-vessel haematocrit; default participants.tsv, else 0.42', unit='1'
+    )
+    sao2: float | None = _setting(
+        None, 'arterial oxygen saturation; default participants.tsv, else 0.98', unit='1'
+    )
+    small_vessel_hct_ratio: float = _setting(
+        0.85, 'haematocrit of small vessels relative to large ones', unit='1'
+    )
+    susceptibility: float = _setting(
+        0.264e-6,
+        'susceptibility difference of deoxygenated and oxygenated blood per unit haematocrit, cgs',
+        unit='1',
+    )
+    gyromagnetic_ratio: float = _setting(267.52219e6, 'of the proton', unit='rad/s/T')
+    oxygen_per_haemoglobin: float = _setting(
+        55.6, 'oxygen bound by a gram of haemoglobin', unit='umol/g'
+    )
+    haemoglobin_per_hct: float = _setting(
+        33.4, 'haemoglobin concentration per unit haematocrit', unit='g/dL'
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoldSettings:
+    """Percent BOLD change."""
+
+    hrf_model: str = _setting(
+        'spm', 'haemodynamic response of the design', choices=('spm', 'glover')
+    )
+    noise_model: str = _setting('ar1', 'noise of the time series', choices=('ar1', 'ols'))
+    high_pass: float | None = _setting(
+        None, 'cut-off; default 1/(2 x longest cycle of the design)', unit='Hz'
+    )
+    window_start: float = _setting(
+        6.0, 'a block counts from this time after its start to its end', unit='s'
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeSettings:
+    """Contrasts and labels."""
+
+    fwhm: float = _setting(0.0, 'smoothing of condition maps before contrasts', unit='mm')
+    bold_q: float = _setting(0.05, 'FDR level of the BOLD gate', unit='1')
+    cmro2_q: float = _setting(0.05, 'FDR level of the sign of the CMRO2 change', unit='1')
+    grey_matter: float = _setting(
+        0.5, 'grey-matter probability above which voxels are labelled', unit='1'
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that changes numbers."""
+
+    preset: str = _setting('recommended', 'named set of settings')
+    condition_entity: str = _setting(
+        'auto', 'entity that tells conditions apart', choices=('auto', 'task', 'acq', 'ses')
+    )
+    baseline: str | None = _setting(None, 'baseline condition; default control, else rest')
+    contrasts: tuple[str, ...] = _setting(
+        (), 'contrasts A-B; default every condition minus the baseline'
+    )
+    atlas: str = _setting(
+        'Schaefer2018', 'atlas of the region tables', choices=('Schaefer2018', 'none')
+    )
+    output_spaces: tuple[str, ...] = _setting(
+        ('MNI152NLin6Asym',),
+        'template spaces of the maps; without one there is no group level',
+        choices=('MNI152NLin6Asym', 'none'),
+    )
+    ignore: tuple[str, ...] = _setting(
+        (),
+        'inputs to leave alone',
+        choices=('mese', 'megre', 'phase', 'asl', 'dsc', 'bold', 't1w'),
+    )
+    anatomy: AnatomySettings = field(default_factory=AnatomySettings)
+    relaxometry: RelaxometrySettings = field(default_factory=RelaxometrySettings)
+    perfusion: PerfusionSettings = field(default_factory=PerfusionSettings)
+    blood_volume: BloodVolumeSettings = field(default_factory=BloodVolumeSettings)
+    oxygen: OxygenSettings = field(default_factory=OxygenSettings)
+    bold: BoldSettings = field(default_factory=BoldSettings)
+    change: ChangeSettings = field(default_factory=ChangeSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Where and how a run is made; nothing here changes a number."""
+
+    bids_dir: Path
+    output_dir: Path
+    level: str
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    bids_filters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    derivatives: dict[str, Path] = field(default_factory=dict)
+    metadata_overrides: Path | None = None
+    work_dir: Path | None = None
+    keep_work: bool = False
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    memory_mb: float = 4000.0
+    plugin_file: Path | None = None
+    dry_run: bool = False
+    reports_only: bool = False
+    stop_on_first_crash: bool = False
+    write_graph: bool = False
+    skip_bids_validation: bool = False
+    force: bool = False
+    verbose: int = 0
+    command: tuple[str, ...] = ()
+
+
+def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
+    """
+    Give every setting under its dotted name.
+
+    Parameters
+    ----------
+    settings : dataclass
+        :class:`Settings` or one of its branches.
+    prefix : str
+        Put before the names.
+
+    Returns
+    -------
+    flat : dict of str to value
+        Such as ``{'perfusion.model': 'single-delay'}``.
+
+    Examples
+    --------
+    >>> flatten(Settings())['blood_volume.white_matter_cbv']
+    0.025
+    """
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f'{prefix}{item.name}.')
+        else:
+            flat[prefix + item.name] = value
+    return flat
+
+
+def field_of(name: str) -> tuple[dataclasses.Field[Any], Any]:
+    """
+    Find the declaration and the type of a setting by its dotted name.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such setting; names the nearest one.
+    """
+    cls: Any = Settings
+    *branches, last = name.split('.')
+    for branch in branches:
+        cls = get_type_hints(cls).get(branch)
+    if not dataclasses.is_dataclass(cls) or last not in get_type_hints(cls):
+        known = list(flatten(Settings()))
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f'; did you mean {near[0]}?' if near else ''
+        msg = f'unknown setting {name!r}{hint} (all settings: docs/reference/settings.md)'
+        raise SettingsError(msg)
+    declaration = next(item for item in dataclasses.fields(cls) if item.name == last)
+    return declaration, get_type_hints(cls)[last]
+
+
+def apply(settings: Settings, values: dict[str, Any], origin: str) -> Settings:
+    """
+    Replace settings by dotted name.
+
+    Parameters
+    ----------
+    settings : Settings
+        Left unchanged.
+    values : dict of str to value
+        Dotted name to new value.
+    origin : str
+        Where the values come from; named in errors.
+
+    Returns
+    -------
+    settings : Settings
+        A new value.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown name, a value of the wrong type, or one that is not among the choices.
+
+    Examples
+    --------
+    >>> apply(Settings(), {'oxygen.hct': 0.4}, 'command line').oxygen.hct
+    0.4
+    """
+    for name, value in values.items():
+        declaration, annotation = field_of(name)
+        checked = _checked(name, value, declaration, annotation, origin)
+        *branches, last = name.split('.')
+        if branches:
+            branch = dataclasses.replace(getattr(settings, branches[0]), **{last: checked})
+            settings = dataclasses.replace(settings, **{branches[0]: branch})
+        else:
+            settings = dataclasses.replace(settings, **{last: checked})
+    return settings
+
+
+def _checked(
+    name: str, value: Any, declaration: dataclasses.Field[Any], annotation: Any, origin: str
+) -> Any:
+    """Return the value in its declared type, or say what is wrong with it."""
+    allowed = get_args(annotation) or (annotation,)
+    if annotation == tuple[str, ...]:
+        value = (value,) if isinstance(value, str) else tuple(value)
+        allowed = (tuple,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, allowed):
+        msg = f'{origin}: {name} = {value!r} should be of type {annotation}'
+        raise SettingsError(msg)
+    known = declaration.metadata.get('choices')
+    wrong = [item for item in (value if isinstance(value, tuple) else (value,)) if known]
+    wrong = [item for item in wrong if item is not None and item not in known]
+    if wrong:
+        msg = f'{origin}: {name} = {wrong[0]!r} is not one of {", ".join(known)}'
+        raise SettingsError(msg)
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """
+    Read a settings file into dotted names.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read or is not TOML.
+    """
+    try:
+        tables = tomllib.loads(Path(path).read_text('utf-8'))
+    except OSError as error:
+        msg = f'cannot read the settings file {path}: {error.strerror}'
+        raise SettingsError(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f'{path} is not a TOML file: {error}'
+        raise SettingsError(msg) from error
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        if isinstance(value, dict):
+            flat |= {f'{name}.{key}': item for key, item in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def presets() -> dict[str, str]:
+    """Give the names of the packaged presets with the first comment line of each."""
+    folder = files('bids_app') / 'data' / 'presets'
+    found = sorted(item.name for item in folder.iterdir() if item.name.endswith('.toml'))
+    return {
+        name.removesuffix('.toml'): (folder / name).read_text('utf-8').splitlines()[0].lstrip('# ')
+        for name in found
+    }
+
+
+def resolve(
+    *,
+    preset: str | None = None,
+    config_file: Path | None = None,
+    command_line: dict[str, Any] | None = None,
+) -> Settings:
+    """
+    Make the settings of a run: default < preset < configuration file < command line.
+
+    Parameters
+    ----------
+    preset : str, optional
+        Name of a packaged preset.
+    config_file : Path, optional
+        TOML.
+    command_line : dict, optional
+        Dotted names.
+
+    Returns
+    -------
+    settings : Settings
+        The resolved value.
+
+    Raises
+    ------
+    SettingsError
+        For anything unknown or of the wrong type.
+    """
+    from_file = read_toml(config_file) if config_file else {}
+    preset = preset or from_file.get('preset') or 'recommended'
+    if preset not in presets():
+        msg = f'unknown preset {preset!r}; there are: {", ".join(presets())}'
+        raise SettingsError(msg)
+    path = files('bids_app') / 'data' / 'presets' / f'{preset}.toml'
+    settings = apply(Settings(), read_toml(Path(str(path))), f'preset {preset}')
+    settings = apply(settings, from_file, str(config_file))
+    settings = apply(settings, command_line or {}, 'command line')
+    return dataclasses.replace(settings, preset=preset)
+
+
+def to_toml(settings: Settings) -> str:
+    """Write settings as TOML; unset ones are left out and listed as comments."""
+    import tomli_w
+
+    tables: dict[str, Any] = {}
+    unset = []
+    for name, value in flatten(settings).items():
+        if value is None:
+            unset.append(name)
+            continue
+        *branches, last = name.split('.')
+        target = tables
+        for branch in branches:
+            target = target.setdefault(branch, {})
+        target[last] = list(value) if isinstance(value, tuple) else value
+    comment = ''.join(f'# {name} is not set: made from the data\n' for name in unset)
+    return comment + tomli_w.dumps(tables)

@@ -1,0 +1,1 @@
+"""Builders of the graph: the only place where order is written."""

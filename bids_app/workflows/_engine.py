@@ -1,0 +1,169 @@
+"""nipype with three things added: methods text, quantities as three ports, a readable graph."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bids_app.interfaces._base import isdefined  # sets NO_ET before nipype is imported
+
+# isort: split
+import nipype.pipeline.engine as pe
+from nipype import IdentityInterface
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTS = ('', '_variance', '_status', '_facts')
+"""What travels with every quantity: value, random variance, status, entries of the sidecar."""
+
+
+class Workflow(pe.Workflow):
+    """A nipype workflow that carries the sentence of the methods section it stands for."""
+
+    def __init__(self, name: str, *, methods: str = '', citations: tuple[str, ...] = ()) -> None:
+        super().__init__(name=name)
+        self.methods = methods
+        self.citations = citations
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantity:
+    """Where a quantity leaves the graph: a node and the name of its ports."""
+
+    node: Any
+    port: str
+    index: int | None = None
+    """Position, where the ports are lists with one entry per contrast."""
+
+    def output(self, part: str) -> Any:
+        """Name of one output, as nipype's connect takes it."""
+        prefix = 'outputnode.' if isinstance(self.node, pe.Workflow) else ''
+        name = f'{prefix}{self.port}{part}'
+        return name if self.index is None else (name, pick, self.index)
+
+    @property
+    def has_facts(self) -> bool:
+        """Tell whether there are entries for the sidecar."""
+        node = self.node
+        node = node.get_node('outputnode') if isinstance(node, pe.Workflow) else node
+        return f'{self.port}_facts' in node.outputs.copyable_trait_names()
+
+
+def pick(items, index):  # noqa: ANN001, ANN201  (nipype runs its source text alone)
+    """Take one item; runs inside a connection."""
+    return items[index]
+
+
+def ports(name: str, *fields: str, quantities: tuple[str, ...] = ()) -> Any:
+    """
+    Make the node that is the signature of a workflow.
+
+    Parameters
+    ----------
+    name : str
+        ``inputnode`` or ``outputnode``.
+    *fields : str
+        Plain ports.
+    quantities : tuple of str
+        Each becomes four ports.
+    """
+    expanded = [f'{quantity}{part}' for quantity in quantities for part in PARTS]
+    return pe.Node(IdentityInterface(fields=[*fields, *expanded]), name=name)
+
+
+def connect_quantity(workflow: pe.Workflow, source: Quantity, target: Any, port: str) -> None:
+    """
+    Connect value, variance, status and facts of a quantity to the ports of that name.
+
+    Facts are left out where the target has no port for them.
+    """
+    is_workflow = isinstance(target, pe.Workflow)
+    prefix = 'inputnode.' if is_workflow else ''
+    signature = target.get_node('inputnode') if is_workflow else target
+    has_facts = source.has_facts and f'{port}_facts' in signature.inputs.copyable_trait_names()
+    for part in PARTS if has_facts else PARTS[:-1]:
+        output = source.output(part)
+        workflow.connect([(source.node, target, [(output, f'{prefix}{port}{part}')])])
+
+
+def _walk(workflow: pe.Workflow) -> Iterator[pe.Workflow]:
+    """Visit a workflow and everything inside it, in the order of the graph."""
+    yield workflow
+    import networkx as nx
+
+    names = {node: str(node.fullname) for node in workflow._graph.nodes}
+    for node in nx.lexicographical_topological_sort(workflow._graph, key=names.__getitem__):
+        if isinstance(node, pe.Workflow):
+            yield from _walk(node)
+
+
+def methods_text(workflow: pe.Workflow) -> tuple[str, tuple[str, ...]]:
+    """
+    Join the methods sentences of a graph, each once, in the order of the graph.
+
+    Returns
+    -------
+    text : str
+        With citation keys as ``[@key]``.
+    citations : tuple of str
+        Their keys.
+    """
+    sentences: dict[str, None] = {}
+    keys: dict[str, None] = {}
+    for part in _walk(workflow):
+        sentence = getattr(part, 'methods', '').strip()
+        if sentence:
+            cited = getattr(part, 'citations', ())
+            tags = ''.join(f' [@{key}]' for key in cited)
+            sentences[f'{sentence}{tags}.'] = None
+            keys.update(dict.fromkeys(cited))
+    return ' '.join(sentences), tuple(keys)
+
+
+def to_mermaid(workflow: pe.Workflow) -> str:
+    """
+    Draw the flat graph as Mermaid text; edges carry the names of the ports.
+
+    Identity nodes are left out: their neighbours are joined.
+    """
+    graph = workflow._create_flat_graph()
+    lines = ['flowchart LR']
+    names = {node: _short_name(node, workflow) for node in graph.nodes}
+    for node in sorted(graph.nodes, key=names.__getitem__):
+        lines.append(f'  {_identifier(names[node])}["{names[node]}"]')
+    edges = []
+    for source, target, data in graph.edges(data=True):
+        shown = sorted({str(output[0] if isinstance(output, tuple) else output)
+                        for output, _ in data['connect']})  # fmt: skip
+        shown = [name for name in shown if not name.endswith(PARTS[1:])]
+        label = ', '.join(shown)
+        arrow = f'-- "{label}" -->' if label else '-->'
+        edges.append(f'  {_identifier(names[source])} {arrow} {_identifier(names[target])}')
+    return '\n'.join([*lines, *sorted(edges)]) + '\n'
+
+
+def _short_name(node: Any, workflow: pe.Workflow) -> str:
+    """Full name of a node without that of the whole graph."""
+    return str(node.fullname).removeprefix(f'{workflow.name}.')
+
+
+def _identifier(name: str) -> str:
+    """Turn a node name into what Mermaid takes as identifier."""
+    return re.sub(r'\W', '_', name)
+
+
+def unconnected_mandatory(workflow: pe.Workflow) -> list[str]:
+    """Mandatory ports that are neither set nor connected; empty for a sound graph."""
+    graph = workflow._create_flat_graph()
+    missing = []
+    for node in graph.nodes:
+        connected = {
+            port for _, _, data in graph.in_edges(node, data=True) for _, port in data['connect']
+        }
+        spec = node.inputs
+        for name, trait in spec.traits(mandatory=True).items():
+            if name not in connected and trait.mandatory and not isdefined(getattr(spec, name)):
+                missing.append(f'{node.fullname}.{name}')
+    return sorted(missing)

@@ -1,0 +1,397 @@
+"""Loop over participants: collect, build, run, judge, record. Nothing one does harms another."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.capabilities import capabilities
+from bids_app.bids.dataset import prepare_output, update_shared, work_dir_of
+from bids_app.bids.inputs import (
+    check_dataset,
+    check_selection,
+    collect_participant,
+    read_dataset,
+    select_participants,
+)
+from bids_app.bids.manifest import (
+    check_manifest,
+    participant_digest,
+    participant_files,
+    read_manifest,
+    remove_manifest,
+    remove_stale,
+    work_name,
+    write_manifest,
+)
+from bids_app.bids.metadata import without_defects
+from bids_app.bids.outputs import output_path, write_json, write_text
+from bids_app.bids.verdict import (
+    RunVerdict,
+    Verdict,
+    code_of,
+    combine,
+    interrupted,
+    judge,
+    participant_summary,
+    skipped,
+)
+from bids_app.errors import ExitCode
+from bids_app.reports.citations import citation_bibtex, citation_markdown
+from bids_app.reports.render import render_index, render_participant
+from bids_app.settings import to_toml
+from bids_app.workflows.constants import constants_table
+from bids_app.workflows.execution import StepError, run_graph
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.settings import RunSettings, Settings
+
+LOGGER = logging.getLogger('oxybold')
+
+VALUE_KEYS = {
+    'T2map': 'T2',
+    'T2starmap': 'T2star',
+    'R2primemap': 'R2prime',
+    'cbf': 'cbf',
+    'cbv': 'cbv',
+    'oef': 'oef',
+    'cmro2': 'cmro2',
+    'preproc_t1w': 'anatomy',
+    'brain_mask': 'template',
+    'concordance': 'concordance',
+}
+"""Rows of the output table whose file stands for a map of the dry run."""
+
+
+def dry_run(run: RunSettings, settings: Settings) -> str:
+    """
+    Say what would be made from which files.
+
+    Parameters
+    ----------
+    run, settings : RunSettings, Settings
+        As for a real run; nothing is written.
+
+    Returns
+    -------
+    text : str
+        Per participant one line per map, then problems and notes.
+    """
+    info = read_dataset(run)
+    chosen = select_participants(info, run)
+    plan = check_dataset(info, run, settings)
+    prepare_output(run)
+    lines = [f'{info.name}: {len(chosen)} participant(s)']
+    for participant in chosen:
+        for unit in collect_participant(info, participant, run, settings, plan=plan):
+            lines += ['', *describe_unit(unit, settings, info.path)]
+    return '\n'.join(lines) + '\n'
+
+
+def describe_unit(unit: ParticipantInputs, settings: Settings, root: Path) -> list[str]:
+    """Lines of the dry run for one unit."""
+    contrasts = ', '.join(contrast.label for contrast in unit.contrasts) or 'none'
+    lines = [f'{unit.label}: conditions {", ".join(unit.conditions) or "none"}; '
+             f'contrasts {contrasts}']  # fmt: skip
+    for row in capabilities(unit, settings):
+        name = f'{row["map"]} {row["condition"] or ""}'.strip()
+        if row['state'] == 'made':
+            names = [path.name for path in row['files']]
+            shown = ', '.join(names[:2]) + (f' and {len(names) - 2} more' if names[2:] else '')
+            extra = f' ({row["fallback"]})' if row['fallback'] else ''
+            lines.append(f'  will be made   {name:28s} from {shown}{extra}')
+        else:
+            lines.append(f'  cannot be made {name:28s} {row["state"]}: {row["reason"]}')
+    for problem in unit.problems:
+        place = f' [{_relative(problem.file, root)}]' if problem.file else ''
+        lines.append(f'  problem: {problem.role}: {problem.message}{place}')
+    lines += [f'  note: {note}' for note in unit.notes]
+    return lines
+
+
+def _relative(path: Path, root: Path) -> str:
+    """Path below the dataset."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
+    """
+    Run the participant level.
+
+    Parameters
+    ----------
+    run : RunSettings
+        Where and how.
+    settings : Settings
+        What changes numbers.
+
+    Returns
+    -------
+    verdict : RunVerdict
+        One verdict per participant.
+
+    Raises
+    ------
+    AppError
+        For what concerns the run as a whole: settings, selection, output.
+    """
+    info = read_dataset(run)
+    chosen = select_participants(info, run)
+    plan = check_dataset(info, run, settings)
+    prepare_output(run)
+    verdicts: list[Verdict] = []
+    units: list[ParticipantInputs] = []
+    for position, participant in enumerate(chosen, start=1):
+        LOGGER.info('sub-%s (%d of %d): starts', participant, position, len(chosen))
+        try:
+            found = collect_participant(info, participant, run, settings, plan=plan)
+            units += found
+            verdict = run_participant(found, run, settings)
+        except KeyboardInterrupt:
+            verdict = interrupted(participant)
+        verdicts.append(verdict)
+        LOGGER.info('%s', verdict.text)
+        if verdict.code == ExitCode.INTERRUPTED:
+            verdicts += [interrupted(rest) for rest in chosen[position:]]
+            break
+        if run.stop_on_first_crash and not verdict.is_good:
+            break
+    check_selection(units)
+    update_shared(run.output_dir, render_index)
+    return combine(verdicts)
+
+
+def run_participant(
+    found: Sequence[ParticipantInputs], run: RunSettings, settings: Settings
+) -> Verdict:
+    """
+    Run one participant: all its sessions.
+
+    Parameters
+    ----------
+    found : sequence of ParticipantInputs
+        One per unit, as collected.
+    run, settings : RunSettings, Settings
+        Where, how and what.
+
+    Returns
+    -------
+    verdict : Verdict
+        Never an exception for the fault of data: others must go on.
+    """
+    participant = found[0].participant
+    units = tuple(without_defects(unit) for unit in found)
+    digest = participant_digest(units, settings, roots=(run.bids_dir, *run.derivatives.values()))
+    reason = check_manifest(run.output_dir, participant, digest)
+    if reason is None:
+        return skipped(participant)
+    LOGGER.info('sub-%s: computing, because %s', participant, reason)
+    previous = read_manifest(run.output_dir, participant)
+    remove_manifest(run.output_dir, participant)
+    work_dir = work_dir_of(run) / work_name(participant, digest)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    records = [_run_unit(unit, run, settings, work_dir) for unit in units]
+    verdict = _judge(participant, units, records)
+    _write_records(run, settings, verdict, records)
+    written = {Path(path) for record in records for path in record['written']}
+    written |= {path for path in participant_files(run.output_dir, participant)
+                if path.suffix == '.html' or 'figures' in path.parts}  # fmt: skip
+    remove_stale(run.output_dir, previous, written)
+    write_manifest(run.output_dir, verdict, digest, work_dir=work_dir)
+    if verdict.is_good and not run.keep_work and run.work_dir is None:
+        shutil.rmtree(work_dir, ignore_errors=True)
+    elif not verdict.is_good:
+        LOGGER.warning('sub-%s: intermediate files are kept in %s', participant, work_dir)
+    return verdict
+
+
+def _run_unit(
+    unit: ParticipantInputs, run: RunSettings, settings: Settings, work_dir: Path
+) -> dict[str, Any]:
+    """Build and run the graph of one unit, and say what became of it."""
+    from bids_app.workflows._engine import methods_text, to_mermaid
+    from bids_app.workflows.participant import find_scans, init_participant_wf, word_of
+
+    workflow, expected = init_participant_wf(inputs=unit, settings=settings, run=run)
+    graph, errors = '', []
+    if expected:
+        graph = to_mermaid(workflow)
+        errors = run_graph(workflow, run=run, work_dir=work_dir)
+    methods, _ = methods_text(workflow)
+    paths = [
+        run.output_dir / output_path(key, **entities)
+        if key not in TRANSFORMS
+        else _transform(run.output_dir, key, entities)
+        for key, entities in expected
+    ]
+    scans = find_scans(unit)
+    return {
+        'label': unit.label,
+        'session': unit.session,
+        'conditions': list(unit.conditions),
+        'baseline': unit.baseline,
+        'contrasts': [
+            {'task': c.task, 'baseline': c.baseline, 'label': c.label} for c in unit.contrasts
+        ],
+        'space': word_of(scans[0]) if scans else 'T1w',
+        'notes': list(unit.notes),
+        'problems': [
+            {
+                'role': problem.role,
+                'file': _relative(problem.file, run.bids_dir) if problem.file else None,
+                'message': problem.message,
+                'code': int(problem.code),
+            }
+            for problem in unit.problems
+        ],
+        'values': [asdict(value) for value in constants_table(unit, settings)],
+        'maps': _maps_made(unit, settings, expected, paths, errors=errors, root=run.bids_dir),
+        'graph': graph,
+        'methods': methods,
+        'errors': [asdict(error) for error in errors],
+        'written': [
+            str(path) for path in paths for path in (path, _sidecar(path)) if path.is_file()
+        ],
+    }
+
+
+TRANSFORMS = ('xfm_t1w_template', 'xfm_template_t1w')
+
+
+def _transform(output_dir: Path, key: str, entities: dict[str, Any]) -> Path:
+    """Path of a transform, whose extension depends on where it came from."""
+    composite = output_dir / output_path(key, extension='.h5', **entities)
+    return composite if composite.is_file() else composite.with_suffix('.txt')
+
+
+def _sidecar(path: Path) -> Path:
+    """Path of the JSON beside a file."""
+    return path.with_name(path.name.removesuffix('.gz')).with_suffix('.json')
+
+
+def _maps_made(
+    unit: ParticipantInputs,
+    settings: Settings,
+    expected: Sequence[tuple[str, dict[str, Any]]],
+    paths: Sequence[Path],
+    *,
+    errors: Sequence[StepError],
+    root: Path,
+) -> list[dict[str, Any]]:
+    """Table of the maps: made, absent, defective or failed, and why."""
+    lost = {
+        _map_name(key, entities)
+        for (key, entities), path in zip(expected, paths, strict=True)
+        if not path.is_file()
+    }
+    rows = []
+    for row in capabilities(unit, settings):
+        name = (row['map'], row['condition'])
+        row['files'] = [_relative(path, root) for path in row['files']]
+        if row['state'] == 'made' and (name in lost or (row['map'], None) in lost):
+            row['state'] = 'failed'
+            row['reason'] = '; '.join(error.message for error in errors) or 'a step failed'
+        rows.append(row)
+    return rows
+
+
+def _map_name(key: str, entities: dict[str, Any]) -> tuple[str, str | None]:
+    """Name and condition that the dry run uses for a file."""
+    if key == 'contrast':
+        quantity = entities['quantity']
+        prefix = '' if quantity == 'boldPct' else 'change_'
+        return f'{prefix}{quantity}', entities['contrast']
+    return VALUE_KEYS.get(key, key), entities.get('contrast') or entities.get('condition')
+
+
+def _judge(
+    participant: str, units: Sequence[ParticipantInputs], records: Sequence[dict[str, Any]]
+) -> Verdict:
+    """Judge a participant from what its units made."""
+    rows = [row for record in records for row in record['maps']]
+    errors = [error for record in records for error in record['errors']]
+    absences: dict[str, list[str]] = {}
+    for row in rows:
+        if row['state'] == 'absent' and row['reason']:
+            absences.setdefault(row['reason'], []).append(row['map'])
+    sentences = [
+        f'{reason}: no {", ".join(dict.fromkeys(maps))}' for reason, maps in absences.items()
+    ]
+    made = [row for row in rows if row['state'] == 'made' and row['map'] not in NOT_RESULTS]
+    codes = [ExitCode(error['code']) for error in errors]
+    return judge(
+        participant,
+        absences=dict.fromkeys(sentences),
+        problems=[problem for unit in units for problem in unit.problems],
+        errors=dict.fromkeys(f'{error["node"]}: {error["message"]}' for error in errors),
+        made_anything=bool(made),
+        step_code=max(codes, default=ExitCode.SOFTWARE),
+    )
+
+
+NOT_RESULTS = ('anatomy', 'template')
+"""Maps that are means, not ends: a participant with only these was not served."""
+
+
+def _write_records(
+    run: RunSettings, settings: Settings, verdict: Verdict, records: Sequence[dict[str, Any]]
+) -> None:
+    """Write summary, settings, citations and report of a participant."""
+    target: dict[str, Any] = {
+        'output_dir': run.output_dir,
+        'entities': {'sub': verdict.participant},
+    }
+    units = [{key: value for key, value in record.items() if key != 'written'}
+             for record in records]  # fmt: skip
+    summary = participant_summary(verdict, command=run.command, units=units)
+    write_json(summary, key='run_summary', **target)
+    write_text(to_toml(settings), key='settings', **target)
+    methods = '\n\n'.join(dict.fromkeys(record['methods'] for record in records))
+    write_text(citation_markdown(methods), key='citation_md', **target)
+    write_text(citation_bibtex(methods), key='citation_bib', **target)
+    if run.write_graph:
+        for record in records:
+            entities = {'sub': verdict.participant, 'ses': record['session']}
+            write_text(record['graph'], output_dir=run.output_dir, key='graph', entities=entities)
+    render_participant(run.output_dir, verdict.participant)
+
+
+def rebuild_reports(run: RunSettings) -> RunVerdict:
+    """
+    Make the reports anew from the derivatives alone.
+
+    Parameters
+    ----------
+    run : RunSettings
+        Output folder and, if any, participants.
+
+    Returns
+    -------
+    verdict : RunVerdict
+        That of the last run, read back from its summaries.
+    """
+    from bids_app.bids.dataset import read_summaries
+    from bids_app.errors import SelectionError
+
+    summaries = {item['participant']: item for item in read_summaries(run.output_dir)}
+    wanted = run.participants or tuple(summaries)
+    unknown = [label for label in wanted if label not in summaries]
+    if unknown or not wanted:
+        msg = (
+            f'{run.output_dir} has no results of {", ".join(unknown) or "any participant"}; '
+            f'there are: {", ".join(summaries) or "none"}'
+        )
+        raise SelectionError(msg)
+    for participant in wanted:
+        render_participant(run.output_dir, participant)
+    update_shared(run.output_dir, render_index)
+    return combine(Verdict.from_summary(summaries[label]) for label in wanted)
+
+
+__all__ = ['code_of', 'dry_run', 'rebuild_reports', 'run_participants']

@@ -1,0 +1,201 @@
+"""Changes of one contrast, and the labels and tables made from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bids_app.interfaces.change import (
+    EstimateChangeInCBF,
+    EstimateChangeInCBV,
+    EstimateChangeInCMRO2,
+    EstimateChangeInOEF,
+    EstimateChangeInR2Prime,
+    LabelConcordance,
+)
+from bids_app.interfaces.regions import SummariseConcordance
+from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
+from bids_app.workflows.anatomy import atlas_files
+
+if TYPE_CHECKING:
+    from bids_app.settings import ChangeSettings
+
+INTERFACES = {
+    'cbf': EstimateChangeInCBF,
+    'R2prime': EstimateChangeInR2Prime,
+    'cbv': EstimateChangeInCBV,
+    'oef': EstimateChangeInOEF,
+    'cmro2': EstimateChangeInCMRO2,
+}
+PRIMITIVES = {
+    'cbf': ('task_cbf', 'baseline_cbf'),
+    'R2prime': ('task_r2_star', 'baseline_r2_star'),
+    'cbv': ('task_cbv', 'baseline_cbv'),
+    'oef': ('task_r2_star', 'baseline_r2_star', 'r2', 'task_cbv', 'baseline_cbv'),
+    'cmro2': (
+        'task_cbf',
+        'baseline_cbf',
+        'task_r2_star',
+        'baseline_r2_star',
+        'r2',
+        'task_cbv',
+        'baseline_cbv',
+    ),
+}
+"""What each change is made from: primitive maps per condition and shared ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangePlan:
+    """What a contrast has, and so which changes can be made."""
+
+    quantities: tuple[str, ...]
+    """Of :data:`INTERFACES`, in that order."""
+    cbv_shared: bool = True
+    cbv_exponent: float = 0.0
+    """Of the power law, where CBV comes from CBF."""
+    r2_shared: bool = True
+    """One R2 serves both conditions; else R2 of the baseline comes as `baseline_r2`."""
+    m0_shared: bool = False
+    rate: float = 0.0
+    """R2' per OEF and CBV, 1/s."""
+    cao2: float = 0.0
+    """umol/mL"""
+
+    @property
+    def primitives(self) -> tuple[str, ...]:
+        """Primitive maps that the changes need."""
+        needed = [name for quantity in self.quantities for name in self.needs(quantity)]
+        return tuple(dict.fromkeys(needed))
+
+    def needs(self, quantity: str) -> tuple[str, ...]:
+        """Primitive maps of one change."""
+        names = PRIMITIVES[quantity]
+        if not self.r2_shared and 'task_r2_star' in names:
+            names = tuple(dict.fromkeys((*names, 'r2', 'baseline_r2')))
+        return names
+
+
+def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
+    """
+    Build the graph from the primitive maps of two conditions to the changes between them.
+
+    Parameters
+    ----------
+    plan : ChangePlan
+        What there is.
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    mask : file
+        On the quantification grid.
+    m0_relative_variance : file
+        Only where the conditions share one M0.
+    task_cbf ... baseline_cbv : quantity
+        Primitive maps.
+    reference_cbf ... reference_cmro2 : quantity
+        The quantities in the baseline condition, for percent.
+
+    Outputs
+    -------
+    cbf, R2prime, cbv, oef, cmro2 : quantity
+        Change, with ``_z``, ``_p`` and ``_percent`` beside it.
+    """
+    workflow = Workflow(
+        name,
+        methods='Changes between conditions were computed from the maps of both conditions with '
+        'the errors they share (R2, blood volume, M0) counted once',
+    )
+    references = tuple(f'reference_{quantity}' for quantity in plan.quantities)
+    inputnode = ports(
+        'inputnode', 'mask', 'm0_relative_variance', quantities=(*plan.primitives, *references)
+    )
+    extras = [f'{quantity}{part}' for quantity in plan.quantities for part in EXTRAS]
+    outputnode = ports('outputnode', *extras, quantities=plan.quantities)
+    for quantity in plan.quantities:
+        estimate = pe.Node(
+            INTERFACES[quantity](cbv_shared=plan.cbv_shared, cbv_exponent=plan.cbv_exponent),
+            name=f'estimate_change_in_{quantity.lower()}',
+            mem_gb=0.5,
+        )
+        if quantity in ('oef', 'cmro2'):
+            estimate.inputs.rate = plan.rate
+            estimate.inputs.cao2 = plan.cao2
+        workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
+        if plan.m0_shared and 'task_cbf' in plan.needs(quantity):
+            port = 'm0_relative_variance'
+            workflow.connect([(inputnode, estimate, [(port, port)])])
+        for primitive in plan.needs(quantity):
+            connect_quantity(workflow, Quantity(inputnode, primitive), estimate, primitive)
+        reference = Quantity(inputnode, f'reference_{quantity}')
+        connect_quantity(workflow, reference, estimate, 'reference')
+        connect_quantity(workflow, Quantity(estimate, 'change'), outputnode, quantity)
+        workflow.connect([
+            (estimate, outputnode, [(f'change{part}', f'{quantity}{part}') for part in EXTRAS]),
+        ])  # fmt: skip
+    return workflow
+
+
+EXTRAS = ('_z', '_p', '_percent')
+
+
+def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Workflow:
+    """
+    Build the graph from the BOLD change and the CMRO2 change to concordance labels.
+
+    Parameters
+    ----------
+    settings : ChangeSettings
+        Levels and the grey-matter threshold.
+    has_atlas : bool
+        Count per network too.
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    mask, grey_matter, atlas : file
+        On the quantification grid.
+    bold, change : quantity
+        Percent; umol/100 g/min.
+
+    Outputs
+    -------
+    sign, robust : file
+        Label maps.
+    summary : file
+        Counts and shares.
+    """
+    workflow = Workflow(
+        name,
+        methods='Voxels were labelled concordant or discordant by the signs of their BOLD and '
+        'CMRO2 changes, once by sign alone and once only where the sign of the CMRO2 change is '
+        'certain at the chosen false discovery rate',
+        citations=('epp2025', 'goltermann2026'),
+    )
+    inputnode = ports('inputnode', 'mask', 'grey_matter', 'atlas', quantities=('bold', 'change'))
+    outputnode = ports('outputnode', 'sign', 'robust', 'summary')
+    label = pe.Node(
+        LabelConcordance(
+            minimum_grey_matter=settings.grey_matter,
+            bold_q=settings.bold_q,
+            cmro2_q=settings.cmro2_q,
+        ),
+        name='label_concordance',
+        mem_gb=0.5,
+    )
+    summarise = pe.Node(SummariseConcordance(), name='summarise_concordance', mem_gb=0.5)
+    workflow.connect([
+        (inputnode, label, [('mask', 'mask'), ('grey_matter', 'grey_matter')]),
+        (label, summarise, [('sign', 'sign'), ('robust', 'robust')]),
+        (label, outputnode, [('sign', 'sign'), ('robust', 'robust')]),
+        (summarise, outputnode, [('table', 'summary')]),
+    ])  # fmt: skip
+    if has_atlas:
+        summarise.inputs.atlas_table = atlas_files()[1]
+        workflow.connect([(inputnode, summarise, [('atlas', 'atlas')])])
+    for quantity in ('bold', 'change'):
+        connect_quantity(workflow, Quantity(inputnode, quantity), label, quantity)
+    return workflow

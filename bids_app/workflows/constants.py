@@ -1,0 +1,108 @@
+"""Every constant that enters a result, with value, unit and where it came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.acquisitions import DataValue
+from bids_app.models.registry import MODELS
+from bids_app.settings import Settings, field_of, flatten, resolve
+from bids_app.workflows.perfusion import constants_of
+
+if TYPE_CHECKING:
+    from bids_app.bids.acquisitions import ParticipantInputs
+
+BRANCH = {
+    'r2': 'relaxometry',
+    'r2_star': 'relaxometry',
+    'r2_prime': 'relaxometry',
+    'cbf': 'perfusion',
+    'cbv': 'blood_volume',
+    'oef': 'oxygen',
+    'cmro2': 'oxygen',
+}
+"""Branch of the settings that holds the parameters of each quantity."""
+
+CAO2_PARAMETERS = ('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct')
+
+
+def setting_origin(name: str, value: Any, settings: Settings) -> str:
+    """Tell which of default, preset and the user's own choice a setting came from."""
+    if value == flatten(Settings()).get(name):
+        return 'default'
+    if value == flatten(resolve(preset=settings.preset)).get(name):
+        return f'preset {settings.preset}'
+    return 'configuration file or command line'
+
+
+def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[DataValue, ...]:
+    """
+    List the constants of one participant.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        Its own values (haematocrit, label duration ...) come first and win.
+    settings : Settings
+        Numbers among them that the branches in use take.
+
+    Returns
+    -------
+    table : tuple of DataValue
+        One row per name.
+    """
+    rows = {value.name: value for value in inputs.values}
+    for name, value in flatten(settings).items():
+        if name in rows or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        declaration, _ = field_of(name)
+        rows[name] = DataValue(
+            name=name,
+            value=float(value),
+            unit=declaration.metadata['unit'],
+            origin=setting_origin(name, value, settings),
+        )
+    if inputs.asl:
+        used = constants_of(inputs.asl[0], settings.perfusion, inputs.b0)
+        for parameter, value in used.items():
+            name = f'perfusion.{parameter}'
+            if name not in rows:
+                origin = f'by field strength ({inputs.b0:g} T)'
+                rows[name] = DataValue(name=name, value=value, unit='s', origin=origin)
+    return tuple(rows[name] for name in sorted(rows))
+
+
+def sidecar_parameters(
+    quantity: str, model: str, table: tuple[DataValue, ...]
+) -> dict[str, dict[str, Any]]:
+    """
+    Entries of a sidecar: the model and its constants.
+
+    Parameters
+    ----------
+    quantity, model : str
+        Row of the registry.
+    table : tuple of DataValue
+        From :func:`constants_table`.
+
+    Returns
+    -------
+    entries : dict
+        ``Model`` and ``ModelParameters``.
+    """
+    spec = MODELS[quantity][model]
+    names = set(spec.parameters) | set(CAO2_PARAMETERS if 'cao2' in spec.parameters else ())
+    branch = BRANCH[quantity]
+    parameters = {
+        value.name.split('.')[-1]: {
+            'Value': value.value,
+            'Units': value.unit,
+            'Origin': value.origin,
+        }
+        for value in table
+        if value.name.startswith(f'{branch}.') and value.name.split('.')[-1] in names
+    }
+    return {
+        'Model': {'Quantity': quantity, 'Name': model, 'Citation': spec.citation},
+        'ModelParameters': parameters,
+    }

@@ -1,0 +1,183 @@
+"""Run a graph with nipype and turn its crash files into sentences."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bids_app.errors
+from bids_app.errors import AppError, ExitCode, SettingsError
+
+if TYPE_CHECKING:
+    from bids_app.settings import RunSettings
+    from bids_app.workflows._engine import Workflow
+
+LOGGER = logging.getLogger('oxybold')
+
+POLL_SECONDS = 0.05
+"""nipype's default of 2 s would be most of the run time of a small graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepError:
+    """A node that failed."""
+
+    node: str
+    """Its full name."""
+    message: str
+    """The last line of the error."""
+    trace: str
+    """The whole traceback."""
+    code: int
+    """Exit code the error would have if the participant were alone."""
+
+
+def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[StepError]:
+    """
+    Run a graph; a node that fails takes only its own branch with it.
+
+    Parameters
+    ----------
+    workflow : Workflow
+        Of one unit.
+    run : RunSettings
+        Plugin, processes, memory.
+    work_dir : Path
+        Of the participant.
+
+    Returns
+    -------
+    errors : list of StepError
+        Empty when every node ran.
+    """
+    crash_dir = work_dir / 'crash' / workflow.name
+    _clear(crash_dir)
+    _configure(workflow, run, crash_dir)
+    workflow.base_dir = str(work_dir)
+    plugin, arguments = _plugin(run)
+    gc.collect()
+    gc.freeze()  # nipype collects garbage at every poll; without this that takes most of the time
+    try:
+        workflow.run(plugin=plugin, plugin_args=arguments)
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:  # nipype raises anything a node raised
+        errors = read_crashes(crash_dir)
+        if not errors:
+            raise
+        LOGGER.debug('nipype: %s', error)
+        return errors
+    finally:
+        gc.unfreeze()
+    return []
+
+
+def _configure(workflow: Workflow, run: RunSettings, crash_dir: Path) -> None:
+    """Set what nipype does with errors, polling and its files."""
+    options = {
+        'crashdump_dir': str(crash_dir),
+        'crashfile_format': 'txt',
+        'stop_on_first_crash': str(run.stop_on_first_crash).lower(),
+        'poll_sleep_duration': str(POLL_SECONDS),
+        'check_version': 'false',
+        'create_report': 'false',
+        'remove_unnecessary_outputs': 'false',
+        'hash_method': 'timestamp',
+    }
+    workflow.config['execution'] = options
+    from nipype import config
+    from nipype import logging as nipype_logging
+
+    config.update_config({'execution': options})
+    quiet = {
+        f'{name}_level': 'INFO' if run.verbose > 1 else 'CRITICAL'
+        for name in ('workflow', 'interface', 'utils')
+    }
+    config.update_config({'logging': quiet})
+    nipype_logging.update_logging(config)
+
+
+def _plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
+    """Choose how nodes are run: a plugin file, else MultiProc, else one after the other."""
+    if run.plugin_file is not None:
+        import yaml
+
+        try:
+            content = yaml.safe_load(run.plugin_file.read_text('utf-8'))
+            return str(content['plugin']), dict(content.get('plugin_args') or {})
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            msg = (
+                f'--nipype-plugin-file {run.plugin_file} should be YAML with the entries plugin '
+                f'and plugin_args: {error}'
+            )
+            raise SettingsError(msg) from error
+    if run.nprocs == 1:
+        return 'Linear', {}
+    return 'MultiProc', {
+        'n_procs': run.nprocs,
+        'memory_gb': run.memory_mb / 1e3,
+        'raise_insufficient': False,
+        'maxtasksperchild': 1,
+    }
+
+
+def _clear(folder: Path) -> None:
+    """Remove the crash files of an earlier run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob('crash-*.txt'):
+        path.unlink()
+
+
+def read_crashes(folder: Path) -> list[StepError]:
+    """
+    Read nipype's crash files.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are.
+
+    Returns
+    -------
+    errors : list of StepError
+        Sorted by node.
+    """
+    errors = []
+    for path in sorted(folder.glob('crash-*.txt')):
+        text = path.read_text('utf-8', errors='replace')
+        node = re.search(r'^Node: (.+)$', text, re.MULTILINE)
+        trace = text[text.find('Traceback') :] if 'Traceback' in text else text
+        message, code = _last_error(trace)
+        errors.append(
+            StepError(
+                node=node[1].strip() if node else path.stem,
+                message=message,
+                trace=trace.strip(),
+                code=int(code),
+            )
+        )
+    return sorted(errors, key=lambda error: error.node)
+
+
+def _last_error(trace: str) -> tuple[str, ExitCode]:
+    """Find the error in a traceback: its text and exit code; the last of ours, else the last."""
+    found = re.findall(
+        r'^\s*((?:\w+\.)*(\w*(?:Error|Exception|Exit|Interrupt|Killed)\w*)): (.+)$',
+        trace,
+        re.MULTILINE,
+    )
+    for _, name, message in reversed(found):
+        family = getattr(bids_app.errors, name, None)
+        if isinstance(family, type) and issubclass(family, AppError):
+            return message.strip(), family.exit_code
+    if 'No space left on device' in trace:
+        return 'the disk is full (No space left on device)', ExitCode.IO_ERROR
+    real = [item for item in found if item[1] != 'NodeExecutionError']
+    if real:
+        return f'{real[-1][1]}: {real[-1][2].strip()}', ExitCode.SOFTWARE
+    last = [line.strip() for line in trace.splitlines() if line.strip()]
+    return (last[-1] if last else 'no message'), ExitCode.SOFTWARE

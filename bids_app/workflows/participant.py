@@ -1,0 +1,944 @@
+"""Wire the branches of one participant: whatever inputs there are give whatever can be made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.capabilities import cbv_model
+from bids_app.bids.conditions import runs_for_contrast
+from bids_app.bids.outputs import output_path, source_uri
+from bids_app.interfaces.change import TestEffect
+from bids_app.interfaces.regions import SummariseRegions
+from bids_app.interfaces.relaxometry import ConvertRateToTime
+from bids_app.interfaces.spatial import (
+    CombineRuns,
+    ResampleLabels,
+    ResampleQuantity,
+    SmoothQuantity,
+)
+from bids_app.models.registry import MODELS
+from bids_app.workflows._engine import PARTS, Quantity, Workflow, connect_quantity, pe
+from bids_app.workflows.anatomy import (
+    TEMPLATE,
+    TISSUE_PORTS,
+    atlas_files,
+    init_alignment_wf,
+    init_anatomy_wf,
+    template_file,
+)
+from bids_app.workflows.blood_volume import init_assumed_cbv_wf, init_dsc_wf
+from bids_app.workflows.bold import init_bold_wf
+from bids_app.workflows.change import (
+    EXTRAS,
+    INTERFACES,
+    PRIMITIVES,
+    ChangePlan,
+    init_change_wf,
+    init_label_wf,
+)
+from bids_app.workflows.constants import constants_table, sidecar_parameters
+from bids_app.workflows.derivatives import Sink
+from bids_app.workflows.oxygen import (
+    cao2_of,
+    init_cmro2_wf,
+    init_oef_wf,
+    init_r2_prime_wf,
+    rate_of,
+)
+from bids_app.workflows.perfusion import init_perfusion_wf, reference_volumes
+from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from bids_app.bids.acquisitions import Contrast, ParticipantInputs
+    from bids_app.settings import RunSettings, Settings
+
+RESOLUTION = '2'
+WORD = {'mese': 'MESE', 'megre': 'MEGRE', 'asl': 'ASL', 'dsc': 'DSC', 'bold': 'BOLD'}
+"""Kind of scan -> its word in file names; the order decides the quantification grid."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """One series with its alignment in the graph."""
+
+    kind: str
+    series: Any
+    name: str
+    """Of its nodes, such as megre_calc."""
+    images: tuple[Path, ...]
+    volumes: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Graph:
+    """The graph of one unit while it is built."""
+
+    inputs: ParticipantInputs
+    settings: Settings
+    run: RunSettings
+    workflow: Workflow
+    scans: tuple[Scan, ...]
+    has_anatomy: bool
+    has_template: bool
+    anatomy: Any = None
+    alignment: dict[str, Any] = field(default_factory=dict)
+    maps: dict[tuple[str, str | None], Quantity] = field(default_factory=dict)
+    """(quantity, condition or None) -> where it is, on the quantification grid."""
+    changes: dict[tuple[str, str], tuple[Quantity, str | None]] = field(default_factory=dict)
+    """(quantity, contrast) -> where its change is, and the task label of a BOLD change."""
+    expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+
+    @property
+    def entities(self) -> dict[str, str | None]:
+        """Entities of every file of the unit."""
+        return {'sub': self.inputs.participant, 'ses': self.inputs.session}
+
+    @property
+    def target(self) -> Scan:
+        """The scan whose grid is the quantification grid."""
+        return self.scans[0]
+
+    @property
+    def space(self) -> str:
+        """Word of the quantification grid."""
+        return WORD[self.target.kind]
+
+    @property
+    def mask(self) -> tuple[Any, str]:
+        """Brain mask on the quantification grid: node and port."""
+        return self.alignment[self.target.name], 'outputnode.mask'
+
+    def sink(self, name: str) -> Sink:
+        """Start collecting derivatives."""
+        return Sink(name, output_dir=self.run.output_dir, entities=self.entities)
+
+    def close(self, sink: Sink) -> None:
+        """Write what a sink holds and remember it as expected."""
+        self.expected += [(item['key'], item['entities']) for item in sink.items.values()]
+        sink.connect(self.workflow)
+
+    def sources(self, files: Iterable[Path]) -> list[str]:
+        """BIDS URIs of input files."""
+        return [
+            source_uri(
+                path,
+                output_dir=self.run.output_dir,
+                bids_dir=self.run.bids_dir,
+                derivatives=self.run.derivatives,
+            )
+            for path in files
+        ]
+
+    def lookup(self, quantity: str, condition: str | None) -> Quantity | None:
+        """Map of a quantity in a condition, or the one all conditions share."""
+        return self.maps.get((quantity, condition)) or self.maps.get((quantity, None))
+
+    def conditions(self, *quantities: str) -> list[str | None]:
+        """Conditions in which every one of the quantities is there, shared ones included."""
+        known = {condition for name, condition in self.maps if name in quantities}
+        labels = sorted(label for label in known if label is not None) or [None]
+        return [
+            label
+            for label in labels
+            if all(self.lookup(quantity, label) is not None for quantity in quantities)
+        ]
+
+
+def init_participant_wf(
+    *, inputs: ParticipantInputs, settings: Settings, run: RunSettings
+) -> tuple[Workflow, list[tuple[str, dict[str, str | None]]]]:
+    """
+    Build the graph of one unit of work.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        What there is; branches whose inputs are absent are not built.
+    settings : Settings
+        What changes numbers.
+    run : RunSettings
+        Where to write.
+
+    Returns
+    -------
+    workflow : Workflow
+        Named after the unit.
+    expected : list of (key, entities)
+        The files it will make, as rows of data/outputs.yml.
+
+    Raises
+    ------
+    InputDataError
+        If there is nothing to build from.
+    """
+    scans = find_scans(inputs)
+    found = inputs.anatomy
+    graph = Graph(
+        inputs=inputs,
+        settings=settings,
+        run=run,
+        workflow=Workflow(inputs.label.replace('-', '_')),
+        scans=scans,
+        has_anatomy=bool(found or inputs.t1w),
+        has_template=bool(inputs.t1w and not found)
+        or bool(found and found.to_template and found.from_template),
+    )
+    if graph.has_anatomy:
+        add_anatomy(graph)
+    if scans:
+        add_alignment(graph)
+        add_relaxometry(graph)
+        add_perfusion(graph)
+        add_blood_volume(graph)
+        add_oxygen(graph)
+        add_bold(graph)
+        add_changes(graph)
+        add_labels(graph)
+        if graph.has_template and TEMPLATE in settings.output_spaces:
+            add_template_maps(graph)
+    return graph.workflow, graph.expected
+
+
+def word_of(scan: Scan) -> str:
+    """Word of a scan in file names."""
+    return WORD[scan.kind]
+
+
+def find_scans(inputs: ParticipantInputs) -> tuple[Scan, ...]:
+    """List the series in the order that decides the quantification grid."""
+    scans = []
+    for kind in WORD:
+        for series in getattr(inputs, kind):
+            parts = [kind, getattr(series, 'task', None), series.condition, series.run]
+            name = '_'.join(str(part) for part in parts if part)
+            images, volumes = _reference(kind, series)
+            scans.append(Scan(kind=kind, series=series, name=name, images=images, volumes=volumes))
+    order = {condition: rank for rank, condition in enumerate(inputs.conditions)}
+    ranked = sorted(
+        scans,
+        key=lambda scan: (
+            list(WORD).index(scan.kind),
+            order.get(scan.series.condition, -1),
+            scan.series.run or '',
+        ),
+    )
+    return tuple(ranked)
+
+
+def _reference(kind: str, series: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """Images and volumes whose mean stands for a scan."""
+    if kind in ('mese', 'megre'):
+        return series.magnitude, ()
+    if kind == 'asl':
+        return reference_volumes(series)
+    return (series.file,), ()
+
+
+def add_anatomy(graph: Graph) -> None:
+    """Add T1w image, tissue maps and template, and save them."""
+    inputs, settings = graph.inputs, graph.settings.anatomy
+    graph.anatomy = init_anatomy_wf(
+        t1w=inputs.t1w[0] if inputs.t1w else None, found=inputs.anatomy, settings=settings
+    )
+    source = [inputs.anatomy.t1w] if inputs.anatomy else inputs.t1w[:1]
+    sidecar = {'Sources': graph.sources(source)}
+    sink = graph.sink('save_anatomy')
+
+    def port(name: str) -> Quantity:
+        return Quantity(graph.anatomy, name)
+
+    sink.add(port('t1w'), 'preproc_t1w', sidecar=sidecar)
+    sink.add(port('brain_mask'), 'brain_mask', sidecar=sidecar)
+    sink.add(port('dseg'), 'dseg', sidecar=sidecar)
+    for label, name in (('GM', 'grey_matter'), ('WM', 'white_matter'), ('CSF', 'csf')):
+        sink.add(port(name), 'probseg', label=label, sidecar=sidecar)
+    if graph.has_template:
+        at = {'space': TEMPLATE}
+        sink.add(port('to_template'), 'xfm_t1w_template', **at)
+        sink.add(port('from_template'), 'xfm_template_t1w', **at)
+        at['res'] = RESOLUTION
+        sink.add(port('template_mask'), 'brain_mask', sidecar=sidecar, **at)
+        grey = port('template_grey_matter')
+        sink.add(grey, 'probseg', label='GM', sidecar=sidecar, **at)
+    graph.close(sink)
+
+
+def add_alignment(graph: Graph) -> None:
+    """Align every scan, and save the transforms and the reference image."""
+    for scan in graph.scans:
+        align = init_alignment_wf(
+            images=scan.images,
+            volumes=scan.volumes,
+            has_anatomy=graph.has_anatomy,
+            is_target=scan is graph.target,
+            settings=graph.settings.anatomy,
+            name=f'align_{scan.name}',
+        )
+        graph.alignment[scan.name] = align
+        if graph.has_anatomy:
+            ports = [(f'outputnode.{name}', f'inputnode.{name}') for name in TISSUE_PORTS[1:]]
+            fixed = [('outputnode.t1w', 'inputnode.fixed'),
+                     ('outputnode.brain_mask', 'inputnode.fixed_mask')]  # fmt: skip
+            graph.workflow.connect([(graph.anatomy, align, [*ports, *fixed])])
+        elif scan is not graph.target:
+            first = graph.alignment[graph.target.name]
+            graph.workflow.connect([
+                (first, align, [('outputnode.reference', 'inputnode.fixed'),
+                                ('outputnode.mask', 'inputnode.fixed_mask')]),
+            ])  # fmt: skip
+    sink = graph.sink('save_alignment')
+    first = graph.alignment[graph.target.name]
+    sidecar = {'Sources': graph.sources(graph.target.images)}
+    sink.add(Quantity(first, 'reference'), 'reference', scan=graph.space, sidecar=sidecar)
+    sink.add(Quantity(first, 'mask'), 'brain_mask', space=graph.space, sidecar=sidecar)
+    if graph.has_anatomy:
+        for scan in graph.scans:
+            word = 'boldref' if scan.kind == 'bold' else WORD[scan.kind]
+            transform = Quantity(graph.alignment[scan.name], 'transform')
+            task = getattr(scan.series, 'task', None) or scan.series.condition
+            sink.add(transform, 'xfm_scan', scan=word, task=task, run=scan.series.run)
+    graph.close(sink)
+
+
+def _connect_scan(graph: Graph, scan: Scan, model: Workflow, *ports: str) -> None:
+    """Hand the maps of a scan's grid to its model; tissue only where there is anatomy."""
+    align = graph.alignment[scan.name]
+    wanted = ['mask'] + [port for port in ports if graph.has_anatomy]
+    graph.workflow.connect([
+        (align, model, [(f'outputnode.{port}', f'inputnode.{port}') for port in wanted]),
+    ])  # fmt: skip
+
+
+def _to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantity:
+    """Carry a quantity from the grid of its scan to the quantification grid, in one step."""
+    if scan is graph.target:
+        return source
+    name = f'resample_{label}_{scan.name}'
+    node = pe.Node(ResampleQuantity(), name=name, mem_gb=1)
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
+        (graph.alignment[scan.name], node, [('outputnode.transform', 'source_transform')]),
+    ])  # fmt: skip
+    connect_quantity(graph.workflow, source, node, 'quantity')
+    return Quantity(node, 'quantity')
+
+
+def _combine(graph: Graph, runs: list[Quantity], name: str) -> Quantity:
+    """Join the runs of one modality and condition by inverse variance."""
+    if len(runs) == 1:
+        return runs[0]
+    node = pe.Node(CombineRuns(), name=f'combine_{name}', mem_gb=1)
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, node, [(port, 'mask')])])
+    for part in PARTS:
+        merge = pe.Node(_merge(len(runs)), name=f'merge_{name}{part}')
+        for number, run in enumerate(runs, start=1):
+            graph.workflow.connect([(run.node, merge, [(run.output(part), f'in{number}')])])
+        graph.workflow.connect([(merge, node, [('out', f'quantity{part}')])])
+    return Quantity(node, 'quantity')
+
+
+def _merge(count: int) -> Any:
+    """Interface that joins inputs into a list."""
+    from nipype import Merge
+
+    return Merge(count)
+
+
+def _add_per_condition(
+    graph: Graph,
+    kind: str,
+    quantities: tuple[str, ...],
+    build: Callable[[Scan], Workflow],
+    ports: tuple[str, ...],
+) -> dict[str | None, list[Scan]]:
+    """Model every series of a kind, carry it to the grid, combine runs; one map per condition."""
+    groups: dict[str | None, list[Scan]] = {}
+    for scan in graph.scans:
+        if scan.kind == kind:
+            groups.setdefault(scan.series.condition, []).append(scan)
+    if len(groups) == 1 and kind in ('mese', 'dsc'):
+        groups = {None: next(iter(groups.values()))}  # acquired in one condition: shared
+    models = {scan.name: build(scan) for scans in groups.values() for scan in scans}
+    for condition, scans in groups.items():
+        for scan in scans:
+            _connect_scan(graph, scan, models[scan.name], *ports)
+        for quantity in quantities:
+            runs = [
+                _to_target(graph, scan, Quantity(models[scan.name], quantity), quantity)
+                for scan in scans
+            ]
+            name = '_'.join(part for part in (quantity, condition) if part)
+            graph.maps[quantity, condition] = _combine(graph, runs, name)
+    return groups
+
+
+def add_relaxometry(graph: Graph) -> None:
+    """Add R2, R2*, R2' and save T2, T2*, R2' and the field maps."""
+    settings = graph.settings.relaxometry
+    table = constants_table(graph.inputs, graph.settings)
+    models: dict[str, Workflow] = {}
+
+    def build(scan: Scan) -> Workflow:
+        init = init_r2_wf if scan.kind == 'mese' else init_r2_star_wf
+        models[scan.name] = init(series=scan.series, settings=settings, name=f'model_{scan.name}')
+        return models[scan.name]
+
+    ports = ('noise_groups',)
+    sink = graph.sink('save_relaxometry')
+    for kind, quantity, key, label, model in (
+        ('mese', 'r2', 'T2map', 'T2', settings.t2_model),
+        ('megre', 'r2_star', 'T2starmap', 'T2star', settings.t2_star_model),
+    ):
+        groups = _add_per_condition(graph, kind, (quantity,), build, ports)
+        for condition, scans in groups.items():
+            files = [path for scan in scans for path in (*scan.images, *scan.series.phase)]
+            sidecar = {'Sources': graph.sources(files)}
+            sidecar |= sidecar_parameters(quantity, model, table)
+            time = _add_time(graph, quantity, condition)
+            _save(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
+            if kind == 'megre' and scans[0].series.phase:
+                model_wf = models[scans[0].name]
+                _save_field_map(graph, sink, model_wf, condition, sidecar)
+    _add_r2_prime(graph, sink, settings.r2_prime_model, table)
+    graph.close(sink)
+
+
+def _add_time(graph: Graph, quantity: str, condition: str | None) -> Quantity:
+    """Convert a rate into the time that is saved."""
+    name = '_'.join(part for part in ('convert', quantity, condition) if part)
+    node = pe.Node(ConvertRateToTime(), name=name, mem_gb=0.5)
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, node, [(port, 'mask')])])
+    connect_quantity(graph.workflow, graph.maps[quantity, condition], node, 'rate')
+    return Quantity(node, 'time')
+
+
+def _save_field_map(
+    graph: Graph, sink: Sink, model: Workflow, condition: str | None, sidecar: dict[str, Any]
+) -> None:
+    """Save the field map of a MEGRE series on its own grid."""
+    sources = {'Sources': sidecar['Sources']}
+    for port, key in (('field_map', 'fieldmap'), ('field_magnitude', 'fieldmap_magnitude')):
+        sink.add(Quantity(model, port), key, condition=condition, sidecar=sources)
+
+
+def _save(
+    graph: Graph,
+    sink: Sink,
+    quantity: Quantity,
+    key: str,
+    label: str,
+    **entities: Any,
+) -> None:
+    """Save value, variance and status of a map on the quantification grid."""
+    sink.add_quantity(quantity, key, label, space=graph.space, **entities)
+
+
+def _derived_sidecar(
+    graph: Graph, quantity: str, model: str, parents: Iterable[tuple[str, str, dict[str, Any]]]
+) -> dict[str, Any]:
+    """Entries of a map that is made from other maps of the output."""
+    table = constants_table(graph.inputs, graph.settings)
+    paths = []
+    for key, name, entities in parents:
+        is_own = (name, entities['condition']) in graph.maps
+        condition = entities['condition'] if is_own else None
+        at = {**graph.entities, **entities, 'space': graph.space, 'condition': condition}
+        paths.append(output_path(key, **at))
+    return {
+        'Sources': [f'bids::{path}' for path in paths],
+        **sidecar_parameters(quantity, model, table),
+    }
+
+
+def _add_r2_prime(graph: Graph, sink: Sink, model: str, table: Any) -> None:
+    """Add R2' of every condition that has R2* and R2."""
+    del table
+    for condition in graph.conditions('r2_star', 'r2'):
+        name = '_'.join(part for part in ('r2_prime', condition) if part)
+        difference = init_r2_prime_wf(model=model, name=f'compute_{name}')
+        _connect_derived(graph, difference, MODELS['r2_prime'][model].maps, condition)
+        graph.maps['r2_prime', condition] = Quantity(difference, 'r2_prime')
+        at = {'condition': condition}
+        parents = [('T2starmap', 'r2_star', at), ('T2map', 'r2', at)]
+        sidecar = _derived_sidecar(graph, 'r2_prime', model, parents)
+        quantity = graph.maps['r2_prime', condition]
+        _save(graph, sink, quantity, 'R2primemap', 'R2prime', condition=condition, sidecar=sidecar)
+
+
+def _connect_derived(
+    graph: Graph, model: Workflow, names: Iterable[str], condition: str | None
+) -> None:
+    """Connect mask and maps on the quantification grid to a model."""
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, model, [(port, 'inputnode.mask')])])
+    for name in names:
+        source = graph.lookup(name, condition)
+        if source is not None:
+            connect_quantity(graph.workflow, source, model, name)
+
+
+def add_perfusion(graph: Graph) -> None:
+    """Add CBF of every condition and save it."""
+    settings, inputs = graph.settings.perfusion, graph.inputs
+    if math.isnan(inputs.b0) and settings.t1_blood is None:
+        return  # no field strength: a problem that the inputs name
+    table = constants_table(inputs, graph.settings)
+
+    def build(scan: Scan) -> Workflow:
+        name = f'model_{scan.name}'
+        return init_perfusion_wf(series=scan.series, settings=settings, b0=inputs.b0, name=name)
+
+    quantities = ('cbf', 'cbf_without_m0', 'm0_relative')
+    groups = _add_per_condition(graph, 'asl', quantities, build, ('noise_groups',))
+    sink = graph.sink('save_perfusion')
+    for condition, scans in groups.items():
+        files = [scan.series.file for scan in scans]
+        files += [scan.series.m0.file for scan in scans if scan.series.m0.kind == 'Separate']
+        sidecar = {'Sources': graph.sources(files)}
+        sidecar |= sidecar_parameters('cbf', settings.model, table)
+        quantity = graph.maps['cbf', condition]
+        _save(graph, sink, quantity, 'cbf', 'cbf', condition=condition, sidecar=sidecar)
+    graph.close(sink)
+
+
+def add_blood_volume(graph: Graph) -> None:
+    """Add CBV, measured or chosen, and save it."""
+    settings = graph.settings.blood_volume
+    model = cbv_model(graph.inputs, graph.settings)
+    table = constants_table(graph.inputs, graph.settings)
+    sink = graph.sink('save_blood_volume')
+    if model == 'dsc' and graph.has_anatomy:
+
+        def build(scan: Scan) -> Workflow:
+            return init_dsc_wf(series=scan.series, settings=settings, name=f'model_{scan.name}')
+
+        ports = ('noise_groups', 'white_matter')
+        groups = _add_per_condition(graph, 'dsc', ('cbv',), build, ports)
+        sources = {
+            condition: graph.sources(scan.series.file for scan in scans)
+            for condition, scans in groups.items()
+        }
+    elif model in ('literature', 'grubb'):
+        sources = _add_assumed_cbv(graph, model)
+    else:
+        return
+    for condition, uris in sources.items():
+        sidecar = {'Sources': uris} | sidecar_parameters('cbv', model, table)
+        at: dict[str, Any] = {'condition': condition, 'variant': model, 'sidecar': sidecar}
+        _save(graph, sink, graph.maps['cbv', condition], 'cbv', 'cbv', **at)
+    graph.close(sink)
+
+
+def _add_assumed_cbv(graph: Graph, model: str) -> dict[str | None, list[str]]:
+    """Add a CBV that was chosen: one for all from the literature, or one per CBF map."""
+    is_literature = model == 'literature'
+    if is_literature and not graph.has_anatomy:
+        return {}
+    conditions = [None] if is_literature else graph.conditions('cbf')
+    sources: dict[str | None, list[str]] = {}
+    for condition in conditions:
+        if not is_literature and graph.lookup('cbf', condition) is None:
+            continue
+        name = '_'.join(part for part in ('assume_cbv', condition) if part)
+        assumed = init_assumed_cbv_wf(settings=graph.settings.blood_volume, name=name)
+        _connect_derived(graph, assumed, MODELS['cbv'][model].maps, condition)
+        align = graph.alignment[graph.target.name]
+        tissue = [
+            (f'outputnode.{port}', f'inputnode.{port}') for port in MODELS['cbv'][model].data
+        ]
+        if tissue:
+            graph.workflow.connect([(align, assumed, tissue)])
+        graph.maps['cbv', condition] = Quantity(assumed, 'cbv')
+        at = {'space': graph.space, 'condition': condition}
+        parent = (
+            output_path('probseg', **graph.entities, label='GM')
+            if is_literature
+            else output_path('cbf', **graph.entities, **at)
+        )
+        sources[condition] = [f'bids::{parent}']
+    return sources
+
+
+def add_oxygen(graph: Graph) -> None:
+    """Add OEF and CMRO2 of every condition and save them."""
+    inputs, settings = graph.inputs, graph.settings.oxygen
+    variant = cbv_model(inputs, graph.settings)
+    sink = graph.sink('save_oxygen')
+    steps = (
+        ('oef', init_oef_wf, ('r2_prime', 'cbv'), settings.oef_model),
+        ('cmro2', init_cmro2_wf, ('cbf', 'oef'), settings.cmro2_model),
+    )
+    keys = {'r2_prime': 'R2primemap'}
+    numbers = {'oef': (inputs.b0, inputs.hct), 'cmro2': (inputs.sao2,)}
+    for quantity, init, needs, model in steps:
+        if any(math.isnan(number) for number in numbers[quantity]):
+            continue  # a problem that the inputs name
+        for condition in graph.conditions(*needs):
+            name = '_'.join(part for part in ('compute', quantity, condition) if part)
+            derived = init(inputs=inputs, settings=settings, name=name)
+            _connect_derived(graph, derived, needs, condition)
+            graph.maps[quantity, condition] = Quantity(derived, quantity)
+            parents = [
+                (
+                    keys.get(need, need),
+                    need,
+                    {'condition': condition} | ({'variant': variant} if need == 'cbv' else {}),
+                )
+                for need in needs
+            ]
+            sidecar = _derived_sidecar(graph, quantity, model, parents)
+            source = graph.maps[quantity, condition]
+            _save(graph, sink, source, quantity, quantity, condition=condition, sidecar=sidecar)
+    graph.close(sink)
+
+
+def add_bold(graph: Graph) -> None:
+    """Add the percent BOLD change of every contrast, runs combined."""
+    runs: dict[str, list[tuple[str, Quantity]]] = {}
+    for scan in graph.scans:
+        contrasts = contrasts_of(graph, scan) if scan.kind == 'bold' else ()
+        if not contrasts:
+            continue
+        model = init_bold_wf(
+            run=scan.series,
+            contrasts=contrasts,
+            settings=graph.settings.bold,
+            name=f'model_{scan.name}',
+        )
+        _connect_scan(graph, scan, model)
+        for index, contrast in enumerate(contrasts):
+            source = Quantity(model, 'bold', index)
+            on_grid = _to_target(graph, scan, source, f'bold_{contrast.label}')
+            runs.setdefault(contrast.label, []).append((scan.series.task, on_grid))
+    for label, found in runs.items():
+        tasks = sorted({task for task, _ in found})
+        combined = _combine(graph, [quantity for _, quantity in found], f'bold_{label}')
+        task = tasks[0] if len(tasks) == 1 else 'pooled'
+        graph.changes['boldPct', label] = (_smooth(graph, combined, f'bold_{label}'), task)
+
+
+def contrasts_of(graph: Graph, scan: Scan) -> tuple[Contrast, ...]:
+    """Contrasts that a BOLD run can make."""
+    return tuple(
+        contrast
+        for contrast in graph.inputs.contrasts
+        if runs_for_contrast(
+            [scan.series],
+            contrast,
+            baseline=graph.inputs.baseline,
+            min_gap=graph.settings.bold.window_start,
+        )
+    )
+
+
+def _smooth(graph: Graph, source: Quantity, name: str) -> Quantity:
+    """Smooth a map where that was asked for."""
+    if not graph.settings.change.fwhm:
+        return source
+    node = pe.Node(
+        SmoothQuantity(fwhm=graph.settings.change.fwhm), name=f'smooth_{name}', mem_gb=0.5
+    )
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, node, [(port, 'mask')])])
+    connect_quantity(graph.workflow, source, node, 'quantity')
+    return Quantity(node, 'quantity')
+
+
+def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
+    """Decide which changes a contrast can have: what was measured in both of its conditions."""
+    both = (contrast.task, contrast.baseline)
+
+    def per_condition(quantity: str) -> bool:
+        return all((quantity, condition) in graph.maps for condition in both)
+
+    def known(quantity: str) -> bool:
+        return all(graph.lookup(quantity, condition) is not None for condition in both)
+
+    has_oef = per_condition('oef') and known('r2')
+    available = {
+        'cbf': per_condition('cbf'),
+        'R2prime': per_condition('r2_star') and known('r2'),
+        'cbv': per_condition('cbv'),
+        'oef': has_oef,
+        'cmro2': per_condition('cbf') and has_oef and known('cmro2'),
+    }
+    is_grubb = cbv_model(graph.inputs, graph.settings) == 'grubb'
+    shared = [scan.series.m0.shared for scan in graph.scans
+              if scan.kind == 'asl' and scan.series.condition in both]  # fmt: skip
+    return ChangePlan(
+        quantities=tuple(name for name in INTERFACES if available[name]),
+        cbv_shared=known('cbv') and not per_condition('cbv'),
+        cbv_exponent=graph.settings.blood_volume.grubb_exponent if is_grubb else 0.0,
+        r2_shared=('r2', None) in graph.maps,
+        m0_shared=bool(shared) and all(shared),
+        rate=rate_of(graph.inputs, graph.settings.oxygen) if available['oef'] else 0.0,
+        cao2=cao2_of(graph.inputs, graph.settings.oxygen) if available['cmro2'] else 0.0,
+    )
+
+
+def add_changes(graph: Graph) -> None:
+    """Add the changes of every contrast and save them."""
+    for contrast in graph.inputs.contrasts:
+        sink = graph.sink(f'save_{contrast.label}')
+        plan = plan_change(graph, contrast)
+        if plan.quantities:
+            change = init_change_wf(plan=plan, name=f'change_{contrast.label}')
+            _connect_change(graph, change, plan, contrast)
+            for quantity in plan.quantities:
+                source = Quantity(change, quantity)
+                graph.changes[quantity, contrast.label] = (source, None)
+                _save_change(graph, sink, contrast, quantity, _extra_ports(source, quantity))
+        if ('boldPct', contrast.label) in graph.changes:
+            _add_bold_test(graph, sink, contrast)
+        graph.close(sink)
+
+
+def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: Contrast) -> None:
+    """Connect the primitive maps of both conditions, smoothed where that was asked for."""
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, change, [(port, 'inputnode.mask')])])
+    for primitive in plan.primitives:
+        quantity, condition = _primitive(primitive, contrast)
+        if quantity == 'cbf' and plan.m0_shared:
+            quantity = 'cbf_without_m0'
+        source = graph.lookup(quantity, condition)
+        label = f'{contrast.label}_{primitive}'
+        connect_quantity(graph.workflow, _smooth(graph, source, label), change, primitive)
+    if plan.m0_shared:
+        m0 = graph.lookup('m0_relative', contrast.baseline)
+        target = 'inputnode.m0_relative_variance'
+        graph.workflow.connect([(m0.node, change, [(m0.output('_variance'), target)])])
+    for quantity in plan.quantities:
+        name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
+        baseline = graph.lookup(name, contrast.baseline)
+        connect_quantity(graph.workflow, baseline, change, f'reference_{quantity}')
+
+
+def _primitive(name: str, contrast: Contrast) -> tuple[str, str]:
+    """Quantity and condition behind the name of a primitive map."""
+    role, _, quantity = name.partition('_')
+    if role in ('task', 'baseline'):
+        return quantity, getattr(contrast, role)
+    return name, contrast.task
+
+
+def _extra_ports(source: Quantity, quantity: str) -> dict[str, Quantity]:
+    """Ports of z, p and percent beside a change."""
+    return {part: Quantity(source.node, f'{quantity}{part}') for part in EXTRAS}
+
+
+def _contrast_sidecar(graph: Graph, contrast: Contrast) -> dict[str, Any]:
+    """Entries every file of a contrast carries."""
+    fwhm = graph.settings.change.fwhm
+    return {
+        'Contrast': {'Task': contrast.task, 'Baseline': contrast.baseline},
+        **({'SmoothingFWHM': fwhm} if fwhm else {}),
+    }
+
+
+def _save_change(
+    graph: Graph, sink: Sink, contrast: Contrast, quantity: str, extras: dict[str, Quantity]
+) -> None:
+    """Save effect, variance, z and p, and percent where there is one."""
+    source, task = graph.changes[quantity, contrast.label]
+    at = {
+        'space': graph.space,
+        'contrast': contrast.label,
+        'quantity': quantity,
+        'sidecar': _contrast_sidecar(graph, contrast),
+    }
+    by_task = {**at, 'task': task}
+    sink.add(source, 'contrast', statistic='effect', **by_task)
+    sink.add(source, 'contrast', part='_variance', statistic='variance', **by_task)
+    sink.add(extras['_z'], 'contrast', statistic='z', **by_task)
+    sink.add(extras['_p'], 'contrast', statistic='p', **by_task)
+    if '_percent' in extras:
+        sink.add(extras['_percent'], 'contrast_percent', **at)
+
+
+def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
+    """Add z and p of a BOLD change and save it."""
+    source, _ = graph.changes['boldPct', contrast.label]
+    test = pe.Node(TestEffect(), name=f'test_bold_{contrast.label}', mem_gb=0.5)
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, test, [(port, 'mask')])])
+    connect_quantity(graph.workflow, source, test, 'quantity')
+    extras = {'_z': Quantity(test, 'z'), '_p': Quantity(test, 'p')}
+    _save_change(graph, sink, contrast, 'boldPct', extras)
+
+
+def add_labels(graph: Graph) -> None:
+    """Add region tables, and labels where a contrast has BOLD and CMRO2 changes."""
+    if not graph.has_anatomy:
+        return
+    has_atlas = graph.has_template and graph.settings.atlas != 'none'
+    atlas = _add_atlas(graph) if has_atlas else None
+    for contrast in graph.inputs.contrasts:
+        changes = {
+            quantity: source
+            for (quantity, label), (source, _) in graph.changes.items()
+            if label == contrast.label
+        }
+        sink = graph.sink(f'save_labels_{contrast.label}')
+        if 'boldPct' in changes and 'cmro2' in changes:
+            _label_contrast(graph, sink, contrast, atlas)
+        if changes and atlas is not None:
+            _add_region_table(graph, sink, contrast, changes, atlas)
+        graph.close(sink)
+
+
+def _add_atlas(graph: Graph) -> tuple[Any, str]:
+    """Bring the atlas to the quantification grid."""
+    node = pe.Node(ResampleLabels(), name='resample_atlas_to_grid', mem_gb=1)
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (graph.anatomy, node, [('outputnode.atlas', 'quantity')]),
+        (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
+    ])  # fmt: skip
+    return node, 'labels'
+
+
+def _label_contrast(
+    graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[Any, str] | None
+) -> None:
+    """Label the voxels of a contrast and count them."""
+    bold, task = graph.changes['boldPct', contrast.label]
+    change, _ = graph.changes['cmro2', contrast.label]
+    label = init_label_wf(
+        settings=graph.settings.change,
+        has_atlas=atlas is not None,
+        name=f'label_{contrast.label}',
+    )
+    align = graph.alignment[graph.target.name]
+    graph.workflow.connect([
+        (align, label, [('outputnode.mask', 'inputnode.mask'),
+                        ('outputnode.grey_matter', 'inputnode.grey_matter')]),
+    ])  # fmt: skip
+    if atlas is not None:
+        graph.workflow.connect([(atlas[0], label, [(atlas[1], 'inputnode.atlas')])])
+    connect_quantity(graph.workflow, bold, label, 'bold')
+    connect_quantity(graph.workflow, change, label, 'change')
+    sidecar = _contrast_sidecar(graph, contrast)
+    at: dict[str, Any] = {'contrast': contrast.label, 'sidecar': sidecar}
+    for port, key in (('robust', 'concordance'), ('sign', 'concordance_sign')):
+        sink.add(Quantity(label, port), key, task=task, space=graph.space, **at)
+        graph.changes[key, contrast.label] = (Quantity(label, port), task)
+    sink.add(Quantity(label, 'summary'), 'summary', **at)
+
+
+def _add_region_table(
+    graph: Graph,
+    sink: Sink,
+    contrast: Contrast,
+    changes: dict[str, Quantity],
+    atlas: tuple[Any, str],
+) -> None:
+    """Average the changes of a contrast over regions and networks."""
+    quantities = [name for name in ('boldPct', *INTERFACES) if name in changes]
+    node = pe.Node(
+        SummariseRegions(
+            quantities=quantities,
+            minimum_grey_matter=graph.settings.change.grey_matter,
+            atlas_table=atlas_files()[1],
+            q=graph.settings.change.cmro2_q,
+        ),
+        name=f'summarise_regions_{contrast.label}',
+        mem_gb=0.5,
+    )
+    align = graph.alignment[graph.target.name]
+    graph.workflow.connect([
+        (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
+        (atlas[0], node, [(atlas[1], 'atlas')]),
+    ])  # fmt: skip
+    for quantity in quantities:
+        connect_quantity(graph.workflow, changes[quantity], node, quantity)
+    sink.add(
+        Quantity(node, 'table'),
+        'regions',
+        atlas=graph.settings.atlas,
+        contrast=contrast.label,
+        sidecar=_contrast_sidecar(graph, contrast),
+    )
+
+
+def add_template_maps(graph: Graph) -> None:
+    """Carry what the group level reads to the template."""
+    sink = graph.sink('save_template')
+    at: dict[str, Any] = {'space': TEMPLATE, 'res': RESOLUTION}
+    baseline = graph.inputs.baseline
+    variant = cbv_model(graph.inputs, graph.settings)
+    for quantity in ('cbf', 'cbv', 'oef', 'cmro2'):
+        condition = baseline if (quantity, baseline) in graph.maps else None
+        source = graph.maps.get((quantity, condition))
+        if source is None:
+            continue
+        on_template = _to_template(graph, source, f'{quantity}_baseline')
+        extra = {'variant': variant} if quantity == 'cbv' else {}
+        sink.add(on_template, quantity, condition=condition, **extra, **at)
+        sink.add(on_template, 'variance', part='_variance', quantity=quantity,
+                 condition=condition, **at)  # fmt: skip
+    for contrast in graph.inputs.contrasts:
+        _add_template_contrast(graph, sink, contrast, at)
+    graph.close(sink)
+
+
+def _add_template_contrast(
+    graph: Graph, sink: Sink, contrast: Contrast, at: dict[str, Any]
+) -> None:
+    """Carry effect, variance and labels of one contrast to the template."""
+    sidecar = _contrast_sidecar(graph, contrast)
+    for (quantity, label), (source, task) in list(graph.changes.items()):
+        if label != contrast.label:
+            continue
+        name = f'{quantity}_{label}'
+        if quantity in ('concordance', 'concordance_sign'):
+            labels = _labels_to_template(graph, source, name)
+            sink.add(labels, quantity, task=task, contrast=label, sidecar=sidecar, **at)
+            continue
+        on_template = _to_template(graph, source, name)
+        entities = {
+            'quantity': quantity,
+            'contrast': label,
+            'task': task,
+            'sidecar': sidecar,
+            **at,
+        }
+        sink.add(on_template, 'contrast', statistic='effect', **entities)
+        sink.add(on_template, 'contrast', part='_variance', statistic='variance', **entities)
+
+
+def _template_node(graph: Graph, interface: Any, name: str) -> Any:
+    """Make a node that resamples from the quantification grid to the template."""
+    interface.inputs.mask = template_file('desc-brain_mask')
+    node = pe.Node(interface, name=f'to_template_{name}', mem_gb=1)
+    align = graph.alignment[graph.target.name]
+    graph.workflow.connect([
+        (graph.anatomy, node, [('outputnode.coordinates', 'coordinates')]),
+        (align, node, [('outputnode.transform', 'source_transform')]),
+    ])  # fmt: skip
+    return node
+
+
+def _to_template(graph: Graph, source: Quantity, name: str) -> Quantity:
+    """Carry a quantity to the template grid."""
+    node = _template_node(graph, ResampleQuantity(), name)
+    connect_quantity(graph.workflow, source, node, 'quantity')
+    return Quantity(node, 'quantity')
+
+
+def _labels_to_template(graph: Graph, source: Quantity, name: str) -> Quantity:
+    """Carry labels to the template grid."""
+    node = _template_node(graph, ResampleLabels(), name)
+    graph.workflow.connect([(source.node, node, [(source.output(''), 'quantity')])])
+    return Quantity(node, 'labels')
+
+
+__all__ = ['PRIMITIVES', 'Graph', 'Scan', 'find_scans', 'init_participant_wf']

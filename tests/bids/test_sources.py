@@ -1,0 +1,54 @@
+"""Every way a file can be broken has its own words."""
+
+import pytest
+
+from bids_app.bids.sources import find_companions, read_header, read_json, read_table
+from bids_app.errors import InputDataError, MissingInputError
+
+
+@pytest.mark.parametrize('read', [read_header, read_json, lambda p: read_table(p, ())])
+def test_absent_empty_and_unfetched_files_are_missing_input(dataset, read):
+    path = dataset.root / 'x.nii'
+    with pytest.raises(MissingInputError, match='cannot be opened'):
+        read(path)
+    path.write_text('')
+    with pytest.raises(MissingInputError, match='0 bytes'):
+        read(path)
+    path.unlink()
+    path.symlink_to('gone')
+    with pytest.raises(MissingInputError, match=f'datalad get {path}'):
+        read(path)
+
+
+def test_bytes_that_are_no_text_are_bad_input(dataset):
+    path = dataset.root / 'x.tsv'
+    path.write_bytes(b'\xff\xfe\x00a')
+    with pytest.raises(InputDataError, match='not a text table'):
+        read_table(path, ('a',))
+    with pytest.raises(InputDataError, match='not valid JSON'):
+        read_json(path)
+
+
+def test_short_rows_are_filled_and_blank_lines_skipped(dataset):
+    path = dataset.text('x.tsv', 'a\tb\r\n\r\n1\r\n2\t 3 \r\n')
+    assert read_table(path, ('a',)) == [{'a': '1', 'b': ''}, {'a': '2', 'b': '3'}]
+
+
+def test_inheritance_goes_from_general_to_near_and_needs_all_entities(dataset):
+    dataset.add('ses-a/func/task-x_run-1_bold[calc]')
+    for name in (
+        'bold.json',
+        'task-x_bold.json',
+        'task-y_bold.json',
+        'sub-01/sub-01_bold.json',
+        'acq-z_task-x_bold.json',
+        'task-x_events.json',
+        'sub-01/ses-a/ses-a_bold.json',
+    ):
+        dataset.json(name, {})  # fmt: skip
+    path = dataset.find('*_bold.nii.gz')
+    found = find_companions(path, dataset.root, 'bold', '.json')
+    assert [str(item.relative_to(dataset.root)) for item in found] == [
+        'bold.json', 'task-x_bold.json', 'sub-01/sub-01_bold.json',
+        'sub-01/ses-a/ses-a_bold.json', 'sub-01/ses-a/func/sub-01_ses-a_task-x_run-1_bold.json',
+    ]  # fmt: skip

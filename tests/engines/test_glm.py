@@ -1,0 +1,280 @@
+"""Percent BOLD change: designs of the study, windows, recovery, calibration of the errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+from scipy.stats import gamma
+
+from bids_app.engines.glm import (
+    fit_percent_change,
+    high_pass_of_design,
+    implicit_blocks,
+    volumes_in_blocks,
+)
+from bids_app.errors import ModelInputError
+from bids_app.models.status import Status
+
+TR = 1.2
+# Block onsets of OpenNeuro ds004873 (Epp et al. 2025), s; control is what lies between.
+N30 = {'rest': (0, 150, 270, 390), 'mem': (30, 120, 210, 450), 'calc': (60, 180, 300, 360)}
+N10 = {'calc': (30, 90, 150, 210)}
+BASE = 1000.0
+
+
+def rows(design, duration=30.0):
+    return [(float(onset), duration, name) for name, onsets in design.items() for onset in onsets]
+
+
+def blocks(onsets, duration=30.0):
+    return [(float(onset), duration) for onset in onsets]
+
+
+def window(onsets, n_volumes):
+    return volumes_in_blocks(
+        blocks(onsets), n_volumes=n_volumes, repetition_time=TR, window_start=6.0
+    )
+
+
+def response(onsets, n_volumes, *, peak=6.0, undershoot=16.0):
+    """Blocks convolved with a double-gamma response made here, plateau about 1."""
+    step = 0.1
+    time = np.arange(0, n_volumes * TR, step)
+    boxcar = np.zeros(time.size)
+    for onset in onsets:
+        boxcar[(time >= onset) & (time < onset + 30)] = 1
+    lag = np.arange(0, 32, step)
+    kernel = gamma.pdf(lag, peak) - gamma.pdf(lag, undershoot) / 6
+    signal = np.convolve(boxcar, kernel / kernel.sum())[: time.size]
+    return signal[(np.arange(n_volumes) * TR / step).round().astype(int)]
+
+
+def noise(rng, n_voxels, n_volumes, correlation):
+    white = rng.normal(size=(n_voxels, n_volumes + 200))
+    series = lfilter([1], [1, -correlation], white, axis=1)[:, 200:]
+    return series * np.sqrt(1 - correlation**2)
+
+
+def fit(series, design=None, **changes):
+    arguments = {
+        'repetition_time': TR,
+        'events': rows(N30 if design is None else design),
+        'conditions': list(N30 if design is None else design),
+        'baseline': 'control',
+        'contrasts': [('calc', 'control')],
+    }
+    return fit_percent_change(series, **(arguments | changes))
+
+
+def test_gaps_of_both_study_designs_are_the_control_blocks():
+    assert implicit_blocks(rows(N30), 480.0) == blocks((90, 240, 330, 420))
+    assert implicit_blocks(rows(N10), 240.0) == blocks((0, 60, 120, 180))
+
+
+def test_gaps_survive_disorder_overlap_events_outside_the_run_and_rounded_onsets():
+    events = [(90.0, 30.0, 'b'), (30.0, 30.0, 'a'), (40.0, 30.0, 'b'), (69.9995, 20.0, 'c')]
+    assert implicit_blocks([*events, (200.0, 30.0, 'a')], 130.0) == [(0.0, 30.0), (120.0, 10.0)]
+    assert implicit_blocks([], 100.0) == [(0.0, 100.0)]
+    assert implicit_blocks([(-5.0, 200.0, 'a')], 100.0) == []
+
+
+@pytest.mark.parametrize(
+    ('onsets', 'ranges'),
+    [
+        ((0, 150, 270, 390), [(5, 25), (130, 150), (230, 250), (330, 350)]),
+        ((30, 120, 210, 450), [(30, 50), (105, 125), (180, 200), (380, 400)]),
+        ((60, 180, 300, 360), [(55, 75), (155, 175), (255, 275), (305, 325)]),
+        ((90, 240, 330, 420), [(80, 100), (205, 225), (280, 300), (355, 375)]),
+    ],
+)
+def test_windows_are_the_published_volume_ranges(onsets, ranges):
+    expected = np.zeros(400, bool)
+    for first, last in ranges:
+        expected[first:last] = True
+    np.testing.assert_array_equal(window(onsets, 400), expected)
+
+
+def test_windows_are_not_shifted_by_rounding_of_times():
+    assert volumes_in_blocks(
+        [(0.1 + 0.2, 0.9)], n_volumes=20, repetition_time=0.1, window_start=0.3
+    ).nonzero()[0].tolist() == [6, 7, 8, 9, 10, 11]
+
+
+def test_cut_off_keeps_the_longest_cycle_of_the_design():
+    conditions = [blocks(onsets) for onsets in N30.values()]
+    assert high_pass_of_design(conditions, 480.0) == pytest.approx(1 / 480)
+    assert high_pass_of_design([blocks(N10['calc'])], 240.0) == pytest.approx(1 / 120)
+    assert high_pass_of_design([blocks((30,))], 240.0) == pytest.approx(1 / 480)
+
+
+@pytest.mark.parametrize('peak', [5.0, 6.0, 7.0])
+@pytest.mark.parametrize('hrf_model', ['spm', 'glover'])
+def test_change_is_that_of_the_block_windows_whatever_the_response(peak, hrf_model):
+    signal = response(N30['calc'], 400, peak=peak)
+    series = BASE * (1 + 0.012 * signal)[None]
+    task, control = window(N30['calc'], 400), window((90, 240, 330, 420), 400)
+    expected = 100 * (series[0, task].mean() / series[0, control].mean() - 1)
+    change = fit(series, hrf_model=hrf_model)['calcMinusControl']
+    assert change.value[0] == pytest.approx(expected, rel=0.06)
+
+
+def test_change_is_exact_for_the_assumed_response_and_blind_to_drift_and_other_conditions():
+    times = np.arange(400) / 400
+    signal = 0.012 * response(N30['calc'], 400) - 0.02 * response(N30['mem'], 400)
+    drift = 0.01 * np.cos(np.pi * times)
+    series = BASE * (1 + signal + drift)[None]
+    changes = fit(series, contrasts=[('calc', 'control'), ('mem', 'control'), ('rest', 'control')])
+    control = window((90, 240, 330, 420), 400)
+
+    def expected(amplitude, onsets):
+        shape = response(onsets, 400)
+        step = shape[window(onsets, 400)].mean() - shape[control].mean()
+        return 100 * amplitude * BASE * step / series[0, control].mean()
+
+    assert changes['calcMinusControl'].value[0] == pytest.approx(
+        expected(0.012, N30['calc']), rel=0.01
+    )
+    assert changes['memMinusControl'].value[0] == pytest.approx(
+        expected(-0.02, N30['mem']), rel=0.01
+    )
+    assert abs(changes['restMinusControl'].value[0]) < 0.02
+
+
+def test_listed_baseline_gives_the_same_as_the_gaps():
+    rng = np.random.default_rng(0)
+    series = BASE * (1 + 0.01 * response(N30['calc'], 400)) + noise(rng, 20, 400, 0.3)
+    listed = [*rows(N30), *rows({'control': (90, 240, 330, 420)})]
+    implicit = fit(series)['calcMinusControl']
+    explicit = fit(series, events=listed)['calcMinusControl']
+    np.testing.assert_allclose(explicit.value, implicit.value, rtol=1e-10)
+    np.testing.assert_allclose(explicit.variance, implicit.variance, rtol=1e-10)
+
+
+def test_listed_baseline_is_modelled_where_gaps_remain():
+    design = {'calc': (30, 150, 270, 390), 'control': (90, 210, 330, 420)}
+    signal = 0.01 * response(design['calc'], 400) - 0.02 * response(design['control'], 400)
+    change = fit(BASE * (1 + signal)[None], design)['calcMinusControl']
+    assert change.value[0] == pytest.approx(100 * 0.03 / 0.98, rel=0.05)
+
+
+def test_contrast_between_two_listed_conditions_needs_no_gap():
+    signal = 0.01 * response(N30['calc'], 400) - 0.02 * response(N30['rest'], 400)
+    change = fit(BASE * (1 + signal)[None], contrasts=[('calc', 'rest')])['calcMinusRest']
+    assert change.value[0] == pytest.approx(100 * 0.03 / 0.98, rel=0.05)
+
+
+@pytest.mark.parametrize(('design', 'n_volumes'), [(N30, 400), (N10, 200)], ids=['480s', '240s'])
+@pytest.mark.parametrize('correlation', [0.0, 0.3, 0.6])
+def test_standard_errors_are_calibrated_under_correlated_noise(design, n_volumes, correlation):
+    rng = np.random.default_rng(int(10 * correlation) + n_volumes)
+    clean = BASE * (1 + 0.01 * response(design['calc'], n_volumes))
+    truth = fit(clean[None], design)['calcMinusControl'].value[0]
+    series = clean + 10 * noise(rng, 4000, n_volumes, correlation)
+    change = fit(series, design)['calcMinusControl']
+    z = (change.value - truth) / np.sqrt(change.variance)
+    assert z.std() == pytest.approx(1, abs=0.05)
+    assert abs(z.mean()) < 0.08
+    assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.015)
+
+
+def test_degrees_of_freedom_are_volumes_minus_rank():
+    rng = np.random.default_rng(1)
+    series = BASE + noise(rng, 2, 400, 0.0)
+    # 3 conditions, 2 cosines of a 1/480 Hz cut-off, constant
+    assert fit(series)['calcMinusControl'].dof == 394
+    confounds = rng.normal(size=(400, 2))
+    assert fit(series, confounds=confounds)['calcMinusControl'].dof == 392
+
+
+def test_confounds_are_removed():
+    rng = np.random.default_rng(2)
+    motion = rng.normal(size=(400, 1))
+    series = BASE * (1 + 0.01 * response(N30['calc'], 400)) + 30 * motion.T
+    clean = fit(series - 30 * motion.T)['calcMinusControl'].value[0]
+    change = fit(series, confounds=motion)['calcMinusControl']
+    assert change.value[0] == pytest.approx(clean, rel=0.01)
+
+
+def test_gain_of_the_scanner_cancels():
+    series = BASE + noise(np.random.default_rng(3), 5, 400, 0.3)
+    change, louder = (fit(gain * series)['calcMinusControl'] for gain in (1.0, 7.0))
+    np.testing.assert_allclose(louder.value, change.value, rtol=1e-8)
+    np.testing.assert_allclose(louder.variance, change.variance, rtol=1e-8)
+
+
+def test_voxels_without_signal_say_so_and_leave_their_neighbours_alone():
+    series = BASE + noise(np.random.default_rng(4), 6, 400, 0.3)
+    alone = fit(series[5:])['calcMinusControl']
+    series[0], series[1], series[2, 7] = 0.0, 55.0, np.nan
+    series[3] -= 3 * BASE
+    series[4, 9] = np.inf
+    change = fit(series)['calcMinusControl']
+    assert change.status.tolist() == [
+        Status.NO_SIGNAL, Status.NO_SIGNAL, Status.INVALID_INPUT, Status.NO_REFERENCE,
+        Status.INVALID_INPUT, Status.OK,
+    ]  # fmt: skip
+    assert np.isnan(change.value[:5]).all()
+    np.testing.assert_allclose(change.value[5:], alone.value, rtol=1e-10)
+
+
+def test_chunks_and_order_of_voxels_change_nothing():
+    series = BASE + noise(np.random.default_rng(5), 50, 400, 0.4)
+    order = np.random.default_rng(6).permutation(50)
+    whole = fit(series)['calcMinusControl']
+    parts = fit(series[order], memory_mb=0.2)['calcMinusControl']
+    np.testing.assert_allclose(parts.value, whole.value[order], rtol=1e-10)
+    np.testing.assert_allclose(parts.variance, whole.variance[order], rtol=1e-10)
+
+
+def test_single_precision_and_read_only_series_are_accepted():
+    series = (BASE + noise(np.random.default_rng(7), 3, 400, 0.2)).astype(np.float32)
+    series.flags.writeable = False
+    change = fit(series)['calcMinusControl']
+    np.testing.assert_allclose(
+        change.value, fit(series.astype(float))['calcMinusControl'].value, rtol=1e-10
+    )
+
+
+def test_noise_models_agree_on_white_noise():
+    series = BASE + noise(np.random.default_rng(8), 50, 400, 0.0)
+    free, white = (fit(series, noise_model=name)['calcMinusControl'] for name in ('ar1', 'ols'))
+    np.testing.assert_allclose(free.value, white.value, atol=0.02)
+    assert np.median(free.variance / white.variance) == pytest.approx(1, abs=0.1)
+
+
+def test_trial_types_may_be_named_like_other_columns_of_the_design():
+    design = {'constant': N30['calc'], 'drift1': N30['mem'], '0back': N30['rest']}
+    series = BASE * (1 + 0.01 * response(N30['calc'], 400))[None]
+    change = fit(series, design, contrasts=[('constant', 'control')])['constantMinusControl']
+    assert change.value[0] == pytest.approx(fit(series)['calcMinusControl'].value[0])
+
+
+def test_events_after_the_end_of_the_run_are_ignored():
+    series = BASE + noise(np.random.default_rng(9), 3, 400, 0.2)
+    late = [*rows(N30), (600.0, 30.0, 'calc')]
+    np.testing.assert_array_equal(
+        fit(series, events=late)['calcMinusControl'].value, fit(series)['calcMinusControl'].value
+    )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'contrasts': [('sleep', 'control')]}, "'sleep' has no event"),
+        ({'events': rows(N30, 4.0)}, "'calc' last at most 4 s.*window_start"),
+        ({'events': [(0.0, 480.0, 'calc')]}, "'control' has no event"),
+        ({'confounds': np.full((400, 1), np.nan)}, 'confounds'),
+        ({'confounds': np.ones((3, 1))}, 'confounds'),
+        ({'confounds': np.ones((400, 420)) * np.arange(420)}, 'too few'),
+        ({'noise_model': 'ar7'}, "'ar7' is not one of"),
+    ],
+)
+def test_design_that_cannot_be_estimated_is_refused(changes, message):
+    with pytest.raises(ModelInputError, match=message):
+        fit(BASE + np.arange(400.0)[None], **changes)
+
+
+def test_series_must_be_voxels_by_volumes():
+    with pytest.raises(ModelInputError, match='voxels, volumes'):
+        fit(np.ones(400))

@@ -1,0 +1,163 @@
+"""Random effects per voxel: closed forms, null behaviour, bias and coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bids_app.errors import ModelInputError
+from bids_app.group.statistics import group_labels, random_effects
+from bids_app.models.concordance import Label
+
+
+def test_equal_variances_give_the_one_sample_t_test():
+    effects = np.random.default_rng(0).normal(0.5, 1, (12, 50))
+    result = random_effects(effects, np.full(effects.shape, 0.3))
+    reference = stats.ttest_1samp(effects, 0)
+    np.testing.assert_allclose(result.t, reference.statistic, rtol=1e-10)
+    np.testing.assert_allclose(result.p, reference.pvalue, rtol=1e-8)
+    np.testing.assert_allclose(result.effect, effects.mean(axis=0), rtol=1e-10)
+    np.testing.assert_allclose(result.variance, effects.var(axis=0, ddof=1) / 12, rtol=1e-10)
+    assert (result.dof == 11).all()
+
+
+def test_variance_between_participants_is_the_excess_over_their_random_errors():
+    effects = np.array([[1.0], [4.0], [7.0]])
+    assert random_effects(effects, np.full((3, 1), 2.0)).tau2[0] == pytest.approx(7.0)
+    assert random_effects(effects, np.full((3, 1), 20.0)).tau2[0] == 0
+
+
+def test_variance_between_participants_is_recovered_on_average():
+    rng = np.random.default_rng(1)
+    error = rng.uniform(0.5, 2.0, (15, 1)) * np.ones(4000)
+    effects = rng.normal(3, 1.5, (15, 4000)) + rng.normal(size=(15, 4000)) * error
+    assert random_effects(effects, error**2).tau2.mean() == pytest.approx(1.5**2, rel=0.05)
+
+
+def test_noisy_participant_counts_less():
+    effects = np.vstack([np.zeros((4, 5)), np.full((1, 5), 10.0)])
+    variances = np.vstack([np.full((4, 5), 1.0), np.full((1, 5), 1000.0)])
+    assert (random_effects(effects, variances).effect < 0.1).all()
+
+
+def test_scale_of_the_variances_does_not_change_the_test_of_pure_random_error():
+    rng = np.random.default_rng(2)
+    variances = np.exp(rng.normal(0, 0.5, (8, 1))) * np.full((8, 30), 4.0)
+    effects = rng.normal(size=(8, 30))
+    first, second = random_effects(effects, variances), random_effects(effects, 9 * variances)
+    np.testing.assert_allclose(first.t, second.t, rtol=1e-10)
+
+
+@pytest.mark.parametrize('n', [3, 6, 20])
+def test_null_is_rejected_at_its_nominal_rate(n):
+    rng = np.random.default_rng(n)
+    error = np.exp(rng.normal(0, 0.3, (n, 1))) * np.ones(20000)
+    effects = rng.normal(size=(n, 20000)) * error + rng.normal(0, 0.5, (n, 20000))
+    result = random_effects(effects, error**2)
+    assert np.mean(result.p < 0.05) == pytest.approx(0.05, abs=0.012)
+    assert np.mean(np.abs(result.z) > 1.959964) == np.mean(result.p < 0.05)
+
+
+def test_weights_do_not_pull_a_change_whose_variance_grows_with_its_estimate_towards_zero():
+    rng = np.random.default_rng(4)
+    shape, truth = (30, 20000), 6.0
+    level = np.exp(rng.normal(0, 0.3, (shape[0], 1)))
+    slope = 7.64 / (317 * 0.048)
+    flow, rate = rng.normal(55, 6, shape), rng.normal(5.4, 0.5, shape)
+    task_flow = 1.12 * flow
+    task_rate = (slope * flow * rate + rng.normal(truth, 10, shape)) / (slope * task_flow)
+
+    def measured(values, error):
+        return values + error * level * rng.normal(size=shape)
+
+    task_flow, flow = measured(task_flow, 10), measured(flow, 10)
+    task_rate, rate = measured(task_rate, 1), measured(rate, 1)
+    effects = slope * (task_flow * task_rate - flow * rate)
+    variances = (slope * level) ** 2 * (100 * (task_rate**2 + rate**2) + task_flow**2 + flow**2)
+    result = random_effects(effects, variances)
+    plain = effects.mean(axis=0)
+    raw = np.average(effects, axis=0, weights=1 / variances)
+    assert abs(np.mean(result.effect - plain)) < 0.03 * truth
+    assert np.mean(raw - plain) < -0.05 * truth
+    covered = np.abs(result.effect - truth) < stats.t.ppf(0.975, 29) * np.sqrt(result.variance)
+    assert 0.93 < covered.mean() < 0.97
+    assert result.effect.std() < 0.85 * plain.std()
+
+
+def test_missing_participants_are_left_out_voxel_by_voxel():
+    rng = np.random.default_rng(5)
+    effects, variances = rng.normal(1, 1, (6, 4)), np.ones((6, 4))
+    effects[0, 1] = np.nan
+    variances[3, 2] = np.nan
+    effects[1:, 3] = np.nan
+    result = random_effects(effects, variances)
+    assert result.n.tolist() == [6, 5, 5, 1]
+    np.testing.assert_allclose(result.effect[1], effects[1:, 1].mean())
+    np.testing.assert_allclose(result.t[2], stats.ttest_1samp(np.delete(effects[:, 2], 3), 0)[0])
+    for field in ('effect', 'variance', 't', 'z', 'p', 'dof', 'tau2'):
+        assert np.isnan(getattr(result, field)[3])
+
+
+def test_a_group_of_one_has_no_estimate():
+    result = random_effects(np.ones((1, 3)), np.ones((1, 3)))
+    assert np.isnan(result.effect).all()
+    assert result.n.tolist() == [1, 1, 1]
+
+
+def test_voxel_that_nobody_has_is_missing_and_its_neighbours_are_not():
+    effects = np.array([[np.nan, 1.0], [np.nan, 2.0]])
+    result = random_effects(effects, np.ones((2, 2)))
+    assert np.isnan(result.t).tolist() == [True, False]
+
+
+def test_participants_without_any_change_are_no_evidence():
+    result = random_effects(np.zeros((4, 2)), np.zeros((4, 2)))
+    assert (result.t == 0).all()
+    assert (result.p == 1).all()
+
+
+def test_order_of_voxels_and_participants_is_irrelevant():
+    rng = np.random.default_rng(6)
+    effects, variances = rng.normal(size=(5, 30)), rng.uniform(0.5, 2, (5, 30))
+    voxels, people = rng.permutation(30), rng.permutation(5)
+    result = random_effects(effects, variances)
+    permuted = random_effects(effects[people][:, voxels], variances[people][:, voxels])
+    np.testing.assert_allclose(permuted.t, result.t[voxels], rtol=1e-10)
+
+
+def test_inputs_are_never_modified():
+    effects, variances = np.ones((3, 2)), np.ones((3, 2))
+    effects.flags.writeable = variances.flags.writeable = False
+    assert (random_effects(effects, variances).effect == 1).all()
+
+
+@pytest.mark.parametrize(
+    ('effects', 'variances', 'message'),
+    [
+        (np.ones(3), np.ones(3), 'participants, voxels'),
+        (np.ones((3, 2)), np.ones((3, 1)), 'participants, voxels'),
+        (np.ones((3, 2)), -np.ones((3, 2)), 'negative'),
+    ],
+)
+def test_what_is_no_group_is_refused(effects, variances, message):
+    with pytest.raises(ModelInputError, match=message):
+        random_effects(effects, variances)
+
+
+def test_group_labels_use_the_t_distribution_of_few_participants():
+    rng = np.random.default_rng(7)
+    n_voxels = 3000
+    bold = random_effects(rng.normal(1, 0.1, (6, n_voxels)), np.full((6, n_voxels), 0.01))
+    truth = np.where(np.arange(n_voxels) < 1000, 0.0, np.where(np.arange(n_voxels) < 2000, 5, -5))
+    change = random_effects(truth + rng.normal(size=(6, n_voxels)), np.ones((6, n_voxels)))
+    mask = np.arange(n_voxels) < n_voxels - 10
+    labels = group_labels(bold, change, bold_q=0.05, cmro2_q=0.05, mask=mask)
+    assert labels.gate[mask].all()
+    assert not labels.gate[~mask].any()
+    null, up, down = labels.robust[:1000], labels.robust[1000:2000], labels.robust[2000:-10]
+    assert np.mean(null == Label.UNDETERMINED_POSITIVE) > 0.9
+    assert np.mean(up == Label.CONCORDANT_POSITIVE) > 0.99
+    assert np.mean(down == Label.DISCORDANT_POSITIVE) > 0.99
+    assert np.mean(labels.sign[:1000] == Label.DISCORDANT_POSITIVE) == pytest.approx(0.5, abs=0.06)
+    assert (labels.robust[~mask] == Label.OUTSIDE).all()

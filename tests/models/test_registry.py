@@ -1,0 +1,276 @@
+"""Contract that every row of the table of models keeps."""
+
+import inspect
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from bids_app.models import constants
+from bids_app.models.estimate import Estimate
+from bids_app.models.registry import MODELS, choices
+from bids_app.models.status import is_missing
+from bids_app.settings import Settings, flatten
+
+ROWS = {
+    f'{quantity}/{name}': spec for quantity, rows in MODELS.items() for name, spec in rows.items()
+}
+N_VOXELS = 9
+BAD = 4
+
+
+@dataclass
+class Case:
+    """Plausible arguments of a row, the voxel axis first."""
+
+    maps: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+    per_voxel: dict = field(default_factory=dict)
+    scalars: dict = field(default_factory=dict)
+
+    def arguments(self):
+        return self.maps | self.data | self.per_voxel | self.scalars
+
+    def at(self, index):
+        """Only these voxels, in this order."""
+        return Case(
+            maps={
+                name: Estimate(x.value[index], x.variance[index], x.status[index], x.dof)
+                for name, x in self.maps.items()
+            },
+            data={name: x[index] for name, x in self.data.items()},
+            per_voxel={name: x[index] for name, x in self.per_voxel.items()},
+            scalars=self.scalars,
+        )
+
+    def arrays(self):
+        for estimate in self.maps.values():
+            yield from (estimate.value, estimate.variance, estimate.status)
+        yield from (self.data | self.per_voxel).values()
+        yield from (value for value in self.scalars.values() if isinstance(value, np.ndarray))
+
+
+def spread(low, high):
+    return np.linspace(low, high, N_VOXELS)
+
+
+def estimate(low, high, relative_error=0.05, dof=200.0):
+    value = spread(low, high)
+    return Estimate.of(value, (relative_error * value) ** 2, dof=dof)
+
+
+def decay(echo_times, rates, seed):
+    rng = np.random.default_rng(seed)
+    signal = 1000 * np.exp(-rates[:, np.newaxis] * echo_times)
+    return signal + rng.standard_normal(signal.shape)
+
+
+SPIN_ECHOES = 0.016 * np.arange(1, 9)
+GRADIENT_ECHOES = 0.005 * np.arange(1, 13)
+NOISE_GROUPS = np.zeros(N_VOXELS, int)
+CASES = {
+    'r2/exponential': lambda: Case(
+        data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
+        per_voxel={'noise_groups': NOISE_GROUPS.copy()},
+        scalars={'echo_times': SPIN_ECHOES.copy()},
+    ),
+    'r2_star/exponential': lambda: Case(
+        data={
+            'signal': decay(GRADIENT_ECHOES, spread(15, 25), 2),
+            'dephasing': np.exp(-np.outer(spread(0, 5), GRADIENT_ECHOES)),
+        },
+        per_voxel={'noise_groups': NOISE_GROUPS.copy()},
+        scalars={'echo_times': GRADIENT_ECHOES.copy(), 'dephasing_floor': 0.2},
+    ),
+    'r2_prime/difference': lambda: Case(
+        maps={'r2_star': estimate(16, 22), 'r2': estimate(13, 15)},
+    ),
+    'cbf/single-delay': lambda: Case(
+        maps={'difference': estimate(2, 8), 'm0': estimate(900, 1100)},
+        per_voxel={'post_label_delay': spread(1.8, 2.5)},
+        scalars={
+            'label_duration': 1.8,
+            'labeling_efficiency': 0.85,
+            'background_suppression_factor': 0.75,
+            't1_blood': 1.65,
+            'partition_coefficient': 0.9,
+        },
+    ),
+    'cbv/dsc': lambda: Case(
+        maps={'relative_cbv': estimate(20, 60)},
+        data={'white_matter': np.arange(N_VOXELS) < BAD},
+        scalars={'white_matter_cbv': 0.025},
+    ),
+    'cbv/grubb': lambda: Case(
+        maps={'cbf': estimate(20, 70)},
+        scalars={'grubb_factor': 0.008, 'grubb_exponent': 0.38},
+    ),
+    'cbv/literature': lambda: Case(
+        data={'grey_matter': spread(0, 1), 'white_matter': spread(1, 0)},
+        scalars={'grey_matter_cbv': 0.048, 'white_matter_cbv': 0.025, 'relative_error': 0.1},
+    ),
+    'oef/mqbold': lambda: Case(
+        maps={'r2_prime': estimate(3, 7), 'cbv': estimate(0.025, 0.05)},
+        scalars={
+            'b0': 3.0,
+            'hct': 0.42,
+            'small_vessel_hct_ratio': 0.85,
+            'susceptibility': 0.264e-6,
+            'gyromagnetic_ratio': 267.52219e6,
+        },
+    ),
+    'cmro2/fick': lambda: Case(
+        maps={'cbf': estimate(20, 70), 'oef': estimate(0.3, 0.5)},
+        scalars={'cao2': 7.64},
+    ),
+}
+REFERENCE_IS_A_MEAN_OVER_VOXELS = {'cbv/dsc'}
+
+every_row = pytest.mark.parametrize('row', ROWS)
+
+
+def run(row, case):
+    return ROWS[row].resolve()(**case.arguments())
+
+
+@every_row
+def test_row_names_the_signature_of_its_function(row):
+    spec = ROWS[row]
+    signature = inspect.signature(spec.resolve())
+    assert {*spec.maps, *spec.data, *spec.parameters} == set(signature.parameters)
+    positional = {
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+    }
+    assert positional == {*spec.maps, *spec.data}
+
+
+@every_row
+def test_row_has_a_case_and_its_case_names_what_the_row_names(row):
+    spec, case = ROWS[row], CASES[row]()
+    assert set(case.maps) == set(spec.maps)
+    assert set(case.data) == set(spec.data)
+    assert set(case.per_voxel) | set(case.scalars) == set(spec.parameters)
+
+
+@every_row
+def test_row_says_unit_citation_and_method(row):
+    spec = ROWS[row]
+    assert spec.unit
+    assert spec.citation.isalnum()
+    assert spec.methods[0].isupper()
+    assert not spec.methods.endswith('.')
+    assert spec.resolve().__doc__
+
+
+@every_row
+def test_model_gives_an_estimate_with_variance(row):
+    result = run(row, CASES[row]())
+    assert isinstance(result, Estimate)
+    assert np.all(np.isfinite(result.value))
+    assert np.all(result.variance > 0)
+    assert result.dof > 0
+
+
+@every_row
+def test_permuting_voxels_permutes_results(row):
+    case, order = CASES[row](), np.random.default_rng(0).permutation(N_VOXELS)
+    plain, permuted = run(row, case), run(row, case.at(order))
+    np.testing.assert_allclose(permuted.value, plain.value[order], rtol=1e-7)
+    np.testing.assert_allclose(permuted.variance, plain.variance[order], rtol=1e-6)
+    np.testing.assert_array_equal(permuted.status, plain.status[order])
+
+
+@every_row
+def test_bad_voxel_is_missing_and_leaves_its_neighbours_alone(row):
+    plain, case = run(row, CASES[row]()), CASES[row]()
+    if case.maps:
+        name, good = next(iter(case.maps.items()))
+        value = good.value.copy()
+        value[BAD] = np.nan
+        case.maps[name] = Estimate.of(value, good.variance, good.status, good.dof)
+    else:
+        next(iter(case.data.values()))[BAD] = np.nan
+    spoilt = run(row, case)
+    others = np.arange(N_VOXELS) != BAD
+    assert is_missing(spoilt.status)[BAD]
+    np.testing.assert_allclose(spoilt.value[others], plain.value[others], rtol=1e-7)
+    np.testing.assert_array_equal(spoilt.status[others], plain.status[others])
+    assert np.all(spoilt.variance[others] > 0)
+
+
+@every_row
+def test_value_is_missing_exactly_where_the_status_says(row):
+    case = CASES[row]()
+    for data in case.data.values():
+        if data.dtype == float:
+            data[0], data[1] = np.nan, 0.0
+    case.maps = {
+        name: Estimate.of(
+            np.where(np.arange(N_VOXELS) < 2, [-1.0, 0.0] + [1.0] * (N_VOXELS - 2), 1) * x.value,
+            x.variance,
+            np.where(np.arange(N_VOXELS) == 2, 4, 0),
+            x.dof,
+        )
+        for name, x in case.maps.items()
+    }
+    result = run(row, case)
+    np.testing.assert_array_equal(np.isnan(result.value), is_missing(result.status))
+    np.testing.assert_array_equal(np.isnan(result.variance), is_missing(result.status))
+    assert is_missing(result.status).any()
+    assert not is_missing(result.status).all()
+
+
+@every_row
+def test_inputs_are_never_modified(row):
+    case = CASES[row]()
+    before = [array.copy() for array in case.arrays()]
+    for array in case.arrays():
+        array.flags.writeable = False
+    run(row, case)
+    for array, copy in zip(case.arrays(), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@every_row
+def test_single_precision_input_is_tolerated(row):
+    case, single = CASES[row](), CASES[row]()
+    single.data = {
+        name: x.astype(np.float32) if x.dtype == float else x for name, x in case.data.items()
+    }
+    result = run(row, single)
+    assert result.value.dtype == np.float64
+    np.testing.assert_allclose(result.value, run(row, case).value, rtol=1e-4)
+
+
+@pytest.mark.parametrize('row', sorted(set(ROWS) - REFERENCE_IS_A_MEAN_OVER_VOXELS))
+def test_value_of_a_voxel_does_not_depend_on_the_others(row):
+    case = CASES[row]()
+    together = run(row, case).value
+    alone = [run(row, case.at([voxel])).value[0] for voxel in range(N_VOXELS)]
+    np.testing.assert_allclose(alone, together, rtol=1e-6)
+
+
+def test_choices_are_the_names_of_the_rows_the_default_first():
+    assert choices('cbv') == ('dsc', 'grubb', 'literature')
+    assert all(choices(quantity) for quantity in MODELS)
+
+
+@pytest.mark.parametrize(
+    ('setting', 'constant'),
+    [
+        ('perfusion.partition_coefficient', 'PARTITION_COEFFICIENT'),
+        ('blood_volume.white_matter_cbv', 'WHITE_MATTER_CBV'),
+        ('blood_volume.grey_matter_cbv', 'GREY_MATTER_CBV'),
+        ('blood_volume.grubb_factor', 'GRUBB_FACTOR'),
+        ('blood_volume.grubb_exponent', 'GRUBB_EXPONENT'),
+        ('oxygen.small_vessel_hct_ratio', 'SMALL_VESSEL_HCT_RATIO'),
+        ('oxygen.susceptibility', 'SUSCEPTIBILITY'),
+        ('oxygen.gyromagnetic_ratio', 'GYROMAGNETIC_RATIO'),
+        ('oxygen.oxygen_per_haemoglobin', 'OXYGEN_PER_HAEMOGLOBIN'),
+        ('oxygen.haemoglobin_per_hct', 'HAEMOGLOBIN_PER_HCT'),
+    ],
+)
+def test_defaults_of_the_settings_are_the_constants_with_a_source(setting, constant):
+    assert flatten(Settings())[setting] == getattr(constants, constant)

@@ -1,0 +1,277 @@
+"""R2, R2* and R2'."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bids_app.errors import ModelInputError
+from bids_app.models.estimate import Estimate
+from bids_app.models.phase import dephasing_factor
+from bids_app.models.relaxometry import (
+    estimate_r2_prime,
+    fit_r2,
+    fit_r2_star,
+    predict_decay,
+    time_from_rate,
+)
+from bids_app.models.status import Status
+from tests import strategies
+
+MESE = np.arange(1, 9) * 0.016
+MEGRE = np.arange(1, 13) * 0.005
+GREY_R2, GREY_R2_STAR = 1 / 0.074, 1 / 0.0545
+property_test = settings(deadline=None, max_examples=40)
+
+
+def rician(rng, signal, noise):
+    return np.abs(
+        signal + rng.normal(0, noise, signal.shape) + 1j * rng.normal(0, noise, signal.shape)
+    )
+
+
+def published_vectors():
+    path = Path(__file__).parents[2].parent / 'shared' / 'refs' / 'ukat'
+    path /= 'relaxometry_vectors.json'
+    if not path.exists():
+        pytest.skip('reference vectors of ukat are not beside the repository')
+    return json.loads(path.read_text())
+
+
+# --- closed forms and round trips ------------------------------------------------------------
+
+
+def test_decay_has_published_values():
+    """Numbers of UKRIN-MAPS/ukat 0.7.3, tests of T2 (120 ms) and T2* (50 ms), S0 3000."""
+    t2 = predict_decay([0.012, 0.024, 0.120], 3000.0, 1 / 0.120)
+    t2_star = predict_decay([0.005, 0.008, 0.038], 3000.0, 1 / 0.050)
+    assert t2 == pytest.approx([2714.51225411, 2456.19225923, 1103.63832351], rel=1e-11)
+    assert t2_star == pytest.approx([2714.51225411, 2556.4313669, 1402.99928103], rel=1e-11)
+
+
+def test_published_trains_give_the_published_times():
+    vectors = published_vectors()
+    t2, t2_star = vectors['t2_ukat'], vectors['t2star_ukat']
+    r2 = fit_r2([t2['signal']], echo_times=np.array(t2['te_ms']) / 1e3)
+    r2_star = fit_r2_star([t2_star['signal']], 1.0, echo_times=np.array(t2_star['te_ms']) / 1e3)
+    assert time_from_rate(r2).value == pytest.approx([0.120], rel=1e-8)
+    assert time_from_rate(r2_star).value == pytest.approx([0.050], rel=1e-8)
+
+
+@property_test
+@given(strategies.echo_times(), strategies.signals(), strategies.rates())
+def test_fit_inverts_the_decay(echo_times, s0, rate):
+    estimate = fit_r2(predict_decay(echo_times, s0, rate), echo_times=echo_times)
+    assert estimate.value == pytest.approx(rate, rel=1e-5)
+    assert not estimate.status.any()
+
+
+@property_test
+@given(strategies.signals(), strategies.rates(), strategies.gradients(), st.booleans())
+def test_r2_star_does_not_see_a_known_background_gradient(s0, rate, gradient, reverse):
+    dephasing = dephasing_factor(gradient, slice_thickness=3e-3, echo_times=MEGRE)
+    signal = predict_decay(MEGRE, s0, rate) * dephasing
+    order = slice(None, None, -1 if reverse else 1)
+    estimate = fit_r2_star(signal[:, order], dephasing[:, order], echo_times=MEGRE[order])
+    fitted = estimate.status == Status.OK
+    assert estimate.value[fitted] == pytest.approx(rate[fitted], rel=1e-5)
+    assert (estimate.status[~fitted] == Status.GRADIENT_TOO_STRONG).all()
+    assert fitted[np.abs(gradient) < 100e-6].all()
+
+
+def test_uncorrected_gradient_shortens_t2_star():
+    gradient = np.array([0.0, 20e-6, 40e-6])
+    dephasing = dephasing_factor(gradient, slice_thickness=3e-3, echo_times=MEGRE)
+    signal = predict_decay(MEGRE, np.full(3, 1000.0), np.full(3, GREY_R2_STAR)) * dephasing
+    uncorrected = fit_r2_star(signal, 1.0, echo_times=MEGRE).value
+    assert uncorrected[0] == pytest.approx(GREY_R2_STAR, rel=1e-7)
+    assert np.all(np.diff(uncorrected) > 0.5)
+
+
+def test_rate_scales_inversely_with_time_and_ignores_gain():
+    rng = np.random.default_rng(0)
+    signal = rician(rng, predict_decay(MESE, np.full(50, 1000.0), np.full(50, GREY_R2)), 16)
+    one = fit_r2(signal, echo_times=MESE)
+    slow = fit_r2(signal, echo_times=2 * MESE)
+    loud = fit_r2(7 * signal, echo_times=MESE)
+    assert slow.value * 2 == pytest.approx(one.value, rel=1e-6)
+    assert slow.variance * 4 == pytest.approx(one.variance, rel=1e-5)
+    assert loud.value == pytest.approx(one.value, rel=1e-6)
+    assert loud.variance == pytest.approx(one.variance, rel=1e-5)
+
+
+# --- noise -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('echo_times', 'rate'), [(MESE, GREY_R2), (MEGRE, GREY_R2_STAR), (MEGRE, 1 / 0.030)]
+)
+def test_fit_is_unbiased_and_its_interval_covers_at_a_signal_to_noise_ratio_of_60(
+    echo_times, rate
+):
+    rng = np.random.default_rng(12)
+    signal = predict_decay(echo_times, np.full(20_000, 1000.0), np.full(20_000, rate))
+    estimate = fit_r2(rician(rng, signal, 1000 / 60), echo_times=echo_times)
+    z = (estimate.value - rate) / np.sqrt(estimate.variance)
+    assert np.median(estimate.value) == pytest.approx(rate, rel=0.01)
+    assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.01)
+    assert estimate.dof > 100
+
+
+def test_spread_reaches_the_cramer_rao_bound():
+    rng = np.random.default_rng(13)
+    s0, noise = 1000.0, 10.0
+    signal = predict_decay(MEGRE, np.full(20_000, s0), np.full(20_000, GREY_R2_STAR))
+    dephasing = dephasing_factor(np.full(20_000, 30e-6), slice_thickness=3e-3, echo_times=MEGRE)
+    noisy = signal * dephasing + rng.normal(0, noise, signal.shape)
+    estimate = fit_r2_star(noisy, dephasing, echo_times=MEGRE)
+    decay = dephasing[0] * np.exp(-GREY_R2_STAR * MEGRE)
+    jacobian = np.stack([decay, -MEGRE * s0 * decay], axis=1)
+    bound = noise**2 * np.linalg.inv(jacobian.T @ jacobian)[1, 1]
+    assert estimate.value.var() == pytest.approx(bound, rel=0.05)
+    assert np.median(estimate.variance) == pytest.approx(bound, rel=0.05)
+
+
+def test_noise_groups_have_their_own_noise():
+    rng = np.random.default_rng(14)
+    groups = np.repeat([0, 1], 5000)
+    noise = np.where(groups == 0, 5.0, 20.0)[:, None]
+    signal = predict_decay(MESE, np.full(10_000, 1000.0), np.full(10_000, GREY_R2))
+    estimate = fit_r2(
+        signal + noise * rng.normal(size=signal.shape), echo_times=MESE, noise_groups=groups
+    )
+    quiet, loud = (np.median(estimate.variance[groups == group]) for group in (0, 1))
+    assert loud / quiet == pytest.approx(16, rel=0.1)
+
+
+# --- difficult voxels ------------------------------------------------------------------------
+
+
+def test_every_missing_rate_has_its_reason_and_leaves_neighbours_alone():
+    clean = predict_decay(MESE, np.full(8, 1000.0), np.full(8, GREY_R2))
+    signal = clean.copy()
+    signal[0] = np.nan
+    signal[1] = 0
+    signal[2, 2:] = 0
+    signal[3, 1:] = np.nan
+    signal[4, 2] = np.inf
+    signal[4, 5] = -3
+    signal[5, 1:] = 1e-9
+    estimate = fit_r2(signal, echo_times=MESE)
+    assert list(estimate.status) == [
+        Status.INVALID_INPUT,
+        Status.NO_SIGNAL,
+        Status.TOO_FEW_SAMPLES,
+        Status.INVALID_INPUT,
+        Status.OK,
+        Status.AT_BOUND,
+        Status.OK,
+        Status.OK,
+    ]
+    assert estimate.value[[4, 6, 7]] == pytest.approx([GREY_R2] * 3, rel=1e-7)
+    assert np.array_equal(estimate.value[6:], fit_r2(clean, echo_times=MESE).value[6:])
+
+
+def test_rising_signal_gives_a_flagged_negative_rate_and_no_time():
+    rate = fit_r2(predict_decay(MESE, [100.0], [-0.5]), echo_times=MESE)
+    assert rate.value == pytest.approx([-0.5], rel=1e-6)
+    assert rate.status[0] == Status.NEGATIVE
+    time = time_from_rate(rate)
+    assert np.isnan(time.value[0])
+    assert time.status[0] == Status.INVALID_INPUT
+
+
+def test_echoes_beyond_the_dephasing_floor_are_not_used():
+    dephasing = dephasing_factor([120e-6], slice_thickness=3e-3, echo_times=MEGRE)
+    visible = dephasing[0] >= 0.2
+    assert 3 < visible.sum() < 12
+    signal = predict_decay(MEGRE, [1000.0], [20.0]) * dephasing
+    signal[:, ~visible] = 1e6
+    assert fit_r2_star(signal, dephasing, echo_times=MEGRE).value == pytest.approx([20.0])
+
+
+def test_echoes_after_the_first_zero_of_the_dephasing_are_not_used_though_it_rises_again():
+    dephasing = np.array([0.9, 0.7, 0.5, 0.1, 0.3, 0.3])
+    echo_times = MEGRE[:6]
+    signal = predict_decay(echo_times, [1000.0], [20.0]) * dephasing
+    signal[:, 4:] = 1e6
+    estimate = fit_r2_star(signal, dephasing, echo_times=echo_times)
+    assert estimate.value == pytest.approx([20.0])
+
+
+def test_unknown_dephasing_is_not_taken_for_none():
+    signal = predict_decay(MEGRE, np.full(2, 1000.0), np.full(2, 20.0))
+    dephasing = np.ones(signal.shape)
+    dephasing[0, 0] = np.nan
+    dephasing[1] = np.nan
+    estimate = fit_r2_star(signal, dephasing, echo_times=MEGRE)
+    assert estimate.value[0] == pytest.approx(20.0)
+    assert np.isnan(estimate.value[1])
+
+
+def test_strong_gradient_and_missing_signal_are_told_apart():
+    dephasing = np.array([[0.5, 0.1, 0.05, 0.01], [0.5, 0.4, 0.3, 0.25]])
+    signal = np.array([[900.0, 200, 80, 10], [0, 0, 0, 0]])
+    estimate = fit_r2_star(signal, dephasing, echo_times=MEGRE[:4])
+    assert list(estimate.status) == [Status.GRADIENT_TOO_STRONG, Status.NO_SIGNAL]
+
+
+def test_single_precision_and_read_only_input_are_tolerated():
+    signal = predict_decay(MESE, np.full(3, 1000.0), np.full(3, GREY_R2)).astype(np.float32)
+    signal.setflags(write=False)
+    assert fit_r2(signal, echo_times=MESE).value == pytest.approx([GREY_R2] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('signal', 'echo_times', 'text'),
+    [
+        (np.ones((2, 3)), [0.01, 0.02], 'echo_times'),
+        (np.ones(3), [0.01, 0.02, 0.03], 'signal'),
+        (np.ones((2, 3)), [0.01, 0.02, -0.03], 'positive'),
+        (np.ones((2, 3)), [0.01, 0.02, np.nan], 'positive'),
+        (np.ones((2, 3)), [0.01, 0.02, 0.02], 'different echo times'),
+    ],
+)
+def test_contradictory_trains_are_refused(signal, echo_times, text):
+    with pytest.raises(ModelInputError, match=text):
+        fit_r2(signal, echo_times=echo_times)
+
+
+def test_contradictory_dephasing_is_refused():
+    with pytest.raises(ModelInputError, match='dephasing'):
+        fit_r2_star(np.ones((2, 3)), np.ones((2, 4)), echo_times=[0.01, 0.02, 0.03])
+    with pytest.raises(ModelInputError, match='dephasing_floor'):
+        fit_r2_star(np.ones((2, 3)), 1.0, echo_times=[0.01, 0.02, 0.03], dephasing_floor=1.0)
+
+
+# --- R2' and times ---------------------------------------------------------------------------
+
+
+def test_r2_prime_is_the_difference_with_the_summed_variance():
+    r2_prime = estimate_r2_prime(
+        Estimate.of([18.35, 10.0], [0.04, 0.01], dof=500),
+        Estimate.of([13.51, 12.0], 0.05, dof=200),
+    )
+    assert r2_prime.value == pytest.approx([4.84, -2.0])
+    assert r2_prime.variance == pytest.approx([0.09, 0.06])
+    assert list(r2_prime.status) == [Status.OK, Status.NEGATIVE]
+    assert r2_prime.dof == 200
+
+
+def test_r2_prime_is_missing_where_a_rate_is_and_takes_no_flag_of_the_rates():
+    r2_star = Estimate.of([np.nan, 18.0, 1.0], 0.1, [Status.GRADIENT_TOO_STRONG, 0, 0])
+    r2 = Estimate.of([13.0, np.nan, -1.0], 0.1, [0, Status.NO_SIGNAL, Status.NEGATIVE])
+    r2_prime = estimate_r2_prime(r2_star, r2)
+    assert list(r2_prime.status) == [Status.GRADIENT_TOO_STRONG, Status.NO_SIGNAL, Status.OK]
+
+
+def test_time_has_the_relative_error_of_the_rate():
+    rng = np.random.default_rng(3)
+    time = time_from_rate(Estimate.of([20.0], [0.09], dof=300))
+    draws = 1 / rng.normal(20.0, 0.3, 200_000)
+    assert time.value == pytest.approx([0.05])
+    assert time.variance == pytest.approx([draws.var()], rel=0.02)
+    assert time.dof == 300

@@ -1,0 +1,294 @@
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from bids_app.bids.outputs import match
+from bids_app.errors import MissingInputError
+from bids_app.reports import blocks, render
+
+from .conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
+
+
+class Page(html.parser.HTMLParser):
+    """Elements, text and addresses of a page; refuses tags that do not match."""
+
+    void = frozenset({'meta', 'link', 'img', 'br'})
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], ''
+        self.feed(source)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if 'style' not in self.open:
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope='session')
+def pages(output_dir):
+    paths = {
+        'sub-01': render.render_participant(output_dir, '01'),
+        'sub-02': render.render_participant(output_dir, 'sub-02'),
+        'group': render.render_group(output_dir),
+    }
+    index = output_dir / 'index.html'
+    index.write_text(render.render_index(output_dir))
+    return {name: path.read_text() for name, path in paths.items()} | {'index': index.read_text()}
+
+
+NAMES = ('sub-01', 'sub-02', 'group', 'index')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_pages_are_well_formed_and_need_nothing_from_outside(pages, name):
+    page = Page(pages[name])
+    sources = [a['src'] for tag, a in page.elements if 'src' in a]
+    assert all(source.startswith('data:image/png;base64,') for source in sources)
+    assert not page.all('script')
+    assert not page.all('iframe')
+    assert '@import' not in pages[name]
+    assert 'url(http' not in pages[name]
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_links_within_a_page_arrive(pages, name):
+    page = Page(pages[name])
+    ids = [a['id'] for _, a in page.elements if a.get('id')]
+    assert len(ids) == len(set(ids))
+    targets = {a['href'][1:] for a in page.all('a') if a['href'].startswith('#')}
+    assert targets <= set(ids)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_markup_in_the_data_stays_text(pages, name):
+    assert HOSTILE not in pages[name]
+    assert HOSTILE in Page(pages[name]).text
+
+
+@pytest.mark.parametrize('name', ['sub-01', 'sub-02', 'group'])
+def test_every_picture_has_alternative_text_and_a_caption(pages, name):
+    page = Page(pages[name])
+    assert page.all('img')
+    assert all(len(image['alt']) > 20 for image in page.all('img'))
+    assert pages[name].count('<figcaption>') == pages[name].count('<figure ')
+    assert pages[name].count('What good looks like') == pages[name].count('<figure ')
+
+
+def test_every_value_map_of_each_condition_has_a_figure_with_its_unit(pages):
+    ids = {a.get('id') for _, a in Page(pages['sub-01']).elements}
+    for row in blocks.report_table().figures:
+        if row.kind == 'map':
+            for condition in VALUES[row.quantity][4]:
+                key = f'{row.key}_condition-{condition}' if condition else row.key
+                assert key in ids
+            assert row.unit in pages['sub-01']
+
+
+def test_the_headline_numbers_are_those_of_the_maps(pages):
+    chain = pages['sub-01'].partition('class="chain"')[2].partition('</ul>')[0]
+    found = re.findall(r'class="value">([^<]+)<', chain)
+    values = dict(zip(['t2', 't2s', 't2s_calc'], map(float, found[:3]), strict=True))
+    assert values['t2'] == pytest.approx(74, rel=0.03)
+    assert values['t2s'] == pytest.approx(54.5, rel=0.03)
+    assert values['t2s_calc'] == pytest.approx(54.5 * 1.1, rel=0.03)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_no_page_shows_nan(pages, name):
+    assert not re.search(r'\bnan\b', Page(pages[name]).text.replace('NaN means', ''))
+
+
+def test_the_verdict_and_its_reasons_open_the_page(pages):
+    text = Page(pages['sub-02']).text
+    assert text.index('Incomplete') < text.index('From inputs')
+    assert 'DSC broken' in text[: text.index('From inputs')]
+    assert 'Complete' in Page(pages['sub-01']).text
+
+
+def test_a_map_that_was_not_made_is_named_with_the_reason(pages):
+    chain = pages['sub-02'].partition('class="chain"')[2].partition('</ul>')[0]
+    cbv = chain.partition('CBV')[2].partition('</li>')[0]
+    assert 'not made' in cbv
+    assert 'no DSC' in cbv
+    assert 'id="cbv"' not in pages['sub-02']
+
+
+def test_problems_and_errors_are_shown(pages):
+    text = Page(pages['sub-02']).text
+    assert 'a_dsc.nii.gz' in text
+    assert 'Trace' in text
+    assert 'Trace' not in Page(pages['sub-01']).text
+
+
+def test_constants_come_with_value_origin_and_what_they_overruled(pages):
+    table = pages['sub-01'].partition('aria-label="Constants"')[2].partition('</table>')[0]
+    for text in ('oxygen.hct', '0.42', 'participants.tsv', '0.4 (default)', '2.64e-07'):
+        assert text in table
+
+
+def test_references_are_listed_once_in_order(pages):
+    listed = pages['sub-01'].partition('class="references"')[2].partition('</ol>')[0]
+    dois = re.findall(r'doi\.org/([^"]+)"', listed)
+    assert dois == ['10.1002/nbm.3131', '10.1002/mrm.25197', '10.1172/JCI101994']
+
+
+def test_the_graph_is_readable_as_text(pages):
+    text = Page(pages['sub-01']).text
+    assert 'estimate R2prime' in text
+    assert 'r2 from fit R2' in text
+
+
+def test_the_legend_gives_the_share_of_each_label(pages, output_dir):
+    legend = pages['sub-01'].partition('class="legend"')[2].partition('</ul>')[0]
+    assert legend.count('<li>') == 7
+    shares = [float(x) for x in re.findall(r'robust rule ([\d.]+) %', legend)]
+    assert sum(shares) == pytest.approx(100, abs=2)
+
+
+def test_shares_and_networks_are_listed(pages):
+    for name in ('sub-01', 'group'):
+        text = Page(pages[name]).text
+        assert 'published sign rule, BOLD up' in text
+        assert '33 % discordant' in text
+        assert '6.25 ± 1.25' in text
+        assert 'LH_Vis_1' in text
+        assert 'discordant positive' in text
+
+
+def test_a_report_made_again_is_the_same_and_leaves_no_stale_picture(pages, output_dir):
+    folder = output_dir / 'sub-02' / 'figures'
+    names = {path.name for path in folder.iterdir()}
+    assert 'cbf_condition-calc.png' in names
+    assert all(match(f'sub-02/figures/{name}')[0] == 'figure' for name in names)
+    (folder / 'gone.png').write_bytes(b'')
+    assert render.render_participant(output_dir, '02').read_text() == pages['sub-02']
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_the_index_lists_every_participant_and_the_group(pages):
+    links = [a['href'] for a in Page(pages['index']).all('a')]
+    assert {'sub-01.html', 'sub-02.html', 'group.html'} <= set(links)
+    text = Page(pages['index']).text
+    assert text.index('sub-01') < text.index('sub-02')
+    assert '12 of 12' in text
+    assert '0 of 1' in text
+
+
+def test_a_participant_that_never_ran_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(MissingInputError, match='run the participant level for sub-09'):
+        render.render_participant(tmp_path, '09')
+
+
+def test_a_participant_that_failed_at_once_still_has_a_report(tmp_path):
+    summary = {'verdict': {'state': 'failed', 'exit_code': 66, 'reasons': ['no image']}}
+    write_text(json.dumps(summary), tmp_path / 'logs' / 'sub-03_run_summary.json')
+    text = Page(render.render_participant(tmp_path, '03').read_text()).text
+    assert 'Failed' in text
+    assert 'no image' in text
+    assert 'sub-03' in Page(render.render_index(tmp_path)).text
+
+
+@pytest.fixture
+def small(tmp_path, output_dir):
+    """The first participant with perfusion and T2 only, to be changed by a test."""
+    for name in ('sub-01', 'logs'):
+        shutil.copytree(output_dir / name, tmp_path / name, ignore=lambda *_: {'figures'})
+    anatomy = ('*T1w*', '*probseg*', '*brain_mask*', '*xfm*')
+    keep_only(tmp_path / 'sub-01', *anatomy, '*T2map*', '*_cbf.*', '*_cmro2.*')
+    return tmp_path
+
+
+def test_an_image_that_cannot_be_read_costs_its_figure_only(small):
+    broken = next(small.glob('sub-01/perf/*calc_space-MESE_cbf.nii.gz'))
+    broken.write_bytes(broken.read_bytes()[:200])
+    source = render.render_participant(small, '01').read_text()
+    assert 'Results that cannot be shown' in source
+    assert broken.name in source
+    assert 'id="cmro2_condition-calc"' in source
+
+
+def test_sessions_are_shown_apart(small):
+    unit = run_summary('01')['units'][0]
+    summary = run_summary('01')
+    summary['units'] = [{**unit, 'label': f'sub-01_ses-{name}'} for name in ('a', 'b')]
+    (small / 'logs' / 'sub-01_run_summary.json').write_text(json.dumps(summary))
+    for name in ('a', 'b'):
+        folder = small / 'sub-01' / f'ses-{name}' / 'anat'
+        folder.mkdir(parents=True)
+        for path in (small / 'sub-01' / 'anat').glob('*T2map*'):
+            new = path.name.replace('sub-01_', f'sub-01_ses-{name}_')
+            shutil.copy(path, folder / new)
+    page = Page(render.render_participant(small, '01').read_text())
+    ids = [a['id'] for _, a in page.elements if a.get('id')]
+    assert {'t2_ses-a', 't2_ses-b'} <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert not any(key.startswith('cbf') for key in ids)
+
+
+def test_without_anatomy_the_maps_are_still_shown(small):
+    for pattern in ('*T1w*', '*probseg*', '*brain*', '*xfm*'):
+        for path in (small / 'sub-01' / 'anat').glob(pattern):
+            path.unlink()
+    source = render.render_participant(small, '01').read_text()
+    assert 'median, brain' in source
+    assert 'id="anatomy"' not in source
+    assert 'id="cmro2_condition-calc"' in source
+
+
+def test_facts_judge_grey_matter_against_the_usual_range():
+    row = next(row for row in blocks.report_table().figures if row.key == 'cbf')
+    fact = blocks._median_fact('grey matter', np.full(9, 50.0), row)
+    assert (fact.verdict, fact.text) == ('good', '50 mL/100 g/min (quartiles 50 to 50)')
+    assert blocks._median_fact('grey matter', np.full(9, 8600.0), row).verdict == 'check'
+    assert blocks._median_fact('white matter', np.full(9, 8600.0), row).verdict == ''
+    missing = blocks._median_fact('grey matter', np.full(9, np.nan), row)
+    assert (missing.verdict, missing.text) == ('check', 'no estimate')
+
+
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+
+
+@pytest.mark.prove
+@pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
+@pytest.mark.parametrize('width', [1280, 400])
+@pytest.mark.parametrize('name', NAMES)
+def test_no_page_scrolls_sideways_and_no_picture_is_broken(
+    pages, output_dir, tmp_path, name, width
+):
+    frame = tmp_path / 'frame.html'
+    frame.write_text(
+        f'<body><iframe id="f" src="file://{output_dir}/{name}.html" '
+        f'style="width:{width}px;height:900px;border:0"></iframe><script>f.onload=()=>{{'
+        'const d=f.contentDocument;document.body.dataset.result=JSON.stringify({'
+        'width:d.documentElement.scrollWidth,broken:[...d.images].filter('
+        'i=>i.complete&&!i.naturalWidth).length})}</script>'
+    )
+    command = (
+        f'{CHROMIUM} --headless --no-sandbox --disable-gpu --no-first-run --disable-sync '
+        '--disable-background-networking --disable-component-update '
+        f'--allow-file-access-from-files --user-data-dir={tmp_path}/profile '
+        f'--virtual-time-budget=8000 --dump-dom file://{frame}'
+    )
+    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=True)
+    result = re.search(r'data-result="([^"]*)"', done.stdout)[1].replace('&quot;', '"')
+    assert json.loads(result) == {'width': width, 'broken': 0}

@@ -1,0 +1,67 @@
+"""The rows of report.yml are complete and fit the table of outputs."""
+
+import pytest
+
+from bids_app.bids.outputs import table, unit_of
+from bids_app.reports.blocks import KINDS, report_table
+
+ROWS = {row.key: row for row in report_table().figures}
+WITH_NUMBERS = {key: row for key, row in ROWS.items() if 'change' in row.kind or row.kind == 'map'}
+
+
+def test_keys_are_unique():
+    assert len(ROWS) == len(report_table().figures)
+
+
+@pytest.mark.parametrize('key', ROWS)
+def test_every_figure_says_what_it_is_and_what_good_looks_like(key):
+    row = ROWS[key]
+    for text in (row.title, row.alt, row.caption, row.good):
+        assert len(text) > 1
+        assert text.strip() == text
+    assert len(row.alt) > 30
+    assert len(row.good) > 20
+    assert row.level in ('participant', 'group')
+    assert row.section in report_table().sections
+    assert row.kind in KINDS
+    assert row.output in table().rows
+    assert not row.also or row.also in table().rows
+
+
+@pytest.mark.parametrize('key', WITH_NUMBERS)
+def test_every_figure_with_numbers_has_unit_limits_and_range(key):
+    row = WITH_NUMBERS[key]
+    assert row.unit
+    assert row.quantity in table().quantities
+    assert row.limits[0] < row.limits[1]
+    assert '{range}' in row.alt
+    if row.kind != 'map':
+        assert row.limits[0] == -row.limits[1]
+
+
+@pytest.mark.parametrize('key', [key for key, row in ROWS.items() if row.kind == 'map'])
+def test_the_usual_range_has_a_source_and_lies_within_the_colours(key):
+    row = ROWS[key]
+    assert row.source
+    assert row.made_from
+    assert row.limits[0] <= row.usual[0] < row.usual[1] <= row.limits[1]
+
+
+@pytest.mark.parametrize('key', WITH_NUMBERS)
+def test_the_unit_shown_is_that_of_the_file_times_the_scale(key):
+    row = WITH_NUMBERS[key]
+    names = {'s': ('ms', 1000.0), 'percent': ('%', 1.0), 'fraction': ('%', 100.0)}
+    statistic = {} if row.kind == 'map' else {'statistic': 'effect'}
+    unit = unit_of(row.output, quantity=row.quantity, **statistic)
+    if row.quantity == 'cbv':
+        assert (unit, row.unit, row.scale) == ('percent', 'mL/100 mL', 1.0)
+    elif row.unit == 'percentage points':
+        assert (unit, row.scale) == ('fraction', 100.0)
+    else:
+        assert names.get(unit, (unit, 1.0)) == (row.unit, row.scale)
+
+
+def test_every_value_map_of_the_app_is_in_the_report():
+    shown = {row.output for row in ROWS.values() if row.kind == 'map'}
+    made = {row.key for row in table().rows.values() if row.quantity and row.format == 'image'}
+    assert made == shown
