@@ -113,7 +113,7 @@ def load_mask(path: PathLike) -> BoolArray:
     return load_data(path) > 0.5
 
 
-def load_masked(path: PathLike, mask: BoolArray) -> FloatArray:
+def load_masked(path: PathLike, mask: BoolArray, grid: Grid) -> FloatArray:
     """
     Read the voxels of a mask.
 
@@ -122,7 +122,9 @@ def load_masked(path: PathLike, mask: BoolArray) -> FloatArray:
     path : path
         3D or 4D image.
     mask : (X, Y, Z) ndarray of bool
-        On the same grid.
+        Voxels to read.
+    grid : Grid
+        Of the mask.
 
     Returns
     -------
@@ -132,13 +134,16 @@ def load_masked(path: PathLike, mask: BoolArray) -> FloatArray:
     Raises
     ------
     GridMismatchError
-        If the shapes differ.
+        If the image is on another grid than the mask.
     """
-    data = load_data(path)
-    if data.shape[:3] != mask.shape:
-        msg = f'{path} has shape {data.shape[:3]} where the mask has {mask.shape}'
+    found = grid_of(path)
+    if not found.matches(grid):
+        msg = (
+            f'{path} must be on the grid of its mask: expected shape {grid.shape}, found '
+            f'{found.shape}, or their affines differ'
+        )
         raise GridMismatchError(msg)
-    return data[mask]
+    return load_data(path)[mask]
 
 
 def save_unmasked(
@@ -229,9 +234,7 @@ def load_affine(path: PathLike) -> FloatArray:
     InputDataError
         If the file holds anything but one affine transform.
     """
-    lines = dict(
-        line.split(':', 1) for line in Path(path).read_text().splitlines() if ':' in line
-    )
+    lines = dict(line.split(':', 1) for line in Path(path).read_text().splitlines() if ':' in line)
     parameters = np.array(lines.get('Parameters', '').split(), float)
     centre = np.array(lines.get('FixedParameters', '0 0 0').split(), float)
     if parameters.size != 12 or centre.size != 3:

@@ -257,16 +257,16 @@ def field_of(name: str) -> tuple[dataclasses.Field[Any], Any]:
     SettingsError
         If there is no such setting; names the nearest one.
     """
-    cls: Any = Settings
-    *branches, last = name.split('.')
-    for branch in branches:
-        cls = get_type_hints(cls).get(branch)
-    if not dataclasses.is_dataclass(cls) or last not in get_type_hints(cls):
-        known = list(flatten(Settings()))
+    known = tuple(flatten(Settings()))
+    if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f'; did you mean {near[0]}?' if near else ''
         msg = f'unknown setting {name!r}{hint} (all settings: docs/reference/settings.md)'
         raise SettingsError(msg)
+    cls: Any = Settings
+    *branches, last = name.split('.')
+    for branch in branches:
+        cls = get_type_hints(cls)[branch]
     declaration = next(item for item in dataclasses.fields(cls) if item.name == last)
     return declaration, get_type_hints(cls)[last]
 
@@ -315,18 +315,21 @@ def _checked(
     name: str, value: Any, declaration: dataclasses.Field[Any], annotation: Any, origin: str
 ) -> Any:
     """Return the value in its declared type, or say what is wrong with it."""
-    allowed = get_args(annotation) or (annotation,)
     if annotation == tuple[str, ...]:
-        value = (value,) if isinstance(value, str) else tuple(value)
-        allowed = (tuple,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, allowed):
-        msg = f'{origin}: {name} = {value!r} should be of type {annotation}'
+        value = tuple(value) if isinstance(value, list | tuple) else (value,)
+        is_typed = all(isinstance(item, str) for item in value)
+    else:
+        allowed = get_args(annotation) or (annotation,)
+        if float in allowed and type(value) is int:
+            value = float(value)
+        is_typed = isinstance(value, allowed) and not isinstance(value, bool)
+    if not is_typed:
+        expected = str(annotation).removeprefix("<class '").removesuffix("'>")
+        msg = f'{origin}: {name} = {value!r} should be of type {expected}'
         raise SettingsError(msg)
-    known = declaration.metadata.get('choices')
-    wrong = [item for item in (value if isinstance(value, tuple) else (value,)) if known]
-    wrong = [item for item in wrong if item is not None and item not in known]
+    known = declaration.metadata['choices']
+    given = value if isinstance(value, tuple) else (value,)
+    wrong = [item for item in given if known and item is not None and item not in known]
     if wrong:
         msg = f'{origin}: {name} = {wrong[0]!r} is not one of {", ".join(known)}'
         raise SettingsError(msg)
@@ -399,7 +402,7 @@ def resolve(
     """
     from_file = read_toml(config_file) if config_file else {}
     preset = preset or from_file.get('preset') or 'recommended'
-    if preset not in presets():
+    if preset not in tuple(presets()):
         msg = f'unknown preset {preset!r}; there are: {", ".join(presets())}'
         raise SettingsError(msg)
     path = files('bids_app') / 'data' / 'presets' / f'{preset}.toml'

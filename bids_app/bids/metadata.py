@@ -793,9 +793,7 @@ def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
     maps = _anatomy_images(inputs.anatomy)[1:] if inputs.anatomy else ()
     problems = []
     for path, (role, condition) in _images(inputs).items():
-        defect = find_defect(
-            path, is_phase=role == 'megre_phase', may_be_constant=path in maps
-        )
+        defect = find_defect(path, is_phase=role == 'megre_phase', may_be_constant=path in maps)
         if defect is not None:
             message, code = defect
             problems.append(

@@ -108,7 +108,7 @@ def _column(rows: Sequence[Mapping[str, str]], column: str, unit: float) -> dict
         if row[column] in MISSING_VALUES:
             continue
         try:
-            value = float(row[column]) * unit
+            value = round(float(row[column]) * unit, 12)  # 41.5 % is 0.415, not 0.4150...04
         except ValueError:
             value = math.nan
         values[row['participant_id'].removeprefix('sub-')] = value

@@ -81,8 +81,9 @@ class Findings:
             self.problems.append(problem)
 
     def value(self, value: DataValue) -> None:
-        """Add a row of the constants table once."""
-        if value not in self.values:
+        """Add a row of the constants table; equal numbers of several scans are one row."""
+        known = {(row.name, row.value, row.overruled) for row in self.values}
+        if (value.name, value.value, value.overruled) not in known:
             self.values.append(value)
 
 

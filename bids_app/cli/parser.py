@@ -135,6 +135,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--preset', choices=tuple(presets()), help='named set of settings')
     group.add_argument('--set', nargs='+', action='extend', default=[], metavar='NAME=VALUE',
                        help='any setting by its dotted name')  # fmt: skip
+    defaults = flatten(Settings())
     for name, flag in FLAGS.items():
         declaration, annotation = field_of(name)
         options: dict[str, Any] = {'dest': f'set_{name}', 'default': None}
@@ -147,7 +148,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
             options['type'] = int
         if metadata['choices']:
             options['choices'] = metadata['choices']
-        default = getattr(Settings(), name, None) if '.' not in name else flatten(Settings())[name]
+        default = defaults[name]
         unit = f', {metadata["unit"]}' if metadata['unit'] else ''
         shown = f' (default {default}{unit})' if default not in (None, ()) else unit
         options['help'] = f'{metadata["help"]}{shown}'.replace('%', '%%')
@@ -246,13 +247,7 @@ def _typed(name: str, text: str) -> Any:
     _, annotation = field_of(name)
     if annotation == tuple[str, ...]:
         return tuple(text.split(','))
-    if annotation is bool:
-        if text.lower() not in ('true', 'false'):
-            msg = f'--set {name}={text}: expected true or false'
-            raise UsageError(msg)
-        return text.lower() == 'true'
-    numeric = annotation in (int, float, float | None)
-    if not numeric:
+    if annotation not in (int, float, float | None):
         return text
     try:
         return int(text) if annotation is int else float(text)

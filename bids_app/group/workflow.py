@@ -29,6 +29,8 @@ from bids_app.bids.outputs import (
     write_text,
 )
 from bids_app.bids.verdict import RunVerdict, combine, judge, participant_summary
+from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.errors import GridMismatchError, InputDataError, SelectionError
 from bids_app.group.statistics import RandomEffects, group_labels, random_effects
 from bids_app.images import Grid, grid_of, load_data, save_image
@@ -37,7 +39,6 @@ from bids_app.models.concordance import concordance_summary, false_discovery_rat
 from bids_app.reports.citations import citation_bibtex, citation_markdown
 from bids_app.reports.render import render_group, render_index
 from bids_app.settings import to_toml
-from bids_app.workflows.anatomy import TEMPLATE, atlas_files, template_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -209,7 +210,7 @@ def group_mask(
     InputDataError
         If no participant has a grey-matter map there.
     """
-    grid = grid_of(template_file('desc-brain_mask'))
+    grid = grid_of(packaged_template('desc-brain_mask'))
     total, count = np.zeros(grid.shape), 0
     for participant in sorted(participants):
         folder = output_dir / f'sub-{participant}'
@@ -348,7 +349,7 @@ def _label(
         cmro2_q=settings.change.cmro2_q,
         mask=np.ones(bold.effect.shape, bool),
     )
-    image, names = atlas_files()
+    image, names = packaged_template(ATLAS), packaged_template(ATLAS, '.tsv')
     networks = network_masks(load_data(image)[writer.mask].astype(int), read_atlas(names))
     rows: list[Any] = []
     for rule, key, found in (

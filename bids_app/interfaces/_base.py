@@ -62,12 +62,12 @@ def read_mask(path: str) -> tuple[Any, Grid]:
     return load_mask(path), grid_of(path)
 
 
-def load_estimate(inputs: Any, name: str, mask: Any) -> Estimate:
+def load_estimate(inputs: Any, name: str, mask: Any, grid: Grid) -> Estimate:
     """Read the three ports of a quantity inside a mask."""
     return Estimate.of(
-        load_masked(getattr(inputs, name), mask),
-        load_masked(getattr(inputs, f'{name}_variance'), mask),
-        np.nan_to_num(load_masked(getattr(inputs, f'{name}_status'), mask)),
+        load_masked(getattr(inputs, name), mask, grid),
+        load_masked(getattr(inputs, f'{name}_variance'), mask, grid),
+        load_masked(getattr(inputs, f'{name}_status'), mask, grid),
         float((getattr(inputs, f'{name}_facts', None) or {}).get('DegreesOfFreedom', np.inf)),
     )
 
@@ -88,7 +88,7 @@ def save_estimate(  # noqa: PLR0917  (one file each)
     results[f'{name}_facts'] = facts
 
 
-def as_data(value: Any, mask: Any) -> Any:
+def as_data(value: Any, mask: Any, grid: Grid) -> Any:
     """
     Turn the value of a port into what a model takes.
 
@@ -99,10 +99,10 @@ def as_data(value: Any, mask: Any) -> Any:
         return np.ones((int(mask.sum()), 1))
     if isinstance(value, (list, tuple)):
         if value and isinstance(value[0], str):
-            return np.stack([load_masked(path, mask) for path in value], axis=-1)
+            return np.stack([load_masked(path, mask, grid) for path in value], axis=-1)
         return np.asarray(value, float)
     if isinstance(value, str) and Path(value).is_file():
-        return load_masked(value, mask)
+        return load_masked(value, mask, grid)
     return value
 
 
@@ -115,11 +115,11 @@ class ModelInterface(SimpleInterface):
         spec = MODELS[self.quantity][self.inputs.model]
         mask, grid = read_mask(self.inputs.mask)
         arguments: dict[str, Any] = {
-            name: load_estimate(self.inputs, name, mask) for name in spec.maps
+            name: load_estimate(self.inputs, name, mask, grid) for name in spec.maps
         }
-        arguments |= {name: as_data(getattr(self.inputs, name), mask) for name in spec.data}
-        set_ones = [name for name in spec.parameters if isdefined(getattr(self.inputs, name))]
-        arguments |= {name: as_data(getattr(self.inputs, name), mask) for name in set_ones}
+        given = [name for name in spec.parameters if isdefined(getattr(self.inputs, name))]
+        for name in (*spec.data, *given):
+            arguments[name] = as_data(getattr(self.inputs, name), mask, grid)
 
         estimate = spec.resolve()(**arguments)
 

@@ -50,10 +50,10 @@ class EstimateRelativeCBV(SimpleInterface):
         mask, grid = read_mask(self.inputs.mask)
         groups = None
         if isdefined(self.inputs.noise_groups):
-            groups = load_masked(self.inputs.noise_groups, mask).astype(int)
+            groups = load_masked(self.inputs.noise_groups, mask, grid).astype(int)
 
         relative_cbv = estimate_relative_cbv(
-            load_masked(self.inputs.series, mask),
+            load_masked(self.inputs.series, mask, grid),
             echo_time=self.inputs.echo_time,
             repetition_time=self.inputs.repetition_time,
             noise_groups=groups,

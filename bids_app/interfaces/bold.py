@@ -60,7 +60,7 @@ class EstimatePercentChange(SimpleInterface):
         mask, grid = read_mask(self.inputs.mask)
 
         changes = fit_percent_change(
-            load_masked(self.inputs.series, mask),
+            load_masked(self.inputs.series, mask, grid),
             repetition_time=self.inputs.repetition_time,
             events=list(self.inputs.events),
             conditions=sorted({trial_type for _, _, trial_type in self.inputs.events}),

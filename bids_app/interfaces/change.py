@@ -108,16 +108,16 @@ class ChangeInterface(SimpleInterface):
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
         maps: dict[str, Any] = {
-            name: load_estimate(self.inputs, name, mask)
+            name: load_estimate(self.inputs, name, mask, grid)
             for name in _MEASURED
             if isdefined(getattr(self.inputs, name))
         }
         m0 = self.inputs.m0_relative_variance
-        maps['m0_relative_variance'] = load_masked(m0, mask) if isdefined(m0) else None
+        maps['m0_relative_variance'] = load_masked(m0, mask, grid) if isdefined(m0) else None
 
         change = self.change_of(maps)
 
-        reference = load_estimate(self.inputs, 'reference', mask)
+        reference = load_estimate(self.inputs, 'reference', mask, grid)
         z = models.z_score(change)
         save_estimate(self._results, 'change', change, mask, grid, runtime.cwd)
         facts = [getattr(self.inputs, f'{name}_facts') for name in maps if name in _MEASURED]
@@ -214,7 +214,7 @@ class TestEffect(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        z = models.z_score(load_estimate(self.inputs, 'quantity', mask))
+        z = models.z_score(load_estimate(self.inputs, 'quantity', mask, grid))
         folder = Path(runtime.cwd)
         self._results['z'] = save_unmasked(z, mask, grid, folder / 'z.nii')
         self._results['p'] = save_unmasked(models.p_value(z), mask, grid, folder / 'p.nii')
@@ -248,9 +248,9 @@ class LabelConcordance(SimpleInterface):
 
     def _run_interface(self, runtime):
         brain, grid = read_mask(self.inputs.mask)
-        bold = load_estimate(self.inputs, 'bold', brain)
-        change = load_estimate(self.inputs, 'change', brain)
-        grey = load_masked(self.inputs.grey_matter, brain) > self.inputs.minimum_grey_matter
+        bold = load_estimate(self.inputs, 'bold', brain, grid)
+        change = load_estimate(self.inputs, 'change', brain, grid)
+        grey = load_masked(self.inputs.grey_matter, brain, grid) > self.inputs.minimum_grey_matter
 
         gate = concordance.bold_gate(bold, q=self.inputs.bold_q, mask=grey)
         maps = {

@@ -53,10 +53,10 @@ class EstimateDifference(SimpleInterface):
         mask, grid = read_mask(self.inputs.mask)
         groups = None
         if isdefined(self.inputs.noise_groups):
-            groups = load_masked(self.inputs.noise_groups, mask).astype(int)
+            groups = load_masked(self.inputs.noise_groups, mask, grid).astype(int)
 
         difference = estimate_difference(
-            load_masked(self.inputs.series, mask),
+            load_masked(self.inputs.series, mask, grid),
             context=self.inputs.context,
             noise_groups=groups,
         )
@@ -90,12 +90,12 @@ class EstimateM0(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        series = load_masked(self.inputs.series, mask)
+        series = load_masked(self.inputs.series, mask, grid)
         series = series.reshape(series.shape[0], -1)
         if self.inputs.volumes:
             series = series[:, self.inputs.volumes]
         # the variance of a mean difference of n pairs is 2/n of that of one volume
-        noise = load_masked(self.inputs.difference_variance, mask) * self.inputs.n_pairs / 2
+        noise = load_masked(self.inputs.difference_variance, mask, grid) * self.inputs.n_pairs / 2
 
         m0 = estimate_m0(
             series,
@@ -205,8 +205,8 @@ class SeparateM0Error(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        m0 = load_estimate(self.inputs, 'm0', mask)
-        cbf = load_estimate(self.inputs, 'cbf', mask)
+        m0 = load_estimate(self.inputs, 'm0', mask, grid)
+        cbf = load_estimate(self.inputs, 'cbf', mask, grid)
 
         parts = separate_m0_error(cbf, m0)
 

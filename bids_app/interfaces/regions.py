@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,12 +33,13 @@ from bids_app.models.concordance import (
 from bids_app.models.estimate import Estimate
 from bids_app.models.regions import summarise_regions
 
+if TYPE_CHECKING:
+    from bids_app._typing import PathLike
 
-def read_atlas(path: str) -> pd.DataFrame:
-    """Read an atlas table: index, name, network (the part of the name that follows the side)."""
-    table = pd.read_csv(path, sep='\t')
-    table['network'] = table['name'].str.split('_').str[2]
-    return table
+
+def read_atlas(path: PathLike) -> pd.DataFrame:
+    """Read an atlas table: index, name, network."""
+    return pd.read_csv(path, sep='\t')
 
 
 def network_masks(atlas: np.ndarray, table: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -84,15 +85,15 @@ class SummariseRegions(SimpleInterface):
             self.inputs.quantities = quantities
 
     def _run_interface(self, runtime):
-        mask, _ = read_mask(self.inputs.mask)
+        mask, grid = read_mask(self.inputs.mask)
         mask = mask & (load_data(self.inputs.grey_matter) > self.inputs.minimum_grey_matter)
-        atlas = load_masked(self.inputs.atlas, mask).astype(int)
+        atlas = load_masked(self.inputs.atlas, mask, grid).astype(int)
         levels = region_levels(atlas, read_atlas(self.inputs.atlas_table))
         parts = []
         for quantity in self.inputs.quantities:
             facts = getattr(self.inputs, f'{quantity}_facts')
             shared = facts.get(VOXELS_PER_SAMPLE, 1.0) if isdefined(facts) else 1.0
-            estimate = load_estimate(self.inputs, quantity, mask)
+            estimate = load_estimate(self.inputs, quantity, mask, grid)
             for regions, labels in levels:
                 summary = summarise_regions(
                     estimate, labels, regions['index'], voxels_per_sample=shared

@@ -207,6 +207,6 @@ class ConvertRateToTime(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        time = time_from_rate(load_estimate(self.inputs, 'rate', mask))
+        time = time_from_rate(load_estimate(self.inputs, 'rate', mask, grid))
         save_estimate(self._results, 'time', time, mask, grid, runtime.cwd)
         return runtime

@@ -12,6 +12,7 @@ from bids_app.images import (
     grid_of,
     load_affine,
     load_data,
+    load_masked,
     save_affine,
     save_image,
 )
@@ -418,9 +419,12 @@ def _voxels_per_sample(source, target, points):
     variances, added as if independent, hold the mean squared weight instead.
     """
     ones = np.ones(source.shape)
-    squared_weights = np.nanmean(resample_linear(ones, points, variance=ones).variance)
+    squared_weights = resample_linear(ones, points, variance=ones).variance
+    squared_weights = squared_weights[np.isfinite(squared_weights)]
+    if not squared_weights.size:
+        return 1.0
     ratio = abs(np.linalg.det(source.affine[:3, :3]) / np.linalg.det(target.affine[:3, :3]))
-    return max(float(ratio / squared_weights), 1.0) if squared_weights > 0 else 1.0
+    return max(float(ratio / squared_weights.mean()), 1.0)
 
 
 class _LabelsInputSpec(BaseInterfaceInputSpec):
@@ -494,22 +498,19 @@ class CombineRuns(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
+        facts = self.inputs.quantity_facts or [{}] * len(self.inputs.quantity)
+        ports = (self.inputs.quantity, self.inputs.quantity_variance, self.inputs.quantity_status)
         runs = []
-        for paths in zip(
-            self.inputs.quantity,
-            self.inputs.quantity_variance,
-            self.inputs.quantity_status,
-            strict=True,
-        ):
-            value, variance, status = (load_data(path)[mask] for path in paths)
-            runs.append(Estimate.of(value, variance, status))
+        for *paths, fact in zip(*ports, facts, strict=True):
+            value, variance, status = (load_masked(path, mask, grid) for path in paths)
+            dof = fact.get('DegreesOfFreedom', np.inf)
+            runs.append(Estimate.of(value, variance, status, dof))
 
         save_estimate(self._results, 'quantity', combine_runs(runs), mask, grid, runtime.cwd)
-        facts = [item.get('DegreesOfFreedom') for item in self.inputs.quantity_facts or []]
-        known = [item for item in facts if item]
-        self._results['quantity_facts'] = {'RunsCombined': len(runs)} | (
-            {'DegreesOfFreedom': round(sum(known), 1)} if known else {}
-        )
+        self._results['quantity_facts'] |= {
+            'RunsCombined': len(runs),
+            VOXELS_PER_SAMPLE: max(item.get(VOXELS_PER_SAMPLE, 1.0) for item in facts),
+        }
         return runtime
 
 
@@ -530,12 +531,12 @@ class SmoothQuantity(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        estimate = load_estimate(self.inputs, 'quantity', np.ones_like(mask))
-        volume = [np.reshape(part, mask.shape) for part in (estimate.value, estimate.variance)]
-        status = np.reshape(estimate.status, mask.shape)
+        estimate = load_estimate(self.inputs, 'quantity', np.ones_like(mask), grid)
+        variance = np.reshape(estimate.variance, mask.shape)
+        status = np.where(mask, np.reshape(estimate.status, mask.shape), Status.OUTSIDE_MASK)
 
         smooth = smooth_in_mask(
-            Estimate.of(*volume, np.where(mask, status, Status.OUTSIDE_MASK)),
+            Estimate.of(np.reshape(estimate.value, mask.shape), variance, status),
             mask,
             fwhm=self.inputs.fwhm / grid.zooms,
         )
@@ -543,10 +544,9 @@ class SmoothQuantity(SimpleInterface):
         inside = Estimate.of(smooth.value[mask], smooth.variance[mask], smooth.status[mask])
         save_estimate(self._results, 'quantity', inside, mask, grid, runtime.cwd)
         facts = dict(self.inputs.quantity_facts or {})
-        with np.errstate(divide='ignore', invalid='ignore'):
-            gain = np.nanmedian(
-                (np.reshape(estimate.variance, mask.shape) / smooth.variance)[mask]
-            )
-        facts[VOXELS_PER_SAMPLE] = round(facts.get(VOXELS_PER_SAMPLE, 1.0) * max(gain, 1.0), 3)
+        noisy = smooth.variance > 0  # NaN, where there is no estimate, is not
+        gain = np.median(variance[noisy] / smooth.variance[noisy]) if noisy.any() else 1.0
+        gain = max(float(gain), 1.0)
+        facts[VOXELS_PER_SAMPLE] = round(facts.get(VOXELS_PER_SAMPLE, 1.0) * gain, 3)
         self._results['quantity_facts'] = {**facts, 'SmoothingFWHM': self.inputs.fwhm}
         return runtime

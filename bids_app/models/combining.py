@@ -26,8 +26,8 @@ def combine_runs(runs: Sequence[Estimate]) -> Estimate:
     Parameters
     ----------
     runs : sequence of Estimate, each (...)
-        Independent estimates on one grid. A run without an estimate in a voxel is left out there;
-        runs whose variance is zero count alone.
+        Independent estimates on one grid. A run without an estimate in a voxel is left out
+        there; runs whose variance is zero count alone.
 
     Returns
     -------
@@ -58,7 +58,9 @@ def combine_runs(runs: Sequence[Estimate]) -> Estimate:
     with np.errstate(divide='ignore', invalid='ignore'):
         mean = (weight * np.where(present, value, 0.0)).sum(axis=0) / total
         combined = np.where(exact.any(axis=0), 0.0, 1 / total)
-    status = np.where(present.any(axis=0), Status.OK, combine_status(*[run.status for run in runs]))
+    status = np.where(
+        present.any(axis=0), Status.OK, combine_status(*[run.status for run in runs])
+    )
     flags = combine_status(*[np.where(is_missing(r.status), 0, r.status) for r in runs])
     status = np.where(status == Status.OK, flags, status)
     return Estimate.of(mean, combined, status, sum(run.dof for run in runs))
@@ -80,7 +82,7 @@ def smooth_in_mask(estimate: Estimate, mask: BoolArray, *, fwhm: ArrayLike) -> E
     Returns
     -------
     smooth : Estimate, (X, Y, Z)
-        Variance with the squared normalised weights, for noise that is independent between voxels.
+        Variance with the squared normalised weights: noise independent between voxels.
 
     Examples
     --------

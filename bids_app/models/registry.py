@@ -43,7 +43,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             data=('signal',),
             parameters=('echo_times', 'noise_groups'),
             unit='1/s',
-            citation='preibisch2008',
+            citation='hirsch2014',
             methods='R2 was estimated from the multi-echo spin echo by mono-exponential '
             'least squares in signal space',
         ),
@@ -94,7 +94,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             data=('white_matter',),
             parameters=('white_matter_cbv',),
             unit='mL/mL',
-            citation='preibisch2008',
+            citation='ostergaard1996',
             methods='CBV was the area under the first pass of the contrast agent, scaled so '
             'that white matter has the reference value',
         ),

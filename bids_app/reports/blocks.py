@@ -221,7 +221,7 @@ def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
         drawn = [('Estimate', figures.draw_map(values, scene.slices, scale, mask=mask), '')]
         error = _standard_error(scene, row, condition)
         if error is not None:
-            drawn.append(_error_picture(row, error, scene, mask))
+            drawn.append(_error_picture(row, error, scene.slices, mask))
         tissues = tissue_values(values, mask, scene)
         yield _block(
             row,
@@ -235,7 +235,7 @@ def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
 
 
 def _error_picture(
-    row: FigureRow, error: FloatArray, scene: Scene, mask: BoolArray
+    row: FigureRow, error: FloatArray, slices: figures.Slices, mask: BoolArray
 ) -> tuple[str, Figure, str]:
     """Draw a standard error from 0 to a round number that leaves out the worst 2 %."""
     finite = error[mask & np.isfinite(error)]
@@ -243,7 +243,7 @@ def _error_picture(
     scale = figures.Scale(
         limits=(0.0, top), colormap='cividis', label=f'standard error ({row.unit})'
     )
-    figure = figures.draw_map(error, scene.slices, scale, mask=mask)
+    figure = figures.draw_map(error, slices, scale, mask=mask)
     alt = f'Axial slices of the standard error. {range_text(error[mask], row.unit)}'
     return 'Random error', figure, alt
 
@@ -269,7 +269,7 @@ def _effects(row: FigureRow, scene: Scene, statistic: str) -> Iterator[Block]:
         drawn = [('Change', figures.draw_map(values, scene.slices, scale, mask=mask), '')]
         same = {name: file.entities.get(name) for name in ('contrast', 'task')}
         tests = scene.maps(row.output, quantity=row.quantity, statistic=statistic, **same)
-        facts = [_missing_fact(values, mask, scene)]
+        facts: list[Fact | None] = [_missing_fact(values, mask, scene)]
         if tests:
             tested = load_upright(tests[0].path)[0]
             scale = figures.Scale(limits=Z_LIMITS, colormap='RdBu_r', label=statistic)
@@ -381,13 +381,13 @@ def _standard_error(scene: Scene, row: FigureRow, condition: str | None) -> Floa
     if not found:
         return None
     variance = load_upright(found[0].path)[0]
-    return np.sqrt(np.where(variance >= 0, variance, np.nan)) * row.scale
+    return np.asarray(np.sqrt(np.where(variance >= 0, variance, np.nan)) * row.scale)
 
 
 def _tried(values: FloatArray, status: FloatArray | None, scene: Scene) -> BoolArray:
     """Tell where an estimate was tried: by the status map, else the brain, else the values."""
     if status is not None and (status != Status.OUTSIDE_MASK).any():
-        return status != Status.OUTSIDE_MASK
+        return np.asarray(status != Status.OUTSIDE_MASK)
     return scene.brain if scene.brain is not None else np.isfinite(values)
 
 
@@ -442,7 +442,7 @@ def _map_facts(
     """List the numbers of a value map."""
     facts: list[Fact | None] = [_median_fact(name, taken, row) for name, taken in tissues.items()]
     if error is not None and np.isfinite(error[mask]).any():
-        text = f'{number(np.nanmedian(error[mask]))} {row.unit}'
+        text = f'{number(float(np.nanmedian(error[mask])))} {row.unit}'
         facts.append(Fact(name='typical standard error of a voxel', text=text))
     main = next(iter(tissues.items()))
     facts.append(_share_fact(main[1], main[0]))

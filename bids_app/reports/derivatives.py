@@ -150,11 +150,12 @@ def load_upright(path: Path) -> tuple[FloatArray, Grid]:
 
 def turn_upright(data: FloatArray, affine: FloatArray) -> tuple[FloatArray, Grid]:
     """Flip and permute the axes of a volume towards right, front and head."""
-    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+    import nibabel as nb
 
-    orientation = io_orientation(affine)
-    turned = np.asarray(apply_orientation(data, orientation))
-    matrix = affine @ inv_ornt_aff(orientation, data.shape)
+    tools: Any = nb.orientations  # untyped
+    orientation = tools.io_orientation(affine)
+    turned = np.asarray(tools.apply_orientation(data, orientation))
+    matrix = affine @ tools.inv_ornt_aff(orientation, data.shape)
     return turned, Grid(turned.shape, np.asarray(matrix, float))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.ticker import Locator
     from PIL import Image
 
     from bids_app._typing import BoolArray, FloatArray, IntArray
@@ -72,6 +74,8 @@ class Slices:
     zooms: tuple[float, float]
     heights: tuple[float, ...] = ()
     n_columns: int = 4
+    gap: int = 1
+    """Empty voxels around every slice."""
 
     @property
     def n_rows(self) -> int:
@@ -82,8 +86,8 @@ class Slices:
     def tile_mm(self) -> tuple[float, float]:
         """Width and height of one slice, mm."""
         return (
-            (self.x[1] - self.x[0]) * self.zooms[0],
-            (self.y[1] - self.y[0]) * self.zooms[1],
+            (self.x[1] - self.x[0] + 2 * self.gap) * self.zooms[0],
+            (self.y[1] - self.y[0] + 2 * self.gap) * self.zooms[1],
         )
 
     @property
@@ -111,6 +115,7 @@ class Slices:
         x = slice(self.x[0] * factor, self.x[1] * factor)
         y = slice(self.y[0] * factor, self.y[1] * factor)
         tiles = [np.asarray(volume[x, y, k], float).T[::-1] for k in self.indices]
+        tiles = [np.pad(tile, self.gap * factor, constant_values=np.nan) for tile in tiles]
         blank = np.full_like(tiles[0], np.nan)
         tiles += [blank] * (self.n_rows * self.n_columns - len(tiles))
         rows = [
@@ -156,9 +161,9 @@ class Histogram:
 
 def choose_slices(
     mask: BoolArray,
-    zooms: Sequence[float],
+    zooms: Sequence[float] | FloatArray,
     *,
-    heights: Sequence[float] = (),
+    heights: Sequence[float] | FloatArray = (),
     n_slices: int = 12,
     n_columns: int = 4,
 ) -> Slices:
@@ -195,7 +200,7 @@ def choose_slices(
     worth = np.flatnonzero(area >= 0.1 * area.max())
     steps = np.linspace(0, len(worth) - 1, min(n_slices, len(worth)))
     chosen = tuple(int(k) for k in worth[np.unique(np.round(steps).astype(int))])
-    box = [_span(mask.any(axis=axes), size) for axes, size in (((1, 2), 0), ((0, 2), 1))]
+    box = [_span(np.asarray(mask.any(axis=axes))) for axes in ((1, 2), (0, 2))]
     return Slices(
         indices=chosen,
         x=box[0],
@@ -206,7 +211,7 @@ def choose_slices(
     )
 
 
-def _span(is_used: BoolArray, _axis: int) -> tuple[int, int]:
+def _span(is_used: BoolArray) -> tuple[int, int]:
     """Return first and last-but-one used index with a margin of 3 %."""
     used = np.flatnonzero(is_used)
     margin = max(1, round(0.03 * len(is_used)))
@@ -396,7 +401,7 @@ def png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     image = Image.fromarray(np.ascontiguousarray(pixels))
@@ -503,11 +508,15 @@ def _paint_missing(axes: Axes, slices: Slices, is_missing: BoolArray) -> None:
 
 def _mark(axes: Axes, slices: Slices) -> None:
     """Write left and right into the first slice and the height into each."""
+    from matplotlib.patheffects import withStroke
+
     width, height = slices.tile_mm
     top = slices.extent[3]
-    style = {'color': PALE, 'va': 'top', 'fontsize': 10.5}
-    axes.text(0.02 * width, top - 0.02 * height, 'L', ha='left', weight='bold', **style)
-    axes.text(0.98 * width, top - 0.02 * height, 'R', ha='right', weight='bold', **style)
+    edge = [withStroke(linewidth=2.0, foreground=BLACK)]
+    style: dict[str, Any] = {'color': PALE, 'path_effects': edge}
+    corner: dict[str, Any] = {**style, 'va': 'top', 'fontsize': 10.5, 'weight': 'bold'}
+    axes.text(0.02 * width, top - 0.02 * height, 'L', ha='left', **corner)
+    axes.text(0.98 * width, top - 0.02 * height, 'R', ha='right', **corner)
     for number, position in enumerate(slices.heights):
         row, column = divmod(number, slices.n_columns)
         axes.text(
@@ -516,9 +525,8 @@ def _mark(axes: Axes, slices: Slices) -> None:
             f'{position:+.0f}',
             ha='right',
             va='bottom',
-            color=PALE,
             fontsize=8.5,
-            alpha=0.75,
+            **style,
         )
 
 
@@ -531,7 +539,7 @@ def _excess(values: FloatArray, limits: tuple[float, float]) -> str:
     ]
 
 
-def _colour_bar(figure: Figure, picture: object, scale: Scale, extend: str) -> None:
+def _colour_bar(figure: Figure, picture: AxesImage, scale: Scale, extend: str) -> None:
     """Draw the horizontal colour bar with its label in the space below the mosaic."""
     height = float(figure.get_size_inches()[1])
     axes = figure.add_axes((0.12, 0.47 / height, 0.76, 0.14 / height))
@@ -543,7 +551,7 @@ def _colour_bar(figure: Figure, picture: object, scale: Scale, extend: str) -> N
     bar.set_label(scale.label, color=PALE, fontsize=12, labelpad=2)
 
 
-def _ticks() -> object:
+def _ticks() -> Locator:
     """Return a locator of about five round numbers."""
     from matplotlib.ticker import MaxNLocator
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.bids.outputs import atomic_write, output_path
+from bids_app.bids.verdict import MEANING, State
 from bids_app.errors import AppError, MissingInputError
 from bids_app.reports.blocks import Block, FigureRow, build_blocks, percent, report_table
 from bids_app.reports.citations import Reference, Segment, numbered, resolve
@@ -34,14 +35,14 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 VERDICTS = {
-    'complete': ('good', 'Complete', 'Every map that was asked for was made.'),
-    'degraded': ('good', 'Complete with the inputs there are', 'Some inputs are absent.'),
-    'skipped': ('good', 'Up to date', 'Nothing had to be computed again.'),
-    'incomplete': ('check', 'Incomplete', 'An input is defective or a step failed.'),
-    'interrupted': ('check', 'Interrupted', 'The run was stopped before its end.'),
-    'failed': ('bad', 'Failed', 'No result.'),
+    State.COMPLETE: ('good', 'Complete'),
+    State.DEGRADED: ('good', 'Complete with the inputs there are'),
+    State.SKIPPED: ('good', 'Up to date'),
+    State.INCOMPLETE: ('check', 'Incomplete'),
+    State.INTERRUPTED: ('check', 'Interrupted'),
+    State.FAILED: ('bad', 'Failed'),
 }
-"""State of a verdict -> how it looks, what it is called, what it means."""
+"""State of a verdict -> how it looks and what it is called."""
 
 RECORDS = {
     'problems': ('role', 'file', 'message', 'code'),
@@ -51,8 +52,13 @@ RECORDS = {
 }
 """Lists of the run summary and the fields of their entries."""
 
-EDGE = re.compile(r'^\s*([\w.-]+)(?:[\[({]+.*?[\])}]+)?\s*-+>\s*(?:\|(.*?)\|)?\s*([\w.-]+)')
-"""An arrow of a Mermaid graph: from, label, to."""
+EDGE = re.compile(
+    r"""^\s*([\w.-]+?)(?:[\[({].*?[\])}]+)?\s*      # from
+    (?:--\s*"(.*?)"\s*)?-+>\s*(?:\|(.*?)\|)?\s*   # arrow with its label before or after
+    ([\w.-]+)""",
+    re.VERBOSE,
+)
+"""An arrow of a Mermaid graph: from, label, label, to."""
 
 NODE = re.compile(r'([\w.-]+)[\[({]+"?(.*?)"?[\])}]+')
 """A node of a Mermaid graph with its text."""
@@ -287,14 +293,15 @@ def _unit_page(
 
 def _complete(about: Mapping[str, Any]) -> dict[str, Any]:
     """Fill what a unit of the run summary lacks with empty values."""
-    complete = {
-        name: str(about.get(name) or '') for name in ('label', 'space', 'graph', 'methods')
-    }
-    complete |= {name: about.get(name) or [] for name in ('conditions', 'contrasts', 'notes')}
+    complete: dict[str, Any] = {'baseline': about.get('baseline')}
+    for name in ('label', 'space', 'graph', 'methods'):
+        complete[name] = str(about.get(name) or '')
+    for name in ('conditions', 'contrasts', 'notes'):
+        complete[name] = list(about.get(name) or [])
     for name, fields in RECORDS.items():
         records = about.get(name) or []
         complete[name] = [{**dict.fromkeys(fields, ''), **record} for record in records]
-    return {**complete, 'baseline': about.get('baseline')}
+    return complete
 
 
 def _units(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -365,12 +372,13 @@ def _why(state: Mapping[str, Any]) -> str:
 
 def _graph(mermaid: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Read a Mermaid graph as a list of steps with what they receive."""
-    texts = {name: text for name, text in NODE.findall(mermaid) if text}
+    texts: dict[str, str] = {name: text for name, text in NODE.findall(mermaid) if text}
     received: dict[str, list[str]] = {}
     for line in mermaid.splitlines():
         arrow = EDGE.match(line)
         if arrow:
-            source, label, target = arrow.groups()
+            source, before, after, target = arrow.groups(default='')
+            label = before or after
             what = f'{label} from ' if label else ''
             received.setdefault(texts.get(target, target), []).append(
                 what + texts.get(source, source)
@@ -401,7 +409,10 @@ def _verdict(summary: Mapping[str, Any]) -> tuple[str, str, str]:
     """Look, name and meaning of the verdict of a run summary."""
     verdict = summary.get('verdict')
     state = verdict.get('state') if isinstance(verdict, dict) else verdict
-    return VERDICTS.get(str(state), ('check', 'No verdict', 'The run left no verdict.'))
+    if state not in set(State):
+        return 'check', 'No verdict', 'The run left no verdict.'
+    meaning = MEANING[State(state)]
+    return *VERDICTS[State(state)], f'{meaning[0].upper()}{meaning[1:]}.'
 
 
 def _reasons(summary: Mapping[str, Any]) -> list[str]:
@@ -434,10 +445,16 @@ def map_title(name: Any) -> str:
 
     Examples
     --------
-    >>> map_title('T2star'), map_title('bold')
-    ('T2*', 'bold')
+    >>> map_title('T2star'), map_title('change_cbf'), map_title('anatomy')
+    ('T2*', 'CBF change', 'anatomy')
     """
-    titles = {row.quantity: row.title for row in report_table().figures if row.kind == 'map'}
+    titles = {}
+    for row in report_table().figures:
+        if row.kind == 'map':
+            titles[row.quantity] = row.title
+        elif row.kind == 'change':
+            titles[f'change_{row.quantity}'] = row.title
+    titles['boldPct'] = titles['change_boldPct']
     return titles.get(str(name), str(name))
 
 

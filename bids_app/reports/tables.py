@@ -53,6 +53,8 @@ class ContrastTables:
     quantities: tuple[str, ...] = ()
     regions: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Network, then effect and error per quantity."""
+    empty: tuple[str, ...] = ()
+    """Networks without any estimate; they are named instead of listed."""
     parcels: tuple[tuple[str, ...], ...] = ()
     """Parcel, effect, z, label."""
 
@@ -93,6 +95,7 @@ def contrast_tables(
                 networks=_network_shares(shares),
                 quantities=tuple(_quantity_title(name, parts) for name in quantities),
                 regions=_network_effects(parts, quantities),
+                empty=_empty_networks(parts),
                 parcels=_certain_parcels(parts, labels),
             )
         )
@@ -125,18 +128,24 @@ def _share(line: Mapping[str, str]) -> Share:
     return Share(
         title=f'{RULES.get(line["rule"], line["rule"])}, {bold}',
         n_voxels=line['n_voxels'],
-        discordant=percent(to_number(line.get('discordant_fraction'))),
+        discordant=_discordant(to_number(line.get('discordant_fraction'))),
         interval=f'{percent(low)} to {percent(high)}' if math.isfinite(low + high) else '',
         note='' if note == 'n/a' else note,
         parts=tuple(parts),
     )
 
 
+def _discordant(share: float) -> str:
+    """Write a discordant share as words."""
+    return f'{percent(share)} discordant' if math.isfinite(share) else 'no share can be given'
+
+
 def _network_shares(lines: Iterable[Mapping[str, str]]) -> tuple[tuple[str, ...], ...]:
     """List the discordant fraction of each network by rule."""
     found: dict[str, dict[str, str]] = {}
     for line in lines:
-        if line['network'] != 'all' and line['bold'] == 'all':
+        is_network = line['network'] != 'all' and line['bold'] == 'all'
+        if is_network and to_number(line['n_voxels']) > 0:
             entry = found.setdefault(line['network'], {'n': line['n_voxels']})
             entry[line['rule']] = percent(to_number(line['discordant_fraction']))
     return tuple(
@@ -165,9 +174,19 @@ def _network_effects(
             )
             found.setdefault(line['name'], {})[line['quantity']] = text
     return tuple(
-        (name, tuple(entry.get(quantity, '') for quantity in quantities))
+        (name, tuple(entry.get(quantity, 'no estimate') for quantity in quantities))
         for name, entry in found.items()
     )
+
+
+def _empty_networks(lines: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """List the networks that have no estimate of anything."""
+    found: dict[str, bool] = {}
+    for line in lines:
+        if line['level'] == 'network':
+            has_effect = math.isfinite(to_number(line['effect']))
+            found[line['name']] = found.get(line['name'], False) or has_effect
+    return tuple(name for name, has_effect in found.items() if not has_effect)
 
 
 def _certain_parcels(

@@ -51,7 +51,7 @@ class Quantity:
         return f'{self.port}_facts' in node.outputs.copyable_trait_names()
 
 
-def pick(items, index):  # noqa: ANN001, ANN201  (nipype runs its source text alone)
+def pick(items, index):  # noqa: ANN001, ANN202  (nipype runs its source text alone)
     """Take one item; runs inside a connection."""
     return items[index]
 
@@ -124,24 +124,40 @@ def methods_text(workflow: pe.Workflow) -> tuple[str, tuple[str, ...]]:
 
 def to_mermaid(workflow: pe.Workflow) -> str:
     """
-    Draw the flat graph as Mermaid text; edges carry the names of the ports.
+    Draw the flat graph as Mermaid text; edges carry the names of the quantities.
 
-    Identity nodes are left out: their neighbours are joined.
+    Identity nodes, the signatures of the workflows, are left out: their neighbours are joined.
     """
     graph = workflow._create_flat_graph()
-    lines = ['flowchart LR']
-    names = {node: _short_name(node, workflow) for node in graph.nodes}
-    for node in sorted(graph.nodes, key=names.__getitem__):
-        lines.append(f'  {_identifier(names[node])}["{names[node]}"]')
-    edges = []
-    for source, target, data in graph.edges(data=True):
-        shown = sorted({str(output[0] if isinstance(output, tuple) else output)
-                        for output, _ in data['connect']})  # fmt: skip
-        shown = [name for name in shown if not name.endswith(PARTS[1:])]
-        label = ', '.join(shown)
-        arrow = f'-- "{label}" -->' if label else '-->'
-        edges.append(f'  {_identifier(names[source])} {arrow} {_identifier(names[target])}')
-    return '\n'.join([*lines, *sorted(edges)]) + '\n'
+    names = {node: _short_name(node, workflow) for node in graph.nodes if not _is_identity(node)}
+    labels: dict[tuple[str, str], set[str]] = {}
+    for source, name in names.items():
+        for target, port in _targets(graph, source):
+            shown = labels.setdefault((name, names[target]), set())
+            if not port.endswith(PARTS[1:]):
+                shown.add(port)
+    lines = [f'  {_identifier(name)}["{name}"]' for name in sorted(names.values())]
+    for (source, target), shown in sorted(labels.items()):
+        arrow = f'-- "{", ".join(sorted(shown))}" -->' if shown else '-->'
+        lines.append(f'  {_identifier(source)} {arrow} {_identifier(target)}')
+    return '\n'.join(['flowchart LR', *lines]) + '\n'
+
+
+def _is_identity(node: Any) -> bool:
+    """Tell whether a node only hands on what it gets."""
+    return isinstance(node.interface, IdentityInterface)
+
+
+def _targets(graph: Any, source: Any, port: str | None = None) -> Iterator[tuple[Any, str]]:
+    """Nodes that use an output, through identity nodes, and the port where it arrives."""
+    for _, target, data in graph.out_edges(source, data=True):
+        for output, name in data['connect']:
+            if port is not None and (output[0] if isinstance(output, tuple) else output) != port:
+                continue
+            if _is_identity(target):
+                yield from _targets(graph, target, name)
+            else:
+                yield target, name
 
 
 def _short_name(node: Any, workflow: pe.Workflow) -> str:

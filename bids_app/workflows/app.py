@@ -32,19 +32,19 @@ from bids_app.bids.outputs import output_path, write_json, write_text
 from bids_app.bids.verdict import (
     RunVerdict,
     Verdict,
-    code_of,
     combine,
     interrupted,
     judge,
     participant_summary,
     skipped,
 )
-from bids_app.errors import ExitCode
+from bids_app.engines.templates import SPACE as TEMPLATE
+from bids_app.errors import AppError, ExitCode
 from bids_app.reports.citations import citation_bibtex, citation_markdown
 from bids_app.reports.render import render_index, render_participant
 from bids_app.settings import to_toml
 from bids_app.workflows.constants import constants_table
-from bids_app.workflows.execution import StepError, run_graph
+from bids_app.workflows.execution import StepError, choose_plugin, run_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,6 @@ VALUE_KEYS = {
     'oef': 'oef',
     'cmro2': 'cmro2',
     'preproc_t1w': 'anatomy',
-    'brain_mask': 'template',
     'concordance': 'concordance',
 }
 """Rows of the output table whose file stands for a map of the dry run."""
@@ -144,6 +143,7 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     info = read_dataset(run)
     chosen = select_participants(info, run)
     plan = check_dataset(info, run, settings)
+    choose_plugin(run)  # a plugin file that cannot be used is said before anything is computed
     prepare_output(run)
     verdicts: list[Verdict] = []
     units: list[ParticipantInputs] = []
@@ -155,6 +155,8 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
             verdict = run_participant(found, run, settings)
         except KeyboardInterrupt:
             verdict = interrupted(participant)
+        except AppError as error:
+            verdict = judge(participant, error=error)
         verdicts.append(verdict)
         LOGGER.info('%s', verdict.text)
         if verdict.code == ExitCode.INTERRUPTED:
@@ -162,7 +164,8 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
             break
         if run.stop_on_first_crash and not verdict.is_good:
             break
-    check_selection(units)
+    if units:  # none was collected where the run was stopped at once
+        check_selection(units)
     update_shared(run.output_dir, render_index)
     return combine(verdicts)
 
@@ -307,6 +310,8 @@ def _map_name(key: str, entities: dict[str, Any]) -> tuple[str, str | None]:
         quantity = entities['quantity']
         prefix = '' if quantity == 'boldPct' else 'change_'
         return f'{prefix}{quantity}', entities['contrast']
+    if key == 'brain_mask' and entities.get('space') == TEMPLATE:
+        return 'template', None
     return VALUE_KEYS.get(key, key), entities.get('contrast') or entities.get('condition')
 
 
@@ -392,6 +397,3 @@ def rebuild_reports(run: RunSettings) -> RunVerdict:
         render_participant(run.output_dir, participant)
     update_shared(run.output_dir, render_index)
     return combine(Verdict.from_summary(summaries[label]) for label in wanted)
-
-
-__all__ = ['code_of', 'dry_run', 'rebuild_reports', 'run_participants']

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.acquisitions import DataValue
+from bids_app.bids.capabilities import cbv_model
+from bids_app.models.perfusion import t1_blood_at, t1_tissue_at
 from bids_app.models.registry import MODELS
 from bids_app.settings import Settings, field_of, flatten, resolve
-from bids_app.workflows.perfusion import constants_of
 
 if TYPE_CHECKING:
     from bids_app.bids.acquisitions import ParticipantInputs
@@ -52,8 +54,9 @@ def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[Data
         One row per name.
     """
     rows = {value.name: value for value in inputs.values}
+    used = used_settings(inputs, settings)
     for name, value in flatten(settings).items():
-        if name in rows or isinstance(value, bool) or not isinstance(value, int | float):
+        if name in rows or name not in used or not isinstance(value, int | float):
             continue
         declaration, _ = field_of(name)
         rows[name] = DataValue(
@@ -62,14 +65,53 @@ def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[Data
             unit=declaration.metadata['unit'],
             origin=setting_origin(name, value, settings),
         )
-    if inputs.asl:
-        used = constants_of(inputs.asl[0], settings.perfusion, inputs.b0)
-        for parameter, value in used.items():
+    if inputs.asl and not math.isnan(inputs.b0):
+        by_field = {'t1_blood': t1_blood_at, 't1_tissue': t1_tissue_at}
+        for parameter, function in by_field.items():
             name = f'perfusion.{parameter}'
             if name not in rows:
                 origin = f'by field strength ({inputs.b0:g} T)'
+                value = function(inputs.b0)
                 rows[name] = DataValue(name=name, value=value, unit='s', origin=origin)
     return tuple(rows[name] for name in sorted(rows))
+
+
+def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
+    """
+    Names of the numeric settings that the branches in use take.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        What there is.
+    settings : Settings
+        Which models.
+
+    Returns
+    -------
+    names : set of str
+        Dotted.
+    """
+    models = {
+        'r2': settings.relaxometry.t2_model if inputs.mese else None,
+        'r2_star': settings.relaxometry.t2_star_model if inputs.megre else None,
+        'cbf': settings.perfusion.model if inputs.asl else None,
+        'cbv': cbv_model(inputs, settings),
+        'oef': settings.oxygen.oef_model if inputs.mese and inputs.megre else None,
+        'cmro2': settings.oxygen.cmro2_model if inputs.asl and inputs.megre else None,
+    }
+    names = {'anatomy.random_seed'}
+    for quantity, model in models.items():
+        if model in MODELS[quantity]:
+            parameters = MODELS[quantity][model].parameters
+            names |= {f'{BRANCH[quantity]}.{parameter}' for parameter in parameters}
+    if models['cmro2']:
+        names |= {f'oxygen.{parameter}' for parameter in CAO2_PARAMETERS}
+    if inputs.asl:
+        names |= {'perfusion.t1_tissue'}
+    branches = [('bold.', inputs.bold), ('change.', inputs.contrasts)]
+    wanted = tuple(prefix for prefix, present in branches if present)
+    return names | {name for name in flatten(settings) if name.startswith(wanted)}
 
 
 def sidecar_parameters(

@@ -86,9 +86,10 @@ class Sink:
         **entities: str | None,
     ) -> None:
         """Add the value map of a quantity, its variance map and its status map."""
-        self.add(source, key, sidecar=sidecar, variant=variant, **entities)
+        at: dict[str, Any] = {'sidecar': sidecar, **entities}
+        self.add(source, key, variant=variant, **at)
         for row_key, part in (('variance', '_variance'), ('status', '_status')):
-            self.add(source, row_key, part=part, sidecar=sidecar, quantity=quantity, **entities)
+            self.add(source, row_key, part=part, quantity=quantity, **at)
 
     def connect(self, workflow: Workflow) -> None:
         """Make the node, if there is anything to save."""
@@ -98,7 +99,6 @@ class Sink:
         save = pe.Node(
             SaveDerivatives(items=self.items, output_dir=str(self.output_dir)),
             name=self.name,
-            run_without_submitting=False,
         )
         for name, path in files.items():
             setattr(save.inputs, name, path)

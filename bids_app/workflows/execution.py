@@ -58,7 +58,7 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     _clear(crash_dir)
     _configure(workflow, run, crash_dir)
     workflow.base_dir = str(work_dir)
-    plugin, arguments = _plugin(run)
+    plugin, arguments = choose_plugin(run)
     gc.collect()
     gc.freeze()  # nipype collects garbage at every poll; without this that takes most of the time
     try:
@@ -101,8 +101,27 @@ def _configure(workflow: Workflow, run: RunSettings, crash_dir: Path) -> None:
     nipype_logging.update_logging(config)
 
 
-def _plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
-    """Choose how nodes are run: a plugin file, else MultiProc, else one after the other."""
+def choose_plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
+    """
+    Choose how nodes are run: a plugin file, else MultiProc, else one after the other.
+
+    Parameters
+    ----------
+    run : RunSettings
+        Plugin file, processes, memory.
+
+    Returns
+    -------
+    plugin : str
+        Name of a nipype plugin.
+    arguments : dict
+        Its `plugin_args`.
+
+    Raises
+    ------
+    SettingsError
+        If the plugin file cannot be read or names no plugin.
+    """
     if run.plugin_file is not None:
         import yaml
 

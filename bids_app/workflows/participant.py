@@ -33,7 +33,6 @@ from bids_app.workflows.bold import init_bold_wf
 from bids_app.workflows.change import (
     EXTRAS,
     INTERFACES,
-    PRIMITIVES,
     ChangePlan,
     init_change_wf,
     init_label_wf,
@@ -58,6 +57,8 @@ if TYPE_CHECKING:
     from bids_app.settings import RunSettings, Settings
 
 RESOLUTION = '2'
+TISSUE_LABELS = {'GM': 'grey_matter', 'WM': 'white_matter', 'CSF': 'csf'}
+"""Label of BIDS -> port."""
 WORD = {'mese': 'MESE', 'megre': 'MEGRE', 'asl': 'ASL', 'dsc': 'DSC', 'bold': 'BOLD'}
 """Kind of scan -> its word in file names; the order decides the quantification grid."""
 
@@ -134,18 +135,23 @@ class Graph:
             for path in files
         ]
 
-    def lookup(self, quantity: str, condition: str | None) -> Quantity | None:
-        """Map of a quantity in a condition, or the one all conditions share."""
-        return self.maps.get((quantity, condition)) or self.maps.get((quantity, None))
+    def has(self, quantity: str, condition: str | None) -> bool:
+        """Tell whether there is a map of a quantity in a condition, or one for all."""
+        return (quantity, condition) in self.maps or (quantity, None) in self.maps
+
+    def lookup(self, quantity: str, condition: str | None) -> Quantity:
+        """Map of a quantity in a condition, else the one all conditions share."""
+        own = self.maps.get((quantity, condition))
+        return self.maps[quantity, None] if own is None else own
 
     def conditions(self, *quantities: str) -> list[str | None]:
         """Conditions in which every one of the quantities is there, shared ones included."""
         known = {condition for name, condition in self.maps if name in quantities}
-        labels = sorted(label for label in known if label is not None) or [None]
+        named: list[str | None] = [label for label in sorted(known, key=str) if label]
         return [
             label
-            for label in labels
-            if all(self.lookup(quantity, label) is not None for quantity in quantities)
+            for label in named or [None]
+            if all(self.has(quantity, label) for quantity in quantities)
         ]
 
 
@@ -255,16 +261,14 @@ def add_anatomy(graph: Graph) -> None:
     sink.add(port('t1w'), 'preproc_t1w', sidecar=sidecar)
     sink.add(port('brain_mask'), 'brain_mask', sidecar=sidecar)
     sink.add(port('dseg'), 'dseg', sidecar=sidecar)
-    for label, name in (('GM', 'grey_matter'), ('WM', 'white_matter'), ('CSF', 'csf')):
+    for label, name in TISSUE_LABELS.items():
         sink.add(port(name), 'probseg', label=label, sidecar=sidecar)
     if graph.has_template:
-        at = {'space': TEMPLATE}
-        sink.add(port('to_template'), 'xfm_t1w_template', **at)
-        sink.add(port('from_template'), 'xfm_template_t1w', **at)
-        at['res'] = RESOLUTION
-        sink.add(port('template_mask'), 'brain_mask', sidecar=sidecar, **at)
-        grey = port('template_grey_matter')
-        sink.add(grey, 'probseg', label='GM', sidecar=sidecar, **at)
+        sink.add(port('to_template'), 'xfm_t1w_template', space=TEMPLATE)
+        sink.add(port('from_template'), 'xfm_template_t1w', space=TEMPLATE)
+        at: dict[str, Any] = {'space': TEMPLATE, 'res': RESOLUTION, 'sidecar': sidecar}
+        sink.add(port('template_mask'), 'brain_mask', **at)
+        sink.add(port('template_grey_matter'), 'probseg', label='GM', **at)
     graph.close(sink)
 
 
@@ -297,6 +301,9 @@ def add_alignment(graph: Graph) -> None:
     sink.add(Quantity(first, 'reference'), 'reference', scan=graph.space, sidecar=sidecar)
     sink.add(Quantity(first, 'mask'), 'brain_mask', space=graph.space, sidecar=sidecar)
     if graph.has_anatomy:
+        for label, name in TISSUE_LABELS.items():
+            tissue = Quantity(first, name)
+            sink.add(tissue, 'probseg', label=label, space=graph.space, sidecar=sidecar)
         for scan in graph.scans:
             word = 'boldref' if scan.kind == 'bold' else WORD[scan.kind]
             transform = Quantity(graph.alignment[scan.name], 'transform')
@@ -363,8 +370,6 @@ def _add_per_condition(
     for scan in graph.scans:
         if scan.kind == kind:
             groups.setdefault(scan.series.condition, []).append(scan)
-    if len(groups) == 1 and kind in ('mese', 'dsc'):
-        groups = {None: next(iter(groups.values()))}  # acquired in one condition: shared
     models = {scan.name: build(scan) for scans in groups.values() for scan in scans}
     for condition, scans in groups.items():
         for scan in scans:
@@ -399,14 +404,14 @@ def add_relaxometry(graph: Graph) -> None:
         groups = _add_per_condition(graph, kind, (quantity,), build, ports)
         for condition, scans in groups.items():
             files = [path for scan in scans for path in (*scan.images, *scan.series.phase)]
-            sidecar = {'Sources': graph.sources(files)}
-            sidecar |= sidecar_parameters(quantity, model, table)
+            parameters = sidecar_parameters(quantity, model, table)
+            sidecar = {'Sources': graph.sources(files), **parameters}
             time = _add_time(graph, quantity, condition)
             _save(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
             if kind == 'megre' and scans[0].series.phase:
                 model_wf = models[scans[0].name]
                 _save_field_map(graph, sink, model_wf, condition, sidecar)
-    _add_r2_prime(graph, sink, settings.r2_prime_model, table)
+    _add_r2_prime(graph, sink, settings.r2_prime_model)
     graph.close(sink)
 
 
@@ -458,9 +463,8 @@ def _derived_sidecar(
     }
 
 
-def _add_r2_prime(graph: Graph, sink: Sink, model: str, table: Any) -> None:
+def _add_r2_prime(graph: Graph, sink: Sink, model: str) -> None:
     """Add R2' of every condition that has R2* and R2."""
-    del table
     for condition in graph.conditions('r2_star', 'r2'):
         name = '_'.join(part for part in ('r2_prime', condition) if part)
         difference = init_r2_prime_wf(model=model, name=f'compute_{name}')
@@ -480,9 +484,7 @@ def _connect_derived(
     mask, port = graph.mask
     graph.workflow.connect([(mask, model, [(port, 'inputnode.mask')])])
     for name in names:
-        source = graph.lookup(name, condition)
-        if source is not None:
-            connect_quantity(graph.workflow, source, model, name)
+        connect_quantity(graph.workflow, graph.lookup(name, condition), model, name)
 
 
 def add_perfusion(graph: Graph) -> None:
@@ -502,8 +504,8 @@ def add_perfusion(graph: Graph) -> None:
     for condition, scans in groups.items():
         files = [scan.series.file for scan in scans]
         files += [scan.series.m0.file for scan in scans if scan.series.m0.kind == 'Separate']
-        sidecar = {'Sources': graph.sources(files)}
-        sidecar |= sidecar_parameters('cbf', settings.model, table)
+        parameters = sidecar_parameters('cbf', settings.model, table)
+        sidecar = {'Sources': graph.sources(files), **parameters}
         quantity = graph.maps['cbf', condition]
         _save(graph, sink, quantity, 'cbf', 'cbf', condition=condition, sidecar=sidecar)
     graph.close(sink)
@@ -545,8 +547,6 @@ def _add_assumed_cbv(graph: Graph, model: str) -> dict[str | None, list[str]]:
     conditions = [None] if is_literature else graph.conditions('cbf')
     sources: dict[str | None, list[str]] = {}
     for condition in conditions:
-        if not is_literature and graph.lookup('cbf', condition) is None:
-            continue
         name = '_'.join(part for part in ('assume_cbv', condition) if part)
         assumed = init_assumed_cbv_wf(settings=graph.settings.blood_volume, name=name)
         _connect_derived(graph, assumed, MODELS['cbv'][model].maps, condition)
@@ -660,7 +660,7 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         return all((quantity, condition) in graph.maps for condition in both)
 
     def known(quantity: str) -> bool:
-        return all(graph.lookup(quantity, condition) is not None for condition in both)
+        return all(graph.has(quantity, condition) for condition in both)
 
     has_oef = per_condition('oef') and known('r2')
     available = {
@@ -749,7 +749,7 @@ def _save_change(
 ) -> None:
     """Save effect, variance, z and p, and percent where there is one."""
     source, task = graph.changes[quantity, contrast.label]
-    at = {
+    at: dict[str, Any] = {
         'space': graph.space,
         'contrast': contrast.label,
         'quantity': quantity,
@@ -881,8 +881,8 @@ def add_template_maps(graph: Graph) -> None:
         if source is None:
             continue
         on_template = _to_template(graph, source, f'{quantity}_baseline')
-        extra = {'variant': variant} if quantity == 'cbv' else {}
-        sink.add(on_template, quantity, condition=condition, **extra, **at)
+        own = variant if quantity == 'cbv' else None
+        sink.add(on_template, quantity, condition=condition, variant=own, **at)
         sink.add(on_template, 'variance', part='_variance', quantity=quantity,
                  condition=condition, **at)  # fmt: skip
     for contrast in graph.inputs.contrasts:
@@ -939,6 +939,3 @@ def _labels_to_template(graph: Graph, source: Quantity, name: str) -> Quantity:
     node = _template_node(graph, ResampleLabels(), name)
     graph.workflow.connect([(source.node, node, [(source.output(''), 'quantity')])])
     return Quantity(node, 'labels')
-
-
-__all__ = ['PRIMITIVES', 'Graph', 'Scan', 'find_scans', 'init_participant_wf']

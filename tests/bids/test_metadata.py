@@ -461,3 +461,20 @@ def test_scaled_integers_are_judged_after_scaling(full, unit):
     assert raw.dataobj.slope == 0.5
     (problem,) = inspect_files(unit(full))
     assert 'all zero' in problem.message
+
+
+def test_masks_and_tissue_maps_of_derivatives_may_be_constant_but_not_broken(dataset, unit):
+    names = ['desc-preproc_T1w', 'desc-brain_mask']
+    names += [f'label-{tissue}_probseg' for tissue in ('GM', 'WM', 'CSF')]
+    for name in names:
+        data = None if 'T1w' in name else np.ones((3, 3, 2), np.uint8)
+        dataset.image(f'd/sub-01/anat/sub-01_{name}.nii.gz', data=data)
+    dataset.add('anat/MESE')
+    options = {'derivatives': {'fmriprep': dataset.root / 'd'}}
+    found = unit(dataset, **options)
+    assert without_defects(found) is found
+    truncate(dataset.find('*label-GM_probseg.nii.gz'))
+    kept = without_defects(unit(dataset, **options))
+    only_problem(kept, 'GM_probseg', role='t1w', code=ExitCode.MISSING_INPUT)
+    assert kept.anatomy is None
+    assert len(kept.mese) == 1

@@ -59,7 +59,7 @@ def test_override_of_a_family_reaches_all_its_parts(dataset, collect, overrides)
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
-        ('[[override]]\nmatch={role="als"}\nset={EchoTime=1}\nsource="x"', 'did you mean asl'),
+        ('[[override]]\nmatch={role="asll"}\nset={EchoTime=1}\nsource="x"', 'did you mean asl'),
         ('[[override]]\nmatch={rol="asl"}\nset={EchoTime=1}\nsource="x"', 'did you mean role'),
         ('[[override]]\nmatch={role="asl"}\nset={EchTime=1}\nsource="x"', 'did you mean EchoTime'),
         ('[[override]]\nmatch={role="asl"}\nset={EchoTime=1}', 'source'),

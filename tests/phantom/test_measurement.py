@@ -41,7 +41,7 @@ def test_gradient_echo_phase_differs_between_echoes_by_the_field_only():
 
 
 def test_label_difference_survives_noise_and_rounding():
-    scan = on_grid('asl')
+    scan = on_grid('asl', noise=protocol('coarse').asl.noise)
     m0 = np.full((30, 30, 20), 0.62)
     difference = 0.0048 * m0
     series, m0_image = measurement.measure_labeling(difference, m0, scan, rng())

@@ -152,6 +152,8 @@ def contrast_tables(tree, prefix, extra):
             row |= {'quantity': quantity, 'unit': unit, 'effect': 6.25, 'se': 1.25, 'z': 5.0}
             row |= {'n_voxels': 321, 'coverage': 0.97, 'label': 2 if quantity == 'cmro2' else ''}
             rows.append(row)
+    empty = {'level': 'network', 'name': 'Limbic', 'effect': 'n/a', 'se': 'n/a', 'label': 'n/a'}
+    rows.append(rows[0] | empty)
     tree.table(
         prefix + 'regions', rows, contrast='calcMinusControl', atlas='Schaefer2018', **extra
     )
@@ -182,7 +184,8 @@ def run_summary(sub, **changes):
             {'name': 'oxygen.susceptibility', 'value': 2.64e-7, 'unit': '1', 'origin': 'default'},
         ],
         'maps': made,
-        'graph': 'flowchart TD\n  a["fit R2"] -->|r2| b["estimate R2prime"]\n  a --> c["x"]\n',
+        'graph': 'flowchart TD\n  a["fit R2"] -->|r2| b["estimate R2prime"]\n  a --> c["x"]\n'
+        '  a -- "t1w" --> b\n',
         'methods': "R2' was a difference [@hirsch2014]. CBF by the white paper [@alsop2015].\n\n"
         'Again [@hirsch2014; @kety1948].',
         'errors': [],

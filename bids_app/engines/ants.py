@@ -1,0 +1,616 @@
+"""
+Bias correction, brain extraction, tissue, registration and normalisation with ANTs.
+
+Files in, files out; run through :func:`bids_app.engines.isolated.run_isolated`, which gives each
+function its seed and scratch folder. All outputs lie on the grid of the image they describe.
+Positions in files follow NIfTI (RAS mm); transforms are ITK files (LPS inside).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_app.engines.templates import packaged_template
+from bids_app.errors import InputDataError
+from bids_app.images import LPS, Grid, grid_of, load_affine, load_data, save_affine, save_image
+
+if TYPE_CHECKING:
+    from bids_app._typing import BoolArray, FloatArray, PathLike
+
+BRAIN_VOLUME = (900.0, 2100.0)
+"""Limits of a plausible brain mask, mL."""
+
+HEAD_HEIGHT = 125.0
+"""From the top of the head down, what locates it left-right and front-back, mm."""
+
+DILATION = 8.0
+"""Around the brain, what registration of whole heads looks at, mm."""
+
+HALF_WIDTH = 1024.0
+"""Coordinate images reach from minus to plus this, mm."""
+
+
+def correct_bias(
+    image: PathLike,
+    out_image: PathLike,
+    *,
+    mask: PathLike | None = None,
+    seed: int = 0,
+    scratch: PathLike = '.',
+) -> dict[str, Any]:
+    """
+    Remove the smooth intensity non-uniformity of an image (N4).
+
+    Parameters
+    ----------
+    image : path
+        3D.
+    out_image : path
+        To write, same grid.
+    mask : path or None
+        Where the field is estimated; None means everywhere.
+    seed : int
+        Not used; nothing is random.
+    scratch : path
+        Not used.
+
+    Returns
+    -------
+    reply : dict
+        ``image``.
+
+    References
+    ----------
+    .. [1] Tustison et al., IEEE Trans Med Imaging 29:1310, 2010. doi:10.1109/TMI.2010.2046908
+    """
+    del seed, scratch
+    source = _read(image)
+    where = _read(mask) if mask else None
+    corrected = _correct(source, where, (20, 20, 10))
+    return {'image': save_image(corrected.numpy(), grid_of(image), out_image)}
+
+
+def extract_brain(
+    t1w: PathLike,
+    out_mask: PathLike,
+    out_corrected: PathLike,
+    *,
+    template: PathLike | None = None,
+    template_mask: PathLike | None = None,
+    seed: int = 0,
+    scratch: PathLike = '.',
+) -> dict[str, Any]:
+    """
+    Find the brain in a T1w image of the whole head, and correct the bias field inside it.
+
+    Parameters
+    ----------
+    t1w : path
+        3D, with skull.
+    out_mask, out_corrected : path
+        To write, on the grid of `t1w`: brain (0, 1) and corrected image.
+    template, template_mask : path or None
+        T1w with skull and its brain; None means the packaged ones.
+    seed : int
+        Not used; set before the process started.
+    scratch : path
+        For transforms.
+
+    Returns
+    -------
+    reply : dict
+        ``mask``, ``corrected``, ``volume`` (mL).
+
+    Raises
+    ------
+    InputDataError
+        If the image has no contrast, or the mask is no plausible brain (900 to 2100 mL).
+
+    Notes
+    -----
+    At 2 mm: heads aligned by their tops, rigid, affine, then a coarse deformation, all restricted
+    to the surroundings of the template's brain; its mask is carried back.
+    """
+    import ants
+
+    del seed
+    source = _read(t1w)
+    head = _correct(_to_zooms(source, 2.0), None, (20, 20))
+    fixed = _read(template or packaged_template('T1w'))
+    brain = _read(template_mask or packaged_template('desc-brain_mask'))
+    surroundings = _dilate(brain, DILATION)
+
+    start = save_affine(_align_tops(fixed, head), Path(scratch) / 'tops.txt')
+    quick = {'mask': surroundings, 'mask_all_stages': True}
+    for kind in ('Rigid', 'Affine'):
+        start = ants.registration(
+            fixed, head, kind, initial_transform=start, outprefix=f'{scratch}/{kind}', **quick
+        )['fwdtransforms'][0]
+    warp = ants.registration(
+        _to_zooms(fixed, 4.0),
+        _to_zooms(head, 4.0),
+        'SyNOnly',
+        initial_transform=start,
+        outprefix=f'{scratch}/warp',
+        mask=_to_zooms(surroundings, 4.0),
+        mask_all_stages=True,
+        reg_iterations=(20, 10),
+    )
+    carried = ants.apply_transforms(source, brain, warp['invtransforms']).numpy()
+    mask = carried > 0.5
+
+    grid = grid_of(t1w)
+    volume = float(mask.sum() * abs(np.linalg.det(grid.affine[:3, :3])) / 1000)
+    _check_volume(volume, t1w)
+    corrected = _correct(source, source.new_image_like(mask.astype('float32')), (20, 20, 10))
+    return {
+        'mask': save_image(mask, grid, out_mask),
+        'corrected': save_image(corrected.numpy(), grid, out_corrected),
+        'volume': volume,
+    }
+
+
+def segment_tissue(
+    t1w: PathLike,
+    mask: PathLike,
+    out_gm: PathLike,
+    out_wm: PathLike,
+    out_csf: PathLike,
+    *,
+    seed: int = 0,
+    scratch: PathLike = '.',
+) -> dict[str, Any]:
+    """
+    Estimate the probability of grey matter, white matter and fluid from T1w intensity.
+
+    Parameters
+    ----------
+    t1w : path
+        Bias-corrected.
+    mask : path
+        Brain, same grid.
+    out_gm, out_wm, out_csf : path
+        To write, same grid; in [0, 1], they add up to 1 inside the mask and are 0 outside.
+    seed : int
+        Of the start of the mixture.
+    scratch : path
+        Not used.
+
+    Returns
+    -------
+    reply : dict
+        ``gm``, ``wm``, ``csf``: paths.
+
+    Raises
+    ------
+    InputDataError
+        If the mask is empty or the image has no contrast in it.
+
+    Notes
+    -----
+    Mixture of three normal distributions, ordered by mean, with a neighbourhood prior: the
+    posterior is the likelihood times the mean posterior of the surroundings, iterated.
+    """
+    del scratch
+    grid = grid_of(t1w)
+    data, brain = np.nan_to_num(load_data(t1w)), load_data(mask) > 0.5
+    if not brain.any() or not np.ptp(data[brain]) > 0:
+        msg = f'{t1w}: expected contrast inside the brain mask {mask}, found none'
+        raise InputDataError(msg)
+    fluid, grey, white = _mixture_posterior(data, brain, grid.zooms, seed)
+    return {
+        'gm': save_image(grey, grid, out_gm),
+        'wm': save_image(white, grid, out_wm),
+        'csf': save_image(fluid, grid, out_csf),
+    }
+
+
+def register_rigid(
+    fixed: PathLike,
+    moving: PathLike,
+    out_transform: PathLike,
+    *,
+    fixed_mask: PathLike | None = None,
+    moving_mask: PathLike | None = None,
+    seed: int = 0,
+    scratch: PathLike = '.',
+) -> dict[str, Any]:
+    """
+    Align a scan of any contrast to an image of the same head, rigidly.
+
+    Parameters
+    ----------
+    fixed : path
+        Image to align to, bias-corrected; the finer one (T1w).
+    moving : path
+        3D image that stands for the scan.
+    out_transform : path
+        ITK text transform to write, ``.txt``; maps points of `fixed` to points of `moving`.
+    fixed_mask : path or None
+        Brain in `fixed`; outside it nothing counts.
+    moving_mask : path or None
+        Where `moving` counts; None means everywhere.
+    seed : int
+        Not used; set before the process started.
+    scratch : path
+        For transforms.
+
+    Returns
+    -------
+    reply : dict
+        ``transform``; ``rotation`` (degrees); ``translation`` (mm, of the centre of `fixed`'s
+        brain).
+
+    Raises
+    ------
+    InputDataError
+        If `moving` has no contrast.
+
+    Notes
+    -----
+    Mutual information over every voxel of the scan, whose thick slices are not interpolated:
+    `fixed`, averaged to the size of the scan's voxels, is moved, and the result inverted. The
+    scan is bias-corrected first. It starts from the headers, or from the centres of mass where
+    those agree better.
+    """
+    import ants
+
+    del seed
+    scan = _read(moving)
+    if not np.ptp(scan.numpy()) > 0:
+        msg = f'{moving} has no contrast to align by: all voxels are equal'
+        raise InputDataError(msg)
+    scan = _correct(scan, None, (10, 10))
+    anatomy = _brain_like_scan(fixed, fixed_mask, scan)
+
+    options = {'mask': _read(moving_mask)} if moving_mask else {}
+    result = ants.registration(
+        scan,
+        anatomy,
+        'Rigid',
+        initial_transform=_best_start(scan, anatomy, scratch),
+        outprefix=f'{scratch}/rigid',
+        aff_random_sampling_rate=1.0,
+        aff_iterations=(200, 100),
+        aff_shrink_factors=(2, 1),
+        aff_smoothing_sigmas=(1, 0),
+        singleprecision=False,
+        mask_all_stages=True,
+        **options,
+    )
+    matrix = np.linalg.inv(_matrix(result['fwdtransforms'][0]))
+    centre = np.append(_centre(anatomy), 1)
+    angle = np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))
+    return {
+        'transform': save_affine(matrix, out_transform),
+        'rotation': float(np.rad2deg(angle)),
+        'translation': [float(x) for x in (matrix @ centre - centre)[:3]],
+    }
+
+
+def normalise_to_template(
+    t1w: PathLike,
+    mask: PathLike,
+    out_forward: PathLike,
+    out_inverse: PathLike,
+    *,
+    template: PathLike | None = None,
+    template_mask: PathLike | None = None,
+    sloppy: bool = True,
+    seed: int = 0,
+    scratch: PathLike = '.',
+) -> dict[str, Any]:
+    """
+    Find the deformation between a T1w image and a template, brain to brain.
+
+    Parameters
+    ----------
+    t1w : path
+        Bias-corrected.
+    mask : path
+        Brain, same grid.
+    out_forward, out_inverse : path
+        ITK composites to write, ``.h5``: ``from-T1w_to-template`` (resamples T1w images on the
+        template, maps template points to T1w points) and its inverse.
+    template, template_mask : path or None
+        None means the packaged ones.
+    sloppy : bool
+        At 4 mm by mutual information instead of at 2 mm by cross-correlation.
+    seed : int
+        Not used; set before the process started.
+    scratch : path
+        For transforms.
+
+    Returns
+    -------
+    reply : dict
+        ``forward``, ``inverse``: paths.
+
+    References
+    ----------
+    .. [1] Avants et al., Med Image Anal 12:26, 2008. doi:10.1016/j.media.2007.06.004
+    """
+    import ants
+
+    del seed
+    zoom = 4.0 if sloppy else 2.0
+    fixed = _read(template or packaged_template('T1w'))
+    brain = _read(template_mask or packaged_template('desc-brain_mask'))
+    options: dict[str, Any] = {'reg_iterations': (20, 10)}
+    if not sloppy:
+        options = {'reg_iterations': (40, 20, 10), 'syn_metric': 'CC', 'syn_sampling': 2}
+    result = ants.registration(
+        _to_zooms(fixed * brain, zoom),
+        _to_zooms(_read(t1w) * _read(mask), zoom),
+        'SyN',
+        outprefix=f'{scratch}/normalise',
+        write_composite_transform=True,
+        **options,
+    )
+    shutil.copyfile(result['fwdtransforms'], out_forward)
+    shutil.copyfile(result['invtransforms'], out_inverse)
+    return {'forward': str(out_forward), 'inverse': str(out_inverse)}
+
+
+def template_coordinates(
+    transform: PathLike,
+    template: PathLike,
+    out: PathLike,
+    *,
+    seed: int = 0,
+    scratch: PathLike = '.',
+) -> dict[str, Any]:
+    """
+    Map the position in the moving image of every voxel of the fixed image of a transform.
+
+    Parameters
+    ----------
+    transform : path
+        ITK composite (``.h5``) or affine text file (``.txt``), points of fixed to points of
+        moving.
+    template : path
+        Fixed image; gives the grid.
+    out : path
+        To write: (X, Y, Z, 3) float32, RAS mm.
+    seed, scratch : int, path
+        Not used.
+
+    Returns
+    -------
+    reply : dict
+        ``coordinates``.
+    """
+    del seed, scratch
+    grid = grid_of(template)
+    if Path(transform).suffix == '.txt':
+        indices = np.moveaxis(np.indices(grid.shape, dtype=float), 0, -1)
+        matrix = load_affine(transform) @ grid.affine
+        return {
+            'coordinates': save_image(indices @ matrix[:3, :3].T + matrix[:3, 3], grid, out)
+        }
+    return {'coordinates': save_image(_warped_coordinates(transform, grid), grid, out)}
+
+
+def _warped_coordinates(transform: PathLike, grid: Grid) -> FloatArray:
+    """Positions by resampling images whose value is a coordinate (exact: linear in 3 voxels)."""
+    import ants
+
+    # linear interpolation of a linear function is exact however coarse its grid
+    axes = np.eye(3) * HALF_WIDTH
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = axes, -HALF_WIDTH
+    position = np.moveaxis(np.indices((3, 3, 3), dtype=float), 0, -1) * HALF_WIDTH - HALF_WIDTH
+    fixed = _to_ants(np.zeros(grid.shape), grid.affine)
+    return np.stack(
+        [
+            ants.apply_transforms(
+                fixed, _to_ants(position[..., axis], affine), [str(transform)]
+            ).numpy()
+            for axis in range(3)
+        ],
+        axis=-1,
+    ).astype(float)
+
+
+def _read(path: PathLike) -> Any:
+    """Read a 3D image for ANTs with the affine nibabel reports."""
+    data = np.nan_to_num(load_data(path), posinf=0, neginf=0)
+    if data.ndim > 3 and data.shape[3:] == (1,) * (data.ndim - 3):
+        data = data.reshape(data.shape[:3])
+    if data.ndim != 3:
+        msg = f'{path}: expected a 3D image, found shape {data.shape}'
+        raise InputDataError(msg)
+    return _to_ants(data, grid_of(path).affine, path)
+
+
+def _to_ants(data: FloatArray, affine: FloatArray, path: PathLike = 'image') -> Any:
+    """Make an ANTs image; its axes must be orthogonal."""
+    import ants
+
+    world = (LPS @ affine)[:3]
+    zooms = np.linalg.norm(world[:, :3], axis=0)
+    direction = world[:, :3] / zooms
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
+        msg = f'{path}: expected orthogonal axes, found a sheared affine {affine.tolist()}'
+        raise InputDataError(msg)
+    left, _, right = np.linalg.svd(direction)
+    return ants.from_numpy(
+        np.ascontiguousarray(data, dtype='float32'),
+        origin=[float(x) for x in world[:, 3]],
+        spacing=[float(x) for x in zooms],
+        direction=left @ right,
+    )
+
+
+def _affine_of(image: Any) -> FloatArray:
+    """Voxel to RAS mm of an ANTs image."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.asarray(image.direction) * np.asarray(image.spacing)
+    affine[:3, 3] = image.origin
+    return np.asarray(LPS @ affine, float)
+
+
+def _matrix(path: PathLike) -> FloatArray:
+    """Affine of an ITK transform file of ANTs, RAS."""
+    import ants
+
+    transform = ants.read_transform(str(path))
+    numbers, centre = np.array(transform.parameters), np.array(transform.fixed_parameters)
+    matrix = np.eye(4)
+    matrix[:3, :3] = numbers[:9].reshape(3, 3)
+    matrix[:3, 3] = numbers[9:] + centre - matrix[:3, :3] @ centre
+    return np.asarray(LPS @ matrix @ LPS, float)
+
+
+def _correct(image: Any, mask: Any, iterations: tuple[int, ...]) -> Any:
+    """N4 on a grid of about 4 mm; the field is applied to every voxel."""
+    import ants
+
+    shrink = max(1, round(4.0 / max(image.spacing)))
+    return ants.n4_bias_field_correction(
+        image,
+        mask=mask,
+        shrink_factor=shrink,
+        convergence={'iters': list(iterations), 'tol': 1e-6},
+    )
+
+
+def _to_zooms(image: Any, zoom: float) -> Any:
+    """Average to voxels of about `zoom`, mm, at least; finer images are smoothed first."""
+    import ants
+
+    zooms = np.asarray(image.spacing)
+    if (zooms >= 0.9 * zoom).all():
+        return image
+    smooth = _average(image, np.maximum(zoom, zooms))
+    return ants.resample_image(smooth, tuple(np.maximum(zoom, zooms)), interp_type=0)
+
+
+def _average(image: Any, zooms: FloatArray) -> Any:
+    """Smooth like the average over voxels of other zooms (normal of the same variance)."""
+    from scipy import ndimage
+
+    own = np.asarray(image.spacing)
+    sigma = np.sqrt(np.maximum(zooms**2 - own**2, 0) / 12) / own
+    return image.new_image_like(ndimage.gaussian_filter(image.numpy(), sigma))
+
+
+def _dilate(mask: Any, distance: float) -> Any:
+    """Widen a mask by a distance, mm."""
+    from scipy import ndimage
+
+    outside = ndimage.distance_transform_edt(mask.numpy() < 0.5, sampling=mask.spacing)
+    return mask.new_image_like((outside <= distance).astype('float32'))
+
+
+def _align_tops(fixed: Any, moving: Any) -> FloatArray:
+    """Translation, points of fixed to points of moving, that brings the heads' tops together."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = _head_position(moving) - _head_position(fixed)
+    return matrix
+
+
+def _head_position(image: Any) -> FloatArray:
+    """Middle of the upper head in x and y, its top in z, RAS mm."""
+    from skimage.filters import threshold_otsu
+
+    from bids_app.engines.masks import largest_component
+
+    data = image.numpy()
+    data = np.minimum(data, np.percentile(data, 99))
+    if not np.ptp(data) > 0:
+        msg = 'no head can be found: expected a T1w image with contrast, all voxels are equal'
+        raise InputDataError(msg)
+    head = largest_component(data > threshold_otsu(data))
+    affine = _affine_of(image)
+    points = np.argwhere(head) @ affine[:3, :3].T + affine[:3, 3]
+    top = np.percentile(points[:, 2], 99.8)
+    upper = points[points[:, 2] > top - HEAD_HEIGHT]
+    return np.append(np.median(upper[:, :2], axis=0), top)
+
+
+def _check_volume(volume: float, path: PathLike) -> None:
+    """Refuse what cannot be an adult's brain."""
+    low, high = BRAIN_VOLUME
+    if not low <= volume <= high:
+        msg = (
+            f'{path}: the brain found has {volume:.0f} mL, expected {low:.0f} to {high:.0f}; '
+            'check that it is a T1w image of the whole head, or give masks (-d NAME=PATH)'
+        )
+        raise InputDataError(msg)
+
+
+def _mixture_posterior(
+    data: FloatArray, brain: BoolArray, zooms: FloatArray, seed: int
+) -> FloatArray:
+    """Posterior of three tissues, darkest first: (3, X, Y, Z), 0 outside the brain."""
+    from scipy import ndimage
+    from sklearn.mixture import GaussianMixture
+
+    values = data[brain]
+    low, high = np.percentile(values, [0.5, 99.5])
+    values = np.clip(values, low, high)[:, None]
+    start = np.percentile(values, [5, 40, 85])[:, None]
+    step = max(1, values.size // 200_000)
+    mixture = GaussianMixture(3, means_init=start, random_state=seed).fit(values[::step])
+    order = np.argsort(mixture.means_[:, 0])
+    means, variances = mixture.means_[order, 0], mixture.covariances_[order, 0, 0]
+    # equal variances at least in order of magnitude: no class may swallow both tails
+    variances = np.maximum(variances, variances.max() / 9)
+    likelihood = np.exp(-((values - means) ** 2) / (2 * variances)) / np.sqrt(variances)
+
+    weights = np.clip(mixture.weights_[order], 0.05, None)
+    posterior = likelihood * weights
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    inside = ndimage.gaussian_filter(brain.astype(float), 1.0 / zooms)
+    volume = np.zeros((3, *brain.shape))
+    for _ in range(4):
+        volume[:, brain] = posterior.T
+        around = np.stack([ndimage.gaussian_filter(tissue, 1.0 / zooms) for tissue in volume])
+        prior = (around / np.maximum(inside, 1e-6))[:, brain].T
+        posterior = likelihood * (prior + 0.01)
+        posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-300)
+    volume[:, brain] = posterior.T
+    return volume
+
+
+def _brain_like_scan(fixed: PathLike, mask: PathLike | None, scan: Any) -> Any:
+    """The anatomy at about 2 mm, brain only, averaged like the scan's voxels."""
+    anatomy = _read(fixed)
+    if mask:
+        anatomy = anatomy * _read(mask)
+    anatomy = _to_zooms(anatomy, 2.0)
+    # zooms of the scan along the axes of the anatomy
+    turn = np.asarray(scan.direction).T @ np.asarray(anatomy.direction)
+    zooms = np.sqrt((np.asarray(scan.spacing)[:, None] ** 2 * turn**2).sum(axis=0))
+    return _average(anatomy, np.maximum(zooms, anatomy.spacing))
+
+
+def _centre(image: Any) -> FloatArray:
+    """Centre of mass, RAS mm."""
+    import ants
+
+    return np.asarray(LPS[:3, :3] @ np.asarray(ants.get_center_of_mass(image)), float)
+
+
+def _best_start(fixed: Any, moving: Any, scratch: PathLike) -> str:
+    """Identity, or the shift of the centres of mass where that makes the images more alike."""
+    import ants
+
+    shift = np.eye(4)
+    shift[:3, 3] = _centre(moving) - _centre(fixed)
+    starts = [
+        save_affine(matrix, Path(scratch) / f'start_{index}.txt')
+        for index, matrix in enumerate((np.eye(4), shift))
+    ]
+    costs = [
+        ants.image_similarity(
+            fixed, ants.apply_transforms(fixed, moving, [start]), 'MattesMutualInformation'
+        )
+        for start in starts
+    ]
+    return starts[int(np.argmin(costs))]

@@ -1,0 +1,50 @@
+"""What every test may use."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from bids_app.images import Grid
+
+SLOW_MACHINE = [HealthCheck.too_slow]
+settings.register_profile('dev', max_examples=30, deadline=None, suppress_health_check=SLOW_MACHINE)
+settings.register_profile(
+    'ci', max_examples=50, deadline=None, suppress_health_check=SLOW_MACHINE, derandomize=True
+)
+settings.register_profile(
+    'prove', max_examples=1000, deadline=None, suppress_health_check=SLOW_MACHINE
+)
+settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'dev'))
+
+ANGLE = np.deg2rad(20)
+OBLIQUE = np.array(
+    [
+        [np.cos(ANGLE), -np.sin(ANGLE), 0.0],
+        [np.sin(ANGLE), np.cos(ANGLE), 0.0],
+        [0.0, 0.0, 1.0],
+    ]
+)
+DIRECTIONS = {
+    'RAS': np.eye(3),
+    'LAS': np.diag([-1.0, 1.0, 1.0]),
+    'LPS': np.diag([-1.0, -1.0, 1.0]),
+    'oblique': OBLIQUE,
+}
+"""World direction of the voxel axes."""
+
+
+@pytest.fixture
+def rng():
+    """Random numbers that are the same in every run."""
+    return np.random.default_rng(20261123)
+
+
+@pytest.fixture(params=DIRECTIONS)
+def oriented_grid(request):
+    """A grid of 2 x 3 x 4 voxels of 2 x 3 x 4 mm, in four orientations in turn."""
+    affine = np.eye(4)
+    affine[:3, :3] = DIRECTIONS[request.param] @ np.diag([2.0, 3.0, 4.0])
+    affine[:3, 3] = 11.0, -7.0, 5.0
+    return Grid((2, 3, 4), affine)

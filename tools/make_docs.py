@@ -1,0 +1,547 @@
+"""
+Write the pages of docs/reference that repeat tables of the code, and the graph of the README.
+
+Usage
+-----
+``python tools/make_docs.py`` writes them, ``--check`` only says which are stale (exit code 1).
+Every page is a function without side effects that returns Markdown; `PAGES` lists them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import networkx as nx
+
+    from bids_app.bids.acquisitions import ParticipantInputs
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / 'docs' / 'reference'
+README = ROOT / 'README.md'
+NOTICE = '<!-- Made by tools/make_docs.py from {source}; do not edit. -->'
+GRAPH_MARKS = ('<!-- graph -->', '<!-- /graph -->')
+
+# ------------------------------------------------------------------------------------ markdown
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Markdown table; pipes and line ends in the cells are made harmless."""
+
+    def line(cells: Sequence[object]) -> str:
+        texts = [str(cell).replace('\n', ' ').replace('|', r'\|').strip() for cell in cells]
+        return '| ' + ' | '.join(texts) + ' |'
+
+    return '\n'.join([line(header), line(['---'] * len(header)), *map(line, rows)])
+
+
+def code(text: object) -> str:
+    """Text in code style, empty where there is none."""
+    return f'`{text}`' if str(text) else ''
+
+
+def codes(items: Iterable[object]) -> str:
+    return ', '.join(code(item) for item in items)
+
+
+def page(title: str, source: str, *parts: str) -> str:
+    return '\n\n'.join([f'# {title}', NOTICE.format(source=source), *parts]) + '\n'
+
+
+# --------------------------------------------------------------------------------------- pages
+
+
+def settings_page() -> str:
+    from bids_app.settings import Settings, flatten, presets, resolve
+
+    parts = [
+        'Every setting has one dotted name. It is a key of the file given to `--config-file`\n'
+        '(TOML; the part before the dot is the table), and `--set NAME=VALUE` sets any of them.\n'
+        'Settings that are used often have an option of their own. What is written later wins:\n'
+        'default, preset, configuration file, command line. The settings of a run are kept in\n'
+        '`logs/sub-XX_settings.toml`, which is itself a configuration file.'
+    ]
+    branches: dict[str, list[Sequence[object]]] = {}
+    for name in flatten(Settings()):
+        branches.setdefault(name.rpartition('.')[0], []).append(_setting_row(name))
+    header = ('Setting', 'Default', 'Unit', 'Option', 'Meaning')
+    for branch, rows in branches.items():
+        cls = type(getattr(Settings(), branch)) if branch else Settings
+        title = branch.replace('_', ' ') or 'the whole run'
+        parts += [f'## {title.capitalize()}', (cls.__doc__ or '').strip(), table(header, rows)]
+    parts += ['## Presets', 'Chosen with `--preset` or `preset = ...` in the file.']
+    for name, description in presets().items():
+        parts.append(f'### {name}\n\n{description}')
+        changed = [
+            (code(key), code(value), code(flatten(Settings())[key]))
+            for key, value in flatten(resolve(preset=name)).items()
+            if key != 'preset' and value != flatten(Settings())[key]
+        ]
+        if changed:
+            parts.append(table(('Setting', 'Value', 'Default'), changed))
+    return page('Settings', 'bids_app/settings.py', *parts)
+
+
+def _setting_row(name: str) -> Sequence[object]:
+    from bids_app.cli.parser import FLAGS
+    from bids_app.settings import Settings, field_of, flatten
+
+    metadata = field_of(name)[0].metadata
+    default = flatten(Settings())[name]
+    meaning = metadata['help']
+    if metadata['choices']:
+        meaning += f'; one of {codes(metadata["choices"])}'
+    shown = ' '.join(default) if isinstance(default, tuple) else default
+    return (
+        code(name),
+        code(shown) if shown not in (None, '') else '',
+        '' if metadata['unit'] in ('', '1') else metadata['unit'],
+        code(FLAGS.get(name, '')),
+        meaning,
+    )
+
+
+def models_page() -> str:
+    from bids_app.models.registry import MODELS
+    from bids_app.reports.citations import load_references
+
+    references = load_references()
+    parts = [
+        'Every quantity has a table of models that can be exchanged for one another. All return\n'
+        'value, random variance, status and degrees of freedom of every voxel. The sentence is\n'
+        'the one of the methods text in the report. How to add a model: CONTRIBUTING.md.'
+    ]
+    for quantity, models in MODELS.items():
+        parts.append(f'## {quantity}')
+        for position, (name, spec) in enumerate(models.items()):
+            reference = references[spec.citation]
+            module, _, function = spec.function.partition(':')
+            rows: list[Sequence[object]] = [
+                ('unit', '' if spec.unit == '1' else spec.unit),
+                ('maps', codes(spec.maps)),
+                ('data', codes(spec.data)),
+                ('parameters', codes(spec.parameters)),
+                ('function', code(f'{module}.{function}')),
+                ('reference', f'{reference.text} <{reference.link}>'),
+            ]
+            title = f'### {name}' + (' (default)' if position == 0 and len(models) > 1 else '')
+            parts += [title, f'{spec.methods}.', table(('', ''), [row for row in rows if row[1]])]
+    return page('Models', 'bids_app/models/registry.py', *parts)
+
+
+def inputs_page() -> str:
+    from bids_app.bids.roles import load_roles
+
+    rows = [
+        (
+            code(name),
+            code(f'{role.datatype}/*_{"|".join(role.suffix)}{role.extension[0]}'),
+            _entities(role.entities),
+            ', '.join(role.maps),
+            code(f'--ignore {role.ignore}') if role.ignore else '',
+            role.description,
+        )
+        for name, role in load_roles().items()
+    ]
+    header = ('Role', 'File', 'Entities', 'Maps that need it', 'Left alone by', 'Meaning')
+    return page(
+        'Inputs',
+        'bids_app/data/inputs.yml',
+        'Files are found by *role*. Everything is optional: a role that is absent costs the maps\n'
+        'it feeds, and the report says so. Roles are also the keys of `--bids-filter-file`,\n'
+        'where `null` means that an entity must be absent.',
+        table(header, rows),
+        'Which condition a scan belongs to: [conditions](conditions.md). Times are read in\n'
+        'seconds as BIDS defines them, and a value out of range is an error that names file,\n'
+        'field, value and remedy; nothing is converted silently.',
+        '## From `participants.tsv`',
+        table(
+            ('Quantity', 'Column', 'Unit', 'Without it'),
+            [
+                (
+                    'large-vessel haematocrit',
+                    codes(('Hct', 'hct', 'haematocrit', 'hematocrit')),
+                    '`Units` of participants.json: `percent`, `%`, `1` or `fraction`',
+                    '0.42, with a warning',
+                ),
+                (
+                    'arterial oxygen saturation',
+                    codes(('SaO2', 'sao2', 'O2sat')),
+                    'likewise',
+                    '0.98, with a warning',
+                ),
+            ],
+        ),
+    )
+
+
+def _entities(entities: Mapping[str, Any]) -> str:
+    """Values that entities of a role may have."""
+    shown = []
+    for name, values in entities.items():
+        listed = values if isinstance(values, list) else [values]
+        shown.append(
+            ' or '.join(f'no `{name}-`' if v is None else f'`{name}-{v}`' for v in listed)
+        )
+    return ', '.join(shown)
+
+
+def outputs_page() -> str:
+    from bids_app.bids.outputs import table as output_table
+
+    outputs = output_table()
+    parts = [
+        'Templates: `{x}` is given, `[..{x}..]` is left out where there is none. Every image and\n'
+        'table in a folder has a JSON sidecar with unit, description, sources, model and the\n'
+        'constants that were used. NaN means "no estimate", and the status map says why\n'
+        '([status codes](status.md)); zero means zero. Names that the BIDS schema does not know\n'
+        'yet (N) are listed in `.bidsignore`.',
+        '## Quantities',
+        table(
+            ('In names', 'Quantity', 'Unit on disk', 'Folder'),
+            [(code(q.key), q.name, q.unit, code(q.folder)) for q in outputs.quantities.values()],
+        ),
+    ]
+    makers: dict[str, list[Any]] = {}
+    for row in outputs.rows.values():
+        makers.setdefault(row.made_by, []).append(row)
+    for maker, rows in makers.items():
+        parts.append(f'## Made by {maker}')
+        parts += [_output_text(row) for row in rows]
+    return page('Outputs', 'bids_app/data/outputs.yml', *parts)
+
+
+def _output_text(row: Any) -> str:
+    """Heading, table and columns of one row of the output table."""
+    facts: list[Sequence[object]] = [
+        ('path', code(row.path + row.extension[0])),
+        ('made when', row.when),
+        ('unit', row.unit or ('that of the quantity' if row.quantity or row.quantities else '')),
+        ('for', codes(row.labels or row.quantities)),
+        ('statistics', codes(row.statistics)),
+        ('in the BIDS schema', {'S': 'yes', 'N': 'not yet'}[row.schema]),
+    ]
+    text = f'### {row.key}\n\n{row.description}.\n\n'
+    text += table(('', ''), [fact for fact in facts if fact[1]])
+    if row.columns:
+        columns = [
+            (code(name), column.get('unit', ''), column['description'])
+            for name, column in row.columns.items()
+        ]
+        text += '\n\n' + table(('Column', 'Unit', 'Meaning'), columns)
+    return text
+
+
+def status_page() -> str:
+    from bids_app.models.concordance import LABEL_COLORS, LABEL_NAMES
+    from bids_app.models.status import DESCRIPTIONS, FIRST_FLAG
+
+    header = ('Code', 'Name', 'Meaning', 'Value in the map')
+    return page(
+        'Codes of status and label maps',
+        'bids_app/models/status.py and bids_app/models/concordance.py',
+        '## Status',
+        f'Codes from {FIRST_FLAG} on are cautions: the value is kept. Below, except 0, there is\n'
+        'no value. The table is also written to `desc-status_dseg.tsv`.',
+        table(
+            header,
+            [
+                (
+                    int(status),
+                    code(status.name),
+                    text,
+                    'NaN' if 0 < status < FIRST_FLAG else 'estimate',
+                )
+                for status, text in DESCRIPTIONS.items()
+            ],
+        ),
+        '## Concordance labels',
+        'Written to `seg-concordance_dseg.tsv` and `seg-concordanceSign_dseg.tsv`; the sign rule\n'
+        'has no undetermined voxels. What they mean: [labels](../explanation/labels.md).',
+        table(
+            ('Index', 'Name', 'Colour'),
+            [(int(k), name, code(LABEL_COLORS[k])) for k, name in LABEL_NAMES.items()],
+        ),
+    )
+
+
+def cli_page() -> str:
+    from bids_app.cli.parser import make_parser
+
+    parser = make_parser()
+    parts = [
+        '```bash\noxybold BIDS_DIR OUTPUT_DIR {participant,group} [options]\n```',
+        f'{parser.description} Options may be spelt with underscores too. Exit codes:\n'
+        '[one table](exit-codes.md).',
+    ]
+    for group in parser._action_groups:
+        actions = [action for action in group._group_actions if action.help != '==SUPPRESS==']
+        if actions:
+            parts += [f'## {(group.title or "").capitalize()}', _option_table(actions)]
+    parts += [
+        '## The digital study',
+        '```bash\noxybold-phantom OUT [options]\n```',
+        'Makes a study in raw BIDS with the truth beside it; the same arguments give the same\n'
+        'bytes.',
+        _option_table(_phantom_actions()),
+    ]
+    return page('Command line', 'bids_app/cli/parser.py and bids_app/phantom/cli.py', *parts)
+
+
+def _phantom_actions() -> list[argparse.Action]:
+    """Arguments of oxybold-phantom, whatever its module calls the maker of the parser."""
+    from bids_app.phantom import cli
+
+    return list(cli.make_parser()._actions)
+
+
+def _option_table(actions: Iterable[argparse.Action]) -> str:
+    """Options with their values; made here, for argparse prints them by Python version."""
+    rows = []
+    for action in actions:
+        values = action.metavar or ''
+        if not values and action.choices:
+            values = '{' + ','.join(map(str, action.choices)) + '}'
+        elif not values and action.option_strings and action.nargs != 0:
+            values = (action.type is not None and action.dest.upper()) or 'VALUE'
+        names = action.option_strings or [str(values) or action.dest]
+        shown = f' {values}' if action.option_strings and values else ''
+        more = ' ...' if action.nargs == '+' else ''
+        meaning = (action.help or '') % {
+            'default': action.default,
+            'prog': 'oxybold',
+        }
+        rows.append((codes(f'{name}{shown}{more}' for name in names), meaning))
+    return table(('Argument', 'Meaning'), rows)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    'settings': settings_page,
+    'models': models_page,
+    'inputs': inputs_page,
+    'outputs': outputs_page,
+    'status': status_page,
+    'cli': cli_page,
+}
+"""Name in docs/reference -> what writes it."""
+
+# --------------------------------------------------------------------------------------- graph
+
+
+def graph_block() -> str:
+    """Mermaid drawing of a participant with everything measured, in two conditions."""
+    from bids_app.settings import RunSettings, Settings
+    from bids_app.workflows.participant import init_participant_wf
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        workflow, _ = init_participant_wf(
+            inputs=example_inputs(root),
+            settings=Settings(),
+            run=RunSettings(bids_dir=root, output_dir=root, level='participant'),
+        )
+    return f'```mermaid\n{draw(_overview(workflow._graph))}```'
+
+
+def example_inputs(root: Path) -> ParticipantInputs:
+    """Make inputs of a participant with every kind of scan; the files are empty."""
+    from bids_app.bids import acquisitions as acq
+
+    def touch(name: str) -> Path:
+        path = root / name
+        path.touch()
+        return path
+
+    def echoes(kind: str, condition: str | None) -> acq.EchoSeries:
+        names = [f'{kind}_{condition}_{part}' for part in ('mag', 'phase')]
+        return acq.EchoSeries(
+            condition=condition,
+            run=None,
+            magnitude=tuple(touch(f'{names[0]}_{echo}.nii') for echo in range(4)),
+            phase=tuple(touch(f'{names[1]}_{echo}.nii') for echo in range(4))
+            if kind == 'megre'
+            else (),
+            echo_times=(0.01, 0.02, 0.03, 0.04),
+        )
+
+    def labeling(condition: str) -> acq.AslSeries:
+        m0 = acq.M0Image(kind='Separate', file=touch(f'm0_{condition}.nii'), repetition_time=5.0)
+        return acq.AslSeries(
+            condition=condition,
+            run=None,
+            file=touch(f'asl_{condition}.nii'),
+            context=('control', 'label'),
+            label_type='PCASL',
+            label_duration=1.8,
+            post_label_delay=(1.8, 1.8),
+            labeling_efficiency=0.85,
+            m0=m0,
+        )
+
+    conditions = ('control', 'calc')
+    return acq.ParticipantInputs(
+        participant='01',
+        conditions=conditions,
+        baseline='control',
+        contrasts=(acq.Contrast(task='calc', baseline='control'),),
+        t1w=(touch('t1w.nii'),),
+        mese=(echoes('mese', None),),
+        megre=tuple(echoes('megre', condition) for condition in conditions),
+        asl=tuple(labeling(condition) for condition in conditions),
+        dsc=(
+            acq.DscSeries(
+                condition=None,
+                run=None,
+                file=touch('dsc.nii'),
+                echo_time=0.03,
+                repetition_time=1.5,
+            ),
+        ),
+        bold=(
+            acq.BoldRun(
+                task='all',
+                run=None,
+                file=touch('bold.nii'),
+                events_file=touch('events.tsv'),
+                events=(acq.Event(onset=30.0, duration=60.0, trial_type='calc'),),
+                repetition_time=1.2,
+                n_volumes=400,
+            ),
+        ),
+        b0=3.0,
+        hct=0.42,
+        sao2=0.98,
+    )
+
+
+def _overview(graph: nx.DiGraph) -> nx.DiGraph:
+    """
+    Reduce the top level of a graph to its parts and the quantities they hand on.
+
+    Single nodes (resampling, saving) are left out and their neighbours joined; conditions are
+    drawn once; an arrow that carries no quantity and follows from others is left out, and so is
+    the baseline value that a change in percent is divided by.
+    """
+    import networkx as nx
+    import nipype.pipeline.engine as pe
+
+    overview = nx.DiGraph()
+    for source in (node for node in graph if isinstance(node, pe.Workflow)):
+        overview.add_node(_part(source.name))
+        for target, quantities in _next_parts(graph, source):
+            pair = _part(source.name), _part(target)
+            if pair[0] != pair[1] and (not quantities or quantities - REFERENCES):
+                known = overview.get_edge_data(*pair, {'quantities': set()})['quantities']
+                overview.add_edge(*pair, quantities=known | quantities - REFERENCES)
+    needed = nx.transitive_reduction(overview).edges
+    bare = [(u, v) for u, v, found in overview.edges(data='quantities') if not found]
+    overview.remove_edges_from([pair for pair in bare if pair not in needed])
+    return overview
+
+
+REFERENCES = {f'reference_{name}' for name in ('cbf', 'cbv', 'oef', 'cmro2', 'R2prime')}
+"""Ports of baseline values; only changes in percent need them."""
+
+
+def _next_parts(graph: nx.DiGraph, source: Any) -> Iterator[tuple[str, set[str]]]:
+    """Find the parts reached from one part without passing another, and what they are handed."""
+    import nipype.pipeline.engine as pe
+
+    waiting, seen = [(source, True)], set()
+    while waiting:
+        node, is_quantity = waiting.pop()
+        for target in graph.successors(node):
+            connected = graph.edges[node, target]['connect']
+            if node is source:
+                is_quantity = bool(_quantities(_output(port) for port, _ in connected))
+            if isinstance(target, pe.Workflow):
+                yield target.name, _quantities(p for _, p in connected) if is_quantity else set()
+            elif (target, is_quantity) not in seen:
+                seen.add((target, is_quantity))
+                waiting.append((target, is_quantity))
+
+
+def _output(port: Any) -> str:
+    """Name of an output, which nipype may hold with a function that picks from it."""
+    return str(port[0] if isinstance(port, tuple) else port)
+
+
+def _part(name: str) -> str:
+    """Name of a part without condition and task."""
+    return re.sub(r'_(calcMinusControl|control|calc|all)$', '', name)
+
+
+def _quantities(ports: Iterable[str]) -> set[str]:
+    """Quantities among the ports: what has a variance; conditions are left out."""
+    stems = {
+        port.removeprefix('inputnode.').removeprefix('outputnode.').removesuffix('_variance')
+        for port in ports
+        if port.endswith('_variance')
+    }
+    return {re.sub(r'^(task|baseline)_', '', stem) for stem in stems}
+
+
+def draw(graph: nx.DiGraph) -> str:
+    """Draw the overview as Mermaid text; arrows carry the quantities."""
+    lines = ['flowchart LR']
+    lines += [f'  {node}["{node.replace("_", " ")}"]' for node in sorted(graph)]
+    for source, target, found in sorted(graph.edges(data='quantities'), key=lambda edge: edge[:2]):
+        arrow = f'-- "{", ".join(sorted(found))}" -->' if found else '-->'
+        lines.append(f'  {source} {arrow} {target}')
+    return '\n'.join(lines) + '\n'
+
+
+def with_graph(text: str, block: str) -> str:
+    """Put the drawing between its marks."""
+    start, end = GRAPH_MARKS
+    before, _, rest = text.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f'README.md has no {start} ... {end}')
+    return f'{before}{start}\n\n{block}\n\n{end}{after}'
+
+
+# ---------------------------------------------------------------------------------------- main
+
+
+def current() -> dict[Path, str]:
+    """Make what every generated file should hold."""
+    files = {REFERENCE / f'{name}.md': make() for name, make in PAGES.items()}
+    files[README] = with_graph(README.read_text('utf-8'), graph_block())
+    return files
+
+
+def stale() -> list[Path]:
+    """Files that differ from what the code says."""
+    return [
+        path
+        for path, text in current().items()
+        if not path.is_file() or path.read_text('utf-8') != text
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[1])
+    parser.add_argument('--check', action='store_true', help='write nothing; 1 if a file is stale')
+    options = parser.parse_args(argv)
+    old = stale()
+    if options.check:
+        for path in old:
+            print(f'{path.relative_to(ROOT)} is stale: make reference')
+        return int(bool(old))
+    files = current()
+    for path in old:
+        path.write_text(files[path], 'utf-8')
+        print(f'wrote {path.relative_to(ROOT)}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

