@@ -14,6 +14,8 @@ from bids_app.errors import GridMismatchError, InputDataError, MissingInputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import ArrayLike
+
     from bids_app._typing import BoolArray, FloatArray, PathLike
 
 AFFINE_TOLERANCE = 1e-3
@@ -198,19 +200,19 @@ def save_image(data: Any, grid: Grid, path: PathLike) -> str:
     return str(path)
 
 
-def save_affine(matrix: FloatArray, path: PathLike) -> str:
+def save_affine(matrix: ArrayLike, path: PathLike) -> str:
     """
     Write an affine as an ITK text transform.
 
     Parameters
     ----------
-    matrix : (4, 4) ndarray
+    matrix : (4, 4) array_like
         Maps points of the fixed image to points of the moving image, RAS mm (for a file named
         from-X_to-Y_mode-image: from Y points to X points, as ITK resamples).
     path : path
         Ends in .txt.
     """
-    lps = LPS @ matrix @ LPS
+    lps = LPS @ np.asarray(matrix, float) @ LPS
     numbers = ' '.join(f'{x:.12g}' for x in [*lps[:3, :3].ravel(), *lps[:3, 3]])
     Path(path).write_text(
         '#Insight Transform File V1.0\n#Transform 0\n'

@@ -8,14 +8,13 @@ from hypothesis import HealthCheck, settings
 
 from bids_app.images import Grid
 
-SLOW_MACHINE = [HealthCheck.too_slow]
-settings.register_profile('dev', max_examples=30, deadline=None, suppress_health_check=SLOW_MACHINE)
-settings.register_profile(
-    'ci', max_examples=50, deadline=None, suppress_health_check=SLOW_MACHINE, derandomize=True
-)
-settings.register_profile(
-    'prove', max_examples=1000, deadline=None, suppress_health_check=SLOW_MACHINE
-)
+for profile, options in {
+    'dev': {'max_examples': 30},
+    'ci': {'max_examples': 50, 'derandomize': True},
+    'prove': {'max_examples': 1000},
+}.items():
+    suppressed = [HealthCheck.too_slow]
+    settings.register_profile(profile, deadline=None, suppress_health_check=suppressed, **options)
 settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'dev'))
 
 ANGLE = np.deg2rad(20)

@@ -30,6 +30,12 @@ HEAD_HEIGHT = 125.0
 DILATION = 8.0
 """Around the brain, what registration of whole heads looks at, mm."""
 
+SAMPLES = 100_000
+"""Voxels of a scan that rigid registration looks at, at most."""
+
+MINIMUM_OVERLAP = 500
+"""Voxels of the brain inside a scan, below which the second pass is not run."""
+
 HALF_WIDTH = 1024.0
 """Coordinate images reach from minus to plus this, mm."""
 
@@ -119,7 +125,7 @@ def extract_brain(
 
     del seed
     source = _read(t1w)
-    head = _correct(_to_zooms(source, 2.0), None, (20, 20))
+    head = _correct(_to_zooms(source, 2.0), None, (20, 20), grid_zoom=8.0)
     fixed = _read(template or packaged_template('T1w'))
     brain = _read(template_mask or packaged_template('desc-brain_mask'))
     surroundings = _dilate(brain, DILATION)
@@ -252,10 +258,12 @@ def register_rigid(
 
     Notes
     -----
-    Mutual information over every voxel of the scan, whose thick slices are not interpolated:
+    Mutual information over the voxels of the scan, whose thick slices are not interpolated:
     `fixed`, averaged to the size of the scan's voxels, is moved, and the result inverted. The
-    scan is bias-corrected first. It starts from the headers, or from the centres of mass where
-    those agree better.
+    scan is bias-corrected first. Two passes: the brain alone, from the headers or from the
+    centres of mass where those agree better; then the whole of `fixed`, seen through the brain
+    mask only. The first finds the brain, but the edge that masking cuts into `fixed` pulls it by
+    up to a millimetre; the second has no such edge.
     """
     import ants
 
@@ -264,26 +272,24 @@ def register_rigid(
     if not np.ptp(scan.numpy()) > 0:
         msg = f'{moving} has no contrast to align by: all voxels are equal'
         raise InputDataError(msg)
-    scan = _correct(scan, None, (10, 10))
-    anatomy = _brain_like_scan(fixed, fixed_mask, scan)
+    scan = _correct(scan, None, (10, 10), grid_zoom=8.0)
+    head = _to_zooms(_read(fixed), 2.0)
+    brain = _brain_of(fixed, fixed_mask, head)
+    seen = (_read(moving_mask).numpy() > 0.5) if moving_mask else np.ones(scan.shape, bool)
 
-    options = {'mask': _read(moving_mask)} if moving_mask else {}
-    result = ants.registration(
-        scan,
-        anatomy,
-        'Rigid',
-        initial_transform=_best_start(scan, anatomy, scratch),
-        outprefix=f'{scratch}/rigid',
-        aff_random_sampling_rate=1.0,
-        aff_iterations=(200, 100),
-        aff_shrink_factors=(2, 1),
-        aff_smoothing_sigmas=(1, 0),
-        singleprecision=False,
-        mask_all_stages=True,
-        **options,
+    shaped_brain = _average_like(head * brain, scan)
+    transform = _mutual_information(
+        scan, shaped_brain, _best_start(scan, shaped_brain, scratch), seen, (2, 1), scratch
     )
-    matrix = np.linalg.inv(_matrix(result['fwdtransforms'][0]))
-    centre = np.append(_centre(anatomy), 1)
+    inside = ants.apply_transforms(scan, brain, [transform]).numpy() > 0.5
+    if (inside & seen).sum() >= MINIMUM_OVERLAP:
+        shaped_head = _average_like(head, scan)
+        transform = _mutual_information(
+            scan, shaped_head, transform, inside & seen, (1,), scratch
+        )
+
+    matrix = np.linalg.inv(_matrix(transform))
+    centre = np.append(_centre(shaped_brain), 1)
     angle = np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))
     return {
         'transform': save_affine(matrix, out_transform),
@@ -466,15 +472,17 @@ def _matrix(path: PathLike) -> FloatArray:
     return np.asarray(LPS @ matrix @ LPS, float)
 
 
-def _correct(image: Any, mask: Any, iterations: tuple[int, ...]) -> Any:
-    """N4 on a grid of about 4 mm; the field is applied to every voxel."""
+def _correct(
+    image: Any, mask: Any, iterations: tuple[int, ...], *, grid_zoom: float = 4.0
+) -> Any:
+    """N4 on a grid of about `grid_zoom`, mm; the field is applied to every voxel."""
     import ants
 
-    shrink = max(1, round(4.0 / max(image.spacing)))
+    zoom = float(np.prod(image.spacing) ** (1 / 3))
     return ants.n4_bias_field_correction(
         image,
         mask=mask,
-        shrink_factor=shrink,
+        shrink_factor=max(1, round(grid_zoom / zoom)),
         convergence={'iters': list(iterations), 'tol': 1e-6},
     )
 
@@ -578,16 +586,50 @@ def _mixture_posterior(
     return volume
 
 
-def _brain_like_scan(fixed: PathLike, mask: PathLike | None, scan: Any) -> Any:
-    """The anatomy at about 2 mm, brain only, averaged like the scan's voxels."""
-    anatomy = _read(fixed)
+def _brain_of(path: PathLike, mask: PathLike | None, image: Any) -> Any:
+    """Brain mask on the grid of an image; found in the file itself where none is given."""
+    import ants
+
+    from bids_app.engines.masks import mask_from_mean
+
     if mask:
-        anatomy = anatomy * _read(mask)
-    anatomy = _to_zooms(anatomy, 2.0)
-    # zooms of the scan along the axes of the anatomy
-    turn = np.asarray(scan.direction).T @ np.asarray(anatomy.direction)
+        brain = _to_zooms(_read(mask), 2.0)
+    else:
+        data, grid = load_data(path), grid_of(path)
+        found = mask_from_mean(data, grid.affine)
+        brain = _to_zooms(_to_ants(found.astype(float), grid.affine), 2.0)
+    return ants.resample_image_to_target(brain, image, interp_type='linear')
+
+
+def _average_like(image: Any, scan: Any) -> Any:
+    """Average an image over the size of a scan's voxels, along its own axes."""
+    turn = np.asarray(scan.direction).T @ np.asarray(image.direction)
     zooms = np.sqrt((np.asarray(scan.spacing)[:, None] ** 2 * turn**2).sum(axis=0))
-    return _average(anatomy, np.maximum(zooms, anatomy.spacing))
+    return _average(image, np.maximum(zooms, image.spacing))
+
+
+def _mutual_information(
+    scan: Any, image: Any, start: str, seen: BoolArray, shrink: tuple[int, ...], scratch: PathLike
+) -> str:
+    """Move an image rigidly to a scan, looking at some voxels; return the transform's file."""
+    import ants
+
+    options = {} if seen.all() else {'mask': scan.new_image_like(seen.astype('float32'))}
+    result = ants.registration(
+        scan,
+        image,
+        'Rigid',
+        initial_transform=start,
+        outprefix=f'{scratch}/rigid_{len(shrink)}_',
+        aff_random_sampling_rate=min(1.0, SAMPLES / seen.size),
+        aff_iterations=(200, 100)[: len(shrink)],
+        aff_shrink_factors=shrink,
+        aff_smoothing_sigmas=tuple(factor - 1 for factor in shrink),
+        singleprecision=False,
+        mask_all_stages=True,
+        **options,
+    )
+    return str(result['fwdtransforms'][0])
 
 
 def _centre(image: Any) -> FloatArray:

@@ -41,7 +41,7 @@ from bids_app.reports.render import render_group, render_index
 from bids_app.settings import to_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from bids_app.settings import RunSettings, Settings
 
@@ -69,6 +69,15 @@ class Maps:
     effects: dict[str, Path]
     """Participant (and session) -> effect map."""
     variances: dict[str, Path]
+
+    @property
+    def sessions(self) -> dict[str, list[str]]:
+        """Participant -> its entries of `effects` that have a variance: repeats, not people."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self.effects):
+            if name in self.variances:
+                found.setdefault(name.split('_')[0].removeprefix('sub-'), []).append(name)
+        return found
 
 
 def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
@@ -110,11 +119,10 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     effects: dict[tuple[str, str], tuple[RandomEffects, Maps]] = {}
     for maps in found:
         LOGGER.info('group: %s of %s', maps.quantity, maps.contrast)
-        lacking = sorted(set(names) - {name.split('_')[0].removeprefix('sub-')
-                                       for name in maps.effects})  # fmt: skip
+        lacking = sorted(set(names) - set(maps.sessions))
         if lacking:
             absences.append(f'{maps.quantity} of {maps.contrast} without {", ".join(lacking)}')
-        if len(maps.effects) < MINIMUM:
+        if len(maps.sessions) < MINIMUM:
             absences.append(
                 f'{maps.quantity} of {maps.contrast} is there for one participant only: '
                 'no group statistics'
@@ -125,7 +133,8 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         writer.save_effects(result, maps)
     for contrast in dict.fromkeys(contrast for _, contrast in effects):
         _label(writer, effects, contrast, settings)
-        _regions(writer, contrast, names, settings)
+        if settings.atlas != 'none':
+            _regions(writer, contrast, names, settings)
     return _finish(run, settings, names, absences, made=bool(effects))
 
 
@@ -160,18 +169,12 @@ def find_maps(output_dir: Path, participants: Iterable[str]) -> list[Maps]:
     """
     files: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
     tasks: dict[tuple[str, str], set[str]] = {}
-    for participant in sorted(participants):
-        folder = output_dir / f'sub-{participant}'
-        for path in sorted(folder.rglob('*_statmap.nii.gz')):
-            hit = match(path.relative_to(output_dir).as_posix())
-            if hit is None or hit[0] != 'contrast' or hit[1].get('space') != TEMPLATE:
-                continue
-            entities = hit[1]
-            key = (entities['quantity'], entities['contrast'])
-            session = f'_ses-{entities["ses"]}' if 'ses' in entities else ''
-            statistic = files.setdefault(key, {}).setdefault(entities['statistic'], {})
-            statistic[f'sub-{participant}{session}'] = path
-            tasks.setdefault(key, set()).update(filter(None, [entities.get('task')]))
+    for path, entities in _find(output_dir, participants, 'contrast', space=TEMPLATE):
+        key = (entities['quantity'], entities['contrast'])
+        session = f'_ses-{entities["ses"]}' if 'ses' in entities else ''
+        statistic = files.setdefault(key, {}).setdefault(entities['statistic'], {})
+        statistic[f'sub-{entities["sub"]}{session}'] = path
+        tasks.setdefault(key, set()).update(filter(None, [entities.get('task')]))
     order = list(table().quantities)
     return [
         Maps(
@@ -183,6 +186,18 @@ def find_maps(output_dir: Path, participants: Iterable[str]) -> list[Maps]:
         )
         for quantity, contrast in sorted(files, key=lambda key: (key[1], order.index(key[0])))
     ]
+
+
+def _find(
+    output_dir: Path, participants: Iterable[str], key: str, **wanted: str
+) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Files of one row of the output table whose entities are those wanted, sorted."""
+    extension = row(key).extension[0]
+    for participant in sorted(participants):
+        for path in sorted((output_dir / f'sub-{participant}').rglob(f'*{extension}')):
+            found, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})
+            if found == key and wanted.items() <= entities.items():
+                yield path, entities
 
 
 def _task(tasks: set[str]) -> str | None:
@@ -212,11 +227,9 @@ def group_mask(
     """
     grid = grid_of(packaged_template('desc-brain_mask'))
     total, count = np.zeros(grid.shape), 0
-    for participant in sorted(participants):
-        folder = output_dir / f'sub-{participant}'
-        for path in sorted(folder.rglob(f'*_space-{TEMPLATE}_res-*_label-GM_probseg.nii.gz')):
-            total += load_data(path)
-            count += 1
+    for path, _ in _find(output_dir, participants, 'probseg', space=TEMPLATE, label='GM'):
+        total += _whole(path, grid)
+        count += 1
     if count == 0:
         msg = f'no grey-matter map in {TEMPLATE} below {output_dir}'
         raise InputDataError(msg)
@@ -226,27 +239,22 @@ def group_mask(
 def _test(maps: Maps, mask: Any, grid: Grid) -> RandomEffects:
     """Read the maps of a quantity one participant at a time and test their mean."""
     scale = scale_of('contrast', quantity=maps.quantity, statistic='effect')
-    by_participant: dict[str, list[str]] = {}
-    for name in maps.effects:
-        if name in maps.variances:
-            by_participant.setdefault(name.split('_')[0], []).append(name)
-    effects = np.empty((len(by_participant), int(mask.sum())), np.float32)
+    effects = np.empty((len(maps.sessions), int(mask.sum())), np.float32)
     variances = np.empty_like(effects)
-    for number, names in enumerate(by_participant.values()):
-        values = [_read(maps.effects[name], mask, grid) / scale for name in names]
-        errors = [_read(maps.variances[name], mask, grid) / scale**2 for name in names]
-        # sessions of one participant are repeats, not participants
+    for number, names in enumerate(maps.sessions.values()):
+        values = [_whole(maps.effects[name], grid)[mask] / scale for name in names]
+        errors = [_whole(maps.variances[name], grid)[mask] / scale**2 for name in names]
         effects[number] = np.mean(values, axis=0)
         variances[number] = np.mean(errors, axis=0) / len(names)
     return random_effects(effects, variances)
 
 
-def _read(path: Path, mask: Any, grid: Grid) -> Any:
-    """Read a map inside the mask."""
+def _whole(path: Path, grid: Grid) -> Any:
+    """Read a map that must be on the grid of the template."""
     if not grid_of(path).matches(grid):
         msg = f'{path} is not on the {TEMPLATE} grid of {grid.shape} voxels'
         raise GridMismatchError(msg)
-    return load_data(path)[mask]
+    return load_data(path)
 
 
 class _Writer:
@@ -278,7 +286,7 @@ class _Writer:
         sidecar = {
             'Contrast': contrast_of(maps),
             'Participants': sorted(maps.effects),
-            'DegreesOfFreedom': float(len(maps.effects) - 1),
+            'DegreesOfFreedom': float(len(maps.sessions) - 1),
             'Sources': [f'bids::{path.relative_to(self.run.output_dir).as_posix()}'
                         for _, path in sorted(maps.effects.items())],
         }  # fmt: skip
@@ -365,19 +373,19 @@ def _regions(
     writer: _Writer, contrast: str, participants: Iterable[str], settings: Settings
 ) -> None:
     """Test the region means of the participants."""
-    tables = []
-    for participant in participants:
-        folder = writer.run.output_dir / f'sub-{participant}'
-        for path in sorted(folder.rglob(f'*_contrast-{contrast}_desc-summary_regions.tsv')):
-            tables.append(pd.read_csv(path, sep='\t', na_values=['n/a']))
-    if len(tables) < MINIMUM:
-        return
     keys = ['level', 'index', 'name', 'network', 'quantity', 'unit']
-    first = tables[0][keys]
-    stacked = [first.merge(part, on=keys, how='left') for part in tables]
+    sessions: dict[str, list[Any]] = {}
+    found = _find(writer.run.output_dir, participants, 'regions', contrast=contrast)
+    for path, entities in found:
+        part = pd.read_csv(path, sep='\t', na_values=['n/a'])
+        sessions.setdefault(entities['sub'], []).append(part)
+    if len(sessions) < MINIMUM:
+        return
+    tables = [_mean_of_sessions(parts, keys) for parts in sessions.values()]
+    rows = pd.concat([part[keys] for part in tables]).drop_duplicates(ignore_index=True)
+    stacked = [rows.merge(part, on=keys, how='left') for part in tables]
     effects = np.stack([part['effect'].to_numpy(float) for part in stacked])
     errors = np.stack([part['se'].to_numpy(float) for part in stacked])
-    rows = first.copy()
     for quantity in rows['quantity'].unique():
         here = (rows['quantity'] == quantity).to_numpy()
         result = random_effects(effects[:, here], errors[:, here] ** 2)
@@ -386,8 +394,9 @@ def _regions(
         for column in ('z', 't', 'p'):
             rows.loc[here, column] = getattr(result, column)
         rows.loc[here, 'n_participants'] = result.n
-    rows['n_voxels'] = np.mean([part['n_voxels'] for part in stacked], axis=0).round()
-    rows['coverage'] = np.mean([part['coverage'] for part in stacked], axis=0)
+    for column in ('n_voxels', 'coverage'):
+        rows[column] = pd.concat([part[column] for part in stacked], axis=1).mean(axis=1)
+    rows['n_voxels'] = rows['n_voxels'].round()
     rows = add_labels(rows, q=settings.change.cmro2_q)
     for column in ('index', 'n_voxels', 'n_participants'):
         rows[column] = [None if pd.isna(value) else int(value) for value in rows[column]]
@@ -400,6 +409,16 @@ def _regions(
         contrast=contrast,
         atlas=settings.atlas,
     )
+
+
+def _mean_of_sessions(parts: list[Any], keys: list[str]) -> Any:
+    """Join the region tables of one participant: sessions are repeats."""
+    joined = pd.concat(parts)
+    joined['variance'] = joined['se'] ** 2
+    groups = joined.groupby(keys, sort=False, dropna=False)
+    mean = groups[['effect', 'variance', 'n_voxels', 'coverage']].mean()
+    mean['se'] = np.sqrt(mean['variance'] / groups['variance'].count())
+    return mean.reset_index()
 
 
 def _finish(

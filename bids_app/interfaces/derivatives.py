@@ -47,8 +47,9 @@ class SaveDerivatives(SimpleInterface):
         super().__init__(**inputs)
         if items:
             for name in items:
-                self.inputs.add_trait(name, traits.Any())
-                self.inputs.add_trait(f'{name}_facts', traits.Dict())
+                self.inputs.add_trait(name, traits.Any(desc='file to write', unit=''))
+                facts = traits.Dict(desc='entries of its sidecar', unit='')
+                self.inputs.add_trait(f'{name}_facts', facts)
             self.inputs.items = items
 
     def _run_interface(self, runtime):

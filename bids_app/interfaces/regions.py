@@ -79,8 +79,10 @@ class SummariseRegions(SimpleInterface):
         super().__init__(**inputs)
         for name in quantities or []:
             for part in ('', '_variance', '_status'):
-                self.inputs.add_trait(f'{name}{part}', traits.Any())
-            self.inputs.add_trait(f'{name}_facts', traits.Dict())
+                port = traits.Any(desc='change, its variance or its status', unit='')
+                self.inputs.add_trait(f'{name}{part}', port)
+            facts = traits.Dict(desc='entries of the sidecar', unit='')
+            self.inputs.add_trait(f'{name}_facts', facts)
         if quantities:
             self.inputs.quantities = quantities
 

@@ -321,23 +321,29 @@ def _judge(
     """Judge a participant from what its units made."""
     rows = [row for record in records for row in record['maps']]
     errors = [error for record in records for error in record['errors']]
-    absences: dict[str, list[str]] = {}
-    for row in rows:
-        if row['state'] == 'absent' and row['reason']:
-            absences.setdefault(row['reason'], []).append(row['map'])
-    sentences = [
-        f'{reason}: no {", ".join(dict.fromkeys(maps))}' for reason, maps in absences.items()
-    ]
     made = [row for row in rows if row['state'] == 'made' and row['map'] not in NOT_RESULTS]
     codes = [ExitCode(error['code']) for error in errors]
     return judge(
         participant,
-        absences=dict.fromkeys(sentences),
+        absences=_absences(rows),
         problems=[problem for unit in units for problem in unit.problems],
         errors=dict.fromkeys(f'{error["node"]}: {error["message"]}' for error in errors),
         made_anything=bool(made),
         step_code=max(codes, default=ExitCode.SOFTWARE),
     )
+
+
+def _absences(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say once what is absent, and every map that it costs; defects are said by the problems."""
+    absent = [row for row in rows if row['state'] == 'absent' and row['reason']]
+    reasons = dict.fromkeys(row['reason'] for row in absent)
+    sentences = []
+    for reason in reasons:
+        if any(other != reason and other in reason for other in reasons):
+            continue  # made up of others
+        lost = dict.fromkeys(row['map'] for row in absent if reason in row['reason'])
+        sentences.append(f'{reason}: no {", ".join(lost)}')
+    return sentences
 
 
 NOT_RESULTS = ('anatomy', 'template')

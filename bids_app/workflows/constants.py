@@ -102,7 +102,7 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
     }
     names = {'anatomy.random_seed'}
     for quantity, model in models.items():
-        if model in MODELS[quantity]:
+        if model is not None and model in MODELS[quantity]:
             parameters = MODELS[quantity][model].parameters
             names |= {f'{BRANCH[quantity]}.{parameter}' for parameter in parameters}
     if models['cmro2']:

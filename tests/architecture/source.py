@@ -18,6 +18,7 @@ def trees():
     }
 
 
+@cache
 def nodes(kind, *, below=''):
     """Every node of a kind with the path of its module."""
     return [

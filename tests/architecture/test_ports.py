@@ -1,0 +1,89 @@
+"""Every port of every interface says what it carries and in which unit."""
+
+import inspect
+import pkgutil
+import re
+from importlib import import_module
+
+import pytest
+from nipype.interfaces.base import BaseInterface, BaseInterfaceInputSpec, TraitedSpec
+
+from bids_app import interfaces
+from bids_app.interfaces.derivatives import SaveDerivatives
+from bids_app.interfaces.regions import SummariseRegions
+
+MODULES = [
+    import_module(f'bids_app.interfaces.{info.name}')
+    for info in pkgutil.iter_modules(interfaces.__path__)
+]
+INTERFACES = {
+    f'{module.__name__.rpartition(".")[2]}.{name}': cls
+    for module in MODULES
+    for name, cls in vars(module).items()
+    if inspect.isclass(cls)
+    and issubclass(cls, BaseInterface)
+    and cls.__module__ == module.__name__
+}
+ABSTRACT = {'_base.ModelInterface', 'change.ChangeInterface'}
+CONCRETE = [name for name in INTERFACES if name not in ABSTRACT]
+INHERITED = {*BaseInterfaceInputSpec().traits(), *TraitedSpec().traits()}
+
+UNITS = {
+    '', '1', '%', '%^2', 's', 's^2', '1/s', '1/s^2', 'T', 'T/m', 'Hz', 'rad', 'rad/s/T', 'mm',
+    'a.u.', 'a.u.^2', 'mL/mL', '(mL/mL)^2', 'mL/g', 'mL/100 g/min', '(mL/100 g/min)^2',
+    'umol/mL', 'umol/100 g/min', '(umol/100 g/min)^2',
+}  # fmt: skip
+VERBS = (
+    'Align', 'Average', 'Carry', 'Combine', 'Compute', 'Convert', 'Correct', 'Count', 'Estimate',
+    'Find', 'Label', 'Map', 'Name', 'Normalise', 'Predict', 'Register', 'Select', 'Separate',
+    'Smooth', 'Take', 'Write',
+)  # fmt: skip
+
+
+def ports(spec):
+    return {name: trait for name, trait in spec.traits().items() if name not in INHERITED}
+
+
+@pytest.mark.parametrize('name', CONCRETE)
+def test_every_port_has_a_description_and_a_unit(name):
+    cls = INTERFACES[name]
+    found = {**ports(cls.input_spec()), **ports(cls.output_spec())}
+    assert found
+    bad = {
+        port: (trait.desc, trait.unit)
+        for port, trait in found.items()
+        if not trait.desc or trait.unit not in UNITS
+    }
+    assert not bad
+
+
+@pytest.mark.parametrize(
+    'interface',
+    [SaveDerivatives(items={'x': {}}), SummariseRegions(quantities=['x'])],
+    ids=['SaveDerivatives', 'SummariseRegions'],
+)
+def test_ports_made_on_demand_have_descriptions_too(interface):
+    made = set(ports(interface.inputs)) - set(ports(type(interface).input_spec()))
+    assert made
+    assert not [port for port in made if not interface.inputs.traits()[port].desc]
+    assert not [port for port in made if interface.inputs.traits()[port].unit is None]
+
+
+@pytest.mark.parametrize('name', CONCRETE)
+def test_value_variance_status_and_facts_travel_together(name):
+    for spec in (INTERFACES[name].input_spec(), INTERFACES[name].output_spec()):
+        found = ports(spec)
+        for port in [port for port in found if port.endswith('_status')]:
+            quantity = port.removesuffix('_status')
+            assert {quantity, f'{quantity}_variance'} <= set(found)
+            squared = {'%': '%^2', '1': '1', '': '', '1/s': '1/s^2', 's': 's^2'}
+            unit = found[quantity].unit
+            expected = squared.get(unit, f'({unit})^2' if '/' in unit else f'{unit}^2')
+            assert found[f'{quantity}_variance'].unit == expected
+
+
+@pytest.mark.parametrize('name', CONCRETE)
+def test_every_interface_is_a_verb_with_a_sentence(name):
+    sentence = inspect.getdoc(INTERFACES[name]).splitlines()[0]
+    assert re.fullmatch(r'[A-Z].*\.', sentence)
+    assert len(sentence.split()) > 2

@@ -1,0 +1,237 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import bids_app
+from bids_app.cli.parser import parse
+from bids_app.errors import ExitCode
+from bids_app.settings import Settings, flatten, resolve
+
+ROOT = Path(__file__).parents[2]
+WRITTEN = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')]
+PAGES = sorted(path for path in (ROOT / 'docs').rglob('*.md') if '_build' not in path.parts)
+DOCUMENTS = [*WRITTEN, *PAGES]
+REFERENCE = ROOT / 'docs' / 'reference'
+
+
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_docs = load_tool('make_docs')
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path, language):
+    return re.findall(rf'^ *```{language}\n(.*?)^ *```', path.read_text('utf-8'), re.M | re.S)
+
+
+def commands():
+    """Every command of the documents, lines that go on joined, comments left out."""
+    for path in DOCUMENTS:
+        for block in blocks(path, 'bash'):
+            for line in re.sub(r'\\\n\s*', '', block).splitlines():
+                words = shlex.split(line, comments=True)
+                if words:
+                    yield pytest.param(words, id=f'{path.name}: {line[:50].strip()}')
+
+
+# --------------------------------------------------------------------------- generated pages
+
+
+@pytest.mark.parametrize('name', make_docs.PAGES)
+def test_generated_page_is_what_the_code_says(name):
+    assert (REFERENCE / f'{name}.md').read_text('utf-8') == make_docs.PAGES[name](), (
+        'stale: make reference'
+    )
+
+
+def test_the_graph_of_the_readme_is_the_graph_of_the_code():
+    text = (ROOT / 'README.md').read_text('utf-8')
+    assert text == make_docs.with_graph(text, make_docs.graph_block()), 'stale: make reference'
+
+
+def test_the_graph_shows_that_change_comes_from_primitive_maps_not_from_cmro2():
+    block = make_docs.graph_block()
+    into_change = set(re.findall(r'(\w+) (?:-- "[^"]*" )?--> change\n', block))
+    assert into_change == {'model_asl', 'model_dsc', 'model_megre', 'model_mese'}
+
+
+def test_every_setting_is_on_the_page_of_settings():
+    text = (REFERENCE / 'settings.md').read_text('utf-8')
+    assert [name for name in flatten(Settings()) if f'| `{name}` |' not in text] == []
+
+
+def test_exit_codes_are_one_table():
+    text = (REFERENCE / 'exit-codes.md').read_text('utf-8')
+    rows = {int(code): name for code, name in re.findall(r'^\| (\d+) \| `(\w+)` \|', text, re.M)}
+    assert rows == {code.value: code.name for code in ExitCode}
+
+
+# --------------------------------------------------------------------------- written pages
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(path):
+    text = re.sub(r'```.*?```', '', path.read_text('utf-8'), flags=re.S)
+    targets = re.findall(r'\]\(([^)\s]+)\)', text)
+    local = [target.partition('#')[0] for target in targets if '://' not in target]
+    assert [target for target in local if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=name_of)
+def test_settings_that_are_named_exist(path):
+    branches = {name.partition('.')[0] for name in flatten(Settings()) if '.' in name}
+    quoted = re.findall(r'`([a-z_]+)\.([a-z_0-9]+)`', path.read_text('utf-8'))
+    named = {f'{branch}.{name}' for branch, name in quoted if branch in branches}
+    assert named <= set(flatten(Settings()))
+
+
+@pytest.mark.parametrize('path', DOCUMENTS, ids=name_of)
+def test_settings_files_that_are_shown_can_be_used(path, tmp_path):
+    shown = [block for block in blocks(path, 'toml') if '[[' not in block]
+    for number, block in enumerate(shown):
+        config = tmp_path / f'{number}.toml'
+        config.write_text(block, 'utf-8')
+        assert resolve(config_file=config) != Settings()
+
+
+@pytest.mark.parametrize('words', commands())
+def test_commands_that_are_shown_can_be_typed(words):
+    program = Path(words[0]).name
+    if program == 'make':
+        text = (ROOT / 'Makefile').read_text('utf-8')
+        targets = re.findall(r'^([a-z-]+):', text, re.M)
+        assert {word for word in words[1:] if '=' not in word} <= set(targets)
+    elif program == 'oxybold' and '[options]' not in words:
+        assert parse(words[1:])
+    elif program == 'oxybold-phantom' and '[options]' not in words:
+        from bids_app.phantom.cli import make_parser
+
+        assert make_parser().parse_args(words[1:])
+    elif '/data' in words:
+        arguments = words[words.index('/data') :]
+        given = [word.replace('$SLURM_CPUS_PER_TASK', '2') for word in arguments]
+        assert parse(given)
+
+
+def test_the_readme_leads_with_purpose_picture_and_two_commands():
+    text = (ROOT / 'README.md').read_text('utf-8')
+    order = [text.index(part) for part in ('Does a BOLD', 'labels.png', 'make demo\nmake test')]
+    assert order == sorted(order)
+    assert text[: order[2]].count('\n') < 35
+
+
+# --------------------------------------------------------------------------- packaging
+
+
+def test_one_version_everywhere():
+    version = bids_app.__version__
+    texts = {name: (ROOT / name).read_text('utf-8') for name in ('CITATION.cff', 'Dockerfile')}
+    assert f'version: {version}\n' in texts['CITATION.cff']
+    assert f'ARG VERSION={version}\n' in texts['Dockerfile']
+    assert version in (ROOT / 'CHANGELOG.md').read_text('utf-8')
+
+
+def locked(name):
+    """Entries of a lock: requirement with its marker -> hashes."""
+    text = (ROOT / name).read_text('utf-8').replace('\\\n', '')
+    entries = {}
+    for line in text.splitlines():
+        requirement, *hashes = line.split(' --hash=')
+        entries[requirement.partition(';')[0].strip()] = {item.strip() for item in hashes}
+    return entries
+
+
+@pytest.mark.parametrize('name', ['requirements-app.lock', 'requirements-build.lock'])
+def test_smaller_lock_holds_the_versions_of_the_large_one(name):
+    everything, some = locked('requirements.lock'), locked(name)
+    assert set(some) <= set(everything)
+    assert all(some.values())
+
+
+def test_locks_hold_what_the_project_asks_for():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text('utf-8'))
+    app = {entry.partition('==')[0] for entry in locked('requirements-app.lock')}
+    build = {entry.partition('==')[0] for entry in locked('requirements-build.lock')}
+
+    def names(items):
+        return {re.match(r'[\w-]+', item).group().lower() for item in items}
+
+    assert names(project['project']['dependencies']) <= app
+    assert names(project['build-system']['requires']) <= build
+    assert not app & {'pytest', 'ruff', 'mypy', 'sphinx', 'hypothesis'}
+
+
+def test_the_server_runs_make_test():
+    script = ROOT / '.ci' / 'run'
+    assert script.stat().st_mode & stat.S_IXUSR
+    lines = script.read_text('utf-8').splitlines()
+    assert 'set -euo pipefail' in lines
+    assert lines[-1] == 'make test'
+
+
+def test_the_image_gets_only_what_it_is_made_of():
+    copied = re.findall(
+        r'^COPY (?!--from)(.*) \S+$', (ROOT / 'Dockerfile').read_text('utf-8'), re.M
+    )
+    ignored = (ROOT / '.dockerignore').read_text('utf-8').splitlines()
+    named = {word for line in copied for word in line.split() if word != '.'}
+    assert '*' in ignored
+    assert named <= {line[1:] for line in ignored if line.startswith('!')}
+
+
+def test_no_telemetry_and_no_home_in_the_image():
+    text = (ROOT / 'Dockerfile').read_text('utf-8')
+    assert {'NO_ET=1', 'NIPYPE_NO_ET=1', 'HOME=/tmp', 'OXYBOLD_CONTAINER=docker:oxybold'} <= set(
+        text.split()
+    )
+    assert 'ENTRYPOINT ["oxybold"]' in text
+
+
+@pytest.mark.parametrize(
+    ('machine', 'version', 'has_venv', 'says'),
+    [
+        ('x86_64', (3, 11), True, []),
+        ('x86_64', (3, 13), True, []),
+        ('aarch64', (3, 12), True, ['antspyx']),
+        ('x86_64', (3, 10), True, ['3.10']),
+        ('x86_64', (3, 14), True, ['3.14']),
+        ('x86_64', (3, 12), False, ['python3-venv']),
+    ],
+)
+def test_the_installation_says_what_is_missing(machine, version, has_venv, says):
+    found = load_tool('check_machine').problems(machine, version, has_venv)
+    assert len(found) == len(says)
+    assert all(word in text for word, text in zip(says, found, strict=True))
+
+
+@pytest.mark.prove
+def test_the_pages_build_without_a_warning(tmp_path):
+    build = subprocess.run(
+        [sys.executable, '-m', 'sphinx', '-W', '-q', '-b', 'html', 'docs', str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONWARNINGS': ''},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert build.returncode == 0, build.stderr

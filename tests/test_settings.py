@@ -1,0 +1,142 @@
+"""Settings: one frozen value, made from four sources that win in a fixed order."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_app.errors import SettingsError
+from bids_app.settings import (
+    Settings,
+    apply,
+    field_of,
+    flatten,
+    presets,
+    read_toml,
+    resolve,
+    to_toml,
+)
+
+
+def write(tmp_path, text):
+    path = tmp_path / 'settings.toml'
+    path.write_text(text)
+    return path
+
+
+def test_command_line_beats_file_beats_preset_beats_default(tmp_path):
+    name = 'perfusion.background_suppression_factor'
+    file = write(tmp_path, '[perfusion]\nbackground_suppression_factor = 0.8\n')
+
+    def value(**sources):
+        return flatten(resolve(**sources))[name]
+
+    assert value() is None
+    assert value(preset='epp2025') == 0.75
+    assert value(preset='epp2025', config_file=file) == 0.8
+    assert value(preset='epp2025', config_file=file, command_line={name: 0.815}) == 0.815
+
+
+def test_preset_of_the_file_holds_unless_another_is_asked_for(tmp_path):
+    file = write(tmp_path, "preset = 'epp2025'\n")
+    assert resolve(config_file=file).preset == 'epp2025'
+    assert resolve(config_file=file).perfusion.t1_blood == 1.65
+    assert resolve(preset='recommended', config_file=file).perfusion.t1_blood is None
+
+
+def test_recommended_preset_is_the_defaults():
+    assert resolve() == Settings()
+
+
+def test_every_preset_loads_and_says_what_it_is():
+    assert {'recommended', 'epp2025'} <= set(presets())
+    for name, sentence in presets().items():
+        assert resolve(preset=name).preset == name
+        assert sentence
+
+
+NUMBERS = [name for name in flatten(Settings()) if field_of(name)[1] in (float, float | None)]
+
+
+@given(st.dictionaries(st.sampled_from(NUMBERS), st.floats(-1e6, 1e6), max_size=4))
+def test_settings_survive_their_file(tmp_path_factory, values):
+    settings = apply(Settings(), values, 'test')
+    file = write(tmp_path_factory.mktemp('toml'), to_toml(settings))
+    assert resolve(config_file=file) == settings
+
+
+def test_settings_file_lists_what_is_unset(tmp_path):
+    text = to_toml(Settings())
+    assert '# oxygen.hct is not set' in text
+    assert read_toml(write(tmp_path, text))['change.bold_q'] == 0.05
+
+
+def test_settings_cannot_be_changed():
+    settings = Settings()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.oxygen.hct = 0.4
+    changed = apply(settings, {'oxygen.hct': 0.4, 'baseline': 'rest'}, 'test')
+    assert (settings.oxygen.hct, changed.oxygen.hct, changed.baseline) == (None, 0.4, 'rest')
+
+
+def test_whole_numbers_are_taken_where_a_fraction_is_expected():
+    value = apply(Settings(), {'change.fwhm': 6}, 'test').change.fwhm
+    assert (value, type(value)) == (6.0, float)
+
+
+def test_one_label_is_a_list_of_one():
+    assert apply(Settings(), {'contrasts': 'a-b'}, 'test').contrasts == ('a-b',)
+    assert apply(Settings(), {'contrasts': ['a-b', 'c-b']}, 'test').contrasts == ('a-b', 'c-b')
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'said'),
+    [
+        ('oxygen.htc', 0.4, 'did you mean oxygen.hct'),
+        ('hct', 0.4, 'unknown setting'),
+        ('oxygen', 0.4, 'unknown setting'),
+        ('oxygen.hct.value', 0.4, 'unknown setting'),
+        ('a.b.c', 1, 'unknown setting'),
+        ('', 1, 'unknown setting'),
+        ('oxygen.hct', '0.4', 'should be of type float'),
+        ('oxygen.hct', True, 'should be of type float'),
+        ('anatomy.random_seed', 1.5, 'should be of type int'),
+        ('anatomy.random_seed', True, 'should be of type int'),
+        ('contrasts', 5, 'should be of type tuple'),
+        ('contrasts', [1], 'should be of type tuple'),
+        ('oxygen.oef_model', 'magic', 'is not one of mqbold'),
+        ('ignore', ['asl', 'pet'], "'pet' is not one of"),
+        ('blood_volume.model', 'guess', 'is not one of dsc'),
+    ],
+)
+def test_wrong_settings_are_named_with_their_origin(name, value, said):
+    with pytest.raises(SettingsError, match=said) as caught:
+        apply(Settings(), {name: value}, 'my file')
+    assert name in str(caught.value)
+    if 'unknown' not in said and 'mean' not in said:
+        assert 'my file' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('x = = 1', 'not a TOML file'),
+        ('preset = "magic"', 'unknown preset'),
+        ('preset = ["recommended"]', 'unknown preset'),
+        ('[oxygen]\nhct = "much"', 'should be of type'),
+        ('[oxygen.hct]\nvalue = 1', 'should be of type'),
+        ('oxygen = 3', 'unknown setting'),
+    ],
+)
+def test_wrong_settings_file_is_an_error_of_usage(text, said, tmp_path):
+    with pytest.raises(SettingsError, match=said):
+        resolve(config_file=write(tmp_path, text))
+
+
+def test_absent_settings_file_is_an_error_of_usage(tmp_path):
+    with pytest.raises(SettingsError, match='cannot read the settings file'):
+        resolve(config_file=tmp_path / 'none.toml')
+    (tmp_path / 'binary.toml').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(SettingsError, match='not a TOML file'):
+        resolve(config_file=tmp_path / 'binary.toml')
