@@ -4,7 +4,7 @@ import bids_app
 
 project = 'oxybold'
 author = 'oxybold developers'
-copyright = author  # noqa: A001
+copyright = author
 version = release = bids_app.__version__
 
 extensions = ['myst_parser']

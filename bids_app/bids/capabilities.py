@@ -61,7 +61,7 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
         Keys map, condition, state, files, fallback, reason. Changes are called
         ``change_<quantity>``; their condition is the label of the contrast.
     """
-    rows = [_anatomy(inputs), _named(_anatomy(inputs), 'template')]
+    rows = [_anatomy(inputs), _template(inputs)]
     conditions = _Maps(inputs, settings)
     for name, families in PER_CONDITION.items():
         rows += [conditions.make(name, one) for one in _conditions(inputs, families, settings)]
@@ -117,9 +117,14 @@ def _conditions(
     return tuple(one for one in inputs.conditions if one in found) or (None,)
 
 
-def _named(row: Capability, name: str) -> Capability:
-    """Give the same state under another name."""
-    return Capability(map=name, state=row.state, files=row.files, reason=row.reason)
+def _template(inputs: ParticipantInputs) -> Capability:
+    """Tell whether the way to the template can be made, or was found."""
+    found = inputs.anatomy
+    if found is not None and not (found.to_template and found.from_template):
+        reason = f'no transforms to the template in the derivatives {found.source}'
+        return Capability(map='template', state=ABSENT, reason=reason)
+    row = _anatomy(inputs)
+    return Capability(map='template', state=row.state, files=row.files, reason=row.reason)
 
 
 def _anatomy(inputs: ParticipantInputs) -> Capability:
@@ -240,13 +245,20 @@ class _Maps:
             return _combined('cbv', condition, [self._cbf(condition)])
         anatomy = _anatomy(self.inputs)
         if model == 'literature':
-            return _combined('cbv', condition, [anatomy])
+            return _combined('cbv', condition, [anatomy, self._grid()])
         series = for_condition(self.inputs.dsc, condition)
         own = _lacking(self.inputs, 'cbv', 'dsc', condition, 'no DSC')
         if series:
             files = tuple(item.file for item in series)
             own = Capability(map='cbv', condition=condition, state=MADE, files=files)
         return _combined('cbv', condition, [own, anatomy])
+
+    def _grid(self) -> Capability:
+        """Tell whether there is a scan, whose grid the maps are made on."""
+        inputs = self.inputs
+        if inputs.mese or inputs.megre or inputs.asl or inputs.dsc or inputs.bold:
+            return Capability(map='grid', state=MADE)
+        return Capability(map='grid', state=ABSENT, reason='no scan to make it for')
 
     def _no_cbv(self, condition: str | None) -> Capability:
         """Say why there is no blood volume."""
@@ -293,7 +305,12 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
     metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
     cmro2 = _combined('change_cmro2', label, metabolic)
     bold = _bold(maps, contrast)
-    return [cbf, r2_prime, oef, cmro2, bold, _combined('concordance', label, [bold, cmro2])]
+    # one CBV for both conditions is the usual design, not a loss: then there is no row
+    family = {'dsc': 'dsc', 'grubb': 'asl'}.get(cbv_model(inputs, maps.settings))
+    cbv = [both('cbv', family)] if family else []
+    cbv = [row for row in cbv if row.state == MADE]
+    labels = _combined('concordance', label, [bold, cmro2, _anatomy(inputs)])
+    return [cbf, r2_prime, *cbv, oef, cmro2, bold, labels]
 
 
 def _bold(maps: _Maps, contrast: Contrast) -> Capability:

@@ -115,9 +115,15 @@ def _finish(verdict: RunVerdict, where: RunSettings | None) -> int:
 
 def _record(verdict: RunVerdict, where: RunSettings) -> Path | None:
     """Write logs/run_summary.json where the output was made; name the file to open."""
+    from bids_app.bids.dataset import check_locations, check_version
     from bids_app.bids.outputs import output_path, write_json
 
     if where.dry_run or not (where.output_dir / output_path('dataset_description')).is_file():
+        return None
+    try:
+        check_locations(where)
+        check_version(where.output_dir, force=where.force)
+    except AppError:  # refused, so not ours to write to
         return None
     summary = verdict.summary(command=where.command, level=where.level)
     try:

@@ -64,7 +64,8 @@ def mask_from_mean(data: ArrayLike, affine: ArrayLike) -> BoolArray:
     head = smooth > threshold_otsu(smooth)
 
     depth = ndimage.distance_transform_edt(np.pad(head, 1), sampling=zooms)[1:-1, 1:-1, 1:-1]
-    core = largest_component(depth > OPENING_RADIUS) if (depth > OPENING_RADIUS).any() else largest_component(head)
+    deep = depth > OPENING_RADIUS
+    core = largest_component(deep if deep.any() else head)
     reach = ndimage.distance_transform_edt(~core, sampling=zooms) <= OPENING_RADIUS
     return np.asarray(ndimage.binary_fill_holes(head & reach), bool)
 

@@ -244,8 +244,10 @@ def _test(maps: Maps, mask: Any, grid: Grid) -> RandomEffects:
     for number, names in enumerate(maps.sessions.values()):
         values = [_whole(maps.effects[name], grid)[mask] / scale for name in names]
         errors = [_whole(maps.variances[name], grid)[mask] / scale**2 for name in names]
-        effects[number] = np.mean(values, axis=0)
-        variances[number] = np.mean(errors, axis=0) / len(names)
+        known = np.isfinite(values) & np.isfinite(errors)
+        with np.errstate(invalid='ignore'):  # no session: 0 / 0, no estimate
+            effects[number] = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
+            variances[number] = np.where(known, errors, 0).sum(axis=0) / known.sum(axis=0) ** 2
     return random_effects(effects, variances)
 
 

@@ -206,7 +206,7 @@ class _TestOutputSpec(TraitedSpec):
     p = result('two-sided probability', '1')
 
 
-class TestEffect(SimpleInterface):
+class ComputeSignificance(SimpleInterface):
     """Compute z and p of an effect."""
 
     input_spec = _TestInputSpec

@@ -9,6 +9,7 @@ import numpy as np
 from bids_app.engines.isolated import run_isolated
 from bids_app.engines.masks import mask_from_mean
 from bids_app.images import (
+    check_same_grid,
     grid_of,
     load_affine,
     load_data,
@@ -216,7 +217,7 @@ class AverageVolumes(SimpleInterface):
     output_spec = _ReferenceOutputSpec
 
     def _run_interface(self, runtime):
-        grid = grid_of(self.inputs.files[0])
+        grid = check_same_grid(self.inputs.files)
         total = np.zeros(grid.shape)
         for path in self.inputs.files:
             data = load_data(path)

@@ -20,7 +20,6 @@ from bids_app.bids.inputs import (
 from bids_app.bids.manifest import (
     check_manifest,
     participant_digest,
-    participant_files,
     read_manifest,
     remove_manifest,
     remove_stale,
@@ -155,7 +154,9 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
             verdict = run_participant(found, run, settings)
         except KeyboardInterrupt:
             verdict = interrupted(participant)
-        except AppError as error:
+        except Exception as error:  # nothing that one participant does may harm another
+            if not isinstance(error, AppError):
+                LOGGER.exception('sub-%s: unexpected error', participant)
             verdict = judge(participant, error=error)
         verdicts.append(verdict)
         LOGGER.info('%s', verdict.text)
@@ -201,11 +202,9 @@ def run_participant(
     work_dir.mkdir(parents=True, exist_ok=True)
     records = [_run_unit(unit, run, settings, work_dir) for unit in units]
     verdict = _judge(participant, units, records)
-    _write_records(run, settings, verdict, records)
     written = {Path(path) for record in records for path in record['written']}
-    written |= {path for path in participant_files(run.output_dir, participant)
-                if path.suffix == '.html' or 'figures' in path.parts}  # fmt: skip
-    remove_stale(run.output_dir, previous, written)
+    remove_stale(run.output_dir, previous, written)  # the report shows what it finds
+    _write_records(run, settings, verdict, records)
     write_manifest(run.output_dir, verdict, digest, work_dir=work_dir)
     if verdict.is_good and not run.keep_work and run.work_dir is None:
         shutil.rmtree(work_dir, ignore_errors=True)

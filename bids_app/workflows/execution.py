@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import multiprocessing
 import re
+import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +17,8 @@ import bids_app.errors
 from bids_app.errors import AppError, ExitCode, SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bids_app.settings import RunSettings
     from bids_app.workflows._engine import Workflow
 
@@ -59,11 +65,18 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     _configure(workflow, run, crash_dir)
     workflow.base_dir = str(work_dir)
     plugin, arguments = choose_plugin(run)
+    request = StopRequest()
+    if plugin == 'Linear':
+        arguments = arguments | {'status_callback': request.check}
     gc.collect()
     gc.freeze()  # nipype collects garbage at every poll; without this that takes most of the time
     try:
-        workflow.run(plugin=plugin, plugin_args=arguments)
+        with request.listening():
+            workflow.run(plugin=plugin, plugin_args=arguments)
     except KeyboardInterrupt:
+        logging.getLogger('concurrent.futures').setLevel(logging.CRITICAL)  # misses its workers
+        for child in multiprocessing.active_children():
+            child.kill()  # else the process waits for their nodes before it ends
         raise
     except Exception as error:  # nipype raises anything a node raised
         errors = read_crashes(crash_dir)
@@ -74,6 +87,42 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     finally:
         gc.unfreeze()
     return []
+
+
+@dataclass(slots=True)
+class StopRequest:
+    """
+    Whether a signal asked for the end of the run.
+
+    nipype takes the exception of a signal handler for an error of the node it falls in, and goes
+    on with the next node; this remembers it until nipype says that a node has ended.
+    """
+
+    made: bool = False
+
+    def note(self, *_: Any) -> None:
+        """Handle a signal: end the node at work."""
+        self.made = True
+        raise KeyboardInterrupt
+
+    def check(self, *_: Any) -> None:
+        """Before and after every node: end the run."""
+        if self.made:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals over, and give them back; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        signals = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, self.note) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _configure(workflow: Workflow, run: RunSettings, crash_dir: Path) -> None:

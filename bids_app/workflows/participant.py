@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.capabilities import cbv_model
 from bids_app.bids.conditions import runs_for_contrast
 from bids_app.bids.outputs import output_path, source_uri
-from bids_app.interfaces.change import TestEffect
+from bids_app.interfaces.change import ComputeSignificance
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import (
@@ -498,7 +498,8 @@ def add_perfusion(graph: Graph) -> None:
         name = f'model_{scan.name}'
         return init_perfusion_wf(series=scan.series, settings=settings, b0=inputs.b0, name=name)
 
-    quantities = ('cbf', 'cbf_without_m0', 'm0_relative')
+    is_shared = any(series.m0.shared for series in inputs.asl)
+    quantities = ('cbf', 'cbf_without_m0', 'm0_relative') if is_shared else ('cbf',)
     groups = _add_per_condition(graph, 'asl', quantities, build, ('noise_groups',))
     sink = graph.sink('save_perfusion')
     for condition, scans in groups.items():
@@ -626,7 +627,9 @@ def add_bold(graph: Graph) -> None:
 
 
 def contrasts_of(graph: Graph, scan: Scan) -> tuple[Contrast, ...]:
-    """Contrasts that a BOLD run can make."""
+    """Contrasts that a BOLD run can make: none between sessions."""
+    if graph.settings.condition_entity == 'ses':
+        return ()
     return tuple(
         contrast
         for contrast in graph.inputs.contrasts
@@ -662,10 +665,11 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     def known(quantity: str) -> bool:
         return all(graph.has(quantity, condition) for condition in both)
 
-    has_oef = per_condition('oef') and known('r2')
+    has_r2_prime = per_condition('r2_star') and known('r2')
+    has_oef = has_r2_prime and per_condition('oef')
     available = {
         'cbf': per_condition('cbf'),
-        'R2prime': per_condition('r2_star') and known('r2'),
+        'R2prime': has_r2_prime,
         'cbv': per_condition('cbv'),
         'oef': has_oef,
         'cmro2': per_condition('cbf') and has_oef and known('cmro2'),
@@ -767,7 +771,7 @@ def _save_change(
 def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
     """Add z and p of a BOLD change and save it."""
     source, _ = graph.changes['boldPct', contrast.label]
-    test = pe.Node(TestEffect(), name=f'test_bold_{contrast.label}', mem_gb=0.5)
+    test = pe.Node(ComputeSignificance(), name=f'test_bold_{contrast.label}', mem_gb=0.5)
     mask, port = graph.mask
     graph.workflow.connect([(mask, test, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, test, 'quantity')

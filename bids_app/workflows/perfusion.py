@@ -68,9 +68,9 @@ def init_perfusion_wf(
     cbf : quantity
         mL/100 g/min.
     cbf_without_m0 : quantity
-        The same values; the variance leaves out the error of M0 (for a shared M0).
+        The same values; the variance leaves out the error of M0. Only where conditions share M0.
     m0_relative : quantity
-        Its variance is the relative variance of M0.
+        Its variance is the relative variance of M0. Only where conditions share M0.
     """
     spec = MODELS['cbf'][settings.model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
@@ -105,23 +105,24 @@ def init_perfusion_wf(
         name='estimate_cbf',
         mem_gb=0.5,
     )
-    split = pe.Node(SeparateM0Error(), name='separate_m0_error', mem_gb=0.5)
     workflow.connect([
         (inputnode, difference, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
         (inputnode, m0, [('mask', 'mask')]),
         (inputnode, delay, [('mask', 'mask')]),
         (inputnode, estimate, [('mask', 'mask')]),
-        (inputnode, split, [('mask', 'mask')]),
         (difference, m0, [('difference_variance', 'difference_variance')]),
         (delay, estimate, [('delay', 'post_label_delay')]),
     ])  # fmt: skip
     connect_quantity(workflow, Quantity(difference, 'difference'), estimate, 'difference')
     connect_quantity(workflow, Quantity(m0, 'm0'), estimate, 'm0')
-    connect_quantity(workflow, Quantity(m0, 'm0'), split, 'm0')
-    connect_quantity(workflow, Quantity(estimate, 'cbf'), split, 'cbf')
     connect_quantity(workflow, Quantity(estimate, 'cbf'), outputnode, 'cbf')
-    for port in ('cbf_without_m0', 'm0_relative'):
-        connect_quantity(workflow, Quantity(split, port), outputnode, port)
+    if series.m0.shared:
+        split = pe.Node(SeparateM0Error(), name='separate_m0_error', mem_gb=0.5)
+        workflow.connect([(inputnode, split, [('mask', 'mask')])])
+        connect_quantity(workflow, Quantity(m0, 'm0'), split, 'm0')
+        connect_quantity(workflow, Quantity(estimate, 'cbf'), split, 'cbf')
+        for port in ('cbf_without_m0', 'm0_relative'):
+            connect_quantity(workflow, Quantity(split, port), outputnode, port)
     return workflow
 
 

@@ -114,7 +114,7 @@ def test_settings_files_that_are_shown_can_be_used(path, tmp_path):
         assert resolve(config_file=config) != Settings()
 
 
-@pytest.mark.parametrize('words', commands())
+@pytest.mark.parametrize('words', [*commands()])
 def test_commands_that_are_shown_can_be_typed(words):
     program = Path(words[0]).name
     if program == 'make':

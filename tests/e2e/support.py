@@ -168,7 +168,7 @@ def add_participant(
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
             if path.suffix == '.json':
-                edit_json(copy, lambda sidecar, r=root, t=target: _retarget(sidecar, r, t, name_of))
+                edit_json(copy, lambda sidecar: _retarget(sidecar, root, target, name_of))
     lines = (root / 'participants.tsv').read_text()
     if f'sub-{label}\t' not in lines:
         (root / 'participants.tsv').write_text(f'{lines}sub-{label}\t42.0\t98\n')

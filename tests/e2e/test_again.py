@@ -107,11 +107,13 @@ def test_changed_input_recomputes_and_is_named(again):
     assert 'sub-02: skipped' in outcome.log
 
 
-def test_output_of_another_setting_does_not_stay_behind(again):
-    name = 'sub-01/sub-01_stale.tsv'
-    assert not (again.output / name).exists()
-    again('--participant-label', '01', '--ignore', 'mese')
-    assert not list((again.output / 'sub-01').rglob('*T2map*'))
+def test_maps_that_a_new_setting_does_not_make_do_not_stay_behind(again, study):
+    support.add_participant(again.raw, study, '01', 'asl')
+    again('--participant-label', '01')
+    assert list((again.output / 'sub-01').rglob('*_cbf.nii.gz'))
+    again('--participant-label', '01', '--ignore', 'asl')
+    assert not list((again.output / 'sub-01').rglob('*cbf*'))
+    assert list((again.output / 'sub-01').rglob('*_T2map.nii.gz'))
 
 
 def test_reports_only_makes_the_reports_from_the_derivatives(finished, copy):
@@ -136,8 +138,9 @@ def test_dry_run_lists_every_map_and_writes_nothing(finished, tmp_path):
     output = tmp_path / 'out'
     outcome = support.run_app(finished.study, output, *finished.command, '--dry-run')
     assert outcome.code == 0
-    for name in ('T2 ', 'T2star calc', 'R2prime calc', 'cbf calc', 'cbv', 'oef calc',
-                 'cmro2 calc', 'boldPct calcMinusControl', 'concordance calcMinusControl'):  # fmt: skip
+    changes = ('boldPct calcMinusControl', 'concordance calcMinusControl')
+    maps = ('T2 ', 'T2star calc', 'R2prime calc', 'cbf calc', 'cbv', 'oef calc', 'cmro2 calc')
+    for name in (*maps, *changes):
         assert outcome.out.count(f'will be made   {name}') == 2, name
     assert 'cannot be made' not in outcome.out
     assert not output.exists()

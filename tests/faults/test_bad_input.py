@@ -9,7 +9,10 @@ from tests.faults.defects import DEFECTS, EVENTS, drop_delay, remove_echo, renam
 
 pytestmark = pytest.mark.e2e
 
-MAPS = {'mese': {'space-MESE_T2map'}, 'asl': {'task-calc_space-ASL_cbf', 'task-control_space-ASL_cbf'}}
+MAPS = {
+    'mese': {'space-MESE_T2map'},
+    'asl': {'task-calc_space-ASL_cbf', 'task-control_space-ASL_cbf'},
+}
 """Scans -> the maps that can be made of them alone."""
 
 NAMES = [defect.name for defect in DEFECTS]

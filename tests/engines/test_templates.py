@@ -1,0 +1,86 @@
+"""The packaged template and atlas share one grid and lie the right way round."""
+
+import csv
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.errors import SettingsError
+
+TISSUES = ('GM', 'WM', 'CSF')
+IMAGES = ('T1w', 'desc-brain_mask', *(f'label-{name}_probseg' for name in TISSUES), ATLAS)
+AFFINE = [[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]
+MEGABYTES = 3
+
+
+def data(kind):
+    return nb.load(packaged_template(kind)).get_fdata()
+
+
+@pytest.fixture(scope='module')
+def atlas():
+    return data(ATLAS)
+
+
+@pytest.fixture(scope='module')
+def right():
+    """World x of every voxel, mm."""
+    return np.broadcast_to((90.0 - 2 * np.arange(91))[:, None, None], (91, 109, 91))
+
+
+@pytest.mark.parametrize('kind', IMAGES)
+def test_every_image_is_on_the_las_grid_of_the_atlas(kind):
+    image = nb.load(packaged_template(kind))
+    assert image.shape == (91, 109, 91)
+    np.testing.assert_array_equal(image.affine, AFFINE)
+    np.testing.assert_array_equal(image.get_qform(), AFFINE)
+
+
+def test_labels_1_to_100_are_the_left_hemisphere(atlas, right):
+    centres = np.array([right[atlas == label].mean() for label in range(1, 201)])
+    assert (centres[:100] < 0).all()
+    assert (centres[100:] > 0).all()
+    # the source itself strays across the midline, by two millimetres at most
+    left_labels = (atlas > 0) & (atlas <= 100)
+    assert right[left_labels].max() <= 2
+    assert (right[left_labels] < 0).mean() > 0.97
+
+
+def test_template_is_not_mirrored_against_the_atlas(atlas):
+    grey = data('label-GM_probseg')
+    assert grey[atlas > 0].mean() > grey[::-1][atlas > 0].mean() + 0.02
+
+
+def test_table_names_every_label_and_its_hemisphere(atlas):
+    with packaged_template(ATLAS, '.tsv').open() as lines:
+        rows = list(csv.DictReader(lines, delimiter='\t'))
+    assert [int(row['index']) for row in rows] == sorted(set(np.unique(atlas)) - {0})
+    assert {row['hemisphere'] for row in rows[:100]} == {'L'}
+    assert {row['hemisphere'] for row in rows[100:]} == {'R'}
+
+
+def test_tissue_fractions_add_up_to_the_brain_and_follow_the_t1w_contrast():
+    brain, t1w = data('desc-brain_mask') > 0, data('T1w')
+    grey, white, fluid = (data(f'label-{name}_probseg') for name in TISSUES)
+    total = grey + white + fluid
+    np.testing.assert_allclose(total[brain], 1, atol=0.01)
+    assert not total[~brain].any()
+    assert t1w[fluid > 0.9].mean() < t1w[grey > 0.9].mean() < t1w[white > 0.9].mean()
+    assert 1700 < brain.sum() * 0.008 < 1950
+
+
+def test_t1w_has_its_skull():
+    t1w, brain = data('T1w'), data('desc-brain_mask') > 0
+    assert (t1w[~brain] > 2000).sum() * 0.008 > 500
+
+
+def test_packaged_data_stay_small():
+    folder = packaged_template('T1w').parent
+    assert sum(path.stat().st_size for path in folder.iterdir()) < MEGABYTES * 1e6
+
+
+def test_unknown_file_is_an_error_that_lists_what_there_is():
+    with pytest.raises(SettingsError, match=r'T1w\.nii\.gz'):
+        packaged_template('T2w')

@@ -1,0 +1,256 @@
+"""The group level on small derivatives: it reads maps and tables, and nothing else."""
+
+import json
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_app.bids.outputs import output_path
+from bids_app.bids.verdict import State
+from bids_app.engines.templates import SPACE, packaged_template
+from bids_app.errors import GridMismatchError, InputDataError, SelectionError
+from bids_app.group import workflow
+from bids_app.group.workflow import find_maps, run_group
+from bids_app.images import load_data
+from bids_app.models.concordance import Label
+from bids_app.settings import RunSettings, resolve
+
+TEMPLATE = nb.load(packaged_template('desc-brain_mask'))
+BLOCK = (slice(40, 44), slice(50, 54), slice(40, 44))
+"""Grey matter of this study: 64 voxels."""
+CONTRAST = 'calcMinusControl'
+EFFECTS = {'boldPct': (0.9, 1.0, 1.1), 'cmro2': (18.0, 20.0, 22.0)}
+KEYS = ('level', 'index', 'name', 'network', 'quantity', 'unit')
+
+
+class Study:
+    """Derivatives of participants, written under their names in the table."""
+
+    def __init__(self, folder):
+        self.folder = folder / 'out'
+        (folder / 'raw').mkdir()
+        self.run = RunSettings(bids_dir=folder / 'raw', output_dir=self.folder, level='group')
+
+    def image(self, value, key, affine=TEMPLATE.affine, **entities):
+        shape = TEMPLATE.shape
+        path = self.folder / output_path(key, space=SPACE, res='2', **entities)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = np.full(shape, np.nan if key == 'contrast' else 0.0, np.float32)
+        data[BLOCK] = value
+        nb.Nifti1Image(data, affine).to_filename(path)
+        sidecar = {'Contrast': {'Task': 'calc', 'Baseline': 'control'}}
+        about = path.with_name(path.name.replace('.nii.gz', '.json'))
+        about.write_text(json.dumps(sidecar))
+        return path
+
+    def participant(self, sub, ses=None, quantities=tuple(EFFECTS), size=1):
+        at = {'sub': sub, 'ses': ses}
+        self.image(0.9, 'probseg', label='GM', **at)
+        for quantity in quantities:
+            effect = EFFECTS[quantity][size]
+            task = 'all' if quantity == 'boldPct' else None
+            at |= {'quantity': quantity, 'contrast': CONTRAST, 'task': task}
+            rng = np.random.default_rng(int(sub))
+            noise = 0.01 * effect * rng.standard_normal((4, 4, 4))
+            self.image(effect + noise, 'contrast', statistic='effect', **at)
+            self.image((0.02 * effect) ** 2, 'contrast', statistic='variance', **at)
+        self.regions(sub, ses, quantities, size)
+        logs = self.folder / 'logs'
+        logs.mkdir(exist_ok=True)
+        verdict = {'state': 'complete', 'exit_code': 0, 'reasons': []}
+        summary = {'participant': sub, 'verdict': verdict, 'units': []}
+        (logs / f'sub-{sub}_run_summary.json').write_text(json.dumps(summary))
+        return self
+
+    def regions(self, sub, ses, quantities, size):
+        rows = [
+            dict(zip(KEYS, (level, index, name, network, quantity, 'unit'), strict=True))
+            | {'effect': EFFECTS[quantity][size], 'se': 0.02, 'z': 1.0, 'n_voxels': 10,
+               'coverage': 1.0, 'label': None}
+            for quantity in quantities
+            for level, index, name, network in (
+                ('parcel', 1, 'LH_Vis_1', 'Vis'), ('brain', None, 'brain', 'all'),
+            )
+        ]  # fmt: skip
+        entities = {'sub': sub, 'ses': ses, 'contrast': CONTRAST, 'atlas': 'Schaefer2018'}
+        path = self.folder / output_path('regions', **entities)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(path, sep='\t', index=False, na_rep='n/a')
+
+    def group(self, **settings):
+        return run_group(self.run, resolve(command_line=settings))
+
+    def path(self, key, **entities):
+        return self.folder / output_path(key, **{'space': SPACE, **entities})
+
+    def map(self, quantity, statistic):
+        task = 'all' if quantity == 'boldPct' else None
+        at = {'quantity': quantity, 'statistic': statistic, 'contrast': CONTRAST, 'task': task}
+        return self.path('group_contrast', res='2', **at)
+
+    def table(self, key, **entities):
+        return pd.read_csv(
+            self.path(key, contrast=CONTRAST, **entities), sep='\t', na_values=['n/a']
+        )
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    """Reports have tests of their own."""
+    monkeypatch.setattr(workflow, 'render_group', lambda output_dir: None)
+    monkeypatch.setattr(workflow, 'render_index', lambda output_dir: '')
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(tmp_path)
+
+
+@pytest.fixture(scope='module')
+def three(tmp_path_factory):
+    """Three participants; the last has no BOLD."""
+    study = Study(tmp_path_factory.mktemp('group'))
+    study.participant('01', size=0).participant('02', size=1)
+    study.participant('03', size=2, quantities=('cmro2',))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, 'render_group', lambda output_dir: None)
+        patch.setattr(workflow, 'render_index', lambda output_dir: '')
+        study.verdict = study.group()
+    return study
+
+
+def test_mean_over_participants_on_the_grid_of_the_template(three):
+    path = three.map('cmro2', 'effect')
+    image = nb.load(path)
+    np.testing.assert_allclose(image.affine, TEMPLATE.affine)
+    data = load_data(path)
+    assert np.mean(data[BLOCK]) == pytest.approx(20.0, rel=0.01)
+    assert np.isfinite(data).sum() == 64, 'outside the grey matter of the group there is nothing'
+
+
+def test_statistics_of_the_mean_belong_together(three):
+    effect, variance, t, p, q = (
+        load_data(three.map('cmro2', name))[BLOCK]
+        for name in ('effect', 'variance', 't', 'p', 'q')
+    )
+    np.testing.assert_allclose(t, effect / np.sqrt(variance), rtol=1e-4)
+    assert (q >= p).all()
+
+
+def test_sidecar_says_who_and_what(three):
+    path = three.map('cmro2', 'effect')
+    sidecar = json.loads(path.with_name(path.name.replace('.nii.gz', '.json')).read_text())
+    assert sidecar['Participants'] == ['sub-01', 'sub-02', 'sub-03']
+    assert sidecar['DegreesOfFreedom'] == 2
+    assert sidecar['Contrast'] == {'Task': 'calc', 'Baseline': 'control'}
+    assert all((three.folder / uri.removeprefix('bids::')).is_file() for uri in sidecar['Sources'])
+
+
+def test_participant_without_a_map_is_left_out_and_named(three):
+    (verdict,) = three.verdict.verdicts
+    assert verdict.state == State.DEGRADED
+    assert f'boldPct of {CONTRAST} without 03' in verdict.reasons
+    path = three.map('boldPct', 'effect')
+    sidecar = json.loads(path.with_name(path.name.replace('.nii.gz', '.json')).read_text())
+    assert sidecar['Participants'] == ['sub-01', 'sub-02']
+
+
+def test_labels_are_made_from_the_group_effects(three):
+    labels = load_data(
+        three.path('group_concordance_sign', res='2', contrast=CONTRAST, task='all')
+    )
+    inside = labels[BLOCK]
+    assert set(np.unique(inside)) <= {Label.CONCORDANT_POSITIVE, Label.NOT_SIGNIFICANT}
+    assert (inside == Label.CONCORDANT_POSITIVE).mean() > 0.9
+    assert (labels != Label.OUTSIDE).sum() == 64
+    summary = three.table('group_summary').set_index(['rule', 'bold', 'network'])
+    assert summary.loc['sign', 'all', 'all'].n_discordant == 0
+
+
+def test_regions_are_tested_over_the_participants_who_have_them(three):
+    table = three.table('group_regions', atlas='Schaefer2018')
+    rows = table.set_index(['level', 'quantity'])
+    metabolic, bold = rows.loc['brain', 'cmro2'], rows.loc['brain', 'boldPct']
+    assert (metabolic.effect, metabolic.n_participants) == (pytest.approx(20.0), 3)
+    assert (bold.effect, bold.n_participants) == (pytest.approx(0.95), 2)
+    assert metabolic.t == pytest.approx(20.0 / (2.0 / np.sqrt(3)), rel=1e-3)
+    assert table.loc[table.level == 'parcel', 'index'].tolist() == [1, 1]
+
+
+def test_records_of_the_group_are_written(three):
+    logs = three.folder / 'logs'
+    summary = json.loads((logs / 'group_run_summary.json').read_text())
+    assert summary['participants'] == ['01', '02', '03']
+    assert 'Benjamini' in (logs / 'group_CITATION.md').read_text()
+    assert (logs / 'group_settings.toml').is_file()
+
+
+# ------------------------------------------------------------------------------ few, odd
+
+
+def test_rows_of_a_quantity_that_the_first_participant_lacks_are_kept(study):
+    study.participant('01', quantities=('cmro2',))
+    study.participant('02', quantities=('cmro2',)).participant('03', size=2)
+    study.regions('04', None, ('boldPct', 'cmro2'), 0)
+    writer = workflow._Writer(study.run, None, None)
+    workflow._regions(writer, CONTRAST, ('01', '02', '03', '04'), resolve())
+    table = study.table('group_regions', atlas='Schaefer2018').set_index(['level', 'quantity'])
+    assert table.loc['brain', 'boldPct'].n_participants == 2
+    assert table.loc['brain', 'cmro2'].n_participants == 4
+
+
+def test_sessions_are_repeats_and_not_participants(study):
+    study.participant('01', ses='a', quantities=('cmro2',))
+    study.participant('01', ses='b', quantities=('cmro2',), size=2)
+    (maps,) = find_maps(study.folder, ['01'])
+    assert maps.sessions == {'01': ['sub-01_ses-a', 'sub-01_ses-b']}
+    (verdict,) = study.group().verdicts
+    assert any('one participant only' in reason for reason in verdict.reasons)
+    assert not study.map('cmro2', 'effect').exists()
+
+
+def test_one_participant_is_no_group(study):
+    verdict = study.participant('01', quantities=('cmro2',)).group()
+    assert verdict.code != 0
+    assert not list(study.folder.rglob('tpl-*'))
+
+
+def test_effect_without_its_variance_does_not_count(study):
+    study.participant('01', quantities=('cmro2',))
+    for path in study.folder.rglob('*stat-variance*'):
+        path.unlink()
+    (maps,) = find_maps(study.folder, ['01'])
+    assert (len(maps.effects), maps.sessions) == (1, {})
+
+
+def test_no_results_or_unknown_labels_are_said(study):
+    study.folder.mkdir()
+    with pytest.raises(SelectionError, match='any participant'):
+        study.group()
+    study.participant('01', quantities=())
+    with pytest.raises(SelectionError, match='no change maps'):
+        study.group()
+    object.__setattr__(study.run, 'participants', ('01', '99'))
+    with pytest.raises(SelectionError, match='no results of 99'):
+        study.group()
+
+
+def test_without_grey_matter_there_is_no_group_mask(study):
+    study.participant('01', quantities=('cmro2',))
+    for path in study.folder.rglob('*probseg.nii.gz'):
+        path.unlink()
+    with pytest.raises(InputDataError, match='no grey-matter map'):
+        study.group()
+
+
+@pytest.mark.parametrize('key', ['contrast', 'probseg'])
+def test_map_on_another_grid_is_refused(key, study):
+    study.participant('01', quantities=('cmro2',)).participant('02', quantities=('cmro2',))
+    moved = TEMPLATE.affine.copy()
+    moved[0, 3] += 2
+    at = {'quantity': 'cmro2', 'statistic': 'effect', 'contrast': CONTRAST}
+    study.image(1.0, key, moved, sub='02', **(at if key == 'contrast' else {'label': 'GM'}))
+    with pytest.raises(GridMismatchError, match='sub-02'):
+        study.group()

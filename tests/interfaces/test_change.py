@@ -1,0 +1,120 @@
+"""Changes, tests and labels of two voxels."""
+
+import numpy as np
+import pytest
+
+from bids_app.images import load_data
+from bids_app.interfaces import change as interfaces
+from bids_app.interfaces._base import VOXELS_PER_SAMPLE
+from bids_app.models.concordance import Label
+
+
+def both(files, quantity, task, baseline, **options):
+    return files.quantity(f'task_{quantity}', *task, **options) | files.quantity(
+        f'baseline_{quantity}', *baseline, **options
+    )
+
+
+def test_change_of_cbf_with_z_p_and_percent(files):
+    ports = both(files, 'cbf', (60.0, 40.0), (50.0, 50.0), variance=8.0)
+    ports |= files.quantity('reference', 50.0, -1.0)
+    outputs = files.run(interfaces.EstimateChangeInCBF(mask=files.mask, **ports))
+    np.testing.assert_allclose(files.read(outputs.change), [10, -10])
+    np.testing.assert_allclose(files.read(outputs.change_variance), [16, 16])
+    np.testing.assert_allclose(files.read(outputs.change_z), [2.5, -2.5])
+    np.testing.assert_allclose(files.read(outputs.change_p), [0.0124193, 0.0124193], rtol=1e-5)
+    np.testing.assert_allclose(files.read(outputs.change_percent), [20, np.nan])
+
+
+def test_error_of_a_shared_m0_counts_once(files):
+    ports = both(files, 'cbf', (60.0, 50.0), (50.0, 50.0), variance=8.0)
+    ports |= files.quantity('reference', 50.0, 50.0)
+    m0 = files.voxels('m0', 0.01, 0.01)
+    outputs = files.run(
+        interfaces.EstimateChangeInCBF(mask=files.mask, m0_relative_variance=m0, **ports)
+    )
+    np.testing.assert_allclose(files.read(outputs.change_variance), [16 + 0.01 * 100, 16])
+
+
+def test_shared_r2_cancels_in_the_change_of_r2_prime(files):
+    ports = both(files, 'r2_star', (20.0, 17.0), (19.0, 19.0), variance=0.5)
+    ports |= files.quantity('r2', 13.0, 13.0, variance=100.0)
+    ports |= files.quantity('reference', 6.0, 6.0)
+    outputs = files.run(interfaces.EstimateChangeInR2Prime(mask=files.mask, **ports))
+    np.testing.assert_allclose(files.read(outputs.change), [1, -2])
+    np.testing.assert_allclose(files.read(outputs.change_variance), [1, 1])
+
+
+def test_own_r2_of_each_condition_counts(files):
+    ports = both(files, 'r2_star', (20.0, 17.0), (19.0, 19.0), variance=0.5)
+    ports |= files.quantity('r2', 13.0, 13.0, variance=1.0)
+    ports |= files.quantity('baseline_r2', 12.0, 13.0, variance=1.0)
+    ports |= files.quantity('reference', 7.0, 6.0)
+    outputs = files.run(interfaces.EstimateChangeInR2Prime(mask=files.mask, **ports))
+    np.testing.assert_allclose(files.read(outputs.change), [0, -2])
+    np.testing.assert_allclose(files.read(outputs.change_variance), [3, 3])
+
+
+def test_change_of_cbv(files):
+    ports = both(files, 'cbv', (0.05, 0.04), (0.04, 0.04), variance=1e-6)
+    ports |= files.quantity('reference', 0.04, 0.04)
+    outputs = files.run(interfaces.EstimateChangeInCBV(mask=files.mask, **ports))
+    np.testing.assert_allclose(files.read(outputs.change), [0.01, 0], atol=1e-8)
+
+
+def test_changes_of_oef_and_cmro2_from_primitive_maps(files):
+    """OEF = R2'/(C CBV): 6/(300 .05) = .4 against 4.5/(300 .05) = .3; CMRO2 = CaO2 CBF OEF."""
+    ports = both(files, 'r2_star', (19.0, 17.5), (17.5, 17.5))
+    ports |= both(files, 'cbv', (0.05, 0.05), (0.05, 0.05))
+    ports |= files.quantity('r2', 13.0, 13.0) | files.quantity('reference', 0.3, 0.3)
+    oef = files.run(interfaces.EstimateChangeInOEF(mask=files.mask, rate=300.0, **ports))
+    np.testing.assert_allclose(files.read(oef.change), [0.1, 0], atol=1e-6)
+    ports |= both(files, 'cbf', (60.0, 50.0), (50.0, 50.0))
+    cmro2 = files.run(
+        interfaces.EstimateChangeInCMRO2(mask=files.mask, rate=300.0, cao2=8.0, **ports)
+    )
+    expected = [8 * (60 * 0.4 - 50 * 0.3), 0]
+    np.testing.assert_allclose(files.read(cmro2.change), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_change_tells_how_many_voxels_share_a_noise_sample(files):
+    ports = files.quantity('task_cbf', 60.0, 50.0, facts={VOXELS_PER_SAMPLE: 3.0})
+    ports |= files.quantity('baseline_cbf', 50.0, 50.0, facts={VOXELS_PER_SAMPLE: 2.0})
+    ports |= files.quantity('reference', 50.0, 50.0)
+    outputs = files.run(interfaces.EstimateChangeInCBF(mask=files.mask, **ports))
+    assert outputs.change_facts[VOXELS_PER_SAMPLE] == 3.0
+
+
+def test_effect_is_tested_against_its_error(files):
+    ports = files.quantity('quantity', 1.0, 0.0, variance=0.25)
+    outputs = files.run(interfaces.ComputeSignificance(mask=files.mask, **ports))
+    np.testing.assert_allclose(files.read(outputs.z), [2, 0])
+    np.testing.assert_allclose(files.read(outputs.p), [0.04550026, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('change', 'sign', 'robust'),
+    [
+        (20.0, Label.CONCORDANT_POSITIVE, Label.CONCORDANT_POSITIVE),
+        (-20.0, Label.DISCORDANT_POSITIVE, Label.DISCORDANT_POSITIVE),
+        (-0.1, Label.DISCORDANT_POSITIVE, Label.UNDETERMINED_POSITIVE),
+    ],
+)
+def test_labels_of_a_voxel_with_bold_increase(files, change, sign, robust):
+    ports = files.quantity('bold', 1.0, 0.0, variance=0.01)
+    ports |= files.quantity('change', change, 20.0, variance=1.0)
+    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'cmro2_q': 0.05, 'mask': files.mask}
+    grey = files.voxels('gm', 0.9, 0.9)
+    outputs = files.run(interfaces.LabelConcordance(grey_matter=grey, **levels, **ports))
+    np.testing.assert_array_equal(files.read(outputs.sign), [sign, Label.NOT_SIGNIFICANT])
+    np.testing.assert_array_equal(files.read(outputs.robust), [robust, Label.NOT_SIGNIFICANT])
+    assert (load_data(outputs.sign)[~files.inside] == Label.OUTSIDE).all()
+
+
+def test_white_matter_is_not_labelled(files):
+    ports = files.quantity('bold', 1.0, 1.0, variance=0.01)
+    ports |= files.quantity('change', 20.0, 20.0, variance=1.0)
+    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'cmro2_q': 0.05, 'mask': files.mask}
+    grey = files.voxels('gm', 0.9, 0.5)
+    outputs = files.run(interfaces.LabelConcordance(grey_matter=grey, **levels, **ports))
+    np.testing.assert_array_equal(files.read(outputs.robust), [1, Label.OUTSIDE])

@@ -1,0 +1,324 @@
+"""Masks, tissue and maps on other grids."""
+
+import inspect
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from bids_app.engines import ants
+from bids_app.errors import GridMismatchError
+from bids_app.images import Grid, grid_of, load_affine, load_data, save_affine, save_image
+from bids_app.interfaces import spatial
+from bids_app.interfaces._base import VOXELS_PER_SAMPLE
+from bids_app.models.status import Status
+
+# ------------------------------------------------------------------------------ engines
+
+
+def calls(files, **inputs):
+    """Arguments of every interface that hands its work to ANTs."""
+    t1w, mask = files.image('t1w', np.ones(files.grid.shape)), files.mask
+    return {
+        'extract_brain': spatial.ExtractBrain(t1w=t1w, random_seed=7),
+        'segment_tissue': spatial.SegmentTissue(t1w=t1w, brain_mask=mask, random_seed=7),
+        'normalise_to_template': spatial.NormaliseToTemplate(
+            t1w=t1w, brain_mask=mask, template=t1w, template_mask=mask, random_seed=7
+        ),
+        'register_rigid': spatial.RegisterRigid(
+            fixed=t1w, moving=t1w, fixed_mask=mask, random_seed=7
+        ),
+        'template_coordinates': spatial.MapCoordinates(transform=t1w, reference=mask),
+    }
+
+
+TASKS = [
+    'extract_brain', 'segment_tissue', 'normalise_to_template', 'register_rigid',
+    'template_coordinates',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_engine_gets_the_arguments_it_takes_and_makes_the_outputs(task, files, monkeypatch):
+    def engine(name, *, cwd, seed=42, **arguments):
+        assert name == task
+        assert Path(cwd) == files.folder / 'node'
+        assert seed == (42 if task == 'template_coordinates' else 7)
+        inspect.signature(getattr(ants, name)).bind(**arguments)
+        written = [path for key, path in arguments.items() if key.startswith('out')]
+        for path in written:
+            Path(path).touch()
+        made.update(written)
+
+    made = set()
+    monkeypatch.setattr(spatial, 'run_isolated', engine)
+    outputs = files.run(calls(files)[task]).get()
+    assert set(outputs.values()) == made
+
+
+# ------------------------------------------------------------------------------ masks, tissue
+
+
+def test_header_is_trusted_by_the_identity(files):
+    image = files.image('x', np.ones(files.grid.shape))
+    outputs = files.run(spatial.TrustHeader(fixed=image, moving=image))
+    np.testing.assert_array_equal(load_affine(outputs.transform), np.eye(4))
+
+
+def test_scan_is_the_mean_of_its_echoes_or_volumes(oriented_files):
+    files = oriented_files
+    series = files.image('series', np.arange(4.0) * np.ones((*files.grid.shape, 1)))
+    echo = files.image('echo', np.full(files.grid.shape, 9.0))
+    mean = files.run(spatial.AverageVolumes(files=[series])).reference
+    np.testing.assert_allclose(load_data(mean), 1.5)
+    assert grid_of(mean).matches(files.grid)
+    chosen = files.run(spatial.AverageVolumes(files=[series], volumes=[1, 3])).reference
+    np.testing.assert_allclose(load_data(chosen), 2)
+    both = files.run(spatial.AverageVolumes(files=[series, echo])).reference
+    np.testing.assert_allclose(load_data(both), (1.5 + 9) / 2)
+
+
+def test_echoes_on_two_grids_are_no_scan(files):
+    other = Grid((2, 2, 2), np.diag([2.0, 3.0, 3.0, 1.0]))
+    paths = [files.image('a', 1.0), files.image('b', 1.0, other)]
+    with pytest.raises(GridMismatchError):
+        files.run(spatial.AverageVolumes(files=paths))
+
+
+def test_brain_is_found_without_a_t1w_image(files, monkeypatch):
+    def engine(data, affine):
+        np.testing.assert_allclose(affine, files.grid.affine)
+        return data > 3
+
+    monkeypatch.setattr(spatial, 'mask_from_mean', engine)
+    reference = files.voxels('mean', 1.0, 5.0)
+    mask = files.run(spatial.MaskFromMean(reference=reference)).mask
+    np.testing.assert_array_equal(files.read(mask), [0, 1])
+    assert nb.load(mask).get_data_dtype() == np.uint8
+
+
+def test_tissue_is_named_by_the_labels_of_bids(files):
+    maps = {
+        'grey_matter': files.voxels('gm', 0.6, 0.1),
+        'white_matter': files.voxels('wm', 0.3, 0.2),
+        'csf': files.voxels('csf', 0.1, 0.7),
+    }
+    dseg = files.run(spatial.DiscretiseTissue(brain_mask=files.mask, **maps)).dseg
+    np.testing.assert_array_equal(files.read(dseg), [1, 3])
+    assert (load_data(dseg)[~files.inside] == 0).all()
+
+
+def test_tissue_fraction_is_the_mean_over_a_coarse_voxel(files):
+    """A scan voxel of 4 mm holds 8 T1w voxels of 2 mm, of which 6 are grey matter."""
+    fine = Grid((2, 2, 2), np.diag([2.0, 2.0, 2.0, 1.0]))
+    coarse = Grid((1, 1, 1), np.diag([4.0, 4.0, 4.0, 1.0]))
+    coarse.affine[:3, 3] = 1.0
+    grey = np.ones((2, 2, 2))
+    grey[0, 0] = 0.0
+    maps = {
+        'brain_mask': files.image('brain', np.ones((2, 2, 2)), fine),
+        'grey_matter': files.image('gm', grey, fine),
+        'white_matter': files.image('wm', 1 - grey, fine),
+        'csf': files.image('csf', np.zeros((2, 2, 2)), fine),
+    }
+    outputs = files.run(
+        spatial.ResampleTissue(
+            reference=files.image('scan', np.ones((1, 1, 1)), coarse),
+            transform=save_affine(np.eye(4), files.folder / 'id.txt'),
+            **maps,
+        )
+    )
+    assert load_data(outputs.grey_matter).item() == pytest.approx(0.75)
+    assert load_data(outputs.white_matter).item() == pytest.approx(0.25)
+    assert load_data(outputs.mask).item() == 1
+    assert load_data(outputs.noise_groups).item() == 1
+
+
+# ------------------------------------------------------------------------------ other grids
+
+
+@pytest.fixture
+def row(tmp_path):
+    """A map of four voxels of 2 mm along x, at x = 0, 2, 4, 6, and the ports that carry it."""
+    from tests.interfaces.conftest import Files
+
+    grid = Grid((4, 1, 1), np.diag([2.0, 2.0, 2.0, 1.0]))
+    files = Files.__new__(Files)
+    files.folder, files.grid = tmp_path, grid
+    files.ports = {
+        'quantity': files.image('value', np.array([1.0, 3, 5, 9]).reshape(4, 1, 1)),
+        'quantity_variance': files.image('variance', np.array([4.0, 4, 4, 8]).reshape(4, 1, 1)),
+        'quantity_status': files.image('status', np.zeros((4, 1, 1), np.uint8)),
+    }
+    return files
+
+
+def targets(row, *positions):
+    """Mask of voxels at positions x, mm; equally spaced."""
+    step = positions[1] - positions[0] if len(positions) > 1 else 2.0
+    affine = np.diag([step, 2.0, 2.0, 1.0])
+    affine[0, 3] = positions[0]
+    grid = Grid((len(positions), 1, 1), affine)
+    return row.image('target', np.ones(grid.shape, bool), grid)
+
+
+def test_value_is_linear_and_variance_takes_the_squared_weights(row):
+    outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 1.0, 2.5), **row.ports))
+    np.testing.assert_allclose(load_data(outputs.quantity).ravel(), [2, 3.5])
+    expected = [0.5**2 * 4 + 0.5**2 * 4, 0.75**2 * 4 + 0.25**2 * 4]
+    np.testing.assert_allclose(load_data(outputs.quantity_variance).ravel(), expected)
+
+
+def test_own_grid_changes_nothing(row):
+    outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 0.0, 2.0, 4.0, 6.0), **row.ports))
+    np.testing.assert_array_equal(load_data(outputs.quantity).ravel(), [1, 3, 5, 9])
+    np.testing.assert_array_equal(load_data(outputs.quantity_variance).ravel(), [4, 4, 4, 8])
+    assert outputs.quantity_facts[VOXELS_PER_SAMPLE] == 1.0
+
+
+def test_outside_of_the_scan_there_is_no_estimate(row):
+    outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 6.0, 20.0), **row.ports))
+    np.testing.assert_array_equal(load_data(outputs.quantity).ravel(), [9, np.nan])
+    assert load_data(outputs.quantity_status).ravel()[1] == Status.OUTSIDE_FIELD_OF_VIEW
+
+
+def test_nothing_of_the_scan_in_the_target_is_no_crash(row):
+    outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 90.0), **row.ports))
+    assert np.isnan(load_data(outputs.quantity)).all()
+    assert outputs.quantity_facts[VOXELS_PER_SAMPLE] == 1.0
+
+
+def shift(row, distance, name):
+    matrix = np.eye(4)
+    matrix[0, 3] = distance
+    return save_affine(matrix, row.folder / f'{name}.txt')
+
+
+def test_transforms_map_t1w_points_to_the_points_of_each_scan(row):
+    """A point at T1w x lies at x + 1 in the source and at x + 3 in the target."""
+    outputs = row.run(
+        spatial.ResampleQuantity(
+            mask=targets(row, 4.0),
+            source_transform=shift(row, 1.0, 'source'),
+            target_transform=shift(row, 3.0, 'target'),
+            **row.ports,
+        )
+    )
+    assert load_data(outputs.quantity).item() == pytest.approx(3.0)  # source x = 4 - 3 + 1
+
+
+def test_coordinates_of_a_template_lead_through_t1w_space(row):
+    mask = targets(row, 0.0, 50.0)
+    positions = np.zeros((2, 1, 1, 3))
+    positions[:, 0, 0, 0] = 1.0, 3.0
+    coordinates = save_image(positions, grid_of(mask), row.folder / 'coordinates.nii')
+    outputs = row.run(
+        spatial.ResampleQuantity(
+            mask=mask,
+            coordinates=coordinates,
+            source_transform=shift(row, 1.0, 'source'),
+            **row.ports,
+        )
+    )
+    np.testing.assert_allclose(load_data(outputs.quantity).ravel(), [3, 5])
+
+
+def test_fine_target_voxels_share_the_noise_of_the_scan(row):
+    """Eight target voxels per source voxel, of 2 x 2 x 2 / 0.5 x 2 x 2: 4 along x."""
+    mask = targets(row, *np.arange(0.0, 6.1, 0.5))
+    shared = row.run(spatial.ResampleQuantity(mask=mask, **row.ports))
+    # sum over a voxel: the squared weights of linear interpolation average 2/3
+    assert shared.quantity_facts[VOXELS_PER_SAMPLE] == pytest.approx(4 / (2 / 3), rel=0.1)
+    again = row.run(
+        spatial.ResampleQuantity(mask=mask, quantity_facts={VOXELS_PER_SAMPLE: 2.0}, **row.ports)
+    )
+    ratio = again.quantity_facts[VOXELS_PER_SAMPLE] / shared.quantity_facts[VOXELS_PER_SAMPLE]
+    assert ratio == pytest.approx(2.0, rel=1e-3)
+
+
+def test_orientation_of_the_target_is_only_a_matter_of_the_header(oriented_files, tmp_path):
+    """A map that is a linear function of world x reads the same in every orientation."""
+    source = Grid((12, 12, 12), np.diag([3.0, 3.0, 3.0, 1.0]))
+    source.affine[:3, 3] = -10.0, -20.0, -10.0
+    x = source.affine[0, 3] + 3.0 * np.indices(source.shape)[0]
+    files = oriented_files
+    outputs = files.run(
+        spatial.ResampleQuantity(
+            mask=files.mask,
+            quantity=files.image('x', x, source),
+            quantity_variance=files.image('v', np.ones(source.shape), source),
+            quantity_status=files.image('s', np.zeros(source.shape, np.uint8), source),
+        )
+    )
+    points = np.argwhere(files.inside) @ files.grid.affine[:3, :3].T + files.grid.affine[:3, 3]
+    np.testing.assert_allclose(files.read(outputs.quantity), points[:, 0], rtol=1e-5)
+    assert grid_of(outputs.quantity).matches(files.grid)
+
+
+def test_labels_are_taken_from_the_nearest_voxel(row):
+    labels = row.image('labels', np.array([10, 300, 20, 30], np.int16).reshape(4, 1, 1))
+    mask = targets(row, 0.9, 2.9)
+    outputs = row.run(spatial.ResampleLabels(quantity=labels, mask=mask))
+    np.testing.assert_array_equal(load_data(outputs.labels).ravel(), [10, 300])
+
+
+def test_fraction_is_zero_outside_of_its_map(row):
+    mask = targets(row, 1.0, 41.0)
+    outputs = row.run(spatial.ResampleFraction(quantity=row.ports['quantity'], mask=mask))
+    np.testing.assert_allclose(load_data(outputs.fraction).ravel(), [2, 0])
+
+
+# ------------------------------------------------------------------------------ runs, smoothing
+
+
+def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
+    runs = [
+        files.quantity('run1', 10.0, 1.0, variance=1.0),
+        files.quantity('run2', 20.0, np.nan, variance=(4.0, np.nan), status=(0, 4)),
+    ]
+    ports = {
+        f'quantity{part}': [run[f'run{n}{part}'] for n, run in enumerate(runs, start=1)]
+        for part in ('', '_variance', '_status')
+    }
+    facts = [{'DegreesOfFreedom': 100.0, VOXELS_PER_SAMPLE: 3.0}, {'DegreesOfFreedom': 50.0}]
+    outputs = files.run(spatial.CombineRuns(mask=files.mask, quantity_facts=facts, **ports))
+    np.testing.assert_allclose(files.read(outputs.quantity), [12, 1])
+    np.testing.assert_allclose(files.read(outputs.quantity_variance), [0.8, 1])
+    assert outputs.quantity_facts == {
+        'DegreesOfFreedom': 150.0, 'RunsCombined': 2, VOXELS_PER_SAMPLE: 3.0,
+    }  # fmt: skip
+    without = files.run(spatial.CombineRuns(mask=files.mask, **ports))
+    assert without.quantity_facts == {'RunsCombined': 2, VOXELS_PER_SAMPLE: 1.0}
+
+
+def test_smoothing_is_in_mm_and_stays_in_the_mask(tmp_path, rng):
+    from tests.interfaces.conftest import Files
+
+    files = Files(tmp_path, Grid((9, 9, 3), np.diag([2.0, 4.0, 4.0, 1.0])))
+    inside = np.ones((9, 9, 3), bool)
+    inside[0] = False
+    value = np.zeros((9, 9, 3))
+    value[4, 4, 1] = 1.0
+    value[0] = 1e6
+    outputs = files.run(
+        spatial.SmoothQuantity(
+            mask=files.image('inside', inside),
+            quantity=files.image('value', value),
+            quantity_variance=files.image('variance', np.ones((9, 9, 3))),
+            quantity_status=files.image('status', np.zeros((9, 9, 3), np.uint8)),
+            quantity_facts={'DegreesOfFreedom': 90.0},
+            fwhm=4.0,
+        )
+    )
+    smooth = load_data(outputs.quantity)
+    assert smooth[5, 4, 1] / smooth[4, 4, 1] == pytest.approx(0.5, rel=0.03)  # 2 mm off
+    assert smooth[4, 5, 1] / smooth[4, 4, 1] == pytest.approx(0.5**4, rel=0.03)  # 4 mm off
+    assert np.nanmax(smooth) < 1
+    assert np.isnan(smooth[0]).all()
+    facts = outputs.quantity_facts
+    assert facts['SmoothingFWHM'] == 4.0
+    assert facts['DegreesOfFreedom'] == 90.0
+    assert facts[VOXELS_PER_SAMPLE] == pytest.approx(
+        1 / np.nanmedian(load_data(outputs.quantity_variance)), rel=1e-3
+    )

@@ -1,0 +1,126 @@
+"""Inputs of one participant made in memory; the files are there, and empty."""
+
+from itertools import product
+
+import pytest
+
+from bids_app.bids.acquisitions import (
+    AslSeries,
+    BoldRun,
+    Contrast,
+    DscSeries,
+    EchoSeries,
+    Event,
+    FoundAnatomy,
+    M0Image,
+    ParticipantInputs,
+)
+from bids_app.settings import RunSettings
+
+PAIR = ('control', 'calc')
+TIMES = (0.005, 0.010, 0.015)
+
+
+class Maker:
+    """Makes ParticipantInputs from words: family, ':' conditions ('-' for none), 'x2' for runs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.output = folder / 'out'
+        self.output.mkdir()
+
+    def file(self, name):
+        path = self.folder / name
+        path.touch()
+        return path
+
+    def run(self, **options):
+        return RunSettings(
+            bids_dir=self.folder, output_dir=self.output, level='participant', **options
+        )
+
+    def inputs(self, text, *, conditions=PAIR, **options):
+        """Such as 't1w mese:- megre:control,calc phase asl:- x2 dsc:- bold'."""
+        words = dict(word.partition(':')[::2] for word in text.split())
+        runs = ('1', '2') if 'x2' in words else (None,)
+        fields = {
+            family: tuple(
+                getattr(self, f'_{family}')(None if one == '-' else one, run, words)
+                for one, run in product((words[family] or '-').split(','), runs)
+            )
+            for family in ('mese', 'megre', 'asl', 'dsc', 'bold')
+            if family in words
+        }
+        if 't1w' in words:
+            fields['t1w'] = (self.file('T1w.nii.gz'),)
+        if 'found' in words:
+            fields['anatomy'] = self._anatomy(words['found'] != 'native')
+        contrasts = tuple(Contrast(task=one, baseline='control') for one in conditions[1:])
+        fixed = {'b0': 3.0, 'hct': 0.42, 'sao2': 0.98, 'participant': '01'}
+        known = {'conditions': conditions, 'contrasts': contrasts, 'baseline': 'control'}
+        if not conditions:
+            known['baseline'] = None
+        return ParticipantInputs(**fixed | known | fields | options)
+
+    def _echoes(self, kind, condition, run, part=''):
+        return tuple(
+            self.file(f'{condition}_{run}_{kind}{part}_{n}.nii.gz') for n in range(len(TIMES))
+        )
+
+    def _mese(self, condition, run, words):
+        magnitude = self._echoes('mese', condition, run)
+        return EchoSeries(condition=condition, run=run, magnitude=magnitude, echo_times=TIMES)
+
+    def _megre(self, condition, run, words):
+        return EchoSeries(
+            condition=condition,
+            run=run,
+            magnitude=self._echoes('megre', condition, run),
+            phase=self._echoes('megre', condition, run, 'phase') if 'phase' in words else (),
+            echo_times=TIMES,
+        )
+
+    def _asl(self, condition, run, words):
+        file = self.file(f'{condition}_{run}_asl.nii.gz')
+        m0 = M0Image(kind='Separate', file=self.file('m0.nii.gz'), shared='shared-m0' in words)
+        return AslSeries(
+            condition=condition,
+            run=run,
+            file=file,
+            context=('label', 'control'),
+            label_type='PCASL',
+            label_duration=1.8,
+            post_label_delay=(1.8, 1.8),
+            labeling_efficiency=0.85,
+            m0=m0,
+        )
+
+    def _dsc(self, condition, run, words):
+        file = self.file(f'{condition}_{run}_dsc.nii.gz')
+        times = {'echo_time': 0.03, 'repetition_time': 1.5}
+        return DscSeries(condition=condition, run=run, file=file, **times)
+
+    def _bold(self, condition, run, words):
+        return BoldRun(
+            task='all',
+            run=run,
+            file=self.file(f'{run}_bold.nii.gz'),
+            events_file=self.file(f'{run}_events.tsv'),
+            events=tuple(
+                Event(onset=onset, duration=30.0, trial_type='calc') for onset in (30.0, 90.0)
+            ),
+            repetition_time=1.2,
+            n_volumes=150,
+        )
+
+    def _anatomy(self, has_template):
+        names = ('t1w', 'brain_mask', 'grey_matter', 'white_matter', 'csf')
+        names += ('to_template', 'from_template') if has_template else ()
+        return FoundAnatomy(
+            source='fmriprep', **{name: self.file(f'found_{name}.nii.gz') for name in names}
+        )
+
+
+@pytest.fixture
+def maker(tmp_path):
+    return Maker(tmp_path)

@@ -1,0 +1,83 @@
+"""The loop over participants: what one does harms no other."""
+
+import pytest
+
+from bids_app.bids.verdict import State, judge
+from bids_app.errors import ExitCode, InputDataError
+from bids_app.settings import RunSettings, resolve
+from bids_app.workflows import app
+from bids_app.workflows.app import _map_name, run_participants
+
+
+@pytest.fixture
+def loop(tmp_path, monkeypatch):
+    """Run three participants of whom the second ends with an outcome."""
+    for sub in ('01', '02', '03'):
+        (tmp_path / 'raw' / f'sub-{sub}' / 'anat').mkdir(parents=True)
+        (tmp_path / 'raw' / f'sub-{sub}' / 'anat' / f'sub-{sub}_T1w.nii.gz').touch()
+    description = '{"Name": "x", "BIDSVersion": "1.10.0"}'
+    (tmp_path / 'raw' / 'dataset_description.json').write_text(description)
+    monkeypatch.setattr(app, 'check_selection', lambda units: None)
+    monkeypatch.setattr(app, 'update_shared', lambda *_: None)
+
+    def run(outcomes, **options):
+        def participant(found, run, settings):
+            outcome = outcomes.get(found, None)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return judge(found)
+
+        monkeypatch.setattr(app, 'collect_participant', lambda info, sub, *_, **__: sub)
+        monkeypatch.setattr(app, 'run_participant', participant)
+        settings = RunSettings(
+            bids_dir=tmp_path / 'raw', output_dir=tmp_path / 'out', level='participant', **options
+        )
+        return run_participants(settings, resolve())
+
+    return run
+
+
+def states(verdict):
+    return {one.participant: str(one.state) for one in verdict.verdicts}
+
+
+def test_a_participant_that_fails_does_not_stop_the_others(loop):
+    verdict = loop({'02': InputDataError('two grids')})
+    assert states(verdict) == {'01': 'complete', '02': 'failed', '03': 'complete'}
+    assert verdict.code == ExitCode.PARTICIPANT_FAILED
+    assert verdict.verdicts[1].reasons == ('two grids',)
+
+
+def test_stop_on_first_crash_stops(loop):
+    verdict = loop({'02': InputDataError('two grids')}, stop_on_first_crash=True)
+    assert states(verdict) == {'01': 'complete', '02': 'failed'}
+
+
+def test_a_signal_ends_the_run_and_says_who_was_not_started(loop):
+    verdict = loop({'02': KeyboardInterrupt()})
+    assert states(verdict) == {'01': 'complete', '02': 'interrupted', '03': 'interrupted'}
+    assert verdict.code == ExitCode.INTERRUPTED
+    assert verdict.state == State.INTERRUPTED
+
+
+def test_a_mistake_of_the_program_is_not_taken_for_one_of_the_data(loop, caplog):
+    verdict = loop({'02': ZeroDivisionError('division by zero')})
+    assert states(verdict) == {'01': 'complete', '02': 'failed', '03': 'complete'}
+    assert verdict.verdicts[1].code == ExitCode.SOFTWARE
+    assert 'Traceback' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('key', 'entities', 'name'),
+    [
+        ('T2map', {'condition': None}, ('T2', None)),
+        ('cbv', {'condition': 'calc', 'variant': 'grubb'}, ('cbv', 'calc')),
+        ('contrast', {'quantity': 'cmro2', 'contrast': 'aMinusB'}, ('change_cmro2', 'aMinusB')),
+        ('contrast', {'quantity': 'boldPct', 'contrast': 'aMinusB'}, ('boldPct', 'aMinusB')),
+        ('brain_mask', {'space': 'MNI152NLin6Asym', 'res': '2'}, ('template', None)),
+        ('brain_mask', {'space': 'MESE'}, ('brain_mask', None)),
+        ('concordance', {'contrast': 'aMinusB'}, ('concordance', 'aMinusB')),
+    ],
+)
+def test_a_lost_file_is_the_loss_of_its_map_and_of_no_other(key, entities, name):
+    assert _map_name(key, entities) == name

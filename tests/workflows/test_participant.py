@@ -1,0 +1,300 @@
+"""The graph of a participant: what is there decides what is built, and nothing else does."""
+
+import re
+
+import pytest
+
+from bids_app.bids.acquisitions import Problem
+from bids_app.bids.capabilities import capabilities
+from bids_app.bids.outputs import output_path, table
+from bids_app.reports.citations import load_references
+from bids_app.settings import resolve
+from bids_app.workflows._engine import methods_text, to_mermaid, unconnected_mandatory
+from bids_app.workflows.app import _map_name
+from bids_app.workflows.participant import find_scans, init_participant_wf
+
+FULL = 't1w mese:- megre:control,calc phase asl:control,calc dsc:- bold'
+DATA = {
+    'full': FULL,
+    'full, shared M0': f'{FULL} shared-m0',
+    'two runs of everything': f'{FULL} x2',
+    'anatomy of fmriprep': FULL.replace('t1w', 'found'),
+    'anatomy without template': FULL.replace('t1w', 'found:native'),
+    'no T1w': FULL.replace('t1w ', ''),
+    'no DSC': FULL.replace('dsc:- ', ''),
+    'no BOLD': FULL.replace(' bold', ''),
+    'no phase': FULL.replace('phase ', ''),
+    'own MESE and DSC': FULL.replace('mese:-', 'mese:control,calc').replace(
+        'dsc:-', 'dsc:control,calc'
+    ),
+    'one ASL for both': FULL.replace('asl:control,calc', 'asl:-'),
+    'one MEGRE for both': FULL.replace('megre:control,calc', 'megre:-'),
+    'MESE of one condition is left': FULL.replace('mese:-', 'mese:control'),
+    'T1w and ASL': 't1w asl:-',
+    'MESE and MEGRE': 'mese:- megre:-',
+    'BOLD alone': 'bold',
+    'T1w alone': 't1w',
+    'ASL of one condition': 't1w asl:control',
+}
+SETTINGS = {
+    'default': {},
+    'grubb': {'blood_volume.model': 'grubb'},
+    'literature': {'blood_volume.model': 'literature'},
+    'dsc chosen': {'blood_volume.model': 'dsc'},
+    'no CBV': {'blood_volume.model': 'none'},
+    'smoothed': {'change.fwhm': 6.0, 'atlas': 'none'},
+    'native': {'output_spaces': ('none',), 'anatomy.registration': 'header'},
+}
+CASES = [
+    *[(data, 'default') for data in DATA],
+    *[('full', settings) for settings in SETTINGS if settings != 'default'],
+    *[('own MESE and DSC', settings) for settings in ('dsc chosen', 'smoothed')],
+    *[('no T1w', settings) for settings in ('grubb', 'literature', 'dsc chosen')],
+    *[('no DSC', settings) for settings in ('grubb', 'literature', 'dsc chosen')],
+    *[('one ASL for both', settings) for settings in ('grubb', 'literature', 'no CBV')],
+    ('one MEGRE for both', 'grubb'),
+    ('MESE and MEGRE', 'literature'),
+    ('anatomy without template', 'native'),
+    ('T1w alone', 'literature'),
+    ('BOLD alone', 'native'),
+]
+
+
+def build(maker, text, settings=None, **options):
+    """Inputs, settings, graph and the files it will make."""
+    inputs = maker.inputs(text, **options)
+    resolved = resolve(command_line=settings or {})
+    graph, expected = init_participant_wf(inputs=inputs, settings=resolved, run=maker.run())
+    return inputs, resolved, graph, expected
+
+
+def maps_of(expected):
+    """Maps of the dry run behind files, by the rule that the run summary uses."""
+    effects = [
+        (key, entities)
+        for key, entities in expected
+        if not (key == 'contrast' and entities['statistic'] != 'effect')
+    ]
+    named = {_map_name(key, entities) for key, entities in effects}
+    return {(name, condition) for name, condition in named if name in MAPS}
+
+
+MAPS = {
+    'anatomy', 'template', 'T2', 'T2star', 'R2prime', 'cbf', 'cbv', 'oef', 'cmro2', 'boldPct',
+    'change_cbf', 'change_cbv', 'change_R2prime', 'change_oef', 'change_cmro2', 'concordance',
+}  # fmt: skip
+
+
+def promised(inputs, settings, expected):
+    """Maps said to be made; one that all conditions share stands for each of them."""
+    made = maps_of(expected)
+    said = [row for row in capabilities(inputs, settings) if row['state'] == 'made']
+    return {
+        (row['map'], row['condition'] if (row['map'], row['condition']) in made else None)
+        if (row['map'], None) in made
+        else (row['map'], row['condition'])
+        for row in said
+    }
+
+
+@pytest.mark.parametrize(('data', 'settings'), CASES)
+def test_graph_is_sound_and_makes_every_map_that_is_promised_and_no_other(data, settings, maker):
+    inputs, resolved, graph, expected = build(maker, DATA[data], SETTINGS[settings])
+    assert promised(inputs, resolved, expected) == maps_of(expected)
+    assert unconnected_mandatory(graph) == []
+    names = [output_path(key, **entities) for key, entities in expected
+             if not key.startswith('xfm_t')]  # fmt: skip
+    assert len(set(names)) == len(names), 'two nodes would write one file'
+    text, keys = methods_text(graph)
+    assert set(re.findall(r'\[@(\w+)\]', text)) == set(keys) <= set(load_references())
+    for node in graph.list_node_names():
+        assert re.fullmatch(r'[\w.]+', node)
+
+
+NUMBERS = ('b0', 'hct', 'sao2')
+UNKNOWN = [(settings, number) for settings in ('default', 'grubb') for number in NUMBERS]
+
+
+@pytest.mark.parametrize(('settings', 'unknown'), UNKNOWN)
+def test_an_unknown_number_costs_what_needs_it_in_both_descriptions(unknown, settings, maker):
+    role = 'b0' if unknown == 'b0' else 'participants'
+    problem = Problem(role=role, message=f'{unknown} is not known')
+    options = {unknown: float('nan'), 'problems': (problem,)}
+    inputs, resolved, graph, expected = build(maker, FULL, SETTINGS[settings], **options)
+    assert promised(inputs, resolved, expected) == maps_of(expected)
+    assert unconnected_mandatory(graph) == []
+    assert ('R2prime', 'calc') in maps_of(expected)
+    assert ('cmro2', 'calc') not in maps_of(expected)
+
+
+def test_sessions_as_conditions_compare_no_bold(maker):
+    settings = {'condition_entity': 'ses'}
+    inputs, resolved, _, expected = build(maker, FULL, settings)
+    assert promised(inputs, resolved, expected) == maps_of(expected)
+
+
+# ------------------------------------------------------------------------------ node lists
+
+
+def steps(graph):
+    """Names of the nodes that compute, without the identity nodes."""
+    nodes = re.findall(r'^  \w+\["(.+)"\]$', to_mermaid(graph), re.MULTILINE)
+    return sorted(nodes)
+
+
+def test_asl_and_t1w_make_this_graph(maker):
+    _, _, graph, _ = build(maker, 't1w asl:-', conditions=())
+    assert graph.name == 'sub_01'
+    assert steps(graph) == [
+        'align_asl.align_scan',
+        'align_asl.average_volumes',
+        'align_asl.resample_tissue',
+        'anatomy.discretise_tissue',
+        'anatomy.extract_brain',
+        'anatomy.map_t1w_to_template',
+        'anatomy.map_template_to_t1w',
+        'anatomy.normalise_to_template',
+        'anatomy.resample_atlas',
+        'anatomy.resample_brain_mask_to_template',
+        'anatomy.resample_grey_matter_to_template',
+        'anatomy.segment_tissue',
+        'model_asl.estimate_cbf',
+        'model_asl.estimate_difference',
+        'model_asl.estimate_m0',
+        'model_asl.map_delay',
+        'resample_atlas_to_grid',
+        'save_alignment',
+        'save_anatomy',
+        'save_perfusion',
+        'save_template',
+        'to_template_cbf_baseline',
+    ]
+
+
+def test_mese_and_megre_make_this_graph_without_anatomy(maker):
+    _, _, graph, _ = build(maker, 'mese:- megre:- phase', conditions=())
+    assert steps(graph) == [
+        'align_megre.align_scan',
+        'align_megre.average_volumes',
+        'align_megre.find_mask',
+        'align_mese.align_scan',
+        'align_mese.average_volumes',
+        'align_mese.find_mask',
+        'compute_r2_prime.estimate_r2_prime',
+        'convert_r2',
+        'convert_r2_star',
+        'model_megre.estimate_field_map',
+        'model_megre.estimate_r2_star',
+        'model_megre.predict_dephasing',
+        'model_mese.estimate_r2',
+        'resample_r2_star_megre',
+        'save_alignment',
+        'save_relaxometry',
+    ]
+
+
+def test_changes_are_made_from_primitive_maps(maker):
+    """CMRO2 of a condition is an output beside the change, not where it comes from."""
+    _, _, graph, _ = build(maker, FULL)
+    change = [node for node in steps(graph) if node.startswith('change_calcMinusControl')]
+    assert change == [
+        f'change_calcMinusControl.estimate_change_in_{name}'
+        for name in ('cbf', 'cmro2', 'oef', 'r2prime')
+    ]
+    edges = re.findall(r'(\w+) -- "(.*)" --> change_calcMinusControl_estimate_change_in_cmro2',
+                       to_mermaid(graph))  # fmt: skip
+    ports = {port for _, names in edges for port in names.split(', ')}
+    assert {'task_cbf', 'task_r2_star', 'r2', 'task_cbv', 'baseline_cbv'} <= ports
+    assert {source for source, names in edges if 'cmro2' in source} == {
+        'compute_cmro2_control_estimate_cmro2'
+    }, 'only the baseline value, for percent'
+
+
+def test_smoothing_is_a_step_of_its_own_only_where_asked_for(maker):
+    plain, smoothed = (build(maker, FULL, settings)[2] for settings in ({}, {'change.fwhm': 6.0}))
+    assert not [node for node in steps(plain) if 'smooth' in node]
+    assert len([node for node in steps(smoothed) if 'smooth' in node]) == 8
+
+
+def test_runs_are_combined_and_names_carry_no_run(maker):
+    _, _, graph, expected = build(maker, f'{FULL} x2')
+    combined = [node for node in steps(graph) if node.startswith('combine_')]
+    assert 'combine_cbf_calc' in combined
+    assert 'combine_bold_calcMinusControl' in combined
+    assert not [entities for key, entities in expected if 'run' in entities and key != 'xfm_scan']
+
+
+# ------------------------------------------------------------------------------ grid, names
+
+
+@pytest.mark.parametrize(
+    ('text', 'space'),
+    [
+        (FULL, 'MESE'),
+        (FULL.replace('mese:- ', ''), 'MEGRE'),
+        ('t1w asl:- dsc:- bold', 'ASL'),
+        ('t1w dsc:- bold', 'DSC'),
+        ('t1w bold', 'BOLD'),
+    ],
+)
+def test_first_present_scan_is_the_quantification_grid(text, space, maker):
+    _, _, _, expected = build(maker, text)
+    assert {entities['scan'] for key, entities in expected if key == 'reference'} == {space}
+    words = {entities.get('space') for key, entities in expected if key == 'contrast'}
+    assert words <= {space, 'MNI152NLin6Asym'}
+
+
+def test_baseline_comes_first_among_scans_of_a_kind(maker):
+    inputs = maker.inputs('megre:calc,control asl:-')
+    assert [scan.name for scan in find_scans(inputs)] == ['megre_control', 'megre_calc', 'asl']
+
+
+def test_session_is_in_every_name(maker):
+    _, _, graph, expected = build(maker, FULL, session='a')
+    assert graph.name == 'sub_01_ses_a'
+    assert {entities['ses'] for _, entities in expected} == {'a'}
+
+
+def test_contrast_files_say_what_they_compare(maker):
+    _, _, graph, _ = build(maker, FULL)
+    items = graph.get_node('save_calcMinusControl').inputs.items
+    assert len(items) > 15
+    for item in items.values():
+        assert item['sidecar']['Contrast'] == {'Task': 'calc', 'Baseline': 'control'}
+
+
+def test_value_maps_name_their_sources_and_model(maker):
+    _, _, graph, _ = build(maker, FULL)
+    items = [
+        item
+        for sink in ('relaxometry', 'perfusion', 'blood_volume', 'oxygen')
+        for item in graph.get_node(f'save_{sink}').inputs.items.values()
+    ]
+    for item in items:
+        assert item['sidecar']['Sources'], item['key']
+        if not item['key'].startswith('fieldmap'):
+            assert item['sidecar']['Model']['Name']
+    own = [uri for item in items for uri in item['sidecar']['Sources'] if uri.startswith('bids::')]
+    written = {f'bids::{output_path(item["key"], **item["entities"])}' for item in items}
+    assert set(own) <= written | {uri for uri in own if 'probseg' in uri}
+
+
+@pytest.mark.parametrize('settings', ['default', 'grubb', 'literature'])
+def test_every_kind_of_file_is_a_row_of_the_table(settings, maker):
+    _, _, _, expected = build(maker, FULL, SETTINGS[settings])
+    assert {key for key, _ in expected} <= set(table().rows)
+
+
+def test_two_participants_with_different_data_do_not_know_of_each_other(maker):
+    """In either order; the class of fmriprep's bold2anat_init bug."""
+    rich = [steps(build(maker, FULL)[2])]
+    poor = [steps(build(maker, 'asl:-', participant='02')[2])]
+    poor.append(steps(build(maker, 'asl:-', participant='02')[2]))
+    rich.append(steps(build(maker, FULL)[2]))
+    assert rich[0] == rich[1]
+    assert poor[0] == poor[1]
+
+
+def test_nothing_to_build_from_is_an_empty_graph(maker):
+    _, _, graph, expected = build(maker, '', conditions=())
+    assert (graph.list_node_names(), expected) == ([], [])
