@@ -46,6 +46,9 @@ MIXTURE_ITERATIONS = 60
 HALF_WIDTH = 1024.0
 """Coordinate images reach from minus to plus this, mm."""
 
+NORMALISATION_ZOOM = 4.0
+"""Voxel size at which brains are brought to the template, mm."""
+
 
 def correct_bias(
     image: PathLike,
@@ -323,7 +326,6 @@ def normalise_to_template(
     *,
     template: PathLike | None = None,
     template_mask: PathLike | None = None,
-    sloppy: bool = True,
     seed: int = 0,
     scratch: PathLike = '.',
 ) -> dict[str, Any]:
@@ -341,8 +343,6 @@ def normalise_to_template(
         template, maps template points to T1w points) and its inverse.
     template, template_mask : path or None
         None means the packaged ones.
-    sloppy : bool
-        At 4 mm by mutual information instead of at 2 mm by cross-correlation.
     seed : int
         Not used; set before the process started.
     scratch : path
@@ -360,19 +360,15 @@ def normalise_to_template(
     import ants
 
     del seed
-    zoom = 4.0 if sloppy else 2.0
     fixed = _read(template or packaged_template('T1w'))
     brain = _read(template_mask or packaged_template('desc-brain_mask'))
-    options: dict[str, Any] = {'reg_iterations': (20, 10)}
-    if not sloppy:
-        options = {'reg_iterations': (40, 20, 10), 'syn_metric': 'CC', 'syn_sampling': 2}
     result = ants.registration(
-        _to_zooms(fixed * brain, zoom),
-        _to_zooms(_read(t1w) * _read(mask), zoom),
+        _to_zooms(fixed * brain, NORMALISATION_ZOOM),
+        _to_zooms(_read(t1w) * _read(mask), NORMALISATION_ZOOM),
         'SyN',
         outprefix=f'{scratch}/normalise',
         write_composite_transform=True,
-        **options,
+        reg_iterations=(20, 10),
     )
     shutil.copyfile(result['fwdtransforms'], out_forward)
     shutil.copyfile(result['invtransforms'], out_inverse)

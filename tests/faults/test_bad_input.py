@@ -41,7 +41,7 @@ def test_sound_participant_after_all_defective_ones_is_finished(ward):
     assert support.value_maps(output / 'sub-zsound') == {'sub-zsound_space-MESE_T2map'}
 
 
-@pytest.mark.parametrize('defect', (*DEFECTS, EVENTS), ids=[*NAMES, EVENTS.name])
+@pytest.mark.parametrize('defect', [*DEFECTS, EVENTS], ids=[*NAMES, EVENTS.name])
 def test_defect_costs_only_its_own_branch(ward, defect):
     output, _ = ward
     verdict = support.summary(output, defect.name)['verdict']
@@ -51,7 +51,7 @@ def test_defect_costs_only_its_own_branch(ward, defect):
     assert (output / f'sub-{defect.name}.html').is_file()
 
 
-@pytest.mark.parametrize('defect', (*DEFECTS, EVENTS), ids=[*NAMES, EVENTS.name])
+@pytest.mark.parametrize('defect', [*DEFECTS, EVENTS], ids=[*NAMES, EVENTS.name])
 def test_defect_has_one_clear_message_in_summary_log_and_report(ward, defect):
     output, outcome = ward
     found = support.problems(output, defect.name)

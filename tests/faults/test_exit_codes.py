@@ -1,4 +1,4 @@
-"""Every way to end: the exit code, one line that says why, and nothing written where it must not."""
+"""Every way to end: the exit code, one line that says why, nothing written where it must not."""
 
 import json
 
@@ -29,11 +29,11 @@ USAGE = {
     'unknown level': ('subject', (), 17, ('subject', 'participant', 'group')),
     'unknown participant': ('participant', ('--participant-label', '07'), 18, ('07', '01, 02')),
     'unknown session': ('participant', ('--session-label', 'late'), 18, ('late',)),
-    'derivatives that are not there': ('participant', ('-d', 'fmriprep=nowhere'), 64, ('nowhere',)),
+    'derivatives not there': ('participant', ('-d', 'fmriprep=nowhere'), 64, ('nowhere',)),
     'condition found nowhere': ('participant', ('--contrasts', 'jump-run'), 64, ('jump',)),
     'baseline found nowhere': ('participant', ('--baseline', 'sleep'), 64, ('sleep',)),
     'no processes': ('participant', ('--nprocs', '0'), 64, ('0',)),
-    'configuration that is not there': ('participant', ('--config-file', 'no.toml'), 64, ('no.toml',)),
+    'configuration not there': ('participant', ('--config-file', 'no.toml'), 64, ('no.toml',)),
 }  # fmt: skip
 
 
@@ -66,8 +66,10 @@ def test_filters_that_select_nothing(spin_echo, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'content', [None, '', '{', '[]', '{"Name": "x"}'], ids=['none', 'empty', 'cut', 'list', 'hollow']
-)  # fmt: skip
+    'content',
+    [None, '', '{', '[]', '{"Name": "x"}'],
+    ids=['none', 'empty', 'cut', 'list', 'hollow'],
+)
 def test_dataset_without_usable_description_is_not_bids(study, tmp_path, content):
     root = support.start_dataset(tmp_path / 'raw', study)
     support.add_participant(root, study, '01', 'mese')

@@ -67,7 +67,7 @@ def test_sigterm_ends_in_order_and_the_same_command_goes_on(interrupted):
     assert not [path for path in output.rglob('*') if '.tmp' in path.name]
     done = support.times(work, '**/result_*.pklz')
 
-    outcome = support.run_app(*options[:-1], '1')
+    outcome = support.spawn(*options)
     assert outcome.code == 0
     assert 'sub-01: skipped' in outcome.log
     assert 'sub-02: degraded' in outcome.log
