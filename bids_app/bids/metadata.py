@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,10 +93,7 @@ def read_echoes(
         return None
     _check_echo_numbers(first, magnitude, 'magnitude' if phase else '')
     headers = {probe.file: probe.header((3,)) for probe in probes}
-    times = [
-        probe.number('EchoTime', 'it is the time axis of the decay', required=True)
-        for probe in probes
-    ]
+    times = _read_echo_times(probes)
     repetition_time = first.repetition_time()
     first.field_strength()
     phases = _read_phase(reader, phase, condition, first, headers)
@@ -113,6 +111,26 @@ def read_echoes(
         repetition_time=repetition_time,
         metadata=probes[order[0]].metadata,
     )
+
+
+def _read_echo_times(probes: Sequence[Probe]) -> list[float | None]:
+    """Read the echo times; what is wrong with several echoes in the same way is said once."""
+    problems = probes[0].reader.findings.problems
+    n_before = len(problems)
+    times = [
+        probe.number('EchoTime', 'it is the time axis of the decay', required=True)
+        for probe in probes
+    ]
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems[n_before:]:
+        kinds.setdefault(re.sub(r'[\d.]+', '', problem.message), []).append(problem)
+    problems[n_before:] = [
+        replace(first, message=f'{first.message}; the same for {len(others)} more echoes')
+        if others
+        else first
+        for first, *others in kinds.values()
+    ]
+    return times
 
 
 def _by_echo(found: Sequence[Found]) -> list[Found]:

@@ -207,6 +207,8 @@ class Probe:
     origins: dict[str, str] = field(default_factory=dict)
     overruled: dict[str, str] = field(default_factory=dict)
     ok: bool = True
+    has_sidecars: bool = True
+    """False where one cannot be read: what it might have said is not called missing."""
 
     @classmethod
     def of(cls, reader: Reader, role: str, found: Found, condition: str | None) -> Probe:
@@ -217,6 +219,7 @@ class Probe:
         for path in find_companions(found.path, reader.root, suffix, '.json'):
             probe.reader.findings.files.add(path)
             content = probe.attempt(path, read_json) or {}
+            probe.has_sidecars = probe.ok
             probe.metadata |= content
             probe.origins |= dict.fromkeys(content, f'sidecar {path.name}')
         for override in reader.overrides:
@@ -275,7 +278,7 @@ class Probe:
 
     def require(self, key: str, purpose: str) -> Any:
         """Give a value that must be there."""
-        if self.metadata.get(key) is None:
+        if self.metadata.get(key) is None and self.has_sidecars:
             self.fail(
                 f'{self.file.name}: {key} is missing from its sidecar; {purpose}; '
                 'add it there or with --metadata-overrides'

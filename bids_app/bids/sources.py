@@ -237,7 +237,8 @@ def find_defect(
         image: Any = nb.load(path)
         raw = np.asanyarray(image.dataobj.get_unscaled())
     except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:
-        message = f'{path.name}: the image data cannot be read ({error}); is the file complete?'
+        why = ' '.join(str(error).split())
+        message = f'{path.name}: the image data cannot be read ({why}); is the file complete?'
         return message, ExitCode.MISSING_INPUT
     finite = raw if raw.dtype.kind in 'iu' else raw[np.isfinite(raw)]
     if finite.size == 0:
