@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from bids_app.bids.manifest import (
 from bids_app.bids.metadata import without_defects
 from bids_app.bids.outputs import output_path, write_json, write_text
 from bids_app.bids.verdict import (
+    MACHINE_CODES,
     RunVerdict,
     Verdict,
     combine,
@@ -46,7 +48,7 @@ from bids_app.workflows.constants import constants_table
 from bids_app.workflows.execution import StepError, choose_plugin, run_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bids_app.bids.acquisitions import ParticipantInputs
     from bids_app.settings import RunSettings, Settings
@@ -144,20 +146,13 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     plan = check_dataset(info, run, settings)
     choose_plugin(run)  # a plugin file that cannot be used is said before anything is computed
     prepare_output(run)
+    collect = partial(collect_participant, info, run=run, settings=settings, plan=plan)
     verdicts: list[Verdict] = []
     units: list[ParticipantInputs] = []
     for position, participant in enumerate(chosen, start=1):
         LOGGER.info('sub-%s (%d of %d): starts', participant, position, len(chosen))
-        try:
-            found = collect_participant(info, participant, run, settings, plan=plan)
-            units += found
-            verdict = run_participant(found, run, settings)
-        except KeyboardInterrupt:
-            verdict = interrupted(participant)
-        except Exception as error:  # nothing that one participant does may harm another
-            if not isinstance(error, AppError):
-                LOGGER.exception('sub-%s: unexpected error', participant)
-            verdict = judge(participant, error=error)
+        found, verdict = _serve(participant, collect, run, settings)
+        units += found
         verdicts.append(verdict)
         LOGGER.info('%s', verdict.text)
         if verdict.code == ExitCode.INTERRUPTED:
@@ -169,6 +164,30 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
         check_selection(units)
     update_shared(run.output_dir, render_index)
     return combine(verdicts)
+
+
+def _serve(
+    participant: str,
+    collect: Callable[[str], Sequence[ParticipantInputs]],
+    run: RunSettings,
+    settings: Settings,
+) -> tuple[Sequence[ParticipantInputs], Verdict]:
+    """Collect and run one participant; whatever ends it becomes its verdict, on record."""
+    found: Sequence[ParticipantInputs] = ()
+    try:
+        found = collect(participant)
+        return found, run_participant(found, run, settings)
+    except KeyboardInterrupt:
+        verdict = interrupted(participant)
+    except Exception as error:  # nothing that one participant does may harm another
+        if not isinstance(error, AppError):
+            LOGGER.exception('sub-%s: unexpected error', participant)
+        verdict = judge(participant, error=error)
+    if verdict.code not in MACHINE_CODES:
+        summary = participant_summary(verdict, command=run.command, units=[])
+        entities = {'sub': participant}
+        write_json(summary, output_dir=run.output_dir, key='run_summary', entities=entities)
+    return found, verdict
 
 
 def run_participant(
