@@ -148,7 +148,15 @@ class ChangeSettings:
 
     fwhm: float = _setting(0.0, 'smoothing of condition maps before contrasts', unit='mm')
     bold_q: float = _setting(0.05, 'FDR level of the BOLD gate', unit='1')
-    cmro2_q: float = _setting(0.05, 'FDR level of the sign of the CMRO2 change', unit='1')
+    cmro2_q: float = _setting(
+        0.05, 'FDR level of the sign of the CMRO2 change of a group', unit='1'
+    )
+    false_sign_rate: float = _setting(
+        0.05, 'local false sign rate of the CMRO2 change below which a label is given', unit='1'
+    )
+    smallest_effect: float = _setting(
+        0.01, 'smallest CMRO2 change of interest, relative to the median baseline', unit='1'
+    )
     grey_matter: float = _setting(
         0.5, 'grey-matter probability above which voxels are labelled', unit='1'
     )

@@ -399,7 +399,8 @@ def _regions(
     for column in ('n_voxels', 'coverage'):
         rows[column] = pd.concat([part[column] for part in stacked], axis=1).mean(axis=1)
     rows['n_voxels'] = rows['n_voxels'].round()
-    rows = add_labels(rows, q=settings.change.cmro2_q)
+    change = settings.change
+    rows = add_labels(rows, bold_q=change.bold_q, level=change.false_sign_rate)
     for column in ('index', 'n_voxels', 'n_participants'):
         rows[column] = [None if pd.isna(value) else int(value) for value in rows[column]]
     rows['label'] = [None if pd.isna(value) else value for value in rows['label']]

@@ -22,7 +22,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.models import change as models
-from bids_app.models import concordance
+from bids_app.models import concordance, response
 
 
 class _ChangeInputSpec(BaseInterfaceInputSpec):
@@ -232,12 +232,13 @@ class _LabelInputSpec(BaseInterfaceInputSpec):
     change_variance = image('its random variance', '(umol/100 g/min)^2')
     change_status = image('its status', '')
     bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
-    cmro2_q = traits.Float(mandatory=True, desc='FDR level of the sign of the change', unit='1')
+    level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
 
 
 class _LabelOutputSpec(TraitedSpec):
     sign = result('labels by the published sign rule', '')
     robust = result('labels that may say undetermined', '')
+    discordant = result('probability that BOLD and CMRO2 changed in opposite directions', '1')
 
 
 class LabelConcordance(SimpleInterface):
@@ -255,7 +256,7 @@ class LabelConcordance(SimpleInterface):
         gate = concordance.bold_gate(bold, q=self.inputs.bold_q, mask=grey)
         maps = {
             'sign': concordance.label_by_sign(bold.value, change.value, gate, grey),
-            'robust': concordance.label_robust(bold, change, gate, grey, q=self.inputs.cmro2_q),
+            'robust': concordance.label_robust(bold, change, gate, grey, level=self.inputs.level),
         }
 
         for name, labels in maps.items():
@@ -263,4 +264,48 @@ class LabelConcordance(SimpleInterface):
             data[brain] = labels
             path = Path(runtime.cwd) / f'{name}.nii'
             self._results[name] = save_image(data, grid, path)
+        probability = concordance.discordance_probability(bold, change, gate, grey)
+        path = Path(runtime.cwd) / 'discordant.nii'
+        self._results['discordant'] = save_unmasked(probability, brain, grid, path)
+        return runtime
+
+
+class _ModeInputSpec(BaseInterfaceInputSpec):
+    mask = image('brain', '1')
+    labels = image('robust labels: which voxels to label', '')
+    cbf = image('change of CBF', 'mL/100 g/min')
+    cbf_variance = image('its random variance', '(mL/100 g/min)^2')
+    cbf_status = image('its status', '')
+    oef = image('change of OEF', '1')
+    oef_variance = image('its random variance', '1')
+    oef_status = image('its status', '')
+    baseline_cbf = image('CBF of the baseline', 'mL/100 g/min')
+    baseline_oef = image('OEF of the baseline', '1')
+
+
+class _ModeOutputSpec(TraitedSpec):
+    mode = result('flow-led, extraction-led or undetermined', '')
+
+
+class LabelResponseMode(SimpleInterface):
+    """Tell whether blood flow or extraction changed more, relative to its baseline."""
+
+    input_spec = _ModeInputSpec
+    output_spec = _ModeOutputSpec
+
+    def _run_interface(self, runtime):
+        brain, grid = read_mask(self.inputs.mask)
+        labels = load_masked(self.inputs.labels, brain, grid).astype(np.uint8)
+        inside = labels != concordance.Label.OUTSIDE
+        ratios = [
+            response.log_ratio(
+                load_estimate(self.inputs, name, brain, grid),
+                load_masked(getattr(self.inputs, f'baseline_{name}'), brain, grid),
+            )
+            for name in ('cbf', 'oef')
+        ]
+        gate = inside & (labels != concordance.Label.NOT_SIGNIFICANT)
+        data = np.zeros(brain.shape, np.uint8)
+        data[brain] = response.label_response_mode(*ratios, gate, inside)
+        self._results['mode'] = save_image(data, grid, Path(runtime.cwd) / 'mode.nii')
         return runtime

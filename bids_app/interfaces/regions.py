@@ -23,6 +23,7 @@ from bids_app.interfaces._base import (
     read_mask,
     traits,
 )
+from bids_app.models.change import change_parts, tipping_points
 from bids_app.models.concordance import (
     LABEL_NAMES,
     Label,
@@ -54,10 +55,12 @@ class _RegionsInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     mask = image('voxels that count', '1')
     grey_matter = image('grey-matter fraction', '1')
     minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
+    cao2 = traits.Float(desc='arterial oxygen content', unit='umol/mL')
     atlas = image('region of every voxel', '')
     atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
     quantities = traits.List(traits.Str, mandatory=True, desc='what to summarise', unit='')
-    q = traits.Float(0.05, usedefault=True, desc='FDR level of the labels', unit='1')
+    bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
+    level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
 
 
 class _RegionsOutputSpec(TraitedSpec):
@@ -68,8 +71,8 @@ class SummariseRegions(SimpleInterface):
     """
     Average changes over parcels, networks and the brain, with standard errors and labels.
 
-    Besides the fixed ports there are four for every name in `quantities`: the map, its variance,
-    its status and its facts.
+    Besides the fixed ports there are five for every name in `quantities`: the map, its variance,
+    its status, its facts, and the map of the baseline condition where there is one.
     """
 
     input_spec = _RegionsInputSpec
@@ -78,8 +81,8 @@ class SummariseRegions(SimpleInterface):
     def __init__(self, quantities: list[str] | None = None, **inputs: Any) -> None:
         super().__init__(**inputs)
         for name in quantities or []:
-            for part in ('', '_variance', '_status'):
-                port = traits.Any(desc='change, its variance or its status', unit='')
+            for part in ('', '_variance', '_status', '_reference'):
+                port = traits.Any(desc='change, its variance, status, and the baseline', unit='')
                 self.inputs.add_trait(f'{name}{part}', port)
             facts = traits.Dict(desc='entries of the sidecar', unit='')
             self.inputs.add_trait(f'{name}_facts', facts)
@@ -92,22 +95,66 @@ class SummariseRegions(SimpleInterface):
         atlas = load_masked(self.inputs.atlas, mask, grid).astype(int)
         levels = region_levels(atlas, read_atlas(self.inputs.atlas_table))
         parts = []
-        for quantity in self.inputs.quantities:
-            facts = getattr(self.inputs, f'{quantity}_facts')
-            shared = facts.get(VOXELS_PER_SAMPLE, 1.0) if isdefined(facts) else 1.0
-            estimate = load_estimate(self.inputs, quantity, mask, grid)
-            for regions, labels in levels:
+        for regions, labels in levels:
+            tables = {}
+            for quantity in self.inputs.quantities:
+                facts = getattr(self.inputs, f'{quantity}_facts')
+                shared = facts.get(VOXELS_PER_SAMPLE, 1.0) if isdefined(facts) else 1.0
+                estimate = load_estimate(self.inputs, quantity, mask, grid)
                 summary = summarise_regions(
                     estimate, labels, regions['index'], voxels_per_sample=shared
                 )
-                parts.append(_as_rows(regions, summary, quantity))
-        rows = add_labels(pd.concat(parts, ignore_index=True), q=self.inputs.q)
+                tables[quantity] = _as_rows(regions, summary, quantity)
+                tables[quantity]['baseline'] = self._baseline(
+                    quantity, (estimate, labels, regions['index']), (mask, grid)
+                )
+            parts += add_parts(tables, cao2=self.inputs.cao2)
+        rows = add_labels(
+            pd.concat(parts, ignore_index=True), bold_q=self.inputs.bold_q, level=self.inputs.level
+        )
         rows['index'] = rows['index'].where(rows['level'] == 'parcel').astype('Int64')
 
         path = Path(runtime.cwd) / 'regions.tsv'
         rows.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.7g')
         self._results['table'] = str(path)
         return runtime
+
+    def _baseline(self, quantity, regions, where):
+        """Average the baseline over the voxels of a region that have a change."""
+        estimate, labels, index = regions
+        reference = getattr(self.inputs, f'{quantity}_reference')
+        if not isdefined(reference):
+            return np.full(len(index), np.nan)
+        values = load_masked(reference, *where)
+        both = Estimate.of(np.where(np.isfinite(estimate.value), values, np.nan), 0.0)
+        scale = scale_of('contrast', quantity=quantity, statistic='effect')
+        return summarise_regions(both, labels, index)['mean'] * scale
+
+
+def add_parts(tables: dict[str, pd.DataFrame], *, cao2: Any) -> list[pd.DataFrame]:
+    """
+    Say how large changes are relative to the baseline, and what would turn the sign of CMRO2.
+
+    All from the means of a region: percent and logarithm of the ratio for every quantity; for
+    CMRO2 the parts of the change that flow and extraction carry, and the tipping points.
+    """
+    for rows in tables.values():
+        base, task = rows['baseline'], rows['baseline'] + rows['effect']
+        positive = (base > 0) & (task > 0)
+        rows['percent'] = (100 * rows['effect'] / base).where(base > 0)
+        rows['log_ratio'] = np.log((task / base).where(positive))
+    if 'cmro2' in tables and {'cbf', 'oef', 'R2prime'} <= set(tables) and isdefined(cao2):
+        cbf, oef, r2_prime = (tables[name] for name in ('cbf', 'oef', 'R2prime'))
+        flow, extraction = change_parts(
+            cbf['effect'], cbf['baseline'], oef['effect'], oef['baseline'], cao2=cao2
+        )
+        tips = tipping_points(
+            cbf['effect'], cbf['baseline'], r2_prime['effect'], r2_prime['baseline']
+        )
+        parts = {'cbf_part': flow, 'oef_part': extraction}
+        parts |= {f'tipping_{name}': values for name, values in tips.items()}
+        tables['cmro2'] = tables['cmro2'].assign(**parts)
+    return list(tables.values())
 
 
 def region_levels(
@@ -146,11 +193,11 @@ def _as_rows(regions: pd.DataFrame, summary: Any, quantity: str) -> pd.DataFrame
     return rows
 
 
-def add_labels(rows: pd.DataFrame, *, q: float) -> pd.DataFrame:
+def add_labels(rows: pd.DataFrame, *, bold_q: float, level: float) -> pd.DataFrame:
     """Give the concordance label of each region, by the rule of the voxels, in rows of cmro2."""
     rows['label'] = pd.array([pd.NA] * len(rows), dtype='string')
-    for level in rows['level'].unique():
-        here = rows['level'] == level
+    for kind in rows['level'].unique():
+        here = rows['level'] == kind
         bold = rows[here & (rows['quantity'] == 'boldPct')]
         change = rows[here & (rows['quantity'] == 'cmro2')]
         if bold.empty or change.empty:
@@ -159,8 +206,8 @@ def add_labels(rows: pd.DataFrame, *, q: float) -> pd.DataFrame:
             Estimate.of(part['effect'], part['se'] ** 2) for part in (bold, change)
         )
         everywhere = np.ones(len(bold), bool)
-        gate = bold_gate(of_bold, q=q, mask=everywhere)
-        labels = label_robust(of_bold, of_change, gate, everywhere, q=q)
+        gate = bold_gate(of_bold, q=bold_q, mask=everywhere)
+        labels = label_robust(of_bold, of_change, gate, everywhere, level=level)
         rows.loc[change.index, 'label'] = [LABEL_NAMES[Label(code)] for code in labels]
     return rows
 

@@ -27,6 +27,8 @@ _MODULES = (
     'regions',
     'resampling',
     'combining',
+    'sign_rate',
+    'response',
 )
 
 

@@ -395,6 +395,117 @@ def percent_of_baseline(change: Estimate, baseline: Estimate) -> FloatArray:
     return percent
 
 
+def change_parts(
+    cbf_change: ArrayLike,
+    baseline_cbf: ArrayLike,
+    oef_change: ArrayLike,
+    baseline_oef: ArrayLike,
+    *,
+    cao2: float,
+) -> tuple[FloatArray, FloatArray]:
+    r"""
+    Split a change of CMRO2 into what blood flow and what extraction carry.
+
+    Parameters
+    ----------
+    cbf_change, baseline_cbf : (...) array_like
+        mL/100 g/min.
+    oef_change, baseline_oef : (...) array_like
+        Dimensionless.
+    cao2 : float
+        Arterial oxygen content, umol/mL.
+
+    Returns
+    -------
+    cbf_part, oef_part : (...) ndarray of float64
+        umol/100 g/min; they add up to the change of CMRO2.
+
+    See Also
+    --------
+    tipping_points : What would turn the sign of the sum.
+
+    Notes
+    -----
+    Each change times the mean of the other factor over the conditions, so that no rest is left:
+
+    .. math:: D = CaO_2\,(\Delta F\, \bar E + \bar F\, \Delta E)
+
+    Examples
+    --------
+    >>> cbf_part, oef_part = change_parts([10.0], [50.0], [-0.04], [0.4], cao2=7.5)
+    >>> cbf_part.round(1), oef_part.round(1), round((60 * 0.36 - 50 * 0.4) * 7.5, 1)
+    (array([28.5]), array([-16.5]), 12.0)
+    """
+    flow, extraction = np.asarray(cbf_change, float), np.asarray(oef_change, float)
+    mean_oef = np.asarray(baseline_oef, float) + extraction / 2
+    mean_cbf = np.asarray(baseline_cbf, float) + flow / 2
+    return cao2 * flow * mean_oef, cao2 * mean_cbf * extraction
+
+
+def tipping_points(
+    cbf_change: ArrayLike,
+    baseline_cbf: ArrayLike,
+    r2_prime_change: ArrayLike,
+    baseline_r2_prime: ArrayLike,
+) -> dict[str, FloatArray]:
+    r"""
+    Tell which systematic errors would turn the sign of a change of CMRO2.
+
+    Parameters
+    ----------
+    cbf_change, baseline_cbf : (...) array_like
+        F, mL/100 g/min; best of regions.
+    r2_prime_change, baseline_r2_prime : (...) array_like
+        P, 1/s.
+
+    Returns
+    -------
+    tips : dict of str to (...) ndarray of float64
+        `cbv`, the relative change of blood volume with the task that was not measured, 1; `r2`,
+        the amount by which R2 would have to be overestimated in both conditions, 1/s; `cbf`, the
+        relative error of the task's blood flow, not shared by the baseline, 1. NaN where none
+        turns the sign.
+
+    See Also
+    --------
+    change_in_cmro2 : The change itself.
+
+    Notes
+    -----
+    With f the relative change of F, D vanishes at
+
+    .. math::
+
+        CBV^* = \frac{F_t P_t}{F_b P_b} - 1, \quad
+        R_2^* = \frac{F_b P_b - F_t P_t}{F_t - F_b}, \quad
+        CBF^* = \frac{F_b P_b}{F_t P_t} - 1
+
+    Scale factors (haematocrit, labelling efficiency, partition coefficient) never turn it.
+
+    Examples
+    --------
+    >>> tips = tipping_points([10.0], [50.0], [-0.5], [5.5])
+    >>> {name: float(value.round(3)[0]) for name, value in tips.items()}
+    {'cbv': 0.091, 'r2': -2.5, 'cbf': -0.083}
+    """
+    base_cbf, base_rate = np.asarray(baseline_cbf, float), np.asarray(baseline_r2_prime, float)
+    step = np.asarray(cbf_change, float)
+    baseline = base_cbf * base_rate
+    task = (base_cbf + step) * (base_rate + np.asarray(r2_prime_change, float))
+    usable = (baseline > 0) & (task > 0)
+
+    def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+        quotient: FloatArray = np.full(np.broadcast(numerator, denominator).shape, np.nan)
+        np.divide(numerator, denominator, out=quotient, where=usable & (denominator != 0))
+        return quotient
+
+    return {
+        'cbv': ratio(task - baseline, baseline),
+        'r2': ratio(baseline - task, step),
+        'cbf': ratio(baseline - task, task),
+    }
+
+
 def z_score(change: Estimate) -> FloatArray:
     """
     Divide a change by its standard error.

@@ -10,6 +10,7 @@ from scipy import stats
 
 from bids_app.errors import ModelInputError
 from bids_app.models.change import p_value, z_score
+from bids_app.models.sign_rate import Discordance, estimate_discordance, false_sign_rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -321,7 +322,7 @@ def label_by_probability(
     Notes
     -----
     Two-sided significance at a false discovery rate bounds the rate of wrong signs among the
-    labels 1 to 4 by the same level.
+    labels 1 to 4 by the same level. For the group, whose errors have few degrees of freedom.
 
     References
     ----------
@@ -345,7 +346,7 @@ def label_by_probability(
 
 
 def label_robust(
-    bold: Estimate, change: Estimate, gate: ArrayLike, mask: ArrayLike, *, q: float
+    bold: Estimate, change: Estimate, gate: ArrayLike, mask: ArrayLike, *, level: float
 ) -> StatusArray:
     """
     Label voxels where the sign of the CMRO2 change is known, the others as undetermined.
@@ -360,37 +361,248 @@ def label_robust(
         Where BOLD is significant.
     mask : (V,) array_like of bool
         Voxels to label.
-    q : float
-        False discovery rate of the sign of D inside the gate, in (0, 1).
+    level : float
+        Local false sign rate below which a sign is known, in (0, 1).
 
     Returns
     -------
     labels : (V,) ndarray of uint8
-        Codes of :class:`Label`; 0 outside the mask and where an estimate is missing.
+        Codes of :class:`Label`; 0 outside the mask and where an estimate is missing. A change
+        whose variance is not positive has no known sign.
 
     Raises
     ------
     ModelInputError
-        If the shapes differ or `q` is not in (0, 1).
+        If the shapes differ or `level` is not in (0, 1).
 
     See Also
     --------
     label_by_sign : The published rule, without a test.
+    bids_app.models.sign_rate.false_sign_rate : The distribution of D is learnt in the gate.
 
     References
     ----------
-    .. [1] Benjamini & Hochberg, J R Stat Soc B 57:289, 1995.
-       doi:10.1111/j.2517-6161.1995.tb02031.x
+    .. [1] Stephens, Biostatistics 18:275, 2017. doi:10.1093/biostatistics/kxw041
 
     Examples
     --------
     >>> from bids_app.models.estimate import Estimate
     >>> bold, change = Estimate.of([1.0, 1.0], 0.01), Estimate.of([9.0, 1.0], 4.0)
-    >>> label_robust(bold, change, [True, True], [True, True], q=0.05)
+    >>> label_robust(bold, change, [True, True], [True, True], level=0.05)
     array([1, 5], dtype=uint8)
     """
-    p = p_value(z_score(change))
-    return label_by_probability(bold.value, change.value, p, gate, mask, q=q)
+    _check_level(level)
+    labels = label_by_sign(bold.value, change.value, gate, mask)
+    tested = _tested(bold, change, gate, mask)
+    posterior = false_sign_rate(change.value[tested], _standard_error(change)[tested])
+    known = np.zeros(tested.shape, bool)
+    known[tested] = posterior.false_sign_rate < level
+    labels[tested & ~known & (bold.value > 0)] = Label.UNDETERMINED_POSITIVE
+    labels[tested & ~known & (bold.value < 0)] = Label.UNDETERMINED_NEGATIVE
+    return labels
+
+
+def discordance_probability(
+    bold: Estimate, change: Estimate, gate: ArrayLike, mask: ArrayLike
+) -> FloatArray:
+    r"""
+    Give the posterior probability that the true changes of BOLD and CMRO2 have opposite signs.
+
+    Parameters
+    ----------
+    bold, change, gate, mask : (V,)
+        As for :func:`label_robust`.
+
+    Returns
+    -------
+    probability : (V,) ndarray of float64
+        In [0, 1], near 0.5 where the sign of D is not known; NaN outside gate and mask and where
+        an estimate or its error is missing.
+
+    Raises
+    ------
+    ModelInputError
+        If the shapes differ.
+
+    See Also
+    --------
+    label_robust : Labels from the same posterior.
+
+    Notes
+    -----
+    With q_B the probability that the sign of BOLD is wrong (flat prior) and q_D that the true D
+    has the sign of the measured BOLD,
+
+    .. math:: P = (1 - q_B)(1 - q_D) + q_B q_D
+
+    The prior of D is symmetric and learnt from all gated voxels.
+
+    References
+    ----------
+    .. [1] Stephens, Biostatistics 18:275, 2017. doi:10.1093/biostatistics/kxw041
+
+    Examples
+    --------
+    >>> from bids_app.models.estimate import Estimate
+    >>> bold, change = Estimate.of([1.0, 1.0], 0.01), Estimate.of([9.0, -9.0], 4.0)
+    >>> discordance_probability(bold, change, [True] * 2, [True] * 2).round(3)
+    array([0., 1.])
+    """
+    tested = _tested(bold, change, gate, mask)
+    negative = false_sign_rate(change.value[tested], _standard_error(change)[tested]).negative
+    upward = 1.0 - p_value(z_score(bold))[tested] / 2
+    upward = np.where(bold.value[tested] > 0, upward, 1.0 - upward)
+    probability: FloatArray = np.full(tested.shape, np.nan)
+    probability[tested] = upward * negative + (1.0 - upward) * (1.0 - negative)
+    return probability
+
+
+def noise_corrected_summary(
+    bold: Estimate,
+    change: Estimate,
+    gate: ArrayLike,
+    mask: ArrayLike,
+    *,
+    smallest_effect: float,
+    blocks: ArrayLike | None = None,
+    networks: Mapping[str, ArrayLike] | None = None,
+) -> list[ConcordanceRow]:
+    """
+    Estimate the share of discordance that survives measurement error, and that noise would make.
+
+    Parameters
+    ----------
+    bold, change, gate, mask : (V,)
+        As for :func:`label_robust`.
+    smallest_effect : float
+        Smallest CMRO2 change of interest, umol/100 g/min.
+    blocks : (V,) array_like of int, optional
+        Spatial blocks of the noise, see :func:`bids_app.models.sign_rate.spatial_blocks`.
+    networks : mapping of str to (V,) array_like of bool, optional
+        Further parts of the brain.
+
+    Returns
+    -------
+    rows : list of dict
+        Rules `noise_corrected` and `noise_only`, in the order and with the columns of
+        :func:`concordance_summary`. The counts of `noise_corrected` are expected numbers;
+        `n_undetermined` are the voxels whose change is below the smallest effect. Those of
+        `noise_only` are what the sign rule would count if every voxel were concordant.
+
+    Raises
+    ------
+    ModelInputError
+        If the shapes differ or `smallest_effect` is negative.
+
+    See Also
+    --------
+    bids_app.models.sign_rate.estimate_discordance : The estimator.
+
+    References
+    ----------
+    .. [1] Stephens, Biostatistics 18:275, 2017. doi:10.1093/biostatistics/kxw041
+
+    Examples
+    --------
+    >>> from bids_app.models.estimate import Estimate
+    >>> bold, change = Estimate.of([1.0] * 9, 0.01), Estimate.of([9.0] * 9, 4.0)
+    >>> rows = noise_corrected_summary(bold, change, [True] * 9, [True] * 9, smallest_effect=1.0)
+    >>> rows[0]['rule'], rows[0]['discordant_fraction'] < 0.05
+    ('noise_corrected', True)
+    """
+    tested = _tested(bold, change, gate, mask)
+    aligned = np.sign(bold.value) * change.value
+    error = _standard_error(change)
+    block = np.arange(tested.size) if blocks is None else np.asarray(blocks)
+    parts = {'all': np.ones(tested.shape, bool)}
+    parts |= {name: np.asarray(part, bool) for name, part in (networks or {}).items()}
+    _check_shapes(tested, block, *parts.values())
+    signs = {'all': tested, 'positive': bold.value > 0, 'negative': bold.value < 0}
+    rows: list[ConcordanceRow] = []
+    for network, part in parts.items():
+        for name, sign in signs.items():
+            chosen = tested & part & sign
+            found = estimate_discordance(
+                aligned[chosen],
+                error[chosen],
+                smallest_effect=smallest_effect,
+                blocks=block[chosen],
+            )
+            rows += _estimated_rows(found, name, network, smallest_effect)
+    return rows
+
+
+def _estimated_rows(
+    found: Discordance, bold: str, network: str, smallest_effect: float
+) -> list[ConcordanceRow]:
+    """Make the two rows of an estimate."""
+    share = 0.0 if np.isnan(found.fraction) else found.fraction
+    noise = 0.0 if np.isnan(found.noise_only_fraction) else found.noise_only_fraction
+    changed = 0.0 if np.isnan(found.null_fraction) else found.n_used * (1 - found.null_fraction)
+    n_discordant, n_changed = round(changed * share), round(changed)
+    n_wrong = round(found.n_used * noise)
+    undefined = bool(np.isnan(found.fraction))
+    corrected = ConcordanceRow(
+        rule='noise_corrected',
+        bold=bold,
+        network=network,
+        n_voxels=found.n_used,
+        n_concordant=0 if undefined else n_changed - n_discordant,
+        n_discordant=0 if undefined else n_discordant,
+        n_undetermined=found.n_used if undefined else found.n_used - n_changed,
+        discordant_fraction=found.fraction,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        null_fraction=found.null_fraction,
+        note=_note(found, smallest_effect),
+    )
+    noise_only = ConcordanceRow(
+        rule='noise_only',
+        bold=bold,
+        network=network,
+        n_voxels=found.n_used,
+        n_concordant=found.n_used - n_wrong,
+        n_discordant=n_wrong,
+        n_undetermined=0,
+        discordant_fraction=found.noise_only_fraction,
+        ci_low=float('nan'),
+        ci_high=float('nan'),
+        null_fraction=float('nan'),
+        note='sign rule if every voxel were concordant' if found.n_used else found.reason,
+    )
+    return [corrected, noise_only]
+
+
+def _note(found: Discordance, smallest_effect: float) -> str:
+    """Say how sure and how sensitive an estimate is."""
+    facts = [found.reason] if found.reason else []
+    if found.n_used:
+        facts.append(f'smallest effect {smallest_effect:.3g}')
+        facts.append(f'null fraction 95 % {found.null_low:.2f} to {found.null_high:.2f}')
+        facts.append(f'misfit {found.misfit:.3f}')
+        facts.append(f'{found.n_blocks} blocks, design effect {found.design_effect:.1f}')
+    if np.isfinite(found.fraction):
+        facts.append(f'location grid {found.location_fraction:.3f}')
+        facts.append(f'errors x 0.9 {found.smaller_error_fraction:.3f}')
+        facts.append(f'errors x 1.1 {found.larger_error_fraction:.3f}')
+    facts += [] if found.converged else ['a fit did not converge']
+    return '; '.join(facts)
+
+
+def _tested(bold: Estimate, change: Estimate, gate: ArrayLike, mask: ArrayLike) -> BoolArray:
+    """Find the voxels of the gate with both estimates."""
+    selected, inside = np.asarray(gate, bool), np.asarray(mask, bool)
+    _check_shapes(bold.value, change.value, selected, inside)
+    known = np.isfinite(bold.value) & (bold.value != 0) & np.isfinite(change.value)
+    tested: BoolArray = selected & inside & known
+    return tested
+
+
+def _standard_error(change: Estimate) -> FloatArray:
+    """Give the standard error; NaN where the variance is not positive."""
+    variance = change.variance
+    error: FloatArray = np.sqrt(np.where(variance > 0, variance, np.nan))
+    return error
 
 
 def concordance_summary(

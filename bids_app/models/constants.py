@@ -112,3 +112,92 @@ DETECTION_LIMIT = 3.0
 
 MAD_TO_SD = 1.4826
 """Standard deviation of normal noise over its median absolute value, 1; 1/Phi^-1(3/4)."""
+
+# --- signs of changes -----------------------------------------------------------------------
+
+SMALLEST_CHANGED_FRACTION = 0.1
+"""Share of changed voxels below which a share among them is undefined, 1; ours."""
+
+FEWEST_NOISE_BLOCKS = 8
+"""Blocks of independent noise that an interval needs; ours."""
+
+SIGN_ALPHA = 0.05
+"""Error of the intervals of shares, 1; by convention."""
+
+SIGN_ERROR_FACTORS = (0.9, 1.1)
+"""Standard errors are multiplied by these to show what a wrong one does, 1; ours."""
+
+FEWEST_EFFECTS = 30
+"""Effects below which the distribution of their sizes cannot be learnt from them; ours."""
+
+MIXTURE_BARRIERS = (1e-2, 1e-3, 1e-4, 1e-5)
+"""Weights of the logarithmic barrier per observation, one after the other, 1; ours."""
+
+MIXTURE_STEPS = 40
+"""Most Newton steps per barrier; ours, 32 in all suffice for 27,000 voxels."""
+
+MIXTURE_STEP_TO_BOUNDARY = 0.95
+"""A step goes at most this far to where a weight becomes 0, 1; ours."""
+
+MIXTURE_TOLERANCE = 1e-2
+"""Largest relative change of a weight in the last step of a barrier, 1; ours."""
+
+SIGN_Z_BIN = 0.1
+"""Width of the bins of effect over error, 1; ours."""
+
+SIGN_ERROR_BIN = 0.1
+"""Width of the bins of the logarithm of the error, 1; ours."""
+
+SIGN_LARGEST_Z = 12.0
+"""All effects further out share a bin, 1; ours."""
+
+SIGN_TAIL = 0.01
+"""Quantile of the errors that sets the narrowest normal component, 1; ours."""
+
+SIGN_FINEST = 10.0
+"""That quantile over the narrowest normal component, 1; Stephens 2017."""
+
+SIGN_NARROWEST = 4.0
+"""The widest component is at least so many times the narrowest, 1; ours."""
+
+SIGN_OUTLIERS = 0.001
+"""Share of the effects that may lie beyond the widest component, 1; ours."""
+
+SIGN_ENDS = 16
+"""Uniform components per side; ours."""
+
+SIGN_FIRST_END = 8.0
+"""Median error over the narrowest uniform component, 1; ours."""
+
+SIGN_GRID_QUANTILE = 0.25
+"""Half of this quantile of the errors is the spacing of the grid of point masses, 1; ours."""
+
+SIGN_GROWTH = 0.08
+"""Spacing of the grid far out relative to the distance from 0, 1; ours."""
+
+SIGN_EDGE = 1e-6
+"""The first point beyond the smallest effect lies this part of a spacing beyond it, 1; ours."""
+
+SIGN_BLEND = 0.1
+"""Share of equal weights in the start of a constrained fit, 1; ours."""
+
+SIGN_BISECTIONS = 10
+"""Halvings in the search for the end of an interval; ours, an error of 0.001."""
+
+SIGN_END = 1e-4
+"""An interval that reaches so near to 0 or 1 contains it, 1; ours."""
+
+SIGN_LEVELS = 51
+"""Quantiles of the errors over which noise-only shares are averaged; ours."""
+
+SIGN_TINY = 1e-300
+"""Floor of likelihoods, so that logarithms exist."""
+
+MODE_PROBABILITY = 0.95
+"""Probability above which a response mode is named, 1; ours."""
+
+MODE_NODES = 64
+"""Quantiles of the extraction ratio over which its error is averaged; ours."""
+
+NOISE_BLOCK_WIDTHS = 3.0
+"""Side of a block of noise over the width of its correlation, 1; ours."""

@@ -107,7 +107,7 @@ def test_robust_rule_agrees_with_the_sign_rule_where_the_sign_is_known_and_only_
     mask = rng.random(4000) < 0.9
     gate = bold_gate(bold, q=0.05, mask=mask)
     sign = label_by_sign(bold.value, change.value, gate, mask)
-    robust = label_robust(bold, change, gate, mask, q=0.05)
+    robust = label_robust(bold, change, gate, mask, level=0.05)
     undetermined = np.isin(robust, [Label.UNDETERMINED_POSITIVE, Label.UNDETERMINED_NEGATIVE])
     np.testing.assert_array_equal(robust[~undetermined], sign[~undetermined])
     np.testing.assert_array_equal(
@@ -124,7 +124,7 @@ def test_robust_rule_has_few_wrong_signs_where_the_sign_rule_has_many():
     change = Estimate.of(truth + rng.normal(0, 1, truth.size), 1.0)
     bold, everywhere = Estimate.of(np.ones(truth.size), 0.01), np.ones(truth.size, bool)
     sign = label_by_sign(bold.value, change.value, everywhere, everywhere)
-    robust = label_robust(bold, change, everywhere, everywhere, q=0.05)
+    robust = label_robust(bold, change, everywhere, everywhere, level=0.05)
     assert np.mean(sign == Label.DISCORDANT_POSITIVE) > 0.15
     decided = robust[robust <= Label.DISCORDANT_NEGATIVE]
     assert decided.size > 0.4 * truth.size
@@ -135,13 +135,13 @@ def test_robust_rule_leaves_a_null_undetermined():
     rng = np.random.default_rng(3)
     change = Estimate.of(rng.normal(size=5000), 1.0)
     bold, everywhere = Estimate.of(rng.choice([-1.0, 1.0], 5000), 0.01), np.ones(5000, bool)
-    robust = label_robust(bold, change, everywhere, everywhere, q=0.05)
+    robust = label_robust(bold, change, everywhere, everywhere, level=0.05)
     assert np.mean(robust <= Label.DISCORDANT_NEGATIVE) <= 0.05
 
 
 def test_change_without_sign_is_undetermined_not_outside():
     bold, change = Estimate.of([1.0, -1.0], 0.01), Estimate.of([0.0, 0.0], 0.0)
-    robust = label_robust(bold, change, [True, True], [True, True], q=0.05)
+    robust = label_robust(bold, change, [True, True], [True, True], level=0.05)
     assert robust.tolist() == [Label.UNDETERMINED_POSITIVE, Label.UNDETERMINED_NEGATIVE]
 
 
