@@ -302,9 +302,13 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
 
     cbf, r2_prime = both('cbf', 'asl'), both('R2prime', 'megre')
     oef = _combined('change_oef', label, [r2_prime, *(maps.make('oef', side) for side in sides)])
-    metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
-    cmro2 = _combined('change_cmro2', label, metabolic)
     bold = _bold(maps, contrast)
+    route = maps.settings.change.route
+    metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
+    if route != 'quantitative':
+        metabolic = [cbf, maps.make('cmro2', contrast.baseline), bold]
+        metabolic += [r2_prime] if route == 'combined' else []
+    cmro2 = _combined('change_cmro2', label, metabolic)
     # one CBV for both conditions is the usual design, not a loss: then there is no row
     family = {'dsc': 'dsc', 'grubb': 'asl'}.get(cbv_model(inputs, maps.settings))
     cbv = [both('cbv', family)] if family else []

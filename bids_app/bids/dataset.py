@@ -266,7 +266,13 @@ def description_rows() -> list[dict[str, str]]:
 def label_rows(seg: str) -> list[dict[str, Any]]:
     """Give the lines of a label table; the published sign rule knows no undetermined voxels."""
     from bids_app.models.concordance import LABEL_COLORS, LABEL_NAMES, Label
+    from bids_app.models.response import MODE_COLORS, MODE_NAMES, Mode
 
+    if seg == 'responseMode':
+        return [
+            {'index': int(mode), 'name': MODE_NAMES[mode], 'color': MODE_COLORS[mode]}
+            for mode in Mode
+        ]
     undetermined = (Label.UNDETERMINED_POSITIVE, Label.UNDETERMINED_NEGATIVE)
     left_out = undetermined if seg == 'concordanceSign' else ()
     return [

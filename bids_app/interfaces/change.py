@@ -21,8 +21,8 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
+from bids_app.models import calibrated, concordance, response
 from bids_app.models import change as models
-from bids_app.models import concordance, response
 
 
 class _ChangeInputSpec(BaseInterfaceInputSpec):
@@ -66,6 +66,25 @@ class _ChangeInputSpec(BaseInterfaceInputSpec):
     m0_relative_variance = image(
         'relative variance of the one M0 that serves both', '1', optional=True
     )
+    bold = image('BOLD change that stands for a change of R2*', '%', optional=True)
+    bold_variance = image('its random variance', '%^2', optional=True)
+    bold_status = image('its status', '', optional=True)
+    bold_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    route = traits.Enum(
+        'quantitative',
+        'semiquantitative',
+        'combined',
+        'davis',
+        usedefault=True,
+        desc='how the change of CMRO2 is found',
+        unit='',
+    )
+    echo_time = traits.Float(desc='of the BOLD series', unit='s')
+    cbv_response = traits.Float(
+        0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
+    )
+    coefficients = traits.Str(desc='source of alpha and beta of the Davis model', unit='')
+    davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
     reference = image('the quantity in the baseline condition', '')
     reference_variance = image('its random variance', '')
     reference_status = image('its status', '')
@@ -92,6 +111,7 @@ _MEASURED = (
     'baseline_r2',
     'task_cbv',
     'baseline_cbv',
+    'bold',
 )
 
 
@@ -185,12 +205,41 @@ class EstimateChangeInCMRO2(ChangeInterface):
 
     def change_of(self, maps):
         """Give D."""
+        if self.inputs.route != 'quantitative':
+            return self._change_with_bold(maps)
         return models.change_in_cmro2(
             **{name: maps[name] for name in _MEASURED if name in maps},
             cbv_shared=self.inputs.cbv_shared,
             cbv_exponent=self.inputs.cbv_exponent,
             scale=self.inputs.cao2 / self.inputs.rate,
             m0_relative_variance=maps['m0_relative_variance'],
+        )
+
+    def _change_with_bold(self, maps):
+        """Give D where BOLD stands for the change of R2*, alone, with the MEGRE or in a model."""
+        arguments: dict[str, Any] = {
+            name: maps[name]
+            for name in ('bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_cbv')
+        }
+        m0 = maps['m0_relative_variance']
+        arguments |= {
+            'r2': maps['baseline_r2'],
+            'echo_time': self.inputs.echo_time,
+            'scale': self.inputs.cao2 / self.inputs.rate,
+            'm0_relative_variance': 0.0 if m0 is None else m0,
+        }
+        if self.inputs.route == 'davis':
+            alpha, beta = calibrated.COEFFICIENTS[self.inputs.coefficients]
+            given = self.inputs.davis_maximum
+            maximum = given if isdefined(given) else None
+            return calibrated.change_in_cmro2_davis(
+                **arguments, alpha=alpha, beta=beta, maximum=maximum
+            )
+        return calibrated.change_in_cmro2_with_bold(
+            **arguments,
+            task_cbv=maps.get('task_cbv'),
+            task_r2_star=maps.get('task_r2_star'),
+            cbv_response=self.inputs.cbv_response,
         )
 
 
@@ -297,15 +346,15 @@ class LabelResponseMode(SimpleInterface):
         brain, grid = read_mask(self.inputs.mask)
         labels = load_masked(self.inputs.labels, brain, grid).astype(np.uint8)
         inside = labels != concordance.Label.OUTSIDE
-        ratios = [
+        cbf, oef = (
             response.log_ratio(
                 load_estimate(self.inputs, name, brain, grid),
                 load_masked(getattr(self.inputs, f'baseline_{name}'), brain, grid),
             )
             for name in ('cbf', 'oef')
-        ]
+        )
         gate = inside & (labels != concordance.Label.NOT_SIGNIFICANT)
         data = np.zeros(brain.shape, np.uint8)
-        data[brain] = response.label_response_mode(*ratios, gate, inside)
+        data[brain] = response.label_response_mode(cbf, oef, gate, inside)
         self._results['mode'] = save_image(data, grid, Path(runtime.cwd) / 'mode.nii')
         return runtime

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bids_app.bids.outputs import scale_of, unit_of
+from bids_app.bids.outputs import row, scale_of, unit_of
 from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
@@ -23,6 +23,7 @@ from bids_app.interfaces._base import (
     read_mask,
     traits,
 )
+from bids_app.models.calibrated import semiquantitative_bias
 from bids_app.models.change import change_parts, tipping_points
 from bids_app.models.concordance import (
     LABEL_NAMES,
@@ -30,9 +31,13 @@ from bids_app.models.concordance import (
     bold_gate,
     concordance_summary,
     label_robust,
+    noise_corrected_summary,
 )
+from bids_app.models.constants import NOISE_BLOCK_WIDTHS
 from bids_app.models.estimate import Estimate
 from bids_app.models.regions import summarise_regions
+from bids_app.models.sign_rate import spatial_blocks
+from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
     from bids_app._typing import PathLike
@@ -56,6 +61,12 @@ class _RegionsInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     grey_matter = image('grey-matter fraction', '1')
     minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
     cao2 = traits.Float(desc='arterial oxygen content', unit='umol/mL')
+    davis = traits.Tuple(
+        traits.Float, traits.Float, desc='alpha and beta, where BOLD enters CMRO2', unit='1'
+    )
+    cbv_response = traits.Float(
+        0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
+    )
     atlas = image('region of every voxel', '')
     atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
     quantities = traits.List(traits.Str, mandatory=True, desc='what to summarise', unit='')
@@ -109,10 +120,20 @@ class SummariseRegions(SimpleInterface):
                     quantity, (estimate, labels, regions['index']), (mask, grid)
                 )
             parts += add_parts(tables, cao2=self.inputs.cao2)
+            if isdefined(self.inputs.davis) and {'cbf', 'cmro2'} <= set(tables):
+                alpha, beta = self.inputs.davis
+                bias = semiquantitative_bias(
+                    np.exp(tables['cbf']['log_ratio']),
+                    alpha=alpha,
+                    beta=beta,
+                    cbv_ratio=1 + self.inputs.cbv_response,
+                )
+                tables['cmro2']['bold_route_bias'] = bias / PERCENT
         rows = add_labels(
             pd.concat(parts, ignore_index=True), bold_q=self.inputs.bold_q, level=self.inputs.level
         )
         rows['index'] = rows['index'].where(rows['level'] == 'parcel').astype('Int64')
+        rows = rows.reindex(columns=list(row('regions').columns))
 
         path = Path(runtime.cwd) / 'regions.tsv'
         rows.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.7g')
@@ -123,7 +144,7 @@ class SummariseRegions(SimpleInterface):
         """Average the baseline over the voxels of a region that have a change."""
         estimate, labels, index = regions
         reference = getattr(self.inputs, f'{quantity}_reference')
-        if not isdefined(reference):
+        if reference is None or not isdefined(reference):
             return np.full(len(index), np.nan)
         values = load_masked(reference, *where)
         both = Estimate.of(np.where(np.isfinite(estimate.value), values, np.nan), 0.0)
@@ -153,7 +174,8 @@ def add_parts(tables: dict[str, pd.DataFrame], *, cao2: Any) -> list[pd.DataFram
         )
         parts = {'cbf_part': flow, 'oef_part': extraction}
         parts |= {f'tipping_{name}': values for name, values in tips.items()}
-        tables['cmro2'] = tables['cmro2'].assign(**parts)
+        for name, values in parts.items():
+            tables['cmro2'][name] = values
     return list(tables.values())
 
 
@@ -215,6 +237,19 @@ def add_labels(rows: pd.DataFrame, *, bold_q: float, level: float) -> pd.DataFra
 class _SummaryInputSpec(BaseInterfaceInputSpec):
     sign = image('labels by the sign rule', '')
     robust = image('robust labels', '')
+    mask = image('brain', '1')
+    bold = image('percent BOLD change', '%')
+    bold_variance = image('its random variance', '%^2')
+    bold_status = image('its status', '')
+    change = image('change of CMRO2', 'umol/100 g/min')
+    change_variance = image('its random variance', '(umol/100 g/min)^2')
+    change_status = image('its status', '')
+    change_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    baseline = image('CMRO2 of the baseline', 'umol/100 g/min')
+    smallest_effect = traits.Float(
+        mandatory=True, desc='of interest, relative to the median baseline', unit='1'
+    )
+    fwhm = traits.Float(0.0, usedefault=True, desc='smoothing of the maps', unit='mm')
     atlas = image('region of every voxel', '', optional=True)
     atlas_table = File(exists=True, desc='index and name per region', unit='')
 
@@ -230,7 +265,7 @@ class SummariseConcordance(SimpleInterface):
     output_spec = _SummaryOutputSpec
 
     def _run_interface(self, runtime):
-        networks = None
+        networks: dict[str, np.ndarray] = {}
         if isdefined(self.inputs.atlas):
             atlas = load_data(self.inputs.atlas).astype(int)
             networks = network_masks(atlas, read_atlas(self.inputs.atlas_table))
@@ -238,7 +273,31 @@ class SummariseConcordance(SimpleInterface):
         for rule in ('sign', 'robust'):
             labels = load_data(getattr(self.inputs, rule)).astype(np.uint8)
             rows += concordance_summary(labels, rule=rule, networks=networks)
+        rows += self._noise_corrected(networks)
         path = Path(runtime.cwd) / 'summary.tsv'
         pd.DataFrame(rows).to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
         self._results['table'] = str(path)
         return runtime
+
+    def _noise_corrected(self, networks):
+        """Estimate what survives the noise, in blocks wider than its correlation."""
+        mask, grid = read_mask(self.inputs.mask)
+        labels = load_masked(self.inputs.robust, mask, grid).astype(np.uint8)
+        inside = labels != Label.OUTSIDE
+        gate = inside & (labels != Label.NOT_SIGNIFICANT)
+        baseline = load_masked(self.inputs.baseline, mask, grid)[inside]
+        baseline = baseline[np.isfinite(baseline)]
+        typical = max(float(np.median(baseline)), 0.0) if baseline.size else 0.0
+        facts = self.inputs.change_facts if isdefined(self.inputs.change_facts) else {}
+        shared = facts.get(VOXELS_PER_SAMPLE, 1.0)
+        width = max(float(np.prod(grid.zooms) * shared) ** (1 / 3), self.inputs.fwhm)
+        points = np.argwhere(mask) * grid.zooms
+        return noise_corrected_summary(
+            load_estimate(self.inputs, 'bold', mask, grid),
+            load_estimate(self.inputs, 'change', mask, grid),
+            gate,
+            inside,
+            smallest_effect=self.inputs.smallest_effect * typical,
+            blocks=spatial_blocks(points, side=NOISE_BLOCK_WIDTHS * width),
+            networks={name: part[mask] for name, part in networks.items()},
+        )

@@ -1,4 +1,4 @@
-"""Response modes: did blood flow or oxygen extraction change more?"""
+"""Response modes: whether blood flow or oxygen extraction changed more."""
 
 from __future__ import annotations
 

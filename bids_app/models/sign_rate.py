@@ -15,8 +15,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr
 
+import bids_app.models.constants as c
 from bids_app.errors import ModelInputError
-from bids_app.models import constants as c
 
 if TYPE_CHECKING:
     from collections.abc import Callable

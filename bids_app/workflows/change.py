@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app.interfaces.change import (
     EstimateChangeInCBF,
@@ -43,6 +43,10 @@ PRIMITIVES = {
     ),
 }
 """What each change is made from: primitive maps per condition and shared ones."""
+BOLD_ROUTE = (
+    'bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_r2', 'baseline_cbv',
+)  # fmt: skip
+"""What the change of CMRO2 is made from where it leans on BOLD."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,9 @@ class ChangePlan:
     r2_shared: bool = True
     """One R2 serves both conditions; else R2 of the baseline comes as `baseline_r2`."""
     m0_shared: bool = False
+    settings: ChangeSettings
+    echo_time: float = 0.0
+    """Of the BOLD series, s; for the routes that use it."""
     rate: float = 0.0
     """R2' per OEF and CBV, 1/s."""
     cao2: float = 0.0
@@ -70,6 +77,10 @@ class ChangePlan:
 
     def needs(self, quantity: str) -> tuple[str, ...]:
         """Primitive maps of one change."""
+        if quantity == 'cmro2' and self.settings.route != 'quantitative':
+            own = () if self.cbv_shared else ('task_cbv',)
+            both = ('task_r2_star',) if self.settings.route == 'combined' else ()
+            return (*BOLD_ROUTE, *both, *own)
         names = PRIMITIVES[quantity]
         if not self.r2_shared and 'task_r2_star' in names:
             names = tuple(dict.fromkeys((*names, 'r2', 'baseline_r2')))
@@ -123,6 +134,8 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
         if quantity in ('oef', 'cmro2'):
             estimate.inputs.rate = plan.rate
             estimate.inputs.cao2 = plan.cao2
+        if quantity == 'cmro2' and plan.settings.route != 'quantitative':
+            _set_route(estimate, plan)
         workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
         if plan.m0_shared and 'task_cbf' in plan.needs(quantity):
             port = 'm0_relative_variance'
@@ -139,6 +152,17 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
 
 
 EXTRAS = ('_z', '_p', '_percent')
+
+
+def _set_route(estimate: Any, plan: ChangePlan) -> None:
+    """Tell the node of CMRO2 how BOLD enters."""
+    settings = plan.settings
+    estimate.inputs.route = settings.route
+    estimate.inputs.echo_time = plan.echo_time
+    estimate.inputs.cbv_response = settings.cbv_response
+    estimate.inputs.coefficients = settings.davis_coefficients
+    if settings.davis_maximum is not None:
+        estimate.inputs.davis_maximum = settings.davis_maximum
 
 
 def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Workflow:
@@ -160,37 +184,51 @@ def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Wo
         On the quantification grid.
     bold, change : quantity
         Percent; umol/100 g/min.
+    baseline : file
+        CMRO2 of the baseline.
 
     Outputs
     -------
     sign, robust : file
         Label maps.
+    discordant : file
+        Posterior probability.
     summary : file
         Counts and shares.
     """
     workflow = Workflow(
         name,
         methods='Voxels were labelled concordant or discordant by the signs of their BOLD and '
-        'CMRO2 changes, once by sign alone and once only where the sign of the CMRO2 change is '
-        'certain at the chosen false discovery rate',
-        citations=('epp2025', 'goltermann2026'),
+        'CMRO2 changes, once by sign alone and once only where the local false sign rate of the '
+        'CMRO2 change is below the chosen level; the share of discordance that survives '
+        'measurement error was estimated by adaptive shrinkage',
+        citations=('epp2025', 'goltermann2026', 'stephens2017'),
     )
-    inputnode = ports('inputnode', 'mask', 'grey_matter', 'atlas', quantities=('bold', 'change'))
-    outputnode = ports('outputnode', 'sign', 'robust', 'summary')
+    inputnode = ports(
+        'inputnode', 'mask', 'grey_matter', 'atlas', 'baseline', quantities=('bold', 'change')
+    )
+    outputnode = ports('outputnode', 'sign', 'robust', 'discordant', 'summary')
     label = pe.Node(
         LabelConcordance(
             minimum_grey_matter=settings.grey_matter,
             bold_q=settings.bold_q,
-            cmro2_q=settings.cmro2_q,
+            level=settings.false_sign_rate,
         ),
         name='label_concordance',
         mem_gb=0.5,
     )
-    summarise = pe.Node(SummariseConcordance(), name='summarise_concordance', mem_gb=0.5)
+    summarise = pe.Node(
+        SummariseConcordance(smallest_effect=settings.smallest_effect, fwhm=settings.fwhm),
+        name='summarise_concordance',
+        mem_gb=0.5,
+    )
     workflow.connect([
         (inputnode, label, [('mask', 'mask'), ('grey_matter', 'grey_matter')]),
         (label, summarise, [('sign', 'sign'), ('robust', 'robust')]),
-        (label, outputnode, [('sign', 'sign'), ('robust', 'robust')]),
+        (label, outputnode, [
+            ('sign', 'sign'), ('robust', 'robust'), ('discordant', 'discordant'),
+        ]),
+        (inputnode, summarise, [('mask', 'mask'), ('baseline', 'baseline')]),
         (summarise, outputnode, [('table', 'summary')]),
     ])  # fmt: skip
     if has_atlas:
@@ -198,4 +236,5 @@ def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Wo
         workflow.connect([(inputnode, summarise, [('atlas', 'atlas')])])
     for quantity in ('bold', 'change'):
         connect_quantity(workflow, Quantity(inputnode, quantity), label, quantity)
+        connect_quantity(workflow, Quantity(inputnode, quantity), summarise, quantity)
     return workflow

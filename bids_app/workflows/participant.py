@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.capabilities import cbv_model
 from bids_app.bids.conditions import runs_for_contrast
 from bids_app.bids.outputs import output_path, source_uri
-from bids_app.interfaces.change import ComputeSignificance
+from bids_app.interfaces.change import ComputeSignificance, LabelResponseMode
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import (
@@ -18,6 +18,7 @@ from bids_app.interfaces.spatial import (
     ResampleQuantity,
     SmoothQuantity,
 )
+from bids_app.models.calibrated import COEFFICIENTS
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import PARTS, Quantity, Workflow, connect_quantity, pe
 from bids_app.workflows.anatomy import (
@@ -92,6 +93,8 @@ class Graph:
     """(quantity, condition or None) -> where it is, on the quantification grid."""
     changes: dict[tuple[str, str], tuple[Quantity, str | None]] = field(default_factory=dict)
     """(quantity, contrast) -> where its change is, and the task label of a BOLD change."""
+    bold_halves: dict[str, tuple[Quantity, Quantity]] = field(default_factory=dict)
+    """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
 
     @property
@@ -602,7 +605,18 @@ def add_oxygen(graph: Graph) -> None:
 
 
 def add_bold(graph: Graph) -> None:
-    """Add the percent BOLD change of every contrast, runs combined."""
+    """Add the percent BOLD change of every contrast; halves where BOLD enters CMRO2."""
+    for label, (quantity, task) in _bold_changes(graph, 'all').items():
+        graph.changes['boldPct', label] = (quantity, task)
+    if graph.settings.change.route != 'quantitative':
+        gate, estimate = (_bold_changes(graph, half) for half in ('first', 'second'))
+        for label in gate:
+            graph.bold_halves[label] = (gate[label][0], estimate[label][0])
+
+
+def _bold_changes(graph: Graph, half: str) -> dict[str, tuple[Quantity, str]]:
+    """Estimate every contrast from all blocks or from every other one, runs combined."""
+    suffix = '' if half == 'all' else f'_{half}'
     runs: dict[str, list[tuple[str, Quantity]]] = {}
     for scan in graph.scans:
         contrasts = contrasts_of(graph, scan) if scan.kind == 'bold' else ()
@@ -612,18 +626,22 @@ def add_bold(graph: Graph) -> None:
             run=scan.series,
             contrasts=contrasts,
             settings=graph.settings.bold,
-            name=f'model_{scan.name}',
+            half=half,
+            name=f'model_{scan.name}{suffix}',
         )
         _connect_scan(graph, scan, model)
         for index, contrast in enumerate(contrasts):
             source = Quantity(model, 'bold', index)
-            on_grid = _to_target(graph, scan, source, f'bold_{contrast.label}')
+            on_grid = _to_target(graph, scan, source, f'bold{suffix}_{contrast.label}')
             runs.setdefault(contrast.label, []).append((scan.series.task, on_grid))
+    changes = {}
     for label, found in runs.items():
         tasks = sorted({task for task, _ in found})
-        combined = _combine(graph, [quantity for _, quantity in found], f'bold_{label}')
+        name = f'bold{suffix}_{label}'
+        combined = _combine(graph, [quantity for _, quantity in found], name)
         task = tasks[0] if len(tasks) == 1 else 'pooled'
-        graph.changes['boldPct', label] = (_smooth(graph, combined, f'bold_{label}'), task)
+        changes[label] = (_smooth(graph, combined, name), task)
+    return changes
 
 
 def contrasts_of(graph: Graph, scan: Scan) -> tuple[Contrast, ...]:
@@ -674,6 +692,9 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         'oef': has_oef,
         'cmro2': per_condition('cbf') and has_oef and known('cmro2'),
     }
+    route = graph.settings.change.route
+    if route != 'quantitative':
+        available['cmro2'] = _has_bold_route(graph, contrast, route)
     is_grubb = cbv_model(graph.inputs, graph.settings) == 'grubb'
     shared = [scan.series.m0.shared for scan in graph.scans
               if scan.kind == 'asl' and scan.series.condition in both]  # fmt: skip
@@ -683,9 +704,39 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         cbv_exponent=graph.settings.blood_volume.grubb_exponent if is_grubb else 0.0,
         r2_shared=('r2', None) in graph.maps,
         m0_shared=bool(shared) and all(shared),
-        rate=rate_of(graph.inputs, graph.settings.oxygen) if available['oef'] else 0.0,
+        settings=graph.settings.change,
+        echo_time=_bold_echo_time(graph, contrast),
+        rate=(
+            rate_of(graph.inputs, graph.settings.oxygen)
+            if available['oef'] or available['cmro2']
+            else 0.0
+        ),
         cao2=cao2_of(graph.inputs, graph.settings.oxygen) if available['cmro2'] else 0.0,
     )
+
+
+def _has_bold_route(graph: Graph, contrast: Contrast, route: str) -> bool:
+    """Tell whether a contrast has what a route through BOLD needs."""
+    both = (contrast.task, contrast.baseline)
+    has_flow = all(('cbf', condition) in graph.maps for condition in both)
+    has_task = route != 'combined' or ('r2_star', contrast.task) in graph.maps
+    return (
+        has_flow
+        and has_task
+        and graph.has('cmro2', contrast.baseline)
+        and contrast.label in graph.bold_halves
+        and _bold_echo_time(graph, contrast) > 0
+    )
+
+
+def _bold_echo_time(graph: Graph, contrast: Contrast) -> float:
+    """Echo time of the BOLD runs of a contrast, s; 0 where it is unknown or differs."""
+    times = {
+        scan.series.echo_time
+        for scan in graph.scans
+        if scan.kind == 'bold' and contrast in contrasts_of(graph, scan)
+    }
+    return times.pop() or 0.0 if len(times) == 1 else 0.0
 
 
 def add_changes(graph: Graph) -> None:
@@ -710,6 +761,10 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
     mask, port = graph.mask
     graph.workflow.connect([(mask, change, [(port, 'inputnode.mask')])])
     for primitive in plan.primitives:
+        if primitive == 'bold':
+            _, half = graph.bold_halves[contrast.label]
+            connect_quantity(graph.workflow, half, change, primitive)
+            continue
         quantity, condition = _primitive(primitive, contrast)
         if quantity == 'cbf' and plan.m0_shared:
             quantity = 'cbf_without_m0'
@@ -828,14 +883,47 @@ def _label_contrast(
     ])  # fmt: skip
     if atlas is not None:
         graph.workflow.connect([(atlas[0], label, [(atlas[1], 'inputnode.atlas')])])
-    connect_quantity(graph.workflow, bold, label, 'bold')
+    gate, _ = graph.bold_halves.get(contrast.label, (bold, bold))
+    connect_quantity(graph.workflow, gate, label, 'bold')
     connect_quantity(graph.workflow, change, label, 'change')
     sidecar = _contrast_sidecar(graph, contrast)
     at: dict[str, Any] = {'contrast': contrast.label, 'sidecar': sidecar}
+    baseline = graph.lookup('cmro2', contrast.baseline)
+    graph.workflow.connect([(baseline.node, label, [(baseline.output(''), 'inputnode.baseline')])])
+    probability = Quantity(label, 'discordant')
+    sink.add(probability, 'discordant', task=task, space=graph.space, **at)
     for port, key in (('robust', 'concordance'), ('sign', 'concordance_sign')):
         sink.add(Quantity(label, port), key, task=task, space=graph.space, **at)
         graph.changes[key, contrast.label] = (Quantity(label, port), task)
     sink.add(Quantity(label, 'summary'), 'summary', **at)
+    if ('oef', contrast.label) in graph.changes:
+        _add_response_mode(graph, sink, contrast, label)
+
+
+def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Workflow) -> None:
+    """Add the map that tells which of flow and extraction changed more."""
+    node = pe.Node(LabelResponseMode(), name=f'label_response_mode_{contrast.label}', mem_gb=0.5)
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (mask, node, [(port, 'mask')]),
+        (label, node, [('outputnode.robust', 'labels')]),
+    ])  # fmt: skip
+    for quantity in ('cbf', 'oef'):
+        connect_quantity(
+            graph.workflow, graph.changes[quantity, contrast.label][0], node, quantity
+        )
+        baseline = graph.lookup(quantity, contrast.baseline)
+        target = f'baseline_{quantity}'
+        graph.workflow.connect([(baseline.node, node, [(baseline.output(''), target)])])
+    _, task = graph.changes['boldPct', contrast.label]
+    sink.add(
+        Quantity(node, 'mode'),
+        'response_mode',
+        task=task,
+        space=graph.space,
+        contrast=contrast.label,
+        sidecar=_contrast_sidecar(graph, contrast),
+    )
 
 
 def _add_region_table(
@@ -852,7 +940,8 @@ def _add_region_table(
             quantities=quantities,
             minimum_grey_matter=graph.settings.change.grey_matter,
             atlas_table=atlas_files()[1],
-            q=graph.settings.change.cmro2_q,
+            bold_q=graph.settings.change.bold_q,
+            level=graph.settings.change.false_sign_rate,
         ),
         name=f'summarise_regions_{contrast.label}',
         mem_gb=0.5,
@@ -862,8 +951,19 @@ def _add_region_table(
         (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
         (atlas[0], node, [(atlas[1], 'atlas')]),
     ])  # fmt: skip
+    if 'cmro2' in changes:
+        node.inputs.cao2 = cao2_of(graph.inputs, graph.settings.oxygen)
+        settings = graph.settings.change
+        if settings.route != 'quantitative':
+            node.inputs.davis = COEFFICIENTS[settings.davis_coefficients]
+            node.inputs.cbv_response = settings.cbv_response
     for quantity in quantities:
         connect_quantity(graph.workflow, changes[quantity], node, quantity)
+        if quantity in INTERFACES:
+            name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
+            reference = graph.lookup(name, contrast.baseline)
+            target = f'{quantity}_reference'
+            graph.workflow.connect([(reference.node, node, [(reference.output(''), target)])])
     sink.add(
         Quantity(node, 'table'),
         'regions',
