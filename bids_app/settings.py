@@ -146,6 +146,23 @@ class BoldSettings:
 class ChangeSettings:
     """Contrasts and labels."""
 
+    route: str = _setting(
+        'quantitative',
+        "change of CMRO2: R2' measured in both conditions; R2' of the task from the baseline and "
+        'BOLD (semiquantitative); both by their precision (combined); or the Davis model',
+        choices=('quantitative', 'semiquantitative', 'combined', 'davis'),
+    )
+    davis_coefficients: str = _setting(
+        'gagnon2016',
+        'source of alpha and beta of the Davis model',
+        choices=('gagnon2016', 'epp2025', 'griffeth2011', 'lin2008'),
+    )
+    davis_maximum: float | None = _setting(
+        None, "maximum of BOLD in the Davis model; default from R2' and the echo time", unit='%'
+    )
+    cbv_response: float = _setting(
+        0.0, 'relative change of CBV with the task where it is not measured', unit='1'
+    )
     fwhm: float = _setting(0.0, 'smoothing of condition maps before contrasts', unit='mm')
     bold_q: float = _setting(0.05, 'FDR level of the BOLD gate', unit='1')
     cmro2_q: float = _setting(

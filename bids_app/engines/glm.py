@@ -74,6 +74,60 @@ def implicit_blocks(
     return blocks
 
 
+def alternate_blocks(
+    events: Sequence[TimedEvent],
+    run_length: float,
+    *,
+    baseline: str,
+    keep: str,
+    shortest: float,
+) -> list[TimedEvent]:
+    """
+    Leave every other block of every condition, baseline included, under its name.
+
+    Parameters
+    ----------
+    events : sequence of (float, float, str)
+        Onset, duration (s) and trial type.
+    run_length : float
+        Duration of the run, s.
+    baseline : str
+        Trial type of the baseline, or the gaps.
+    keep : {'first', 'second'}
+        Whether the first block of a condition keeps its name, or the second.
+    shortest : float
+        Gaps that are not longer than this are no blocks, s.
+
+    Returns
+    -------
+    renamed : list of (float, float, str)
+        All blocks, those that were left out under the name of their condition with an
+        underscore; the baseline is listed.
+
+    See Also
+    --------
+    fit_percent_change : Takes the result: the two halves then share no block.
+
+    Examples
+    --------
+    >>> events = [(30.0, 30.0, 'calc'), (90.0, 30.0, 'calc')]
+    >>> alternate_blocks(events, 120.0, baseline='control', keep='second', shortest=6.0)
+    [(0.0, 30.0, 'control_'), (30.0, 30.0, 'calc_'), (60.0, 30.0, 'control'), (90.0, 30.0, 'calc')]
+    """
+    blocks = sorted(events)
+    if not any(trial_type == baseline for _, _, trial_type in blocks):
+        gaps = implicit_blocks(blocks, run_length)
+        blocks += [(*gap, baseline) for gap in gaps if gap[1] > shortest]
+    seen: dict[str, int] = {}
+    renamed: list[TimedEvent] = []
+    for onset, duration, trial_type in sorted(blocks):
+        count = seen.get(trial_type, 0)
+        seen[trial_type] = count + 1
+        is_kept = (count % 2 == 0) == (keep == 'first')
+        renamed.append((onset, duration, trial_type if is_kept else f'{trial_type}_'))
+    return renamed
+
+
 def high_pass_of_design(blocks: Sequence[Sequence[Block]], run_length: float) -> float:
     """
     Choose the cut-off that keeps the design: half the frequency of its longest cycle.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bids_app.engines.glm import fit_percent_change
+from bids_app.engines.glm import alternate_blocks, fit_percent_change
 from bids_app.images import load_masked
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
@@ -37,6 +37,9 @@ class _PercentChangeInputSpec(BaseInterfaceInputSpec):
     noise_model = traits.Str('ar1', usedefault=True, desc='noise of the series', unit='')
     high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
     window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
+    half = traits.Enum(
+        'all', 'first', 'second', usedefault=True, desc='blocks: all, or every other one', unit=''
+    )
 
 
 class _PercentChangeOutputSpec(TraitedSpec):
@@ -59,11 +62,22 @@ class EstimatePercentChange(SimpleInterface):
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
 
+        series = load_masked(self.inputs.series, mask, grid)
+        events = list(self.inputs.events)
+        if self.inputs.half != 'all':
+            run_length = series.shape[-1] * self.inputs.repetition_time
+            events = alternate_blocks(
+                events,
+                run_length,
+                baseline=self.inputs.baseline,
+                keep=self.inputs.half,
+                shortest=self.inputs.window_start,
+            )
         changes = fit_percent_change(
-            load_masked(self.inputs.series, mask, grid),
+            series,
             repetition_time=self.inputs.repetition_time,
-            events=list(self.inputs.events),
-            conditions=sorted({trial_type for _, _, trial_type in self.inputs.events}),
+            events=events,
+            conditions=sorted({trial_type for _, _, trial_type in events}),
             baseline=self.inputs.baseline,
             contrasts=list(self.inputs.contrasts),
             hrf_model=self.inputs.hrf_model,

@@ -53,7 +53,7 @@ def change_between(task: Estimate, baseline: Estimate) -> Estimate:
     _check_shapes(task, baseline)
     unity = np.ones_like(task.value)
     terms = [(unity, task.variance), (unity, baseline.variance)]
-    return _difference(task.value - baseline.value, terms, (task, baseline))
+    return difference_from_terms(task.value - baseline.value, terms, (task, baseline))
 
 
 def change_in_cbf(
@@ -105,7 +105,7 @@ def change_in_cbf(
         (unity, baseline.variance),
         (value, _or_zero(m0_relative_variance)),
     ]
-    return _difference(value, terms, (task, baseline))
+    return difference_from_terms(value, terms, (task, baseline))
 
 
 def change_in_r2_prime(
@@ -243,8 +243,8 @@ def change_in_cmro2(
     sources += [] if baseline_r2 is None else [baseline_r2]
     _check_shapes(*sources)
     _check_exponent(cbv_exponent, cbv_shared=cbv_shared)
-    task_rate = scale / _positive(task_cbv)
-    baseline_rate = scale / _positive(baseline_cbv)
+    task_rate = scale / positive_or_nan(task_cbv)
+    baseline_rate = scale / positive_or_nan(baseline_cbv)
     task_r2_prime = task_r2_star.value - r2.value
     baseline_r2_prime = baseline_r2_star.value - (baseline_r2 or r2).value
     task_slope = task_rate * task_cbf.value
@@ -262,8 +262,8 @@ def change_in_cmro2(
         (perfusion_share * value, _or_zero(m0_relative_variance)),
     ]
     if cbv_exponent == 0:
-        terms += _cbv_terms(parts, task_cbv, baseline_cbv, shared=cbv_shared)
-    return _difference(value, terms, sources, _volume_status(task_cbv, baseline_cbv))
+        terms += cbv_terms(parts, task_cbv, baseline_cbv, shared=cbv_shared)
+    return difference_from_terms(value, terms, sources, volume_status(task_cbv, baseline_cbv))
 
 
 def change_in_oef(
@@ -342,8 +342,8 @@ def change_in_oef(
     sources += [] if baseline_r2 is None else [baseline_r2]
     _check_shapes(*sources)
     _check_exponent(cbv_exponent, cbv_shared=cbv_shared)
-    task_slope = 1.0 / (rate * _positive(task_cbv))
-    baseline_slope = 1.0 / (rate * _positive(baseline_cbv))
+    task_slope = 1.0 / (rate * positive_or_nan(task_cbv))
+    baseline_slope = 1.0 / (rate * positive_or_nan(baseline_cbv))
     parts = (
         task_slope * (task_r2_star.value - r2.value),
         baseline_slope * (baseline_r2_star.value - (baseline_r2 or r2).value),
@@ -355,9 +355,9 @@ def change_in_oef(
         (baseline_slope, baseline_r2_star.variance),
         *_r2_terms(task_slope, baseline_slope, r2, baseline_r2),
         (cbv_exponent * value, _or_zero(m0_relative_variance)),
-        *_cbv_terms(parts, task_cbv, baseline_cbv, shared=cbv_shared),
+        *cbv_terms(parts, task_cbv, baseline_cbv, shared=cbv_shared),
     ]
-    return _difference(value, terms, sources, _volume_status(task_cbv, baseline_cbv))
+    return difference_from_terms(value, terms, sources, volume_status(task_cbv, baseline_cbv))
 
 
 def percent_of_baseline(change: Estimate, baseline: Estimate) -> FloatArray:
@@ -565,7 +565,7 @@ def p_value(z: ArrayLike) -> FloatArray:
     return p
 
 
-def _difference(
+def difference_from_terms(
     value: FloatArray,
     terms: Sequence[tuple[FloatArray, FloatArray]],
     sources: Sequence[Estimate],
@@ -590,7 +590,7 @@ def _r2_terms(
     return [(task_slope, r2.variance), (baseline_slope, baseline_r2.variance)]
 
 
-def _cbv_terms(
+def cbv_terms(
     parts: tuple[FloatArray, FloatArray],
     task_cbv: Estimate,
     baseline_cbv: Estimate,
@@ -598,19 +598,19 @@ def _cbv_terms(
     shared: bool,
 ) -> list[tuple[FloatArray, FloatArray]]:
     """Count the error of a shared blood volume once; parts are inverse to blood volume."""
-    task_relative = task_cbv.variance / _positive(task_cbv) ** 2
-    baseline_relative = baseline_cbv.variance / _positive(baseline_cbv) ** 2
+    task_relative = task_cbv.variance / positive_or_nan(task_cbv) ** 2
+    baseline_relative = baseline_cbv.variance / positive_or_nan(baseline_cbv) ** 2
     if shared:
         return [(parts[0] - parts[1], baseline_relative)]
     return [(parts[0], task_relative), (parts[1], baseline_relative)]
 
 
-def _positive(volume: Estimate) -> FloatArray:
+def positive_or_nan(volume: Estimate) -> FloatArray:
     """Replace blood volumes that cannot be divided by with NaN."""
     return np.where(volume.value > 0, volume.value, np.nan)
 
 
-def _volume_status(*volumes: Estimate) -> StatusArray:
+def volume_status(*volumes: Estimate) -> StatusArray:
     """Say where a blood volume was measured and is not positive."""
     absent = np.any([volume.value <= 0 for volume in volumes], axis=0)
     return np.where(absent, Status.NO_BLOOD_VOLUME, Status.OK).astype(np.uint8)

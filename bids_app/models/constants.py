@@ -201,3 +201,17 @@ MODE_NODES = 64
 
 NOISE_BLOCK_WIDTHS = 3.0
 """Side of a block of noise over the width of its correlation, 1; ours."""
+
+# --- calibrated BOLD ------------------------------------------------------------------------
+
+DAVIS_GAGNON = (-0.05, 0.98)
+"""alpha and beta, 1; Gagnon et al. 2016, default of the published analysis (Epp et al. 2025)."""
+
+DAVIS_EPP = (0.23, 1.3)
+"""alpha (Chen & Pike) and beta (Bright et al. 2019), 1; figure 3A of Epp et al. 2025."""
+
+DAVIS_GRIFFETH = (0.14, 0.91)
+"""alpha and beta, 1; Griffeth & Buxton 2011, doi:10.1016/j.neuroimage.2011.05.077."""
+
+DAVIS_LIN = (0.58, 1.5)
+"""alpha and beta, 1; Lin, Fox et al. 2008, as used by Epp et al. 2025."""

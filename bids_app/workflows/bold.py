@@ -17,6 +17,7 @@ def init_bold_wf(
     run: BoldRun,
     contrasts: tuple[Contrast, ...],
     settings: BoldSettings,
+    half: str = 'all',
     name: str = 'bold',
 ) -> Workflow:
     """
@@ -30,6 +31,8 @@ def init_bold_wf(
         Those whose conditions are in the run.
     settings : BoldSettings
         Design and noise model.
+    half : {'all', 'first', 'second'}
+        All blocks, or every other one.
     name : str
         Node name in the parent graph.
 
@@ -61,6 +64,7 @@ def init_bold_wf(
             hrf_model=settings.hrf_model,
             noise_model=settings.noise_model,
             window_start=settings.window_start,
+            half=half,
         ),
         name='estimate_percent_change',
         mem_gb=3,

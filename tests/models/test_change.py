@@ -351,3 +351,39 @@ def test_identical_maps_are_no_evidence_and_missing_ones_have_no_z():
 
 def test_p_is_two_sided():
     np.testing.assert_allclose(p_value([1.959964, -1.959964]), 0.05, rtol=1e-6)
+
+
+def test_parts_of_flow_and_extraction_add_up_to_the_change():
+    from bids_app.models.change import change_parts
+
+    rng = np.random.default_rng(5)
+    base, flow = rng.uniform(30, 60, 50), rng.normal(0, 5, 50)
+    oef, extraction = rng.uniform(0.3, 0.5, 50), rng.normal(0, 0.03, 50)
+    parts = change_parts(flow, base, extraction, oef, cao2=7.6)
+    np.testing.assert_allclose(
+        np.sum(parts, axis=0), 7.6 * ((base + flow) * (oef + extraction) - base * oef)
+    )
+
+
+@pytest.mark.parametrize('error', ['cbv', 'r2', 'cbf'])
+def test_change_vanishes_at_its_tipping_point(error):
+    from bids_app.models.change import tipping_points
+
+    flow, base, change, rate = 10.0, 50.0, -0.5, 5.5
+    tip = float(tipping_points([flow], [base], [change], [rate])[error][0])
+    task, reference = (base + flow), base
+    task_rate, base_rate = rate + change, rate
+    if error == 'cbv':
+        task_rate /= 1 + tip
+    elif error == 'r2':
+        task_rate, base_rate = task_rate + tip, base_rate + tip
+    else:
+        task *= 1 + tip
+    assert task * task_rate == pytest.approx(reference * base_rate)
+
+
+def test_no_tipping_point_without_positive_rates():
+    from bids_app.models.change import tipping_points
+
+    assert np.isnan(tipping_points([1.0], [50.0], [-9.0], [5.0])['cbv']).all()
+    assert np.isnan(tipping_points([0.0], [50.0], [-1.0], [5.0])['r2']).all()
