@@ -215,3 +215,32 @@ DAVIS_GRIFFETH = (0.14, 0.91)
 
 DAVIS_LIN = (0.58, 1.5)
 """alpha and beta, 1; Lin, Fox et al. 2008, as used by Epp et al. 2025."""
+
+# --- asymmetric spin echo -------------------------------------------------------------------
+
+ASE_LONG = 0.015
+"""Displacement from which the decay is mono-exponential, s; Stone & Blockley 2017."""
+
+ASE_SPIN_ECHO = 5e-4
+"""A displacement below this is the spin echo, s; ours."""
+
+ASE_KERNEL_PHASE = 1.5
+"""Largest local frequency around a vessel over the characteristic one, 1; Yablonskiy 1994."""
+
+ASE_KERNEL_NODES = 96
+"""Nodes of the integral over vessel orientations; ours, exact to 1e-6 up to a phase of 60."""
+
+ASE_KERNEL_RANGE = 60.0
+"""The exponent is tabulated to this phase and straight beyond, rad; ours."""
+
+ASE_KERNEL_POINTS = 1201
+"""Points of that table; ours."""
+
+ASE_START = ((0.5, 30.0), (0.005, 0.15))
+"""Range of R2' (1/s) and blood volume (mL/mL) in which a fit starts; ours."""
+
+ASE_LOWER = (0.01, 1e-4)
+"""Least R2' (1/s) and blood volume (mL/mL) of a fit; ours."""
+
+ASE_UPPER = (100.0, 0.5)
+"""Largest R2' (1/s) and blood volume (mL/mL) of a fit; ours."""

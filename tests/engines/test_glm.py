@@ -8,6 +8,7 @@ from scipy.signal import lfilter
 from scipy.stats import gamma
 
 from bids_app.engines.glm import (
+    alternate_blocks,
     fit_percent_change,
     high_pass_of_design,
     implicit_blocks,
@@ -278,3 +279,44 @@ def test_design_that_cannot_be_estimated_is_refused(changes, message):
 def test_series_must_be_voxels_by_volumes():
     with pytest.raises(ModelInputError, match='voxels, volumes'):
         fit(np.ones(400))
+
+
+STUDY = [(onset, 30.0, 'calc') for onset in (60.0, 180.0, 300.0, 360.0)]
+
+
+@pytest.mark.parametrize('baseline', ['gaps', 'listed'])
+def test_halves_share_no_block_and_together_hold_all(baseline):
+    listed = [(0.0, 30.0, 'control'), (120.0, 30.0, 'control')] if baseline == 'listed' else []
+    halves = [
+        alternate_blocks(STUDY + listed, 480.0, baseline='control', keep=keep, shortest=6.0)
+        for keep in ('first', 'second')
+    ]
+    kept = [{event for event in half if not event[2].endswith('_')} for half in halves]
+    assert not kept[0] & kept[1]
+    assert {event for event in kept[0] | kept[1] if event[2] == 'calc'} == set(STUDY)
+    assert all({event[2] for event in half} == {'calc', 'control'} for half in kept)
+    assert [event[:2] for event in halves[0]] == [event[:2] for event in halves[1]]
+
+
+def test_errors_of_the_halves_are_independent_and_both_are_unbiased():
+    rng = np.random.default_rng(7)
+    events = [(onset, 30.0, 'calc') for onset in (30.0, 90.0, 150.0, 210.0, 270.0, 330.0)]
+    task = np.zeros(330)
+    for onset, duration, _ in events:
+        task[int(onset / 1.2) : int((onset + duration) / 1.2)] = 1.0
+    series = 1000 + 10 * task + rng.normal(0, 10, (3000, task.size))
+    found = []
+    for keep in ('first', 'second'):
+        half = alternate_blocks(events, 396.0, baseline='control', keep=keep, shortest=6.0)
+        (change,) = fit_percent_change(
+            series,
+            repetition_time=1.2,
+            events=half,
+            conditions=sorted({name for _, _, name in half}),
+            baseline='control',
+            contrasts=[('calc', 'control')],
+            noise_model='ols',
+        ).values()
+        found.append(change.value)
+    assert np.mean(found[0]) == pytest.approx(np.mean(found[1]), abs=0.05)
+    assert abs(np.corrcoef(found)[0, 1]) < 0.15

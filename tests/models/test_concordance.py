@@ -12,11 +12,13 @@ from bids_app.models.concordance import (
     Label,
     bold_gate,
     concordance_summary,
+    discordance_probability,
     false_discovery_rate,
     gate_by_probability,
     label_by_probability,
     label_by_sign,
     label_robust,
+    noise_corrected_summary,
 )
 from bids_app.models.estimate import Estimate
 
@@ -209,3 +211,65 @@ def test_summary_has_no_share_where_nothing_is_decided_and_says_why():
     assert 'no voxel' in row['note']
     assert np.isnan(row['ci_low'])
     assert np.isnan(row['null_fraction'])
+
+
+def both(n=6000, *, discordant, seed=0):
+    """Estimate a strong BOLD change and a CMRO2 change of which a share is opposite."""
+    rng = np.random.default_rng(seed)
+    sign = rng.choice([-1.0, 1.0], n)
+    opposite = rng.random(n) < discordant
+    bold = Estimate.of(sign + rng.normal(0, 0.2, n), 0.04)
+    truth = sign * np.where(opposite, -5.0, 5.0)
+    return bold, Estimate.of(truth + rng.normal(0, 5.0, n), 25.0), opposite
+
+
+def test_posterior_probability_is_calibrated_or_nearer_to_one_half():
+    bold, change, opposite = both(discordant=0.5)
+    everywhere = np.ones(opposite.size, bool)
+    probability = discordance_probability(bold, change, everywhere, everywhere)
+    for low, high in ((0.0, 0.2), (0.8, 1.0)):
+        chosen = (probability >= low) & (probability <= high)
+        assert chosen.any()
+        assert abs(opposite[chosen].mean() - 0.5) >= abs(probability[chosen].mean() - 0.5) - 0.05
+
+
+def test_posterior_is_given_inside_the_gate_only():
+    bold, change, _ = both(n=100, discordant=0.5)
+    gate, mask = np.arange(100) < 60, np.arange(100) >= 20
+    probability = discordance_probability(bold, change, gate, mask)
+    np.testing.assert_array_equal(np.isfinite(probability), gate & mask)
+
+
+def test_noise_corrected_rows_stand_beside_what_noise_alone_would_make():
+    bold, change, opposite = both(discordant=0.1)
+    everywhere = np.ones(opposite.size, bool)
+    rows = noise_corrected_summary(
+        bold, change, everywhere, everywhere, smallest_effect=1.0,
+        networks={'Vis': np.arange(opposite.size) < 3000},
+    )  # fmt: skip
+    assert [list(row) for row in rows] == [SUMMARY_COLUMNS] * 12
+    assert [row['rule'] for row in rows[:2]] == ['noise_corrected', 'noise_only']
+    corrected, noise = rows[:2]
+    assert corrected['ci_low'] <= 0.1 <= corrected['ci_high']
+    assert corrected['discordant_fraction'] < 0.17
+    assert 0.1 < noise['discordant_fraction'] < 0.25
+    assert corrected['n_voxels'] == opposite.size
+    total = sum(corrected[f'n_{name}'] for name in ('concordant', 'discordant', 'undetermined'))
+    assert total == opposite.size
+    assert 'location grid' in corrected['note']
+
+
+@pytest.mark.parametrize('defect', ['no gate', 'no variance', 'no change'])
+def test_bad_input_has_a_reason_instead_of_a_number(defect):
+    bold, change, opposite = both(n=500, discordant=0.2)
+    everywhere = np.ones(500, bool)
+    gate = everywhere & (defect != 'no gate')
+    if defect == 'no variance':
+        change = Estimate.of(change.value, 0.0)
+    if defect == 'no change':
+        change = Estimate.of(np.zeros(500), 0.0)  # baseline equal to task
+    rows = noise_corrected_summary(bold, change, gate, everywhere, smallest_effect=1.0)
+    assert all(np.isnan(row['discordant_fraction']) for row in rows)
+    assert rows[0]['note'] == 'no voxel with an estimate and its error'
+    labels = label_robust(bold, change, gate, everywhere, level=0.05)
+    assert not np.isin(labels, (1, 2, 3, 4)).any()
