@@ -103,7 +103,7 @@ def test_effect_is_tested_against_its_error(files):
 def test_labels_of_a_voxel_with_bold_increase(files, change, sign, robust):
     ports = files.quantity('bold', 1.0, 0.0, variance=0.01)
     ports |= files.quantity('change', change, 20.0, variance=1.0)
-    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'cmro2_q': 0.05, 'mask': files.mask}
+    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask}
     grey = files.voxels('gm', 0.9, 0.9)
     outputs = files.run(interfaces.LabelConcordance(grey_matter=grey, **levels, **ports))
     np.testing.assert_array_equal(files.read(outputs.sign), [sign, Label.NOT_SIGNIFICANT])
@@ -114,7 +114,56 @@ def test_labels_of_a_voxel_with_bold_increase(files, change, sign, robust):
 def test_white_matter_is_not_labelled(files):
     ports = files.quantity('bold', 1.0, 1.0, variance=0.01)
     ports |= files.quantity('change', 20.0, 20.0, variance=1.0)
-    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'cmro2_q': 0.05, 'mask': files.mask}
+    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask}
     grey = files.voxels('gm', 0.9, 0.5)
     outputs = files.run(interfaces.LabelConcordance(grey_matter=grey, **levels, **ports))
     np.testing.assert_array_equal(files.read(outputs.robust), [1, Label.OUTSIDE])
+
+
+def test_probability_of_discordance_is_given_where_bold_is_significant(files):
+    ports = files.quantity('bold', 1.0, 0.0, variance=0.01)
+    ports |= files.quantity('change', -20.0, 20.0, variance=1.0)
+    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask}
+    grey = files.voxels('gm', 0.9, 0.9)
+    outputs = files.run(interfaces.LabelConcordance(grey_matter=grey, **levels, **ports))
+    np.testing.assert_allclose(files.read(outputs.discordant), [1.0, np.nan], atol=1e-6)
+
+
+def test_response_mode_compares_flow_with_extraction(files):
+    ports = files.quantity('cbf', 15.0, 0.5, variance=0.01)
+    ports |= files.quantity('oef', -0.01, -0.1, variance=1e-6)
+    outputs = files.run(
+        interfaces.LabelResponseMode(
+            mask=files.mask,
+            labels=files.voxels('labels', np.uint8(1), np.uint8(6)),
+            baseline_cbf=files.voxels('base_cbf', 50.0, 50.0),
+            baseline_oef=files.voxels('base_oef', 0.4, 0.4),
+            **ports,
+        )
+    )
+    np.testing.assert_array_equal(files.read(outputs.mode), [1, 2])
+
+
+@pytest.mark.parametrize(
+    ('route', 'ratio'),
+    [
+        ('semiquantitative', 1.1 * (1 - 10 * 0.5 / (30 * 5.3)) / 1.05),
+        ('davis', (1 - 0.5 / 15.9) ** (1 / 1.3) * 1.1 ** (1 - 0.23 / 1.3)),
+    ],
+)
+def test_route_through_bold_gives_the_ratio_of_its_closed_form(files, route, ratio):
+    values = {
+        'bold': 0.5, 'task_cbf': 52.8, 'baseline_cbf': 48.0, 'baseline_r2_star': 18.8,
+        'baseline_r2': 13.5, 'baseline_cbv': 0.048, 'reference': 120.0,
+    }  # fmt: skip
+    ports = {}
+    for name, value in values.items():
+        ports |= files.quantity(name, value, value)
+    outputs = files.run(
+        interfaces.EstimateChangeInCMRO2(
+            mask=files.mask, route=route, echo_time=0.03, cbv_response=0.05, rate=316.956,
+            cao2=7.64358, coefficients='epp2025', **ports,
+        )
+    )  # fmt: skip
+    baseline = 48.0 * 5.3 / 0.048 * 7.64358 / 316.956
+    np.testing.assert_allclose(files.read(outputs.change), baseline * (ratio - 1), rtol=1e-5)

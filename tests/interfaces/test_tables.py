@@ -43,11 +43,17 @@ def regions(cortex, grey=(1.0, 1.0, 1.0, 1.0), **quantities):
         mask=cortex.mask,
         grey_matter=cortex.voxels('grey', *grey),
         minimum_grey_matter=0.5,
+        bold_q=0.05,
+        level=0.05,
+        cao2=7.5,
         **cortex.atlas,
     )
     for name, options in quantities.items():
         values, others = options['values'], {k: v for k, v in options.items() if k != 'values'}
+        reference = others.pop('reference', None)
         ports = cortex.quantity(name, *values, status=(0,) * 4, **others)
+        if reference is not None:
+            ports[f'{name}_reference'] = cortex.voxels(f'{name}_base', *reference)
         for port, value in ports.items():
             setattr(interface.inputs, port, value)
     table = pd.read_csv(cortex.run(interface).table, sep='\t')
@@ -100,18 +106,55 @@ def test_regions_are_labelled_where_bold_and_cmro2_are_known(cortex):
     assert regions(cortex, cmro2=cmro2).label.isna().all()
 
 
-def test_labels_are_counted_per_rule_and_network(cortex):
+def test_change_is_given_relative_to_the_baseline_with_its_parts_and_tipping_points(cortex):
+    table = regions(
+        cortex,
+        cbf={'values': (10.0,) * 4, 'reference': (50.0,) * 4},
+        R2prime={'values': (-0.5,) * 4, 'reference': (5.5,) * 4},
+        oef={'values': (-0.04,) * 4, 'reference': (0.4,) * 4},
+        cmro2={'values': (12.0,) * 4, 'reference': (150.0,) * 4},
+    )
+    brain = table.sort_index().loc['brain', 'brain']
+    assert brain.loc['cbf'].percent == pytest.approx(20.0)
+    assert brain.loc['cbf'].log_ratio == pytest.approx(math.log(1.2), rel=1e-5)
+    rate = brain.loc['cmro2']
+    assert (rate.cbf_part, rate.oef_part) == (pytest.approx(28.5), pytest.approx(-16.5))
+    assert rate.cbf_part + rate.oef_part == pytest.approx(rate.effect)
+    assert rate.tipping_cbv == pytest.approx(60 * 5 / (50 * 5.5) - 1, rel=1e-5)
+    assert rate.tipping_r2 == pytest.approx(-2.5, rel=1e-5)
+    assert math.isnan(brain.loc['cbf'].tipping_cbv)
+    assert math.isnan(rate.bold_route_bias)
+
+
+def summarise(cortex, **others):
     sign = cortex.image('sign', np.array([1, 2, 3, 4], np.uint8).reshape(2, 2, 1))
     robust = cortex.image('robust', np.array([1, 5, 3, 7], np.uint8).reshape(2, 2, 1))
-    outputs = cortex.run(SummariseConcordance(sign=sign, robust=robust, **cortex.atlas))
-    table = pd.read_csv(outputs.table, sep='\t').set_index(['rule', 'bold', 'network'])
+    ports = cortex.quantity('bold', 1.0, 1.0, -1.0, -1.0, variance=0.01, status=(0,) * 4)
+    ports |= cortex.quantity('change', 20.0, -1.0, -20.0, 9.0, variance=4.0, status=(0,) * 4)
+    interface = SummariseConcordance(
+        sign=sign, robust=robust, mask=cortex.mask, smallest_effect=0.01,
+        baseline=cortex.voxels('baseline', *(100.0,) * 4), **ports, **others,
+    )  # fmt: skip
+    table = pd.read_csv(cortex.run(interface).table, sep='\t')
+    return table.set_index(['rule', 'bold', 'network'])
+
+
+def test_labels_are_counted_per_rule_and_network(cortex):
+    table = summarise(cortex, **cortex.atlas)
     whole = table.loc['sign', 'all', 'all']
     assert (whole.n_voxels, whole.n_concordant, whole.n_discordant) == (4, 2, 2)
     assert whole.discordant_fraction == 0.5
     assert table.loc['robust', 'all', 'all'].n_undetermined == 1
     assert table.loc['sign', 'all', 'Default'].n_discordant == 1
-    plain = cortex.run(SummariseConcordance(sign=sign, robust=robust))
-    assert set(pd.read_csv(plain.table, sep='\t').network) == {'all'}
+    assert set(summarise(cortex).index.get_level_values('network')) == {'all'}
+
+
+def test_estimates_stand_beside_the_counts_for_the_gated_voxels(cortex):
+    corrected = summarise(cortex).loc['noise_corrected', 'all', 'all']
+    assert corrected.n_voxels == 3
+    assert 'smallest effect 1;' in corrected.note
+    assert 'no interval: 1 blocks' in corrected.note
+    assert summarise(cortex).loc['noise_only', 'positive', 'all'].n_voxels == 2
 
 
 # ------------------------------------------------------------------------------ derivatives

@@ -261,7 +261,7 @@ def test_noise_corrected_rows_stand_beside_what_noise_alone_would_make():
 
 @pytest.mark.parametrize('defect', ['no gate', 'no variance', 'no change'])
 def test_bad_input_has_a_reason_instead_of_a_number(defect):
-    bold, change, opposite = both(n=500, discordant=0.2)
+    bold, change, _ = both(n=500, discordant=0.2)
     everywhere = np.ones(500, bool)
     gate = everywhere & (defect != 'no gate')
     if defect == 'no variance':
