@@ -174,6 +174,11 @@ class ChangeSettings:
     smallest_effect: float = _setting(
         0.01, 'smallest CMRO2 change of interest, relative to the median baseline', unit='1'
     )
+    limits: str = _setting(
+        'none',
+        'label only voxels whose maps lie within the limits of the published analysis',
+        choices=('none', 'epp2025'),
+    )
     grey_matter: float = _setting(
         0.5, 'grey-matter probability above which voxels are labelled', unit='1'
     )

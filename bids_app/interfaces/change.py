@@ -270,6 +270,38 @@ class ComputeSignificance(SimpleInterface):
         return runtime
 
 
+class _LimitInputSpec(BaseInterfaceInputSpec):
+    mask = image('brain', '1')
+    grey_matter = image('grey-matter fraction', '1')
+    maps = traits.List(image('a map', ''), mandatory=True, desc='what is limited', unit='')
+    limits = traits.List(
+        traits.Tuple(traits.Float, traits.Float),
+        mandatory=True,
+        desc='of each map: above the first, up to the second',
+        unit='',
+    )
+
+
+class _LimitOutputSpec(TraitedSpec):
+    grey_matter = result('grey-matter fraction, 0 where a map is outside its limits', '1')
+
+
+class LimitVoxels(SimpleInterface):
+    """Leave out of the grey matter what lies outside of published limits."""
+
+    input_spec = _LimitInputSpec
+    output_spec = _LimitOutputSpec
+
+    def _run_interface(self, runtime):
+        brain, grid = read_mask(self.inputs.mask)
+        maps = [load_masked(path, brain, grid) for path in self.inputs.maps]
+        inside = concordance.within_limits(maps, self.inputs.limits)
+        grey = np.where(inside, load_masked(self.inputs.grey_matter, brain, grid), 0.0)
+        path = Path(runtime.cwd) / 'grey_matter.nii'
+        self._results['grey_matter'] = save_unmasked(grey, brain, grid, path, fill=0)
+        return runtime
+
+
 class _LabelInputSpec(BaseInterfaceInputSpec):
     mask = image('brain', '1')
     grey_matter = image('grey-matter fraction', '1')

@@ -13,7 +13,7 @@ from bids_app.models.change import p_value, z_score
 from bids_app.models.sign_rate import Discordance, estimate_discordance, false_sign_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -177,6 +177,51 @@ def gate_by_probability(p: ArrayLike, *, q: float, mask: ArrayLike) -> BoolArray
     _check_level(q)
     gate: BoolArray = false_discovery_rate(np.where(family, p, np.nan)) <= q
     return gate
+
+
+def within_limits(maps: Sequence[ArrayLike], limits: Sequence[tuple[float, float]]) -> BoolArray:
+    """
+    Find the voxels in which every map lies within its limits.
+
+    Parameters
+    ----------
+    maps : sequence of (V,) array_like
+        At least one; NaN lies nowhere.
+    limits : sequence of (float, float)
+        Of each map: greater than the first, up to the second.
+
+    Returns
+    -------
+    inside : (V,) ndarray of bool
+        True where all do.
+
+    Raises
+    ------
+    ModelInputError
+        If there are no maps, or not as many as limits, or shapes differ.
+
+    See Also
+    --------
+    label_by_sign : The published rule that goes with published limits.
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+
+    Examples
+    --------
+    >>> within_limits([[0.4, 0.95, float('nan')]], [(0.0, 0.9)])
+    array([ True, False, False])
+    """
+    arrays = [np.asarray(values, float) for values in maps]
+    if not arrays or len(arrays) != len(limits):
+        msg = f'one pair of limits per map is needed, got {len(limits)} for {len(arrays)}'
+        raise ModelInputError(msg)
+    _check_shapes(*arrays)
+    inside: BoolArray = np.ones(arrays[0].shape, bool)
+    for values, (low, high) in zip(arrays, limits, strict=True):
+        inside &= (values > low) & (values <= high)
+    return inside
 
 
 def bold_gate(bold: Estimate, *, q: float, mask: ArrayLike) -> BoolArray:

@@ -244,3 +244,20 @@ ASE_LOWER = (0.01, 1e-4)
 
 ASE_UPPER = (100.0, 0.5)
 """Largest R2' (1/s) and blood volume (mL/mL) of a fit; ours."""
+
+# --- published analysis ---------------------------------------------------------------------
+
+PUBLISHED_LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        'r2': (1 / 0.09, float('inf')),
+        'r2_star': (1 / 0.09, float('inf')),
+        'r2_prime': (0.0, 9.0),
+        'cbv': (0.0, float('inf')),
+        'oef': (0.0, 0.9),
+        'cbf': (0.0, 120.0),
+    }
+)
+"""Above the first and up to the second (1/s, mL/mL, 1, mL/100 g/min); code of Epp et al. 2025.
+
+T2 and T2* up to 90 ms; CBF up to 90 before division by 0.75; the limit of 10 % of CBV was
+written down but not applied."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.capabilities import cbv_model
 from bids_app.bids.conditions import runs_for_contrast
 from bids_app.bids.outputs import output_path, source_uri
-from bids_app.interfaces.change import ComputeSignificance, LabelResponseMode
+from bids_app.interfaces.change import ComputeSignificance, LabelResponseMode, LimitVoxels
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import (
@@ -19,6 +19,7 @@ from bids_app.interfaces.spatial import (
     SmoothQuantity,
 )
 from bids_app.models.calibrated import COEFFICIENTS
+from bids_app.models.constants import PUBLISHED_LIMITS
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import PARTS, Quantity, Workflow, connect_quantity, pe
 from bids_app.workflows.anatomy import (
@@ -865,6 +866,33 @@ def _add_atlas(graph: Graph) -> tuple[Any, str]:
     return node, 'labels'
 
 
+def _grey_matter(graph: Graph, contrast: Contrast) -> tuple[Any, str]:
+    """Grey matter to label; without the voxels beyond the published limits where asked for."""
+    align = graph.alignment[graph.target.name]
+    if graph.settings.change.limits == 'none':
+        return align, 'outputnode.grey_matter'
+    limited = [
+        (graph.maps[quantity, condition], PUBLISHED_LIMITS[quantity])
+        for quantity, condition in sorted(graph.maps, key=str)
+        if quantity in PUBLISHED_LIMITS
+    ]
+    merge = pe.Node(_merge(len(limited)), name=f'collect_limited_{contrast.label}')
+    limit = pe.Node(
+        LimitVoxels(limits=[limits for _, limits in limited]),
+        name=f'limit_voxels_{contrast.label}',
+        mem_gb=0.5,
+    )
+    for number, (source, _) in enumerate(limited, start=1):
+        graph.workflow.connect([(source.node, merge, [(source.output(''), f'in{number}')])])
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (mask, limit, [(port, 'mask')]),
+        (align, limit, [('outputnode.grey_matter', 'grey_matter')]),
+        (merge, limit, [('out', 'maps')]),
+    ])  # fmt: skip
+    return limit, 'grey_matter'
+
+
 def _label_contrast(
     graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[Any, str] | None
 ) -> None:
@@ -876,10 +904,11 @@ def _label_contrast(
         has_atlas=atlas is not None,
         name=f'label_{contrast.label}',
     )
-    align = graph.alignment[graph.target.name]
+    mask, port = graph.mask
+    grey, grey_port = _grey_matter(graph, contrast)
     graph.workflow.connect([
-        (align, label, [('outputnode.mask', 'inputnode.mask'),
-                        ('outputnode.grey_matter', 'inputnode.grey_matter')]),
+        (mask, label, [(port, 'inputnode.mask')]),
+        (grey, label, [(grey_port, 'inputnode.grey_matter')]),
     ])  # fmt: skip
     if atlas is not None:
         graph.workflow.connect([(atlas[0], label, [(atlas[1], 'inputnode.atlas')])])

@@ -167,3 +167,15 @@ def test_route_through_bold_gives_the_ratio_of_its_closed_form(files, route, rat
     )  # fmt: skip
     baseline = 48.0 * 5.3 / 0.048 * 7.64358 / 316.956
     np.testing.assert_allclose(files.read(outputs.change), baseline * (ratio - 1), rtol=1e-5)
+
+
+def test_voxels_beyond_published_limits_are_no_grey_matter(files):
+    outputs = files.run(
+        interfaces.LimitVoxels(
+            mask=files.mask,
+            grey_matter=files.voxels('gm', 0.9, 0.8),
+            maps=[files.voxels('oef', 0.4, 0.95)],
+            limits=[(0.0, 0.9)],
+        )
+    )
+    np.testing.assert_allclose(files.read(outputs.grey_matter), [0.9, 0.0], rtol=1e-6)

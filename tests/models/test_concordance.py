@@ -19,6 +19,7 @@ from bids_app.models.concordance import (
     label_by_sign,
     label_robust,
     noise_corrected_summary,
+    within_limits,
 )
 from bids_app.models.estimate import Estimate
 
@@ -273,3 +274,12 @@ def test_bad_input_has_a_reason_instead_of_a_number(defect):
     assert rows[0]['note'] == 'no voxel with an estimate and its error'
     labels = label_robust(bold, change, gate, everywhere, level=0.05)
     assert not np.isin(labels, (1, 2, 3, 4)).any()
+
+
+def test_limits_hold_for_every_map_and_nan_lies_nowhere():
+    oef = [0.4, 0.95, 0.4, np.nan, 0.0]
+    rate = [20.0, 20.0, 5.0, 20.0, 20.0]
+    inside = within_limits([oef, rate], [(0.0, 0.9), (1 / 0.09, np.inf)])
+    assert inside.tolist() == [True, False, False, False, False]
+    with pytest.raises(ModelInputError, match='one pair of limits per map'):
+        within_limits([oef], [])
