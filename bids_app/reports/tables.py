@@ -22,7 +22,12 @@ SHARE_COLOURS = (
 )
 """Parts of the bars of shares: column, name, colour."""
 
-RULES = {'sign': 'published sign rule', 'robust': 'robust rule'}
+RULES = {
+    'sign': 'published sign rule',
+    'robust': 'robust rule',
+    'noise_corrected': 'noise-corrected estimate',
+    'noise_only': 'sign rule if all were concordant',
+}
 """Rules of the summary table in words; others stand as they are."""
 
 MAX_PARCELS = 40
@@ -49,7 +54,7 @@ class ContrastTables:
     title: str
     shares: tuple[Share, ...] = ()
     networks: tuple[tuple[str, ...], ...] = ()
-    """Network, voxels, sign rule, robust rule."""
+    """Network, voxels, and the share by each of :data:`RULES`."""
     quantities: tuple[str, ...] = ()
     regions: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Network, then effect and error per quantity."""

@@ -945,6 +945,7 @@ def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Work
         target = f'baseline_{quantity}'
         graph.workflow.connect([(baseline.node, node, [(baseline.output(''), target)])])
     _, task = graph.changes['boldPct', contrast.label]
+    graph.changes['response_mode', contrast.label] = (Quantity(node, 'mode'), task)
     sink.add(
         Quantity(node, 'mode'),
         'response_mode',
@@ -1032,7 +1033,7 @@ def _add_template_contrast(
         if label != contrast.label:
             continue
         name = f'{quantity}_{label}'
-        if quantity in ('concordance', 'concordance_sign'):
+        if quantity in ('concordance', 'concordance_sign', 'response_mode'):
             labels = _labels_to_template(graph, source, name)
             sink.add(labels, quantity, task=task, contrast=label, sidecar=sidecar, **at)
             continue
