@@ -261,3 +261,6 @@ PUBLISHED_LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 T2 and T2* up to 90 ms; CBF up to 90 before division by 0.75; the limit of 10 % of CBV was
 written down but not applied."""
+
+ASE_FEWEST_LONG = 3
+"""Samples at long displacements that a fit needs; ours."""

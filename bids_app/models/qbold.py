@@ -11,6 +11,7 @@ from scipy.special import j0
 
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
+    ASE_FEWEST_LONG,
     ASE_KERNEL_NODES,
     ASE_KERNEL_PHASE,
     ASE_KERNEL_POINTS,
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray, IntArray, StatusArray
+
+
+PARAMETERS = ('s0', 'r2_prime', 'dbv')
+"""Columns of the fits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -274,7 +279,7 @@ def _fit_line(
     data: FloatArray, usable: BoolArray, tau: FloatArray
 ) -> tuple[FitResult, StatusArray]:
     """Weighted line through the logarithms at long displacements, and the spin echo apart."""
-    columns = np.zeros((tau.size, 3))
+    columns = np.zeros((tau.size, len(PARAMETERS)))
     is_long, is_echo = tau >= ASE_LONG, tau < ASE_SPIN_ECHO
     columns[:, 0] = is_long | is_echo
     columns[:, 1] = np.where(is_long, -tau, 0.0)
@@ -284,14 +289,14 @@ def _fit_line(
     normal = np.einsum('vn,np,nq->vpq', weight, columns, columns)
     n_long = (usable & is_long).sum(axis=1)
     n_echo = (usable & is_echo).sum(axis=1)
-    status = np.where((n_long < 3) | (n_echo < 1), Status.TOO_FEW_SAMPLES, Status.OK)
+    status = np.where((n_long < ASE_FEWEST_LONG) | (n_echo < 1), Status.TOO_FEW_SAMPLES, Status.OK)
     status = np.where(usable.any(axis=1), status, Status.NO_SIGNAL).astype(np.uint8)
-    normal[is_missing(status)] = np.eye(3)
+    normal[is_missing(status)] = np.eye(len(PARAMETERS))
     inverse = np.linalg.inv(normal)
     log = np.where(counted, np.log(data), 0.0)
     parameters = np.einsum('vpq,vn,nq,vn->vp', inverse, weight, columns, log)
     residual = np.where(counted, log - parameters @ columns.T, 0.0)
-    dof = np.maximum(counted.sum(axis=1) - 3.0, 0.0)
+    dof = np.maximum(counted.sum(axis=1) - float(len(PARAMETERS)), 0.0)
     squares = np.sum(weight * residual**2, axis=1)
     variance = np.divide(squares, dof, out=np.full(dof.size, np.nan), where=dof > 0)
     return FitResult(parameters, inverse, variance, dof, status), status
@@ -310,7 +315,7 @@ def _fit_curve(
     slope = table.derivative()
 
     def predict(parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
-        s0, rate, volume = (parameters[:, [index]] for index in range(3))
+        s0, rate, volume = (parameters[:, [index]] for index in range(len(PARAMETERS)))
         phase = rate * tau / volume
         near = np.minimum(phase, ASE_KERNEL_RANGE)
         beyond = phase - near
@@ -344,7 +349,7 @@ def _check(tau: FloatArray, data: FloatArray, method: str) -> None:
     if method not in ('nonlinear', 'loglinear'):
         msg = f'method must be nonlinear or loglinear, got {method!r}'
         raise ModelInputError(msg)
-    if not (np.sum(tau >= ASE_LONG) >= 3 and np.any(tau < ASE_SPIN_ECHO)):
+    if not (np.sum(tau >= ASE_LONG) >= ASE_FEWEST_LONG and np.any(tau < ASE_SPIN_ECHO)):
         msg = (
             'the displacements (s) need one spin echo at 0 and three samples of at least '
             f'{ASE_LONG:g}, got {tau.tolist()}'

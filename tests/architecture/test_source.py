@@ -65,6 +65,7 @@ EXACT = {
     'np.diff(rate, n=2)))) / np.sqrt(6)': 'the weights 1, -2, 1 squared and summed',
     'for fraction in (0.5,': 'half of the maximum',
     'memory_mb * 1e6 //': 'bytes of a megabyte',
+    '@ kernel / 3': 'mean of the frequency over orientations, Yablonskiy & Haacke eq. 26',
     '1 + 8 * np.finfo(float).eps': 'rounding of the last places',
     '8 * density.sum() ** 2': 'efficiency of a median, (2 f)^2 / n with two sides',
 }
