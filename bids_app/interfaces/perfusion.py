@@ -20,6 +20,7 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
+from bids_app.models.noise import alternate_pairs, calibrate_errors
 from bids_app.models.perfusion import (
     effective_delay,
     estimate_difference,
@@ -27,6 +28,9 @@ from bids_app.models.perfusion import (
     separate_m0_error,
 )
 from bids_app.models.registry import choices
+
+PAIR_CALIBRATION = 'PairCalibration'
+"""Sidecar key: odd against even pairs, whether the stated errors are right."""
 
 
 class _DifferenceInputSpec(BaseInterfaceInputSpec):
@@ -55,13 +59,25 @@ class EstimateDifference(SimpleInterface):
         if isdefined(self.inputs.noise_groups):
             groups = load_masked(self.inputs.noise_groups, mask, grid).astype(int)
 
-        difference = estimate_difference(
-            load_masked(self.inputs.series, mask, grid),
-            context=self.inputs.context,
-            noise_groups=groups,
-        )
+        series = load_masked(self.inputs.series, mask, grid)
+        context = self.inputs.context
+        difference = estimate_difference(series, context=context, noise_groups=groups)
 
         save_estimate(self._results, 'difference', difference, mask, grid, runtime.cwd)
+        halves = [
+            estimate_difference(
+                series[:, volumes], context=[context[k] for k in volumes], noise_groups=groups
+            )
+            for volumes in alternate_pairs(context)
+            if volumes
+        ]
+        if halves:
+            found = calibrate_errors(*halves)
+            self._results['difference_facts'][PAIR_CALIBRATION] = {
+                'SDofZ': None if np.isnan(found.sd) else round(found.sd, 3),
+                'Voxels': found.n_voxels,
+                'Verdict': found.verdict,
+            }
         return runtime
 
 
@@ -173,6 +189,13 @@ class EstimateCBF(ModelInterface):
     quantity = 'cbf'
     input_spec = _CBFInputSpec
     output_spec = _CBFOutputSpec
+
+    def _run_interface(self, runtime):
+        runtime = super()._run_interface(runtime)
+        facts = self.inputs.difference_facts if isdefined(self.inputs.difference_facts) else {}
+        if PAIR_CALIBRATION in facts:
+            self._results['cbf_facts'][PAIR_CALIBRATION] = facts[PAIR_CALIBRATION]
+        return runtime
 
 
 class _M0ErrorInputSpec(BaseInterfaceInputSpec):

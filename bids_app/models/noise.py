@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
 from bids_app.errors import ModelInputError
+from bids_app.models.constants import (
+    FEWEST_EFFECTS,
+    FEWEST_PAIRS,
+    MAD_TO_SD,
+    SIGN_ERROR_FACTORS,
+)
+from bids_app.models.estimate import Estimate
+from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray
@@ -101,3 +112,115 @@ def _pool(variance: FloatArray, dof: FloatArray, usable: BoolArray) -> tuple[flo
     pooled = np.median(variance[usable] / (median / kinds)[inverse])
     effective = 8 * density.sum() ** 2 / n_voxels
     return float(pooled), float(min(effective, dof.sum()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorCalibration:
+    """
+    Whether stated errors are those that repeated measurements show.
+
+    Parameters
+    ----------
+    sd : float
+        Standard deviation of the difference of two measurements over its stated error, robust;
+        1 where the stated errors are right, NaN with too few voxels.
+    n_voxels : int
+        Voxels compared.
+    verdict : str
+        In words.
+    """
+
+    sd: float
+    n_voxels: int
+    verdict: str
+
+
+def calibrate_errors(first: Estimate, second: Estimate) -> ErrorCalibration:
+    r"""
+    Compare two independent estimates of one quantity with the errors they state.
+
+    Parameters
+    ----------
+    first, second : (V,) Estimate
+        Such as CBF from odd and from even label-control pairs.
+
+    Returns
+    -------
+    calibration : ErrorCalibration
+        The verdict is `right` within 10 %.
+
+    Raises
+    ------
+    ModelInputError
+        If the shapes differ.
+
+    See Also
+    --------
+    alternate_pairs : Splits a series of pairs.
+
+    Notes
+    -----
+    .. math:: z = (x_1 - x_2)/\sqrt{v_1 + v_2} \sim N(0, 1)
+
+    Its standard deviation is taken from the median of the absolute values.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> halves = [Estimate.of(rng.normal(size=5000), 1.0) for _ in range(2)]
+    >>> calibrate_errors(*halves).verdict
+    'right'
+    """
+    if first.value.shape != second.value.shape:
+        msg = f'the estimates have shapes {first.value.shape} and {second.value.shape}'
+        raise ModelInputError(msg)
+    variance = first.variance + second.variance
+    usable = np.isfinite(variance) & (variance > 0)
+    n_voxels = int(usable.sum())
+    if n_voxels < FEWEST_EFFECTS:
+        return ErrorCalibration(sd=float('nan'), n_voxels=n_voxels, verdict='too few voxels')
+    z = (first.value - second.value)[usable] / np.sqrt(variance[usable])
+    sd = float(MAD_TO_SD * np.median(np.abs(z)))
+    smallest, largest = SIGN_ERROR_FACTORS
+    if smallest <= sd <= largest:
+        return ErrorCalibration(sd=sd, n_voxels=n_voxels, verdict='right')
+    size = 'small' if sd > largest else 'large'
+    percent = abs(1 - 1 / sd) / PERCENT if sd > 0 else float('inf')
+    verdict = f'stated errors are {percent:.0f} % too {size}'
+    return ErrorCalibration(sd=sd, n_voxels=n_voxels, verdict=verdict)
+
+
+def alternate_pairs(context: Sequence[str]) -> tuple[list[int], list[int]]:
+    """
+    Split a series of label-control pairs, or of their differences, into every other one.
+
+    Parameters
+    ----------
+    context : sequence of str
+        Kind of every volume: control, label, deltam; others belong to no pair.
+
+    Returns
+    -------
+    odd, even : list of int
+        Volumes of the first, third ... and of the second, fourth ... pair; empty with fewer than
+        four pairs, which cannot tell their noise.
+
+    See Also
+    --------
+    calibrate_errors : Compares what they give.
+
+    Examples
+    --------
+    >>> alternate_pairs(['m0scan', *['control', 'label'] * 4])
+    ([1, 2, 5, 6], [3, 4, 7, 8])
+    """
+    paired = [number for number, kind in enumerate(context) if kind in ('control', 'label')]
+    alone = [number for number, kind in enumerate(context) if kind == 'deltam']
+    groups = [paired[start : start + 2] for start in range(0, len(paired) - 1, 2)]
+    groups = groups or [[number] for number in alone]
+    if len(groups) < FEWEST_PAIRS:
+        return [], []
+    odd, even = groups[::2], groups[1::2]
+    return [number for group in odd for number in group], [
+        number for group in even for number in group
+    ]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bids_app.errors import ModelInputError
-from bids_app.models.noise import pool_variance
+from bids_app.models.estimate import Estimate
+from bids_app.models.noise import alternate_pairs, calibrate_errors, pool_variance
 
 
 def chi_square_variance(rng, true_variance, dof, n_voxels):
@@ -91,3 +92,30 @@ def test_effective_dof_never_exceeds_the_sum_over_voxels():
 def test_contradictory_arguments_are_refused(variance, groups, text):
     with pytest.raises(ModelInputError, match=text):
         pool_variance(variance, 5, groups)
+
+
+@pytest.mark.parametrize(
+    ('stated', 'verdict'),
+    [(1.0, 'right'), (0.64, 'too small'), (1.5625, 'too large')],
+)  # fmt: skip
+def test_two_measurements_tell_whether_stated_errors_are_right(stated, verdict):
+    rng = np.random.default_rng(0)
+    truth = rng.normal(50, 10, 200_000)
+    halves = [Estimate.of(truth + rng.normal(size=truth.size), stated) for _ in range(2)]
+    found = calibrate_errors(*halves)
+    assert found.verdict.endswith(verdict)
+    assert found.sd == pytest.approx(stated**-0.5, abs=0.01)
+
+
+def test_few_or_exact_measurements_have_no_verdict():
+    exact = Estimate.of(np.ones(100), 0.0)
+    assert calibrate_errors(exact, exact).verdict == 'too few voxels'
+    with pytest.raises(ModelInputError, match='shapes'):
+        calibrate_errors(exact, Estimate.of([1.0], 1.0))
+
+
+def test_pairs_are_split_whole_and_differences_one_by_one():
+    assert alternate_pairs(['label', 'control'] * 5) == ([0, 1, 4, 5, 8, 9], [2, 3, 6, 7])
+    assert alternate_pairs(['deltam'] * 5) == ([0, 2, 4], [1, 3])
+    assert alternate_pairs(['control', 'label'] * 3) == ([], [])
+    assert alternate_pairs(['m0scan']) == ([], [])
