@@ -181,8 +181,8 @@ SIGN_EDGE = 1e-6
 SIGN_BLEND = 0.1
 """Share of equal weights in the start of a constrained fit, 1; ours."""
 
-SIGN_BISECTIONS = 10
-"""Halvings in the search for the end of an interval; ours, an error of 0.001."""
+SIGN_BISECTIONS = 9
+"""Halvings in the search for the end of an interval; ours, an error of 0.002."""
 
 SIGN_END = 1e-4
 """An interval that reaches so near to 0 or 1 contains it, 1; ours."""

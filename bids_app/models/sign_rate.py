@@ -150,7 +150,7 @@ def fit_mixture(
     constraint : (K,) array_like, optional
         Coefficients c; the weights are then held to ``c @ weights == 0``.
     start : (K,) array_like, optional
-        Positive weights to start from. None: equal weights.
+        Positive weights to start from; the widest barrier is then left out. None: equal weights.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def fit_mixture(
         np.full(size, 1.0 / size) if start is None else np.array(start, float, copy=True)
     )
     steps, converged = 0, True
-    for barrier in c.MIXTURE_BARRIERS:
+    for barrier in c.MIXTURE_BARRIERS if start is None else c.MIXTURE_BARRIERS[1:]:
         settled = False
         for _ in range(c.MIXTURE_STEPS):
             move = _newton_step(matrix, share, weights, (barrier, held, target))
