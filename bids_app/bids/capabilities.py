@@ -306,7 +306,7 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
     route = maps.settings.change.route
     metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
     if route != 'quantitative':
-        metabolic = [cbf, maps.make('cmro2', contrast.baseline), bold]
+        metabolic = [cbf, maps.make('cmro2', contrast.baseline), _with_echo_time(maps, bold)]
         metabolic += [r2_prime] if route == 'combined' else []
     cmro2 = _combined('change_cmro2', label, metabolic)
     # one CBV for both conditions is the usual design, not a loss: then there is no row
@@ -315,6 +315,15 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
     cbv = [row for row in cbv if row.state == MADE]
     labels = _combined('concordance', label, [bold, cmro2, _anatomy(inputs)])
     return [cbf, r2_prime, *cbv, oef, cmro2, bold, labels]
+
+
+def _with_echo_time(maps: _Maps, bold: Capability) -> Capability:
+    """Turn a BOLD change into a change of R2', which needs one known echo time."""
+    times = {run.echo_time for run in maps.inputs.bold if run.file in bold.files}
+    if bold.state != MADE or (len(times) == 1 and None not in times):
+        return bold
+    reason = 'EchoTime of the BOLD runs is unknown or differs, and CMRO2 is to come from BOLD'
+    return Capability(map=bold.map, condition=bold.condition, state=ABSENT, reason=reason)
 
 
 def _bold(maps: _Maps, contrast: Contrast) -> Capability:

@@ -78,7 +78,7 @@ class ChangePlan:
     def needs(self, quantity: str) -> tuple[str, ...]:
         """Primitive maps of one change."""
         if quantity == 'cmro2' and self.settings.route != 'quantitative':
-            own = () if self.cbv_shared else ('task_cbv',)
+            own = () if self.cbv_shared or self.cbv_exponent else ('task_cbv',)
             both = ('task_r2_star',) if self.settings.route == 'combined' else ()
             return (*BOLD_ROUTE, *both, *own)
         names = PRIMITIVES[quantity]

@@ -111,6 +111,7 @@ class Maker:
             ),
             repetition_time=1.2,
             n_volumes=150,
+            echo_time=0.03,
         )
 
     def _anatomy(self, has_template):

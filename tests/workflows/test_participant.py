@@ -1,6 +1,7 @@
 """The graph of a participant: what is there decides what is built, and nothing else does."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,10 @@ SETTINGS = {
     'no CBV': {'blood_volume.model': 'none'},
     'smoothed': {'change.fwhm': 6.0, 'atlas': 'none'},
     'native': {'output_spaces': ('none',), 'anatomy.registration': 'header'},
+    'semi-quantitative': {'change.route': 'semiquantitative', 'change.cbv_response': 0.05},
+    'combined': {'change.route': 'combined'},
+    'davis': {'change.route': 'davis', 'change.davis_maximum': 9.0},
+    'limits': {'change.limits': 'epp2025'},
 }
 CASES = [
     *[(data, 'default') for data in DATA],
@@ -53,6 +58,17 @@ CASES = [
     *[('no DSC', settings) for settings in ('grubb', 'literature', 'dsc chosen')],
     *[('one ASL for both', settings) for settings in ('grubb', 'literature', 'no CBV')],
     ('one MEGRE for both', 'grubb'),
+    *[
+        (data, settings)
+        for data in (
+            'one MEGRE for both',
+            'no BOLD',
+            'own MESE and DSC',
+            'no T1w',
+            'full, shared M0',
+        )
+        for settings in ('semi-quantitative', 'combined', 'davis')
+    ],
     ('MESE and MEGRE', 'literature'),
     ('anatomy without template', 'native'),
     ('T1w alone', 'literature'),
@@ -298,3 +314,31 @@ def test_two_participants_with_different_data_do_not_know_of_each_other(maker):
 def test_nothing_to_build_from_is_an_empty_graph(maker):
     _, _, graph, expected = build(maker, '', conditions=())
     assert (graph.list_node_names(), expected) == ([], [])
+
+
+@pytest.mark.parametrize('route', ['semiquantitative', 'combined', 'davis'])
+def test_route_through_bold_needs_its_echo_time(maker, route):
+    inputs = maker.inputs(FULL)
+    (run,) = inputs.bold
+    inputs = replace(inputs, bold=(replace(run, echo_time=None),))
+    settings = resolve(command_line={'change.route': route})
+    _, expected = init_participant_wf(inputs=inputs, settings=settings, run=maker.run())
+    assert promised(inputs, settings, expected) == maps_of(expected)
+    (row,) = [row for row in capabilities(inputs, settings) if row['map'] == 'change_cmro2']
+    assert 'EchoTime' in row['reason']
+
+
+def test_gate_and_estimate_of_a_route_through_bold_come_from_different_blocks(maker):
+    _, _, graph, _ = build(maker, FULL, SETTINGS['davis'])
+    halves = {
+        node.fullname.split('.')[1]: node.interface.inputs.half
+        for node in graph._create_flat_graph().nodes
+        if node.name == 'estimate_percent_change'
+    }
+    assert sorted(halves.values()) == ['all', 'first', 'second']
+    text = to_mermaid(graph)
+    first, second = (next(key for key, half in halves.items() if half == name)
+                     for name in ('first', 'second'))  # fmt: skip
+    assert first != second
+    assert first in text
+    assert second in text
