@@ -92,6 +92,57 @@ class BloodVolumeSettings:
     )
     grubb_factor: float = _setting(0.008, 'CBV at 1 mL/100 g/min, power law', unit='mL/mL')
     grubb_exponent: float = _setting(0.38, 'exponent of the power law', unit='1')
+    area: str = _setting(
+        'first-pass',
+        'part of the bolus curve whose area is blood volume',
+        choices=('first-pass', 'full'),
+    )
+    leakage: str = _setting(
+        'none',
+        'correction of the bolus for leakage; its maps K1 and K2 are saved',
+        choices=('none', 'boxerman-weisskoff'),
+    )
+    accepted_defects: tuple[str, ...] = _setting(
+        (),
+        'named defects of a DSC series in spite of which blood volume is made',
+        choices=('truncated', 'clipped', 'one-sided', 'motion', 'absurd'),
+    )
+    deconvolution: str = _setting(
+        'none',
+        'CBF, mean transit time and Tmax from the bolus as by-products',
+        choices=('none', 'oscillation-limited'),
+    )
+    oscillation_index: float = _setting(
+        0.035, 'largest oscillation of the residue function', unit='1'
+    )
+    arterial_mask: str | None = _setting(
+        None,
+        'mask of the arterial input on the DSC grid, with {participant} and {session} in the '
+        'path; default found automatically',
+    )
+    large_vessel_cbv: float = _setting(
+        0.1, 'measured blood volume from which a voxel counts as a vessel', unit='mL/mL'
+    )
+    large_vessels: str = _setting(
+        'flag',
+        'voxels of large vessels: flagged in the status map, or without blood volume',
+        choices=('flag', 'exclude'),
+    )
+    from_condition: str | None = _setting(
+        None, 'condition whose measured blood volume serves all others; default each its own'
+    )
+    from_session: str | None = _setting(
+        None, 'session whose DSC series serves the sessions that have none'
+    )
+    task_change: str = _setting(
+        'none',
+        'change with the task of a blood volume that was measured once: none, the power law of '
+        'CBF, or a table of factors per parcel',
+        choices=('none', 'grubb', 'parcels'),
+    )
+    parcel_table: str | None = _setting(
+        None, 'TSV for parcels: columns index (of the atlas) and <task>, percent change of CBV'
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,9 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
     return [asdict(row) for row in rows]
 
 
+MEASURED_CBV = ('dsc', 'arterial')
+"""Models of CBV that are made of a bolus series."""
+
 PER_CONDITION = {
     'T2': ('mese',),
     'T2star': ('megre',),
@@ -108,7 +111,9 @@ def _conditions(
     inputs: ParticipantInputs, families: Sequence[str], settings: Settings
 ) -> tuple[str | None, ...]:
     """Conditions in which any of the inputs was acquired; one shared row without any."""
-    model = {'grubb': 'asl', 'dsc': 'dsc'}.get(cbv_model(inputs, settings), '')
+    model = {'grubb': 'asl', **dict.fromkeys(MEASURED_CBV, 'dsc')}.get(
+        cbv_model(inputs, settings), ''
+    )
     names = [model if family == 'cbv' else family for family in families]
     names = [name for name in names if name]
     found = {item.condition for name in names for item in getattr(inputs, name)}
@@ -251,6 +256,8 @@ class _Maps:
         if series:
             files = tuple(item.file for item in series)
             own = Capability(map='cbv', condition=condition, state=MADE, files=files)
+        if model == 'arterial':
+            return self._absolute_cbv(condition, own)
         return _combined('cbv', condition, [own, anatomy])
 
     def _grid(self) -> Capability:
@@ -259,6 +266,13 @@ class _Maps:
         if inputs.mese or inputs.megre or inputs.asl or inputs.dsc or inputs.bold:
             return Capability(map='grid', state=MADE)
         return Capability(map='grid', state=ABSENT, reason='no scan to make it for')
+
+    def _absolute_cbv(self, condition: str | None, own: Capability) -> Capability:
+        """Blood volume by the arterial input, which needs the haematocrit and no anatomy."""
+        parts = [own]
+        if math.isnan(self.inputs.hct):
+            parts.append(self._unknown('cbv', condition, 'participants'))
+        return _combined('cbv', condition, parts)
 
     def _no_cbv(self, condition: str | None) -> Capability:
         """Say why there is no blood volume."""

@@ -58,8 +58,10 @@ STATUS_COLORS = {
     Status.GRADIENT_TOO_STRONG: '#117733',
     Status.NO_BLOOD_VOLUME: '#44AA99',
     Status.NO_REFERENCE: '#999933',
+    Status.EXCLUDED_VESSEL: '#BB5566',
     Status.NEGATIVE: '#88CCEE',
     Status.IMPLAUSIBLE: '#DDCC77',
+    Status.LARGE_VESSEL: '#EE8866',
 }
 """Column color of the status table."""
 

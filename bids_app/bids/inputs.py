@@ -43,7 +43,8 @@ from bids_app.errors import AppError, DatasetError, SelectionError, SettingsErro
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bids_app.settings import RunSettings, Settings
+    from bids_app.bids.acquisitions import DscSeries
+    from bids_app.settings import BloodVolumeSettings, RunSettings, Settings
 
 MAIN_ROLES = {
     'mese': 'mese',
@@ -245,6 +246,7 @@ def check_dataset(info: DatasetInfo, run: RunSettings, settings: Settings) -> Pl
         For haematocrit or saturation without a declared unit.
     """
     check_units(info.blood, settings)
+    check_blood_volume(settings.blood_volume)
     load_overrides(run.metadata_overrides)
     for name, path in run.derivatives.items():
         if not Path(path).is_dir():
@@ -411,11 +413,7 @@ def _collect_unit(
     mese = _echoes(context, reader, files, 'mese')
     megre = _echoes(context, reader, files, 'megre')
     asl = _asl(context, reader, files)
-    dsc = tuple(
-        series
-        for (condition, run), item in _single(context, reader, files['dsc'], 'dsc').items()
-        if (series := read_dsc(reader, item, condition=condition, run=run)) is not None
-    )
+    dsc = _dsc(context, reader, files)
     bold = _bold(context, reader, files)
     needs_b0 = files['asl'] or files['megre_mag']
     b0 = read_field_strength(reader) if needs_b0 else math.nan
@@ -437,6 +435,7 @@ def _collect_unit(
     )
     inputs = _with_contrasts(context, reader, inputs, files)
     _note_absences(context, findings, files, anatomy)
+    _note_blood_volume(findings, inputs, context.settings.blood_volume)
     return replace(
         inputs,
         values=tuple(findings.values),
@@ -664,6 +663,78 @@ def _asl(
     return tuple(
         replace(item, m0=replace(item.m0, shared=len(served[item.m0.file]) > 1)) for item in series
     )
+
+
+def _dsc(
+    context: _Context, reader: Reader, files: Mapping[str, tuple[Found, ...]]
+) -> tuple[DscSeries, ...]:
+    """Read the DSC series, or those that the user chose in their place."""
+    chosen = context.settings.blood_volume
+    found, findings = files['dsc'], reader.findings
+    if not found and chosen.from_session is not None:
+        label = chosen.from_session.removeprefix('ses-')
+        found = tuple(item for item in context.files['dsc'] if item.get('session') == label)
+        if found:
+            findings.note(f'blood volume is that of session {label} (blood_volume.from_session)')
+    series = tuple(
+        one
+        for (condition, run), item in _single(context, reader, found, 'dsc').items()
+        if (one := read_dsc(reader, item, condition=condition, run=run)) is not None
+    )
+    wanted = chosen.from_condition
+    if wanted is None or len({one.condition for one in series}) < 2:
+        return series
+    findings.note(f'blood volume is that of {wanted} (blood_volume.from_condition)')
+    own = tuple(replace(one, condition=None) for one in series if one.condition == wanted)
+    if not own:
+        labels = ', '.join(sorted(str(one.condition) for one in series))
+        message = f'no DSC series of {wanted} (blood_volume.from_condition); there are: {labels}'
+        findings.problem(Problem(role='dsc', message=message))
+    return own
+
+
+def _note_blood_volume(
+    findings: Findings, inputs: ParticipantInputs, chosen: BloodVolumeSettings
+) -> None:
+    """Say which blood volume was chosen where it is not measured in each condition."""
+    if chosen.model not in (None, 'dsc'):
+        findings.note(f'blood volume was chosen: --cbv-model {chosen.model}')
+    if chosen.accepted_defects:
+        names = ', '.join(chosen.accepted_defects)
+        findings.note(f'accepted defects of a DSC series: {names}')
+    if not inputs.dsc or not inputs.contrasts:
+        return
+    if len({series.condition for series in inputs.dsc}) > 1:
+        return
+    if chosen.task_change == 'none':
+        findings.note(
+            'one blood volume serves all conditions: it is taken not to change with the task '
+            '(blood_volume.task_change)'
+        )
+        return
+    flows = {series.condition for series in inputs.asl}
+    if chosen.task_change == 'grubb' and not flows - {None}:
+        findings.note('blood volume does not change with the task: no CBF of each condition')
+        return
+    rule = {'grubb': 'the power law of CBF', 'parcels': f'the table {chosen.parcel_table}'}
+    findings.note(f'blood volume changes with the task by {rule[chosen.task_change]}')
+
+
+def check_blood_volume(chosen: BloodVolumeSettings) -> None:
+    """
+    Refuse choices of blood volume that contradict each other.
+
+    Raises
+    ------
+    SettingsError
+        If the rule needs a table and there is none, or a file does not exist.
+    """
+    if chosen.task_change == 'parcels' and chosen.parcel_table is None:
+        msg = 'blood_volume.task_change = parcels needs blood_volume.parcel_table'
+        raise SettingsError(msg)
+    if chosen.parcel_table is not None and not Path(chosen.parcel_table).is_file():
+        msg = f'blood_volume.parcel_table {chosen.parcel_table}: no such file'
+        raise SettingsError(msg)
 
 
 def _bold(

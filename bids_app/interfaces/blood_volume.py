@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from bids_app.errors import InputDataError
-from bids_app.images import load_data, load_masked, save_image
+from bids_app.images import load_data, save_image
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     ModelInterface,
@@ -16,51 +18,14 @@ from bids_app.interfaces._base import (
     TraitedSpec,
     image,
     isdefined,
+    load_estimate,
     read_mask,
     result,
     save_estimate,
     traits,
 )
-from bids_app.models.blood_volume import estimate_relative_cbv
+from bids_app.models.blood_volume import flag_large_vessels
 from bids_app.models.registry import choices
-
-
-class _RelativeCBVInputSpec(BaseInterfaceInputSpec):
-    series = image('dynamic susceptibility contrast series', 'a.u.')
-    mask = image('voxels to estimate', '1')
-    echo_time = traits.Float(mandatory=True, desc='echo time', unit='s')
-    repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
-    noise_groups = image('tissue class whose noise is pooled', '', optional=True)
-
-
-class _RelativeCBVOutputSpec(TraitedSpec):
-    relative_cbv = result('area of the relaxation rate change under the bolus', '1')
-    relative_cbv_variance = result('its random variance', '1')
-    relative_cbv_status = result('why a voxel has no estimate', '')
-    relative_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
-
-
-class EstimateRelativeCBV(SimpleInterface):
-    """Estimate relative blood volume from the first pass of a contrast agent."""
-
-    input_spec = _RelativeCBVInputSpec
-    output_spec = _RelativeCBVOutputSpec
-
-    def _run_interface(self, runtime):
-        mask, grid = read_mask(self.inputs.mask)
-        groups = None
-        if isdefined(self.inputs.noise_groups):
-            groups = load_masked(self.inputs.noise_groups, mask, grid).astype(int)
-
-        relative_cbv = estimate_relative_cbv(
-            load_masked(self.inputs.series, mask, grid),
-            echo_time=self.inputs.echo_time,
-            repetition_time=self.inputs.repetition_time,
-            noise_groups=groups,
-        )
-
-        save_estimate(self._results, 'relative_cbv', relative_cbv, mask, grid, runtime.cwd)
-        return runtime
 
 
 class _WhiteMatterInputSpec(BaseInterfaceInputSpec):
@@ -123,6 +88,13 @@ class _CBVInputSpec(BaseInterfaceInputSpec):
     relative_error = traits.Float(desc='of a literature value', unit='1')
     grubb_factor = traits.Float(desc='CBV at unit CBF', unit='mL/mL')
     grubb_exponent = traits.Float(desc='exponent of the power law', unit='1')
+    arterial_area = traits.Float(desc='area of the arterial input', unit='1')
+    hct = traits.Float(desc='large-vessel haematocrit', unit='1')
+    small_vessel_hct_ratio = traits.Float(desc='small over large vessels', unit='1')
+    large_vessel_cbv = traits.Float(desc='a vessel from here on', unit='mL/mL')
+    excludes_vessels = traits.Bool(
+        False, usedefault=True, desc='large vessels lose their value', unit=''
+    )
 
 
 class _CBVOutputSpec(TraitedSpec):
@@ -133,8 +105,27 @@ class _CBVOutputSpec(TraitedSpec):
 
 
 class EstimateCBV(ModelInterface):
-    """Estimate CBV with one model of the registry."""
+    """Estimate CBV with one model of the registry; mark large vessels where it was measured."""
 
     quantity = 'cbv'
     input_spec = _CBVInputSpec
     output_spec = _CBVOutputSpec
+
+    def _run_interface(self, runtime):
+        super()._run_interface(runtime)
+        if isdefined(self.inputs.large_vessel_cbv):
+            mask, grid = read_mask(self.inputs.mask)
+            cbv = flag_large_vessels(
+                load_estimate(self.outputs_so_far, 'cbv', mask, grid),
+                large_vessel_cbv=self.inputs.large_vessel_cbv,
+                exclude=self.inputs.excludes_vessels,
+            )
+            save_estimate(self._results, 'cbv', cbv, mask, grid, runtime.cwd)
+        facts = self.inputs.relative_cbv_facts
+        self._results['cbv_facts'] = {**(facts or {}), **self._results['cbv_facts']}
+        return runtime
+
+    @property
+    def outputs_so_far(self) -> Any:
+        """What the model has written, as ports."""
+        return SimpleNamespace(**self._results)

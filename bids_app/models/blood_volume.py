@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,15 +19,17 @@ from bids_app.models.constants import (
     BOLUS_MINIMUM_VOLUMES,
     DETECTION_LIMIT,
     MAD_TO_SD,
+    SPOILT_VOLUME,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.leakage import find_reference, leakage_functionals
 from bids_app.models.noise import pool_variance
 from bids_app.models.status import Status, combine_status, is_missing
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import FloatArray, StatusArray
+    from bids_app._typing import BoolArray, FloatArray, StatusArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class BolusWindow:
         First pass, up to the first minimum before the second.
     contrast_to_noise : float
         Height of the relaxation-rate change over its noise, dimensionless; inf without noise.
+    is_complete : bool
+        Whether the first pass ends before the series does.
     """
 
     baseline_start: int
@@ -50,6 +54,7 @@ class BolusWindow:
     pass_start: int
     pass_end: int
     contrast_to_noise: float
+    is_complete: bool = True
 
 
 def relaxation_rate_change(
@@ -187,13 +192,44 @@ def find_bolus(signal: ArrayLike, *, echo_time: float) -> BolusWindow:
             f'it, expected at least {BOLUS_MINIMUM_BASELINE}'
         )
         raise ModelInputError(msg)
+    pass_end, is_complete = _end_of_pass(rate, peak, level)
     return BolusWindow(
         baseline_start=baseline_start,
         baseline_end=baseline_end,
         pass_start=baseline_end,
-        pass_end=_end_of_pass(rate, peak, level),
+        pass_end=pass_end,
         contrast_to_noise=float(contrast_to_noise),
+        is_complete=is_complete,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BolusAreas:
+    """
+    What the curves of a bolus give by sums over time, one value per voxel.
+
+    Parameters
+    ----------
+    relative_cbv : (V,) Estimate
+        Area of the change of R2*, dimensionless.
+    k1 : (V,) Estimate
+        Height relative to the reference tissue without the leak, dimensionless.
+    k2 : (V,) Estimate
+        Leak: positive where T1 shortening lowers the curve, negative where it adds to it, 1/s.
+    window : BolusWindow
+        Baseline and first pass.
+    rate_change : (V, T) ndarray
+        Change of R2*, 1/s; NaN where there is no estimate.
+    rate_variance : (V,) ndarray
+        Variance of its samples before the bolus, 1/s^2.
+    """
+
+    relative_cbv: Estimate
+    k1: Estimate
+    k2: Estimate
+    window: BolusWindow
+    rate_change: FloatArray
+    rate_variance: FloatArray
 
 
 def estimate_relative_cbv(
@@ -202,93 +238,213 @@ def estimate_relative_cbv(
     echo_time: float,
     repetition_time: float,
     noise_groups: ArrayLike | None = None,
-) -> Estimate:
+    brain: ArrayLike | None = None,
+    area: str = 'first-pass',
+    correct_leakage: bool = False,
+) -> BolusAreas:
     r"""
-    Estimate the area under the first pass of a contrast agent.
+    Estimate the area under the curve of a contrast agent, and its leakage into tissue.
 
     Parameters
     ----------
     signal : (V, T) array_like
-        Gradient-echo signal of the voxels of the brain, any unit; their mean is searched for
-        the bolus.
+        Gradient-echo signal, any unit.
     echo_time : float
         s; positive.
     repetition_time : float
         s; positive.
     noise_groups : (V,) array_like of int, optional
         Voxels whose noise variance is pooled; default all.
+    brain : (V,) array_like of bool, optional
+        Voxels in whose mean the bolus is searched, and among which the reference of the leakage
+        is chosen; default all.
+    area : {'first-pass', 'full'}
+        Sum over the first pass, or from its start to the end of the series.
+    correct_leakage : bool
+        Whether the area is that of the curve without its leak.
 
     Returns
     -------
-    relative_cbv : (V,) Estimate
-        Dimensionless, proportional to blood volume, flagged NEGATIVE below 0. NaN with
-        INVALID_INPUT where a used volume is not finite and NO_SIGNAL where one is not positive
-        or the baseline is below three standard deviations of the noise.
+    areas : BolusAreas
+        Flagged NEGATIVE below 0 (relative CBV). NaN with INVALID_INPUT where a used volume is
+        not finite and NO_SIGNAL where one is not positive or the baseline is below three
+        standard deviations of the noise.
 
     Raises
     ------
     ModelInputError
-        If there is no usable bolus (the text starts with 'no bolus') or a time is not positive.
+        If there is no usable bolus (the text starts with 'no bolus'), a parameter is unknown, or
+        a time is not positive.
 
     See Also
     --------
-    normalise_to_white_matter : Makes it a blood volume.
+    normalise_to_white_matter, cbv_from_arterial_input : Make it a blood volume.
     find_bolus : Gives baseline and first pass.
+    bids_app.models.leakage.leakage_functionals : The weights of K1, K2 and the corrected area.
 
     Notes
     -----
-    No correction for leakage, recirculation or the arrival in the single voxel. With the noise
-    variance of the signal, sigma^2, pooled from the :math:`n_0` baseline volumes, W the n volumes
-    of the first pass, and the baseline mean common to all of them:
+    Each of the three is a sum over the curve with weights c(t) that are zero before the bolus
+    (TR within the window W for the plain area). With the noise variance of the signal, sigma^2,
+    pooled from the :math:`n_0` baseline volumes, whose mean is common to all volumes:
 
-    .. math:: A = TR \sum_W \Delta R_2^*(t), \quad \mathrm{var}(A) =
-              \left(\frac{TR}{TE}\right)^2 \sigma^2
-              \left[\sum_W \frac{1}{S(t)^2} + \frac{n^2}{n_0 S_0^2}\right]
+    .. math:: A = \sum_t c_t \Delta R_2^*(t), \quad \mathrm{var}(A) =
+              \frac{\sigma^2}{TE^2}
+              \left[\sum_t \frac{c_t^2}{S(t)^2} + \frac{(\sum_t c_t)^2}{n_0 S_0^2}\right]
+
+    In magnitude images the bias of the logarithm and that of the Rician noise cancel to first
+    order, :math:`E[\ln M] \approx \ln S`. The reference curve is a mean over thousands of voxels
+    and counts as known. No correction for recirculation within the window; it scales all voxels
+    alike, and so does an arrival that is common to them.
 
     References
     ----------
     .. [1] Rosen et al., Magn Reson Med 14:249, 1990. doi:10.1002/mrm.1910140211
+    .. [2] Boxerman et al., AJNR 27:859, 2006.
 
     Examples
     --------
     >>> time = 2.0 * np.arange(40.0)
     >>> bolus = 10 * np.exp(-0.5 * ((time - 30) / 4) ** 2)
     >>> signal = 100 * np.exp(-0.03 * bolus)
-    >>> area = estimate_relative_cbv([signal], echo_time=0.03, repetition_time=2.0)
-    >>> area.value.round(1), round(10 * 4 * (2 * np.pi) ** 0.5, 1)
+    >>> found = estimate_relative_cbv([signal], echo_time=0.03, repetition_time=2.0)
+    >>> found.relative_cbv.value.round(1), round(10 * 4 * (2 * np.pi) ** 0.5, 1)
     (array([100.1]), 100.3)
     """
     _check_positive('repetition_time (s)', repetition_time)
+    if area not in AREAS:
+        msg = f'area must be one of {", ".join(AREAS)}; got {area!r}'
+        raise ModelInputError(msg)
+    curves = _read_curves(signal, brain, echo_time, noise_groups)
+    window = curves.window
+    n_volumes = curves.rate_change.shape[1]
+    pass_end = window.pass_end if area == 'first-pass' else n_volumes
+    plain = np.zeros(n_volumes)
+    plain[window.pass_start : pass_end] = repetition_time
+    k1_weights, k2_weights, corrected = _leakage_weights(
+        curves, repetition_time, pass_end, needed=correct_leakage
+    )
+    relative_cbv = curves.total(corrected if correct_leakage else plain)
+    status = combine_status(relative_cbv.status, _negative(relative_cbv.value))
+    k1, k2 = curves.total(k1_weights), curves.total(k2_weights)
+    curves.rate_change[is_missing(status)] = np.nan
+    return BolusAreas(
+        relative_cbv=replace(relative_cbv, status=status),
+        k1=k1,
+        k2=k2,
+        window=window,
+        rate_change=curves.rate_change,
+        rate_variance=curves.noise / (echo_time * curves.level) ** 2,
+    )
+
+
+AREAS = ('first-pass', 'full')
+"""Parts of the curve that a relative blood volume is the sum of."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Curves:
+    """The series as change of R2*, with what the error of sums over it needs."""
+
+    signal: FloatArray
+    rate_change: FloatArray
+    level: FloatArray
+    """Mean baseline signal."""
+    noise: FloatArray
+    """Pooled variance of the signal."""
+    dof: float
+    status: StatusArray
+    brain: BoolArray
+    window: BolusWindow
+    echo_time: float
+
+    def total(self, weights: FloatArray) -> Estimate:
+        """Sum the curves with weights over time."""
+        used = weights != 0
+        value = self.rate_change[:, used] @ weights[used]
+        n_baseline = self.window.baseline_end - self.window.baseline_start
+        spread = (self.signal[:, used] ** -2) @ weights[used] ** 2
+        spread = spread + weights.sum() ** 2 / (n_baseline * self.level**2)
+        variance = self.noise / self.echo_time**2 * spread
+        return Estimate.of(value, variance, self.status, self.dof)
+
+
+def _read_curves(
+    signal: ArrayLike,
+    brain: ArrayLike | None,
+    echo_time: float,
+    noise_groups: ArrayLike | None,
+) -> _Curves:
+    """Find the bolus, the noise and the change of R2*."""
     signal = np.asarray(signal, float)
     if signal.ndim != 2:
         msg = f'signal must be voxels x volumes, got shape {signal.shape}'
         raise ModelInputError(msg)
+    inside = np.ones(len(signal), bool) if brain is None else np.asarray(brain, bool)
+    _check_volumes(signal[inside])
     finite = np.isfinite(signal).all(axis=1)
     positive = finite & (np.where(finite[:, np.newaxis], signal, 0.0) > 0).all(axis=1)
-    if not positive.any():
+    if not (positive & inside).any():
         msg = 'no bolus can be found: no voxel has a positive signal in all volumes'
         raise ModelInputError(msg)
-    window = find_bolus(signal[positive].mean(axis=0), echo_time=echo_time)
+    window = find_bolus(signal[positive & inside].mean(axis=0), echo_time=echo_time)
 
     n_baseline = window.baseline_end - window.baseline_start
-    used = np.where(positive[:, np.newaxis], signal, 1.0)
+    used = signal if positive.all() else np.where(positive[:, np.newaxis], signal, 1.0)
     baseline = used[:, window.baseline_start : window.baseline_end]
-    noise = baseline.var(axis=1, ddof=1)
-    noise, dof = pool_variance(np.where(positive, noise, np.nan), n_baseline - 1.0, noise_groups)
-    rate_change = relaxation_rate_change(
-        used, echo_time=echo_time, n_baseline=n_baseline, n_skipped=window.baseline_start
-    )
-    first_pass = slice(window.pass_start, window.pass_end)
-    value = repetition_time * rate_change[:, first_pass].sum(axis=1)
+    noise = np.where(positive, baseline.var(axis=1, ddof=1), np.nan)
+    noise, dof = pool_variance(noise, n_baseline - 1.0, noise_groups)
     level = baseline.mean(axis=1)
-    n_pass = window.pass_end - window.pass_start
-    weight = (used[:, first_pass] ** -2).sum(axis=1) + n_pass**2 / (n_baseline * level**2)
-    variance = (repetition_time / echo_time) ** 2 * noise * weight
-
     seen = positive & (level > DETECTION_LIMIT * np.sqrt(noise))
-    status = np.where(seen, _negative(value), Status.NO_SIGNAL)
-    status = np.where(finite, status, Status.INVALID_INPUT)
-    return Estimate.of(value, variance, status, dof)
+    status = np.where(seen, Status.OK, Status.NO_SIGNAL)
+    return _Curves(
+        signal=used,
+        rate_change=relaxation_rate_change(
+            used, echo_time=echo_time, n_baseline=n_baseline, n_skipped=window.baseline_start
+        ),
+        level=level,
+        noise=noise,
+        dof=dof,
+        status=np.where(finite, status, Status.INVALID_INPUT).astype(np.uint8),
+        brain=inside & seen,
+        window=window,
+        echo_time=echo_time,
+    )
+
+
+def _check_volumes(signal: FloatArray) -> None:
+    """Refuse a series in which whole volumes are not numbers."""
+    broken = np.flatnonzero(np.isnan(signal).mean(axis=0) > SPOILT_VOLUME)
+    if broken.size:
+        msg = (
+            f'no bolus can be found: volume(s) {", ".join(map(str, broken[:10]))} (from 0) are '
+            'NaN in more than half of the brain; remove them from the series or acquire it again'
+        )
+        raise ModelInputError(msg)
+
+
+def _leakage_weights(
+    curves: _Curves, repetition_time: float, pass_end: int, *, needed: bool
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give the weights of K1, K2 and the corrected area; NaN where they cannot be had."""
+    window = curves.window
+    try:
+        reference = find_reference(
+            curves.rate_change[curves.brain],
+            pass_start=window.pass_start,
+            pass_end=window.pass_end,
+        )
+        return leakage_functionals(
+            curves.rate_change[curves.brain][reference].mean(axis=0),
+            repetition_time=repetition_time,
+            pass_start=window.pass_start,
+            pass_end=pass_end,
+        )
+    except ModelInputError:
+        if needed:
+            raise
+        nothing = np.full(curves.rate_change.shape[1], np.nan)
+        return nothing, nothing, nothing
 
 
 def normalise_to_white_matter(
@@ -357,6 +513,289 @@ def normalise_to_white_matter(
     variance = (white_matter_cbv / mean) ** 2 * relative_cbv.variance
     variance = variance + (value / mean) ** 2 * mean_variance
     return Estimate.of(value, variance, relative_cbv.status, relative_cbv.dof)
+
+
+def cbv_from_arterial_input(
+    relative_cbv: Estimate,
+    *,
+    arterial_area: float,
+    hct: float,
+    small_vessel_hct_ratio: float,
+) -> Estimate:
+    r"""
+    Scale a relative blood volume by the area of the arterial input.
+
+    Parameters
+    ----------
+    relative_cbv : (V,) Estimate
+        Area of the change of R2*, any unit.
+    arterial_area : float
+        That of an artery over the same volumes, in the same unit; positive.
+    hct : float
+        Haematocrit of large vessels, dimensionless, in (0, 1).
+    small_vessel_hct_ratio : float
+        Haematocrit of small vessels over that of large ones, dimensionless, in (0, 1].
+
+    Returns
+    -------
+    cbv : (V,) Estimate
+        mL/mL, flagged as the input is.
+
+    Raises
+    ------
+    ModelInputError
+        If a number lies outside its range.
+
+    See Also
+    --------
+    normalise_to_white_matter : Without an arterial input.
+    haematocrit_factor : The factor.
+
+    Notes
+    -----
+    The contrast agent stays in the plasma. No density: the volume is per volume of tissue.
+
+    .. math:: CBV = \frac{1 - Hct_{LV}}{1 - Hct_{SV}} \frac{A_{tissue}}{A_{artery}}
+
+    Partial volume of the artery and the relaxivity of whole blood scale the result: a systematic
+    error of all voxels, and not part of the variance.
+
+    References
+    ----------
+    .. [1] Rempp et al., Radiology 193:637, 1994. doi:10.1148/radiology.193.3.7972800
+
+    Examples
+    --------
+    >>> cbv_from_arterial_input(
+    ...     Estimate.of([4.0]), arterial_area=100.0, hct=0.42, small_vessel_hct_ratio=0.85
+    ... ).value.round(4)
+    array([0.0361])
+    """
+    _check_positive('arterial_area', arterial_area)
+    scale = haematocrit_factor(hct=hct, small_vessel_hct_ratio=small_vessel_hct_ratio)
+    scale /= arterial_area
+    return Estimate.of(
+        scale * relative_cbv.value,
+        scale**2 * relative_cbv.variance,
+        relative_cbv.status,
+        relative_cbv.dof,
+    )
+
+
+def haematocrit_factor(*, hct: float, small_vessel_hct_ratio: float) -> float:
+    """
+    Give the ratio of plasma per blood in large vessels over that in small ones.
+
+    Parameters
+    ----------
+    hct : float
+        Haematocrit of large vessels, dimensionless, in (0, 1).
+    small_vessel_hct_ratio : float
+        That of small vessels over it, dimensionless, in (0, 1].
+
+    Returns
+    -------
+    factor : float
+        (1 - Hct of large vessels)/(1 - Hct of small vessels), dimensionless.
+
+    Raises
+    ------
+    ModelInputError
+        If a number lies outside its range.
+
+    Examples
+    --------
+    >>> round(haematocrit_factor(hct=0.42, small_vessel_hct_ratio=0.85), 4)
+    0.902
+    """
+    if not (0 < hct < 1 and 0 < small_vessel_hct_ratio <= 1):
+        msg = (
+            'hct must lie in (0, 1) and small_vessel_hct_ratio in (0, 1], got '
+            f'{hct} and {small_vessel_hct_ratio}'
+        )
+        raise ModelInputError(msg)
+    return (1 - hct) / (1 - small_vessel_hct_ratio * hct)
+
+
+def flag_large_vessels(cbv: Estimate, *, large_vessel_cbv: float, exclude: bool) -> Estimate:
+    """
+    Mark the voxels that an artery or a vein dominates.
+
+    Parameters
+    ----------
+    cbv : (V,) Estimate
+        mL/mL.
+    large_vessel_cbv : float
+        Blood volume from which a voxel counts as a vessel, mL/mL; positive.
+    exclude : bool
+        Whether such voxels lose their value.
+
+    Returns
+    -------
+    cbv : (V,) Estimate
+        With LARGE_VESSEL (value kept) or, with `exclude`, NaN and EXCLUDED_VESSEL.
+
+    Raises
+    ------
+    ModelInputError
+        If `large_vessel_cbv` is not positive.
+
+    Notes
+    -----
+    In such a voxel R2' is not that of randomly oriented small vessels, so that OEF is not valid.
+
+    Examples
+    --------
+    >>> cbv = Estimate.of([0.04, 0.3])
+    >>> flag_large_vessels(cbv, large_vessel_cbv=0.1, exclude=True).value
+    array([0.04,  nan])
+    """
+    _check_positive('large_vessel_cbv (mL/mL)', large_vessel_cbv)
+    code = Status.EXCLUDED_VESSEL if exclude else Status.LARGE_VESSEL
+    vessel = np.where(cbv.value > large_vessel_cbv, code, Status.OK).astype(np.uint8)
+    return Estimate.of(cbv.value, cbv.variance, combine_status(cbv.status, vessel), cbv.dof)
+
+
+def change_cbv_by_flow(
+    cbv: Estimate, task_cbf: Estimate, baseline_cbf: Estimate, *, grubb_exponent: float
+) -> Estimate:
+    r"""
+    Carry a blood volume from one condition to another by the change of flow.
+
+    Parameters
+    ----------
+    cbv : (V,) Estimate
+        Of the baseline, mL/mL.
+    task_cbf, baseline_cbf : (V,) Estimate
+        Flow, equal units.
+    grubb_exponent : float
+        Dimensionless; positive.
+
+    Returns
+    -------
+    cbv : (V,) Estimate
+        Of the task, mL/mL; missing where an input is, and with NO_REFERENCE where a flow is not
+        positive. Its variance holds the errors of all three.
+
+    Raises
+    ------
+    ModelInputError
+        If `grubb_exponent` is not positive.
+
+    See Also
+    --------
+    change_cbv_by_parcel : By a table.
+
+    Notes
+    -----
+    .. math:: V_t = V_b (F_t/F_b)^g
+
+    References
+    ----------
+    .. [1] Grubb et al., Stroke 5:630, 1974. doi:10.1161/01.STR.5.5.630
+
+    Examples
+    --------
+    >>> one = Estimate.of([0.04]), Estimate.of([66.0]), Estimate.of([55.0])
+    >>> change_cbv_by_flow(*one, grubb_exponent=0.38).value.round(4)
+    array([0.0429])
+    """
+    _check_positive('grubb_exponent', grubb_exponent)
+    valid = (task_cbf.value > 0) & (baseline_cbf.value > 0)
+    after = np.where(valid, task_cbf.value, np.nan)
+    before = np.where(valid, baseline_cbf.value, np.nan)
+    ratio = (after / before) ** grubb_exponent
+    value = cbv.value * ratio
+    variance = ratio**2 * cbv.variance + (grubb_exponent * value) ** 2 * (
+        task_cbf.variance / after**2 + baseline_cbf.variance / before**2
+    )
+    reason = np.where(valid, Status.OK, Status.NO_REFERENCE)
+    status = combine_status(cbv.status, task_cbf.status, baseline_cbf.status, reason)
+    dof = min(cbv.dof, task_cbf.dof, baseline_cbf.dof)
+    return Estimate.of(value, variance, status, dof)
+
+
+def change_cbv_by_parcel(cbv: Estimate, factor: ArrayLike) -> Estimate:
+    """
+    Carry a blood volume from one condition to another by a factor that was found elsewhere.
+
+    Parameters
+    ----------
+    cbv : (V,) Estimate
+        Of the baseline, mL/mL.
+    factor : (V,) array_like
+        Relative change of each voxel's parcel, dimensionless (0.05 is 5 % more); above -1.
+
+    Returns
+    -------
+    cbv : (V,) Estimate
+        Of the task, mL/mL, with the relative error of the baseline: the factor counts as known.
+
+    Raises
+    ------
+    ModelInputError
+        If a factor is not finite or not above -1.
+
+    Notes
+    -----
+    An error of the factor is common to all who use the table: it does not average away, and it
+    tips the sign of the change of CMRO2 (:func:`cbv_change_that_flips_sign`).
+
+    Examples
+    --------
+    >>> change_cbv_by_parcel(Estimate.of([0.04, 0.04]), [0.05, 0.0]).value
+    array([0.042, 0.04 ])
+    """
+    factor = np.asarray(factor, float)
+    if not np.all(np.isfinite(factor) & (factor > -1)):
+        msg = 'factors of blood volume must be finite and above -1 (0.05 is 5 % more)'
+        raise ModelInputError(msg)
+    gain = 1.0 + factor
+    return Estimate.of(gain * cbv.value, gain**2 * cbv.variance, cbv.status, cbv.dof)
+
+
+def cbv_change_that_flips_sign(
+    *,
+    task_cbf: ArrayLike,
+    baseline_cbf: ArrayLike,
+    task_r2_prime: ArrayLike,
+    baseline_r2_prime: ArrayLike,
+) -> FloatArray:
+    r"""
+    Give the change of blood volume at which the change of CMRO2 is zero.
+
+    Parameters
+    ----------
+    task_cbf, baseline_cbf : (...) array_like
+        Flow, equal units.
+    task_r2_prime, baseline_r2_prime : (...) array_like
+        R2', equal units.
+
+    Returns
+    -------
+    change : (...) ndarray of float64
+        Relative, dimensionless: above it CMRO2 falls, below it CMRO2 rises. NaN where a value is
+        not positive.
+
+    Notes
+    -----
+    .. math:: V_t/V_b - 1 = \frac{F_t R_{2,t}'}{F_b R_{2,b}'} - 1
+
+    Examples
+    --------
+    >>> cbv_change_that_flips_sign(
+    ...     task_cbf=[52.0], baseline_cbf=[50.0], task_r2_prime=[5.2], baseline_r2_prime=[5.3]
+    ... ).round(4)
+    array([0.0204])
+    """
+    arrays = np.broadcast_arrays(
+        *(np.asarray(x, float) for x in (task_cbf, baseline_cbf, task_r2_prime, baseline_r2_prime))
+    )
+    valid = np.all([array > 0 for array in arrays], axis=0)
+    after_flow, before_flow, after_rate, before_rate = arrays
+    change: FloatArray = np.full(valid.shape, np.nan)
+    np.divide(after_flow * after_rate, before_flow * before_rate, out=change, where=valid)
+    return change - 1.0
 
 
 def cbv_from_cbf(cbf: Estimate, *, grubb_factor: float, grubb_exponent: float) -> Estimate:
@@ -503,8 +942,8 @@ def _baseline_before(rate: FloatArray, peak: int, noise: float) -> tuple[float, 
     return level, start, end
 
 
-def _end_of_pass(rate: FloatArray, peak: int, level: float) -> int:
-    """Return the volume after the bolus is gone or, sooner, before its recirculation."""
+def _end_of_pass(rate: FloatArray, peak: int, level: float) -> tuple[int, bool]:
+    """Return the volume after the first pass, and whether its end was seen."""
     height = rate[peak] - level
     below = np.flatnonzero(rate[peak:] < level + height / 2)
     if not len(below):
@@ -512,10 +951,10 @@ def _end_of_pass(rate: FloatArray, peak: int, level: float) -> int:
         raise ModelInputError(msg)
     for volume in range(peak + int(below[0]), len(rate) - 1):
         following = rate[volume + 1 : volume + 1 + BOLUS_LOOK_AHEAD]
-        is_over = rate[volume] <= level + BOLUS_ARRIVAL_FRACTION * height
+        is_over = bool(rate[volume] <= level + BOLUS_ARRIVAL_FRACTION * height)
         if is_over or rate[volume] <= following.min():
-            return volume + 1
-    return len(rate)
+            return volume + 1, is_over or len(following) == BOLUS_LOOK_AHEAD
+    return len(rate), False
 
 
 def _negative(value: FloatArray) -> StatusArray:

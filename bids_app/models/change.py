@@ -196,7 +196,9 @@ def change_in_cmro2(
         R2 of the baseline, where it was measured in each condition, 1/s.
     cbv_exponent : float
         Exponent g where the blood volume is predicted from CBF by a power law; its error then
-        is that of CBF and the variance of the CBV maps is not used. 0: measured or literature.
+        is that of CBF and the variance of the CBV maps is not used. With `cbv_shared` the volume
+        of the baseline was measured and carried to the task by the ratio of the flows. 0:
+        measured or literature.
 
     Returns
     -------
@@ -207,7 +209,7 @@ def change_in_cmro2(
     Raises
     ------
     ModelInputError
-        If the shapes differ, or a blood volume predicted from CBF is declared shared.
+        If the shapes differ.
 
     See Also
     --------
@@ -242,7 +244,7 @@ def change_in_cmro2(
     sources = [task_cbf, baseline_cbf, task_r2_star, baseline_r2_star, r2, task_cbv, baseline_cbv]
     sources += [] if baseline_r2 is None else [baseline_r2]
     _check_shapes(*sources)
-    _check_exponent(cbv_exponent, cbv_shared=cbv_shared)
+    is_carried = cbv_shared and cbv_exponent != 0
     task_rate = scale / positive_or_nan(task_cbv)
     baseline_rate = scale / positive_or_nan(baseline_cbv)
     task_r2_prime = task_r2_star.value - r2.value
@@ -258,9 +260,17 @@ def change_in_cmro2(
         (baseline_slope, baseline_r2_star.variance),
         *_r2_terms(task_slope, baseline_slope, r2, baseline_r2),
         (perfusion_share * task_rate * task_r2_prime, task_cbf.variance),
-        (perfusion_share * baseline_rate * baseline_r2_prime, baseline_cbf.variance),
-        (perfusion_share * value, _or_zero(m0_relative_variance)),
     ]
+    if is_carried:  # V_t = V_b (F_t/F_b)^g: the flow of the baseline enters both conditions
+        flow = np.where(baseline_cbf.value > 0, baseline_cbf.value, np.nan)
+        slope = baseline_rate * baseline_r2_prime - cbv_exponent * parts[0] / flow
+        terms += [(slope, baseline_cbf.variance), (value, _or_zero(m0_relative_variance))]
+        terms += [(value, baseline_cbv.variance / positive_or_nan(baseline_cbv) ** 2)]
+    else:
+        terms += [
+            (perfusion_share * baseline_rate * baseline_r2_prime, baseline_cbf.variance),
+            (perfusion_share * value, _or_zero(m0_relative_variance)),
+        ]
     if cbv_exponent == 0:
         terms += cbv_terms(parts, task_cbv, baseline_cbv, shared=cbv_shared)
     return difference_from_terms(value, terms, sources, volume_status(task_cbv, baseline_cbv))
@@ -312,7 +322,7 @@ def change_in_oef(
     Raises
     ------
     ModelInputError
-        If the shapes differ, or a blood volume predicted from CBF is declared shared.
+        If the shapes differ.
 
     See Also
     --------
@@ -341,7 +351,6 @@ def change_in_oef(
     sources = [task_r2_star, baseline_r2_star, r2, task_cbv, baseline_cbv]
     sources += [] if baseline_r2 is None else [baseline_r2]
     _check_shapes(*sources)
-    _check_exponent(cbv_exponent, cbv_shared=cbv_shared)
     task_slope = 1.0 / (rate * positive_or_nan(task_cbv))
     baseline_slope = 1.0 / (rate * positive_or_nan(baseline_cbv))
     parts = (
@@ -354,7 +363,7 @@ def change_in_oef(
         (task_slope, task_r2_star.variance),
         (baseline_slope, baseline_r2_star.variance),
         *_r2_terms(task_slope, baseline_slope, r2, baseline_r2),
-        (cbv_exponent * value, _or_zero(m0_relative_variance)),
+        ((not cbv_shared) * cbv_exponent * value, _or_zero(m0_relative_variance)),
         *cbv_terms(parts, task_cbv, baseline_cbv, shared=cbv_shared),
     ]
     return difference_from_terms(value, terms, sources, volume_status(task_cbv, baseline_cbv))
@@ -600,8 +609,9 @@ def cbv_terms(
     """Count the error of a shared blood volume once; parts are inverse to blood volume."""
     task_relative = task_cbv.variance / positive_or_nan(task_cbv) ** 2
     baseline_relative = baseline_cbv.variance / positive_or_nan(baseline_cbv) ** 2
-    if shared:
-        return [(parts[0] - parts[1], baseline_relative)]
+    if shared:  # what the task has more is the error of how it was carried there
+        carried = np.maximum(task_relative - baseline_relative, 0.0)
+        return [(parts[0] - parts[1], baseline_relative), (parts[0], carried)]
     return [(parts[0], task_relative), (parts[1], baseline_relative)]
 
 
@@ -626,11 +636,4 @@ def _check_shapes(*estimates: Estimate) -> None:
     shapes = {estimate.value.shape for estimate in estimates}
     if len(shapes) != 1:
         msg = f'the maps of a change must have equal shapes, got {sorted(shapes)}'
-        raise ModelInputError(msg)
-
-
-def _check_exponent(cbv_exponent: float, *, cbv_shared: bool) -> None:
-    """Refuse a blood volume that is predicted per condition and shared at once."""
-    if cbv_exponent != 0 and cbv_shared:
-        msg = 'a blood volume predicted from the CBF of each condition cannot be shared by them'
         raise ModelInputError(msg)

@@ -107,6 +107,9 @@ BOLUS_MINIMUM_VOLUMES = 10
 BOLUS_LOOK_AHEAD = 3
 """A minimum ends the first pass if as many following volumes are not lower; ours."""
 
+SPOILT_VOLUME = 0.5
+"""Share of the brain without a number above which a volume cannot be used, 1; ours."""
+
 DETECTION_LIMIT = 3.0
 """Signal over its noise below which there is none, 1; ours."""
 
@@ -267,3 +270,76 @@ ASE_FEWEST_LONG = 3
 
 FEWEST_PAIRS = 4
 """Label-control pairs of which each half can still tell its noise; ours."""
+
+# --- deconvolution and leakage ------------------------------------------------------------
+
+BRAIN_DENSITY = 1.04
+"""Of tissue, g/mL; the value usual in perfusion imaging, Rempp et al. 1994."""
+
+DECONVOLUTION_THRESHOLDS = tuple(round(0.01 * 1.06**step, 6) for step in range(79))
+"""Fractions of the largest singular value that are tried, 0.01 to 0.94, 1; ours."""
+
+DECONVOLUTION_CHUNK_MB = 100.0
+"""Memory of one array of a chunk, MB; ours."""
+
+LEAKAGE_FIT_PASSES = 2
+"""Length of the fit of a leak in lengths of the area that is corrected; ours."""
+
+LEAKAGE_OUTLIER = 1.5
+"""Robust standard deviations from the usual tail beyond which a voxel may leak, 1; ours."""
+
+# --- arterial input and defects of a bolus series -----------------------------------------
+
+ARTERY_HEIGHT_QUANTILE = 0.95
+"""Curves below this quantile of the heights are not arterial, 1; ours."""
+
+ARTERY_MAXIMUM_VOXELS = 40
+"""Voxels whose curves are averaged at most; ours."""
+
+ARTERY_MINIMUM_VOXELS = 5
+"""Voxels that an arterial input needs; ours."""
+
+ARTERY_MINIMUM_HEIGHT = 2.0
+"""Height over the median of the brain below which a curve is that of tissue, 1; ours."""
+
+ARTERY_CORRELATION = 0.9
+"""With the median of the best curves, 1; ours."""
+
+SATURATED_SHARE = 0.5
+"""Share of the arterial voxels in the noise above which the input is cut, 1; ours."""
+
+CLIPPED_SHARE = 0.01
+"""Share of the brain that sits at one end of the range above which a series is clipped, 1."""
+
+CLIPPED_VOLUMES = 3
+"""Volumes that a voxel must sit there to count; ours."""
+
+ONE_SIDED_RATIO = 0.5
+"""Median area of one half of the brain over that of the other, 1; ours."""
+
+BOLUS_MOTION = 1.0
+"""Shift between the baseline and a volume of the first pass that spoils the area, mm; ours."""
+
+ROTATION_RADIUS = 50.0
+"""Distance at which a turn of the head counts as a shift, mm; Power et al. 2012."""
+
+MOTION_MINIMUM_VOXELS = 1500
+"""Below this the brain has too little structure to show movement; ours."""
+
+ROBUST_FLOOR = 0.01
+"""Residual below which reweighting stops to matter, mm; ours."""
+
+ROBUST_ITERATIONS = 20
+"""Of a fit of least absolute deviations by reweighting; ours."""
+
+MOTION_MINIMUM_STRUCTURE = 0.1
+"""Of the best-seen movement; below this a movement cannot be seen, 1; ours."""
+
+ABSURD_SHARE = 0.1
+"""Share of the brain with a significantly negative area above which it is absurd, 1; ours."""
+
+ABSURD_Z = 3.0
+"""Standard errors below zero from which an area counts as negative, 1; ours."""
+
+LARGE_VESSEL_CBV = 0.1
+"""Blood volume from which a vessel dominates a voxel, mL/mL; upper limit of Epp et al. 2025."""

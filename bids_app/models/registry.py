@@ -98,6 +98,15 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods='CBV was the area under the first pass of the contrast agent, scaled so '
             'that white matter has the reference value',
         ),
+        'arterial': ModelSpec(
+            function='bids_app.models.blood_volume:cbv_from_arterial_input',
+            maps=('relative_cbv',),
+            parameters=('arterial_area', 'hct', 'small_vessel_hct_ratio'),
+            unit='mL/mL',
+            citation='rempp1994',
+            methods='CBV was the area under the curve of the contrast agent over that of the '
+            'arterial input, corrected for the haematocrit of small vessels',
+        ),
         'grubb': ModelSpec(
             function='bids_app.models.blood_volume:cbv_from_cbf',
             maps=('cbf',),

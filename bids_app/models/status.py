@@ -30,8 +30,10 @@ class Status(IntEnum):
     GRADIENT_TOO_STRONG = 8
     NO_BLOOD_VOLUME = 9
     NO_REFERENCE = 10
+    EXCLUDED_VESSEL = 11
     NEGATIVE = 20
     IMPLAUSIBLE = 21
+    LARGE_VESSEL = 22
 
 
 DESCRIPTIONS = {
@@ -46,8 +48,10 @@ DESCRIPTIONS = {
     Status.GRADIENT_TOO_STRONG: 'background gradient leaves too few usable echoes',
     Status.NO_BLOOD_VOLUME: 'blood volume is zero or negative',
     Status.NO_REFERENCE: 'reference value (baseline, M0, white matter) is zero or absent',
+    Status.EXCLUDED_VESSEL: 'dominated by a large vessel, excluded on request',
     Status.NEGATIVE: 'value is negative, kept as estimated',
     Status.IMPLAUSIBLE: 'value is outside the physiological range, kept as estimated',
+    Status.LARGE_VESSEL: 'dominated by an artery or a vein, kept as estimated',
 }
 """One sentence per code."""
 

@@ -52,6 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
         default='mild',
         help='gradients of the static field in the head (default: mild)',
     )
+    parser.add_argument(
+        '--dsc-defect',
+        metavar='NAME',
+        help='spoil the DSC series: no-bolus, early-bolus, truncated, clipped, one-sided, motion, '
+        'negative, saturated-arteries; or give it arteries (arteries), which no other phantom has',
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -83,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
         grid=args.grid,
         background=args.background_field,
+        dsc_defect=args.dsc_defect,
     )
     started = time.monotonic()
     try:

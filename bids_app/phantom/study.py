@@ -13,6 +13,7 @@ import numpy as np
 from bids_app import __version__
 from bids_app.phantom import acquisition, measurement, truth
 from bids_app.phantom.anatomy import Anatomy, make_head, make_slab, random_rigid
+from bids_app.phantom.defects import DEFECTS, spoil
 from bids_app.phantom.derivatives import write_fmriprep, write_truth
 from bids_app.phantom.design import Design, make_design
 from bids_app.phantom.files import write_image, write_json, write_table
@@ -54,6 +55,7 @@ class Study:
     seed: int = 0
     grid: str = 'coarse'
     background: str = 'mild'
+    dsc_defect: str | None = None
 
     def check(self) -> None:
         """
@@ -73,6 +75,9 @@ class Study:
                 '--conditions must be different labels of letters and digits, comma between '
                 f'them; got {",".join(self.conditions)!r}'
             )
+            raise ValueError(msg)
+        if self.dsc_defect not in (None, *DEFECTS):
+            msg = f'--dsc-defect must be one of {", ".join(DEFECTS)}; got {self.dsc_defect!r}'
             raise ValueError(msg)
         acquisition.protocol(self.grid)
         make_design(self.conditions, length=480.0)
@@ -316,6 +321,8 @@ class _Session:
         scan = self.protocol.dsc
         whole, first_pass = acquisition.bolus_passage(self.subject, scan, self.pose('DSC'))
         stored = measurement.measure_bolus(whole, scan, self.rng('DSC'))
+        if self.study.dsc_defect is not None:
+            stored = spoil(stored, scan, self.study.dsc_defect)
         stem = self.folder / 'perf' / f'{self.name}_dsc'
         write_image(
             stem.with_suffix('.nii.gz'),

@@ -16,7 +16,13 @@ import yaml
 from bids_app.bids.outputs import unit_of
 from bids_app.models.status import DESCRIPTIONS, Status
 from bids_app.reports import figures
-from bids_app.reports.derivatives import load_upright, read_table, root_file, select
+from bids_app.reports.derivatives import (
+    load_upright,
+    read_table,
+    root_file,
+    select,
+    to_number,
+)
 from bids_app.reports.scene import TISSUES, Scene, slices_of
 
 if TYPE_CHECKING:
@@ -315,10 +321,27 @@ def _labels(row: FigureRow, scene: Scene, output_dir: Path) -> Iterator[Block]:
         )
 
 
+def _arterial_curve(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
+    """Show the arterial input and say which voxels it is the mean of."""
+    for file in sorted(select(scene.files, row.output), key=scene.rank):
+        table = read_table(file.path)
+        time, values = (
+            np.array([to_number(line[name]) for line in table]) for name in ('time', 'rate_change')
+        )
+        figure = figures.draw_curve(time, values, label='change of R2*', unit=row.unit)
+        voxels = file.sidecar.get('Voxels', [])
+        origin = 'the mask' if file.sidecar.get('FromMask') else 'the shape of the curves'
+        places = ', '.join(str(tuple(voxel)) for voxel in voxels[:8])
+        words = f'{len(voxels)} voxels by {origin}, of which the first are {places}'
+        where = f'{file.entities.get("condition") or "shared"}, {words}'
+        yield _block(row, file, pictures=[(row.title, figure, '')], where=where)
+
+
 KINDS: Mapping[str, Callable[[FigureRow, Scene, Path], Iterator[Block]]] = {
     'anatomy': _anatomy,
     'alignment': _alignment,
     'map': _map,
+    'arterial_curve': _arterial_curve,
     'change': _change,
     'labels': _labels,
     'group_change': _group_change,

@@ -45,6 +45,9 @@ MISSING = '#5d626b'
 PAGE_TEXT = '#010203'
 """Stands for the text colour of the page in charts; replaced by currentColor."""
 
+INK = '#222222'
+"""Of charts that are pictures on white."""
+
 GROUP_COLOURS = ('#2f8fd0', '#d98a1e', '#8a9099')
 """Of histogram groups; read on white and on black."""
 
@@ -364,6 +367,37 @@ def draw_histogram(content: Histogram) -> Figure:
         axes.spines[side].set_visible(False)
     axes.spines['bottom'].set_color(PAGE_TEXT)
     _legend_above(axes)
+    return figure
+
+
+def draw_curve(time: FloatArray, values: FloatArray, *, label: str, unit: str) -> Figure:
+    """
+    Draw one quantity over time.
+
+    Parameters
+    ----------
+    time : (T,) ndarray
+        s.
+    values : (T,) ndarray
+        The quantity.
+    label, unit : str
+        Of the quantity.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+        Chart on white, as the other pictures are images.
+    """
+    figure = _chart(height=2.6)
+    figure.set_facecolor('white')
+    axes = figure.add_axes((0.09, 0.2, 0.88, 0.75))
+    axes.plot(time, values, color=GROUP_COLOURS[0], linewidth=1.8, marker='o', markersize=3)
+    axes.axhline(0.0, color=INK, linewidth=0.6)
+    axes.set_xlabel('time (s)', color=INK, fontsize=11)
+    axes.set_ylabel(f'{label} ({unit})', color=INK, fontsize=11)
+    axes.tick_params(colors=INK, labelsize=10)
+    for side in ('top', 'right'):
+        axes.spines[side].set_visible(False)
     return figure
 
 

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bids_app.interfaces.blood_volume import EstimateCBV, EstimateRelativeCBV, SelectWhiteMatter
+from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
+from bids_app.interfaces.bolus import EstimateArterialInput, EstimateBolus
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
-    from bids_app.bids.acquisitions import DscSeries
+    from bids_app.bids.acquisitions import DscSeries, ParticipantInputs
     from bids_app.settings import BloodVolumeSettings
 
 
+LEAKAGE = ('k1', 'k2')
+BY_PRODUCTS = ('boluscbf', 'mtt', 'tmax')
+
+
+def quantities_of(settings: BloodVolumeSettings) -> tuple[str, ...]:
+    """Give what is made of a bolus beside CBV."""
+    leakage = LEAKAGE if settings.leakage != 'none' else ()
+    return leakage + (BY_PRODUCTS if settings.deconvolution != 'none' else ())
+
+
+def needs_artery(model: str, settings: BloodVolumeSettings) -> bool:
+    """Tell whether the arterial input is needed."""
+    return model == 'arterial' or settings.deconvolution != 'none'
+
+
+def arterial_mask_of(inputs: ParticipantInputs, settings: BloodVolumeSettings) -> str | None:
+    """Give the user's mask of the arterial input of a unit, if there is one."""
+    if settings.arterial_mask is None:
+        return None
+    names = {'participant': inputs.participant, 'session': inputs.session or ''}
+    return settings.arterial_mask.format(**names)
+
+
 def init_dsc_wf(
-    *, series: DscSeries, settings: BloodVolumeSettings, name: str = 'blood_volume'
+    *,
+    series: DscSeries,
+    inputs: ParticipantInputs,
+    settings: BloodVolumeSettings,
+    small_vessel_hct_ratio: float,
+    model: str,
+    is_target: bool,
+    name: str = 'blood_volume',
 ) -> Workflow:
     """
     Build the graph from a bolus series to CBV.
@@ -23,8 +54,17 @@ def init_dsc_wf(
     ----------
     series : DscSeries
         File and timing (s).
+    inputs : ParticipantInputs
+        Haematocrit, and the labels in the path of an arterial mask.
     settings : BloodVolumeSettings
-        White-matter reference.
+        What to make of the bolus, and how.
+    small_vessel_hct_ratio : float
+        Dimensionless.
+    model : {'dsc', 'arterial'}
+        Scale of the volume.
+    is_target : bool
+        Whether the series is the quantification grid; else a rim around the brain is estimated
+        too, so that no voxel of the brain is resampled from a part of its neighbours.
     name : str
         Node name in the parent graph.
 
@@ -37,34 +77,79 @@ def init_dsc_wf(
     -------
     cbv : quantity
         mL/mL.
+    k1, k2, boluscbf, mtt, tmax : quantity
+        Where the settings ask for them.
+    arterial_curve : file
+        Where it is needed.
     """
-    spec = MODELS['cbv']['dsc']
+    spec = MODELS['cbv'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', 'noise_groups', 'white_matter')
-    outputnode = ports('outputnode', quantities=('cbv',))
-    relative = pe.Node(
-        EstimateRelativeCBV(
-            series=str(series.file),
-            echo_time=series.echo_time,
-            repetition_time=series.repetition_time,
-        ),
-        name='estimate_relative_cbv',
-        mem_gb=2,
+    extras = quantities_of(settings)
+    outputnode = ports(
+        'outputnode', 'arterial_curve', 'arterial_curve_facts', quantities=('cbv', *extras)
     )
-    select = pe.Node(SelectWhiteMatter(), name='select_white_matter', mem_gb=0.5)
+    common: dict[str, Any] = {
+        'series': str(series.file),
+        'echo_time': series.echo_time,
+        'repetition_time': series.repetition_time,
+        'is_widened': not is_target,
+        'area': settings.area,
+        'correct_leakage': settings.leakage != 'none',
+    }
+    accepted = list(settings.accepted_defects)
+    bolus = pe.Node(
+        EstimateBolus(accepted_defects=accepted, **common), name='estimate_bolus', mem_gb=2
+    )
     estimate = pe.Node(
-        EstimateCBV(model='dsc', white_matter_cbv=settings.white_matter_cbv),
+        EstimateCBV(
+            model=model,
+            large_vessel_cbv=settings.large_vessel_cbv,
+            excludes_vessels=settings.large_vessels == 'exclude',
+        ),
         name='normalise_cbv',
         mem_gb=0.5,
     )
     workflow.connect([
-        (inputnode, relative, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
-        (inputnode, select, [('white_matter', 'white_matter')]),
-        (inputnode, estimate, [('mask', 'mask')]),
-        (select, estimate, [('white_matter', 'white_matter')]),
+        (inputnode, bolus, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
+        (bolus, estimate, [('mask', 'mask')]),
     ])  # fmt: skip
-    connect_quantity(workflow, Quantity(relative, 'relative_cbv'), estimate, 'relative_cbv')
+    if model == 'dsc':
+        select = pe.Node(SelectWhiteMatter(), name='select_white_matter', mem_gb=0.5)
+        estimate.inputs.white_matter_cbv = settings.white_matter_cbv
+        workflow.connect([
+            (inputnode, select, [('white_matter', 'white_matter')]),
+            (select, estimate, [('white_matter', 'white_matter')]),
+        ])  # fmt: skip
+    if needs_artery(model, settings):
+        blood = {'hct': inputs.hct, 'small_vessel_hct_ratio': small_vessel_hct_ratio}
+        artery = pe.Node(
+            EstimateArterialInput(
+                deconvolves=settings.deconvolution != 'none',
+                oscillation_index=settings.oscillation_index,
+                **blood,
+                **common,
+            ),
+            name='estimate_arterial_input',
+            mem_gb=2,
+        )
+        mask = arterial_mask_of(inputs, settings)
+        if mask is not None:
+            artery.inputs.arterial_mask = mask
+        curve = [(port, port) for port in ('arterial_curve', 'arterial_curve_facts')]
+        workflow.connect([
+            (inputnode, artery, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
+            (artery, outputnode, curve),
+        ])  # fmt: skip
+        if model == 'arterial':
+            estimate.inputs.trait_set(**blood)
+            workflow.connect([(artery, estimate, [('arterial_area', 'arterial_area')])])
+        for quantity in BY_PRODUCTS if settings.deconvolution != 'none' else ():
+            connect_quantity(workflow, Quantity(artery, quantity), outputnode, quantity)
+    connect_quantity(workflow, Quantity(bolus, 'relative_cbv'), estimate, 'relative_cbv')
     connect_quantity(workflow, Quantity(estimate, 'cbv'), outputnode, 'cbv')
+    for quantity in LEAKAGE if settings.leakage != 'none' else ():
+        connect_quantity(workflow, Quantity(bolus, quantity), outputnode, quantity)
     return workflow
 
 

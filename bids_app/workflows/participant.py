@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.capabilities import cbv_model
+from bids_app.bids.capabilities import MEASURED_CBV, cbv_model
 from bids_app.bids.conditions import runs_for_contrast
 from bids_app.bids.outputs import output_path, source_uri
+from bids_app.interfaces.bolus import CarryCBV, SummariseCBVRules
 from bids_app.interfaces.change import ComputeSignificance, LabelResponseMode, LimitVoxels
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.interfaces.relaxometry import ConvertRateToTime
@@ -30,7 +31,12 @@ from bids_app.workflows.anatomy import (
     init_anatomy_wf,
     template_file,
 )
-from bids_app.workflows.blood_volume import init_assumed_cbv_wf, init_dsc_wf
+from bids_app.workflows.blood_volume import (
+    init_assumed_cbv_wf,
+    init_dsc_wf,
+    needs_artery,
+    quantities_of,
+)
 from bids_app.workflows.bold import init_bold_wf
 from bids_app.workflows.change import (
     EXTRAS,
@@ -97,6 +103,8 @@ class Graph:
     bold_halves: dict[str, tuple[Quantity, Quantity]] = field(default_factory=dict)
     """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    atlas: tuple[Any, str] | None = None
+    """Parcels on the quantification grid: node and port, once they are needed."""
 
     @property
     def entities(self) -> dict[str, str | None]:
@@ -522,17 +530,8 @@ def add_blood_volume(graph: Graph) -> None:
     model = cbv_model(graph.inputs, graph.settings)
     table = constants_table(graph.inputs, graph.settings)
     sink = graph.sink('save_blood_volume')
-    if model == 'dsc' and graph.has_anatomy:
-
-        def build(scan: Scan) -> Workflow:
-            return init_dsc_wf(series=scan.series, settings=settings, name=f'model_{scan.name}')
-
-        ports = ('noise_groups', 'white_matter')
-        groups = _add_per_condition(graph, 'dsc', ('cbv',), build, ports)
-        sources = {
-            condition: graph.sources(scan.series.file for scan in scans)
-            for condition, scans in groups.items()
-        }
+    if model == 'arterial' or (model == 'dsc' and graph.has_anatomy):
+        sources = _add_measured_cbv(graph, sink, model)
     elif model in ('literature', 'grubb'):
         sources = _add_assumed_cbv(graph, model)
     else:
@@ -541,7 +540,117 @@ def add_blood_volume(graph: Graph) -> None:
         sidecar = {'Sources': uris} | sidecar_parameters('cbv', model, table)
         at: dict[str, Any] = {'condition': condition, 'variant': model, 'sidecar': sidecar}
         _save(graph, sink, graph.maps['cbv', condition], 'cbv', 'cbv', **at)
+    if model in MEASURED_CBV and settings.task_change != 'none':
+        _carry_cbv(graph, sink, model)
     graph.close(sink)
+
+
+def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, list[str]]:
+    """Add a CBV from every bolus series, and save what else is made of it."""
+    settings = graph.settings.blood_volume
+    models: dict[str, Workflow] = {}
+
+    def build(scan: Scan) -> Workflow:
+        models[scan.name] = init_dsc_wf(
+            series=scan.series,
+            inputs=graph.inputs,
+            settings=settings,
+            small_vessel_hct_ratio=graph.settings.oxygen.small_vessel_hct_ratio,
+            model=model,
+            is_target=scan is graph.target,
+            name=f'model_{scan.name}',
+        )
+        return models[scan.name]
+
+    ports = ('noise_groups', 'white_matter') if model == 'dsc' else ('noise_groups',)
+    extras = quantities_of(settings)
+    groups = _add_per_condition(graph, 'dsc', ('cbv', *extras), build, ports)
+    sources = {}
+    for condition, scans in groups.items():
+        sources[condition] = graph.sources(scan.series.file for scan in scans)
+        at: dict[str, Any] = {
+            'condition': condition, 'sidecar': {'Sources': sources[condition]}
+        }  # fmt: skip
+        for quantity in extras:
+            _save(graph, sink, graph.maps[quantity, condition], quantity, quantity, **at)
+        if needs_artery(model, settings):
+            curve = Quantity(models[scans[0].name], 'arterial_curve')
+            sink.add(curve, 'arterial_curve', **at)
+    return sources
+
+
+def _carry_cbv(graph: Graph, sink: Sink, model: str) -> None:
+    """Change a CBV that was measured once with every task, by the rule that was chosen."""
+    settings = graph.settings.blood_volume
+    for contrast in graph.inputs.contrasts:
+        both = (contrast.task, contrast.baseline)
+        has_flow = all(graph.has('cbf', condition) for condition in both)
+        has_atlas = graph.has_template and graph.settings.atlas != 'none'
+        can = has_flow if settings.task_change == 'grubb' else has_atlas
+        if not can or any(('cbv', condition) in graph.maps for condition in both):
+            continue
+        carry = pe.Node(
+            CarryCBV(
+                rule=settings.task_change,
+                task=contrast.task,
+                grubb_exponent=settings.grubb_exponent,
+            ),
+            name=f'carry_cbv_{contrast.task}',
+            mem_gb=0.5,
+        )
+        mask, port = graph.mask
+        graph.workflow.connect([(mask, carry, [(port, 'mask')])])
+        connect_quantity(graph.workflow, graph.maps['cbv', None], carry, 'cbv')
+        if settings.task_change == 'grubb':
+            for role, condition in zip(('task', 'baseline'), both, strict=True):
+                flow = graph.lookup('cbf', condition)
+                connect_quantity(graph.workflow, flow, carry, f'{role}_cbf')
+        else:
+            carry.inputs.table = settings.parcel_table
+            node, label = _atlas_of(graph)
+            graph.workflow.connect([(node, carry, [(label, 'atlas')])])
+        graph.maps['cbv', contrast.task] = Quantity(carry, 'cbv')
+        parent = output_path('cbv', **graph.entities, space=graph.space, variant=model)
+        sidecar = {'Sources': [f'bids::{parent}']}
+        at: dict[str, Any] = {'condition': contrast.task, 'variant': model, 'sidecar': sidecar}
+        _save(graph, sink, graph.maps['cbv', contrast.task], 'cbv', 'cbv', **at)
+
+
+def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[Any, str]) -> None:
+    """Tell what each rule for the change of a shared CBV makes of that of CMRO2."""
+    settings = graph.settings.blood_volume
+    node = pe.Node(
+        SummariseCBVRules(
+            minimum_grey_matter=graph.settings.change.grey_matter,
+            atlas_table=atlas_files()[1],
+            task=contrast.task,
+            grubb_exponent=settings.grubb_exponent,
+            scale=cao2_of(graph.inputs, graph.settings.oxygen)
+            / rate_of(graph.inputs, graph.settings.oxygen),
+        ),
+        name=f'summarise_cbv_rules_{contrast.label}',
+        mem_gb=0.5,
+    )
+    if settings.parcel_table is not None:
+        node.inputs.table = settings.parcel_table
+    align = graph.alignment[graph.target.name]
+    graph.workflow.connect([
+        (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
+        (atlas[0], node, [(atlas[1], 'atlas')]),
+    ])  # fmt: skip
+    named = {'cbv': graph.lookup('cbv', contrast.baseline)}
+    for quantity in ('cbf', 'r2_prime'):
+        named[f'task_{quantity}'] = graph.lookup(quantity, contrast.task)
+        named[f'baseline_{quantity}'] = graph.lookup(quantity, contrast.baseline)
+    for port, source in named.items():
+        graph.workflow.connect([(source.node, node, [(source.output(''), port)])])
+    sink.add(
+        Quantity(node, 'table'),
+        'cbv_rules',
+        atlas=graph.settings.atlas,
+        contrast=contrast.label,
+        sidecar=_contrast_sidecar(graph, contrast),
+    )
 
 
 def _add_assumed_cbv(graph: Graph, model: str) -> dict[str | None, list[str]]:
@@ -696,13 +805,17 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     route = graph.settings.change.route
     if route != 'quantitative':
         available['cmro2'] = _has_bold_route(graph, contrast, route)
-    is_grubb = cbv_model(graph.inputs, graph.settings) == 'grubb'
+    volume = graph.settings.blood_volume
+    is_carried = ('cbv', contrast.task) in graph.maps and not per_condition('cbv')
+    is_grubb = cbv_model(graph.inputs, graph.settings) == 'grubb' or (
+        is_carried and volume.task_change == 'grubb'
+    )
     shared = [scan.series.m0.shared for scan in graph.scans
               if scan.kind == 'asl' and scan.series.condition in both]  # fmt: skip
     return ChangePlan(
         quantities=tuple(name for name in INTERFACES if available[name]),
         cbv_shared=known('cbv') and not per_condition('cbv'),
-        cbv_exponent=graph.settings.blood_volume.grubb_exponent if is_grubb else 0.0,
+        cbv_exponent=volume.grubb_exponent if is_grubb else 0.0,
         r2_shared=('r2', None) in graph.maps,
         m0_shared=bool(shared) and all(shared),
         settings=graph.settings.change,
@@ -840,7 +953,7 @@ def add_labels(graph: Graph) -> None:
     if not graph.has_anatomy:
         return
     has_atlas = graph.has_template and graph.settings.atlas != 'none'
-    atlas = _add_atlas(graph) if has_atlas else None
+    atlas = _atlas_of(graph) if has_atlas else None
     for contrast in graph.inputs.contrasts:
         changes = {
             quantity: source
@@ -852,7 +965,16 @@ def add_labels(graph: Graph) -> None:
             _label_contrast(graph, sink, contrast, atlas)
         if changes and atlas is not None:
             _add_region_table(graph, sink, contrast, changes, atlas)
+            if 'cmro2' in changes and 'cbv' not in changes:
+                _add_cbv_rules(graph, sink, contrast, atlas)
         graph.close(sink)
+
+
+def _atlas_of(graph: Graph) -> tuple[Any, str]:
+    """Give the atlas on the quantification grid; bring it there when it is first needed."""
+    if graph.atlas is None:
+        graph.atlas = _add_atlas(graph)
+    return graph.atlas
 
 
 def _add_atlas(graph: Graph) -> tuple[Any, str]:

@@ -234,3 +234,50 @@ def test_pybids_and_names_give_the_same_units(dataset, collect):
     dataset.add('ses-a/anat/T1w', 'ses-a/anat/task-x_MEGRE[phase]', 'ses-b/perf/acq-rest_asl')
     dataset.add('anat/T1w', 'perf/dsc', 'func/task-all_bold[calc]', sub='02')
     assert collect(dataset, pybids=True) == collect(dataset)
+
+
+def test_blood_volume_of_a_chosen_condition_serves_all(dataset, collect):
+    dataset.add(*MEGRE, 'perf/acq-control_dsc', 'perf/acq-calc_dsc')
+    (unit,) = collect(dataset)
+    assert [series.condition for series in unit.dsc] == ['calc', 'control']
+    (unit,) = collect(dataset, settings={'blood_volume.from_condition': 'control'})
+    assert [(one.condition, one.file.name) for one in unit.dsc] == [
+        (None, 'sub-01_acq-control_dsc.nii.gz')
+    ]
+    assert any('blood volume is that of control' in note for note in unit.notes)
+    (unit,) = collect(dataset, settings={'blood_volume.from_condition': 'rest'})
+    assert unit.dsc == ()
+    assert 'there are: calc, control' in unit.problems[0].message
+
+
+def test_blood_volume_of_a_chosen_session_serves_those_without(dataset, collect):
+    dataset.add('ses-a/anat/task-control_MEGRE', 'ses-a/perf/dsc', 'ses-b/anat/task-control_MEGRE')
+    first, second = collect(dataset)
+    assert (len(first.dsc), len(second.dsc)) == (1, 0)
+    first, second = collect(dataset, settings={'blood_volume.from_session': 'ses-a'})
+    assert second.dsc[0].file == first.dsc[0].file
+    assert any('session a' in note for note in second.notes)
+    assert not any('session a' in note for note in first.notes)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [
+        ({}, 'taken not to change'),
+        ({'blood_volume.task_change': 'grubb'}, 'by the power law'),
+        ({'blood_volume.model': 'literature'}, '--cbv-model literature'),
+        ({'blood_volume.accepted_defects': ('motion',)}, 'motion'),
+    ],
+)
+def test_choice_of_blood_volume_is_said(dataset, collect, settings, words):
+    dataset.add(*MEGRE, 'anat/T1w', 'perf/dsc', 'perf/acq-control_asl', 'perf/acq-calc_asl')
+    (unit,) = collect(dataset, settings=settings)
+    assert any(words in note for note in unit.notes)
+
+
+def test_table_of_parcels_must_be_given_and_exist(dataset, collect):
+    dataset.add(*MEGRE)
+    with pytest.raises(SettingsError, match='needs blood_volume'):
+        collect(dataset, settings={'blood_volume.task_change': 'parcels'})
+    with pytest.raises(SettingsError, match='no such file'):
+        collect(dataset, settings={'blood_volume.parcel_table': 'nowhere.tsv'})

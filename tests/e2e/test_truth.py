@@ -44,6 +44,12 @@ QUANTITY = {'T2map': 'T2', 'T2starmap': 'T2star', 'R2primemap': 'R2prime'}
 
 NOT_IN_THIS_RUN = {
     'graph',  # --write-graph
+    'k1',  # blood_volume.leakage
+    'k2',
+    'boluscbf',  # blood_volume.deconvolution
+    'mtt',
+    'tmax',
+    'arterial_curve',
 }
 
 BOLD_UP, BOLD_DOWN = (1, 2), (3, 4)

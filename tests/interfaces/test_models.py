@@ -6,8 +6,9 @@ import pytest
 
 from bids_app.errors import GridMismatchError
 from bids_app.images import Grid, grid_of, load_data
-from bids_app.interfaces.blood_volume import EstimateCBV, EstimateRelativeCBV, SelectWhiteMatter
+from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
 from bids_app.interfaces.bold import EstimatePercentChange
+from bids_app.interfaces.bolus import EstimateBolus
 from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF
 from bids_app.interfaces.perfusion import (
     EstimateCBF,
@@ -186,7 +187,7 @@ def test_relative_cbv_is_larger_where_the_bolus_is_deeper(files, rng):
     rate = np.outer([10.0, 20.0], bolus / bolus.max())
     signal = 1000 * np.exp(-0.03 * rate) + 0.5 * rng.standard_normal(rate.shape)
     outputs = files.run(
-        EstimateRelativeCBV(
+        EstimateBolus(
             series=files.voxels('dsc', *signal),
             mask=files.mask,
             echo_time=0.03,

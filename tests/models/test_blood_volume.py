@@ -10,10 +10,16 @@ from hypothesis import strategies as st
 
 from bids_app.errors import ModelInputError
 from bids_app.models.blood_volume import (
+    cbv_change_that_flips_sign,
+    cbv_from_arterial_input,
     cbv_from_cbf,
     cbv_from_tissue,
+    change_cbv_by_flow,
+    change_cbv_by_parcel,
     estimate_relative_cbv,
     find_bolus,
+    flag_large_vessels,
+    haematocrit_factor,
     normalise_to_white_matter,
     relaxation_rate_change,
 )
@@ -38,10 +44,14 @@ def dsc_signal(rate_change, *, baseline=1000.0):
     return baseline * np.exp(-ECHO_TIME * np.asarray(rate_change))
 
 
-def relative_cbv(signal, **options):
+def bolus_areas(signal, **options):
     return estimate_relative_cbv(
         signal, echo_time=ECHO_TIME, repetition_time=REPETITION_TIME, **options
     )
+
+
+def relative_cbv(signal, **options):
+    return bolus_areas(signal, **options).relative_cbv
 
 
 def test_rate_change_inverts_the_signal_equation():
@@ -245,7 +255,7 @@ def test_relative_volumes_of_the_osipi_curves_are_recovered():
     scale = 10.0 / tissue.max()
     area = estimate_relative_cbv(
         np.exp(-ECHO_TIME * scale * tissue), echo_time=ECHO_TIME, repetition_time=repetition_time
-    )
+    ).relative_cbv
     cbv = 100 * area.value / (scale * repetition_time * arterial.sum(axis=1))
     # the plain ratio of the whole curves is the best an area can do
     plain = 100 * tissue.sum(axis=1) / arterial.sum(axis=1)
@@ -366,3 +376,148 @@ def test_tissues_of_different_shape_are_refused():
         cbv_from_tissue(
             [1.0], [0.0, 1.0], grey_matter_cbv=0.05, white_matter_cbv=0.02, relative_error=0.1
         )
+
+
+def test_full_area_holds_the_recirculation_and_the_first_pass_does_not():
+    curve = gamma_variate(recirculation=0.15)
+    signal = dsc_signal(curve)[np.newaxis]
+    full = relative_cbv(signal, area='full').value[0]
+    assert full == pytest.approx(REPETITION_TIME * curve.sum(), rel=0.01)
+    assert relative_cbv(signal).value[0] < 0.95 * full
+    with pytest.raises(ModelInputError, match='area must be one of'):
+        relative_cbv(signal, area='half')
+
+
+def test_bolus_is_searched_in_the_brain_alone():
+    noise = np.random.default_rng(14).standard_normal((50, N_VOLUMES))
+    signal = np.concatenate([dsc_signal(np.tile(gamma_variate(), (5, 1))), 3000 + noise])
+    found = bolus_areas(signal, brain=np.arange(55) < 5)
+    assert found.relative_cbv.value[0] == pytest.approx(relative_cbv(signal[:5]).value[0])
+
+
+def test_whole_volumes_of_nan_are_named():
+    signal = np.tile(dsc_signal(gamma_variate()), (6, 1))
+    signal[:, [3, 40]] = np.nan
+    with pytest.raises(ModelInputError, match=r'^no bolus.*volume\(s\) 3, 40'):
+        relative_cbv(signal)
+
+
+def leaking_brain(leak, n_voxels=400, noise=8.0, seed=15):
+    """Sound tissue, then as much with a leak: share of the cumulated bolus, 1/s."""
+    curve = gamma_variate(recirculation=0.12)
+    cumulated = REPETITION_TIME * np.cumsum(curve)
+    scale = np.linspace(0.4, 1.0, n_voxels)[:, np.newaxis]
+    sound = scale * curve
+    leaks = (scale * (curve + leak * cumulated))[: n_voxels // 4]
+    signal = dsc_signal(np.concatenate([sound, leaks]))
+    signal = signal + noise * np.random.default_rng(seed).standard_normal(signal.shape)
+    return signal, np.arange(len(signal)) >= n_voxels
+
+
+@pytest.mark.parametrize('leak', [-0.03, 0.03])
+def test_leakage_is_corrected_and_its_sign_told(leak):
+    signal, leaks = leaking_brain(leak)
+    plain = relative_cbv(signal).value
+    found = bolus_areas(signal, correct_leakage=True)
+    bias = np.median(plain[leaks] / plain[:100]) - 1
+    corrected = np.median(found.relative_cbv.value[leaks] / found.relative_cbv.value[:100]) - 1
+    assert abs(bias) > 0.3
+    assert abs(corrected) < 0.1
+    assert np.sign(np.median(found.k2.value[leaks])) == -np.sign(leak)
+    assert np.median(found.k2.value[~leaks]) == pytest.approx(0, abs=0.1 * abs(leak))
+
+
+@pytest.mark.parametrize('quantity', ['relative_cbv', 'k1', 'k2'])
+def test_variance_of_what_the_leakage_correction_gives_is_its_spread(quantity):
+    curve = np.tile(gamma_variate(recirculation=0.12), (4000, 1))
+    noise = 20.0 * np.random.default_rng(16).standard_normal(curve.shape)
+    found = getattr(bolus_areas(dsc_signal(curve) + noise, correct_leakage=True), quantity)
+    assert np.sqrt(np.median(found.variance)) == pytest.approx(found.value.std(), rel=0.04)
+
+
+def test_leakage_needs_volumes_after_the_pass_only_where_it_is_corrected():
+    signal = dsc_signal(gamma_variate(arrival=24.0))[np.newaxis, :24]
+    window = find_bolus(signal[0], echo_time=ECHO_TIME)
+    signal = signal[:, : window.pass_end]
+    assert np.isnan(bolus_areas(signal).k2.value).all()
+    with pytest.raises(ModelInputError, match='ends with the first pass'):
+        bolus_areas(signal, correct_leakage=True)
+
+
+def test_a_pass_that_the_series_cuts_is_incomplete():
+    signal = dsc_signal(gamma_variate(arrival=24.0))
+    assert find_bolus(signal, echo_time=ECHO_TIME).is_complete
+    peak = int(np.argmin(signal))
+    assert not find_bolus(signal[: peak + 5], echo_time=ECHO_TIME).is_complete
+
+
+def test_absolute_volume_is_the_ratio_of_areas_times_the_plasma_ratio():
+    # (1 - .42)/(1 - .357) 5/100
+    cbv = cbv_from_arterial_input(
+        Estimate.of([5.0], 0.25), arterial_area=100.0, hct=0.42, small_vessel_hct_ratio=0.85
+    )
+    assert cbv.value[0] == pytest.approx(0.0451011, abs=1e-6)
+    assert np.sqrt(cbv.variance[0]) / cbv.value[0] == pytest.approx(0.1)
+    assert haematocrit_factor(hct=0.4, small_vessel_hct_ratio=1.0) == 1.0
+    with pytest.raises(ModelInputError, match='hct'):
+        haematocrit_factor(hct=42, small_vessel_hct_ratio=0.85)
+
+
+def test_large_vessels_are_flagged_or_excluded_and_nothing_else_is():
+    cbv = Estimate.of([0.05, 0.2, -0.01, np.nan], 1e-6, [0, 0, Status.NEGATIVE, Status.NO_SIGNAL])
+    kept = flag_large_vessels(cbv, large_vessel_cbv=0.1, exclude=False)
+    assert kept.status.tolist() == [0, Status.LARGE_VESSEL, Status.NEGATIVE, Status.NO_SIGNAL]
+    np.testing.assert_array_equal(kept.value, cbv.value)
+    gone = flag_large_vessels(cbv, large_vessel_cbv=0.1, exclude=True)
+    assert gone.status[1] == Status.EXCLUDED_VESSEL
+    assert np.isnan(gone.value[1])
+
+
+def test_flow_carries_volume_to_the_task_with_all_three_errors():
+    rng = np.random.default_rng(17)
+    n = 40_000
+    cbv, task, baseline = (
+        mean * (1 + 0.05 * rng.standard_normal(n)) for mean in (0.048, 66.0, 55.0)
+    )
+    spread = (cbv * (task / baseline) ** 0.38).std()
+    found = change_cbv_by_flow(
+        *(Estimate.of([mean], (0.05 * mean) ** 2) for mean in (0.048, 66.0, 55.0)),
+        grubb_exponent=0.38,
+    )
+    assert found.value[0] == pytest.approx(0.048 * 1.2**0.38)
+    assert np.sqrt(found.variance[0]) == pytest.approx(spread, rel=0.02)
+    none = change_cbv_by_flow(
+        Estimate.of([0.05]), Estimate.of([-1.0]), Estimate.of([50.0]), grubb_exponent=0.38
+    )
+    assert none.status[0] == Status.NO_REFERENCE
+
+
+def test_parcel_factor_scales_value_and_error_alike():
+    found = change_cbv_by_parcel(Estimate.of([0.04, 0.04], 1e-6), [0.05, -0.05])
+    np.testing.assert_allclose(found.value, [0.042, 0.038])
+    np.testing.assert_allclose(np.sqrt(found.variance) / found.value, 1e-3 / 0.04)
+    with pytest.raises(ModelInputError, match='above -1'):
+        change_cbv_by_parcel(Estimate.of([0.04]), [5.0 - 7.0])
+
+
+@given(st.floats(0.8, 1.3), st.floats(0.8, 1.3))
+def test_at_the_tipping_point_metabolism_does_not_change(flow, rate):
+    change = cbv_change_that_flips_sign(
+        task_cbf=50 * flow, baseline_cbf=50, task_r2_prime=5 * rate, baseline_r2_prime=5
+    )
+    before, after = 50 * 5 / 0.048, 50 * flow * 5 * rate / (0.048 * (1 + change))
+    assert after == pytest.approx(before)
+
+
+def test_tipping_point_is_that_of_the_specification():
+    # science: (1 + f) R2't/R2'b - 1 with BOLD +0.5 %, TE 30 ms, R2' 5.3: f* = 3.3 % at no change
+    rate = 5.3 - 0.005 / 0.03
+    found = cbv_change_that_flips_sign(
+        task_cbf=1.0325, baseline_cbf=1.0, task_r2_prime=rate, baseline_r2_prime=5.3
+    )
+    assert found == pytest.approx(0.0, abs=5e-4)
+    assert np.isnan(
+        cbv_change_that_flips_sign(
+            task_cbf=1.0, baseline_cbf=1.0, task_r2_prime=-1.0, baseline_r2_prime=5.3
+        )
+    )

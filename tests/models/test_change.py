@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bids_app.errors import ModelInputError
+from bids_app.models.blood_volume import change_cbv_by_flow
 from bids_app.models.change import (
     change_between,
     change_in_cbf,
@@ -329,11 +330,29 @@ def test_maps_of_different_shapes_are_refused():
         change_in_cmro2(**cmro2_arguments(Truth(), r2=Estimate.of([13.0, 13.0])))
 
 
-def test_predicted_and_shared_blood_volume_exclude_each_other():
-    with pytest.raises(ModelInputError, match='cannot be shared'):
-        change_in_cmro2(**cmro2_arguments(Truth(), cbv_exponent=0.38))
-    with pytest.raises(ModelInputError, match='cannot be shared'):
-        change_in_oef(**oef_arguments(Truth(), cbv_exponent=0.38))
+def test_variances_are_right_where_flow_carries_a_measured_volume_to_the_task():
+    truth, exponent, gain = Truth(), 0.38, draws(1, 0.03, 21)
+    task_cbf, baseline_cbf = draws(truth.task_cbf, 2.0, 22), draws(truth.baseline_cbf, 2.0, 23)
+    r2, cbv = draws(truth.r2, 0.15, 24), draws(truth.cbv, 0.002, 25)
+    carried = cbv * (task_cbf / baseline_cbf) ** exponent
+    task, baseline = draws(truth.task_r2_star, 0.12, 26), draws(truth.baseline_r2_star, 0.12, 27)
+    sample = cmro2(task_cbf / gain, task, r2, carried) - cmro2(
+        baseline_cbf / gain, baseline, r2, cbv
+    )
+    task_cbv = change_cbv_by_flow(
+        one(truth.cbv, 0.002),
+        one(truth.task_cbf, 2.0),
+        one(truth.baseline_cbf, 2.0),
+        grubb_exponent=exponent,
+    )
+    found = change_in_cmro2(
+        **cmro2_arguments(truth, task_cbv=task_cbv, cbv_exponent=exponent),
+        m0_relative_variance=[0.03**2],
+    )
+    assert found.variance[0] == pytest.approx(sample.var(), rel=0.03)
+    extraction = ((task - r2) / carried - (baseline - r2) / cbv) / RATE
+    change = change_in_oef(**oef_arguments(truth, task_cbv=task_cbv, cbv_exponent=exponent))
+    assert change.variance[0] == pytest.approx(extraction.var(), rel=0.03)
 
 
 def test_percent_is_undefined_where_the_baseline_is_not_positive():

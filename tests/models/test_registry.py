@@ -101,6 +101,10 @@ CASES = {
         data={'white_matter': np.arange(N_VOXELS) < BAD},
         scalars={'white_matter_cbv': 0.025},
     ),
+    'cbv/arterial': lambda: Case(
+        maps={'relative_cbv': estimate(2, 6)},
+        scalars={'arterial_area': 100.0, 'hct': 0.42, 'small_vessel_hct_ratio': 0.85},
+    ),
     'cbv/grubb': lambda: Case(
         maps={'cbf': estimate(20, 70)},
         scalars={'grubb_factor': 0.008, 'grubb_exponent': 0.38},
@@ -253,7 +257,7 @@ def test_value_of_a_voxel_does_not_depend_on_the_others(row):
 
 
 def test_choices_are_the_names_of_the_rows_the_default_first():
-    assert choices('cbv') == ('dsc', 'grubb', 'literature')
+    assert choices('cbv') == ('dsc', 'arterial', 'grubb', 'literature')
     assert all(choices(quantity) for quantity in MODELS)
 
 

@@ -32,6 +32,11 @@ VALUES = {
     'R2prime': ('R2primemap', 5.0, 4.2, 0.15, ('control', 'calc')),
     'cbf': ('cbf', 52.0, 20.0, 0.2, ('control', 'calc')),
     'cbv': ('cbv', 4.8, 2.5, 0.1, (None,)),
+    'k1': ('k1', 1.0, 0.5, 0.1, (None,)),
+    'k2': ('k2', 0.001, 0.001, 0.3, (None,)),
+    'boluscbf': ('boluscbf', 50.0, 20.0, 0.2, (None,)),
+    'mtt': ('mtt', 4.5, 5.0, 0.2, (None,)),
+    'tmax': ('tmax', 1.5, 2.0, 0.3, (None,)),
     'oef': ('oef', 0.38, 0.36, 0.15, ('control', 'calc')),
     'cmro2': ('cmro2', 150.0, 60.0, 0.3, ('control', 'calc')),
 }
@@ -106,6 +111,8 @@ def value_maps(tree, sub, tissues, mask):
             variance = np.where(np.isnan(data), np.nan, error**2).astype(np.float32)
             tree.image('variance', variance, MESE_AFFINE, **where, quantity=quantity)
             tree.image('status', status, MESE_AFFINE, **where, quantity=quantity)
+    curve = [{'time': 1.5 * n, 'rate_change': 60.0 * (n in (9, 10, 11))} for n in range(30)]
+    tree.table('arterial_curve', curve, sub=sub)
 
 
 def effects(tree, mask, affine, *, key, extra, about):

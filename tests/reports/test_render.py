@@ -192,7 +192,7 @@ def test_the_index_lists_every_participant_and_the_group(pages):
     assert {'sub-01.html', 'sub-02.html', 'group.html'} <= set(links)
     text = Page(pages['index']).text
     assert text.index('sub-01') < text.index('sub-02')
-    assert '12 of 12' in text
+    assert '17 of 17' in text
     assert '0 of 1' in text
 
 
@@ -294,3 +294,11 @@ def test_no_page_scrolls_sideways_and_no_picture_is_broken(
     done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=True)
     result = re.search(r'data-result="([^"]*)"', done.stdout)[1].replace('&quot;', '"')
     assert json.loads(result) == {'sideways': 0, 'broken': 0}
+
+
+def test_arterial_input_is_shown(pages):
+    ids = {a.get('id') for _, a in Page(pages['sub-01']).elements}
+    assert 'arterial_curve' in ids
+    assert 'Course of the change of R2* in the arteries' in Page(pages['sub-01']).text or any(
+        'in the arteries' in image['alt'] for image in Page(pages['sub-01']).all('img')
+    )
