@@ -239,6 +239,7 @@ class EstimateChangeInCMRO2(ChangeInterface):
             **arguments,
             task_cbv=maps.get('task_cbv'),
             task_r2_star=maps.get('task_r2_star'),
+            cbv_shared=self.inputs.cbv_shared,
             cbv_response=self.inputs.cbv_response,
         )
 

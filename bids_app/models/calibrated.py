@@ -338,7 +338,7 @@ def semiquantitative_bias(
     return bias - 1
 
 
-def change_in_cmro2_with_bold(
+def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
     *,
     bold: Estimate,
     echo_time: float,
@@ -350,6 +350,7 @@ def change_in_cmro2_with_bold(
     scale: float,
     task_cbv: Estimate | None = None,
     task_r2_star: Estimate | None = None,
+    cbv_shared: bool = False,
     cbv_response: float = 0.0,
     m0_relative_variance: ArrayLike = 0.0,
 ) -> Estimate:
@@ -371,10 +372,13 @@ def change_in_cmro2_with_bold(
     scale : float
         Arterial oxygen content (umol/mL) over the dephasing rate (1/s).
     task_cbv : (V,) Estimate, optional
-        Where each condition has its own measurement. None: `baseline_cbv` serves both.
+        Where each condition has its own measurement, or `baseline_cbv` was carried to the task
+        by a rule. None: `baseline_cbv` serves both.
     task_r2_star : (V,) Estimate, optional
         With it, the measured change of R2* and that told by BOLD are combined by their
         precision; without it BOLD alone counts (the semi-quantitative route).
+    cbv_shared : bool
+        True where `task_cbv` was carried, so that both have the relative error of `baseline_cbv`.
     cbv_response : float
         Relative change of blood volume with the task where it was not measured, 1.
     m0_relative_variance : (V,) array_like
@@ -442,7 +446,7 @@ def change_in_cmro2_with_bold(
         (task_slope - base_slope, r2.variance),
         (task_slope * (1 - weight) * per_percent, bold.variance),
         (value, np.asarray(m0_relative_variance, float)),
-        *cbv_terms(parts, volume, baseline_cbv, shared=task_cbv is None),
+        *cbv_terms(parts, volume, baseline_cbv, shared=task_cbv is None or cbv_shared),
     ]
     sources = [bold, task_cbf, baseline_cbf, baseline_r2_star, r2, volume, baseline_cbv]
     sources += [] if task_r2_star is None else [task_r2_star]

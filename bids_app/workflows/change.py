@@ -56,6 +56,8 @@ class ChangePlan:
     quantities: tuple[str, ...]
     """Of :data:`INTERFACES`, in that order."""
     cbv_shared: bool = True
+    cbv_carried: bool = False
+    """The one CBV was carried to the task by a rule."""
     cbv_exponent: float = 0.0
     """Of the power law, where CBV comes from CBF."""
     r2_shared: bool = True
@@ -78,7 +80,8 @@ class ChangePlan:
     def needs(self, quantity: str) -> tuple[str, ...]:
         """Primitive maps of one change."""
         if quantity == 'cmro2' and self.settings.route != 'quantitative':
-            own = () if self.cbv_shared or self.cbv_exponent else ('task_cbv',)
+            is_one = (self.cbv_shared or self.cbv_exponent) and not self.cbv_carried
+            own = () if is_one else ('task_cbv',)
             both = ('task_r2_star',) if self.settings.route == 'combined' else ()
             return (*BOLD_ROUTE, *both, *own)
         names = PRIMITIVES[quantity]

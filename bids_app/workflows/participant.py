@@ -815,6 +815,7 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     return ChangePlan(
         quantities=tuple(name for name in INTERFACES if available[name]),
         cbv_shared=known('cbv') and not per_condition('cbv'),
+        cbv_carried=is_carried,
         cbv_exponent=volume.grubb_exponent if is_grubb else 0.0,
         r2_shared=('r2', None) in graph.maps,
         m0_shared=bool(shared) and all(shared),
