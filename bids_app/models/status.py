@@ -32,6 +32,7 @@ class Status(IntEnum):
     NO_REFERENCE = 10
     NEGATIVE = 20
     IMPLAUSIBLE = 21
+    ARRIVAL_NOT_COVERED = 22
 
 
 DESCRIPTIONS = {
@@ -48,6 +49,8 @@ DESCRIPTIONS = {
     Status.NO_REFERENCE: 'reference value (baseline, M0, white matter) is zero or absent',
     Status.NEGATIVE: 'value is negative, kept as estimated',
     Status.IMPLAUSIBLE: 'value is outside the physiological range, kept as estimated',
+    Status.ARRIVAL_NOT_COVERED: 'the delays do not bracket the arrival of the label: '
+    'its time, and flow with it, is less certain than its variance says',
 }
 """One sentence per code."""
 
