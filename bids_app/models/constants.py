@@ -187,6 +187,21 @@ GREY_CBF = 55.0
 GREY_CBF_RANGE = (20.0, 120.0)
 """Medians of grey matter outside of it are implausible, mL/100 g/min; ours."""
 
+QUALITY_RULES: Mapping[str, tuple[float | None, float | None, str]] = MappingProxyType(
+    {
+        'qei': (0.5, None, 'noise, movement, or poor labelling'),
+        'structural_correlation': (0.2, None, 'misalignment with the T1w image, or noise'),
+        'negative_grey_matter': (None, 0.1, 'noise, or label that has not arrived'),
+        'grey_matter_median': (*GREY_CBF_RANGE, ''),
+        'ratio': (1.2, 4.0, 'misalignment with the T1w image, or noise'),
+        'spatial_cov': (None, 0.8, 'late arrival or label in large arteries, or noise'),
+        'missing_grey_matter': (None, 0.05, 'coverage of the scan, M0, or fits that failed'),
+        'calibration': (0.8, 1.25, 'movement or drift between pairs: the variance is wrong'),
+    }
+)
+"""Measure -> lowest and highest value that is good, and what is likely beyond. QEI: Dolui et al.
+2024; GM/WM ratio and spatial variation: limits of the CBF_QC project; the others are ours."""
+
 PVC_RADIUS = 2
 """Voxels on each side, in the slice, of the kernel of partial-volume correction (5 x 5 x 1);
 Asllani et al. 2008, doi:10.1002/mrm.21670."""

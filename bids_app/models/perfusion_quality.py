@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from bids_app.models.constants import (
     QUALITY_NEGATIVE,
     QUALITY_PARTS,
     QUALITY_RATIO,
+    QUALITY_RULES,
     SCALE_SLIPS,
     SLIP_TOLERANCE,
 )
@@ -220,6 +221,49 @@ def probable_cause(statistics: Mapping[str, float]) -> str:
     if median > highest:
         return 'M0 too small (suppressed or short repetition time?), or arterial label'
     return 'label not arrived (delay too short), poor labelling, or M0 too large'
+
+
+def judge_quality(numbers: Mapping[str, float], *, cause: str = '') -> list[dict[str, Any]]:
+    """
+    Give every number of a quality table its verdict and the rule behind it.
+
+    Parameters
+    ----------
+    numbers : mapping of str to float
+        From :func:`quality_index`, :func:`grey_matter_statistics` and :func:`calibration`.
+    cause : str
+        From :func:`probable_cause`.
+
+    Returns
+    -------
+    rows : list of dict
+        Keys measure, value, verdict (``good``, ``check``, or empty without a rule or number),
+        rule, probable_cause.
+
+    Examples
+    --------
+    >>> judge_quality({'qei': 0.3})[0]['verdict']
+    'check'
+    """
+    rows = []
+    for measure, value in numbers.items():
+        low, high, advice = QUALITY_RULES.get(measure, (None, None, ''))
+        ruled = not np.isnan(value) and not (low is None and high is None)
+        good = ruled and (low is None or value >= low) and (high is None or value <= high)
+        limits = ' to '.join(f'{limit:g}' for limit in (low, high) if limit is not None)
+        words = 'at least ' if high is None else 'at most ' if low is None else ''
+        if measure == 'grey_matter_median':
+            advice = cause
+        rows.append(
+            {
+                'measure': measure,
+                'value': value,
+                'verdict': ('good' if good else 'check') if ruled else '',
+                'rule': f'{words}{limits}' if limits else '',
+                'probable_cause': '' if good or not ruled else advice,
+            }
+        )
+    return rows
 
 
 def _median(values: FloatArray) -> float:

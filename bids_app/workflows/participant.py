@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.capabilities import cbv_model
+from bids_app.bids.capabilities import cbf_model, cbv_model
 from bids_app.bids.conditions import runs_for_contrast
 from bids_app.bids.outputs import output_path, source_uri
 from bids_app.interfaces.change import ComputeSignificance, LabelResponseMode, LimitVoxels
+from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import (
@@ -20,6 +21,7 @@ from bids_app.interfaces.spatial import (
 )
 from bids_app.models.calibrated import COEFFICIENTS
 from bids_app.models.constants import PUBLISHED_LIMITS
+from bids_app.models.perfusion import t1_tissue_at
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import PARTS, Quantity, Workflow, connect_quantity, pe
 from bids_app.workflows.anatomy import (
@@ -39,7 +41,7 @@ from bids_app.workflows.change import (
     init_change_wf,
     init_label_wf,
 )
-from bids_app.workflows.constants import constants_table, sidecar_parameters
+from bids_app.workflows.constants import constants_table, sidecar_parameters, t1_blood
 from bids_app.workflows.derivatives import Sink
 from bids_app.workflows.oxygen import (
     cao2_of,
@@ -48,7 +50,11 @@ from bids_app.workflows.oxygen import (
     init_r2_prime_wf,
     rate_of,
 )
-from bids_app.workflows.perfusion import init_perfusion_wf, reference_volumes
+from bids_app.workflows.perfusion import (
+    PerfusionConstants,
+    init_perfusion_wf,
+    reference_volumes,
+)
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
 
 if TYPE_CHECKING:
@@ -379,6 +385,8 @@ def _add_per_condition(
         for scan in scans:
             _connect_scan(graph, scan, models[scan.name], *ports)
         for quantity in quantities:
+            if not all(models[scan.name].has_output(quantity) for scan in scans):
+                continue
             runs = [
                 _to_target(graph, scan, Quantity(models[scan.name], quantity), quantity)
                 for scan in scans
@@ -491,29 +499,98 @@ def _connect_derived(
         connect_quantity(graph.workflow, graph.lookup(name, condition), model, name)
 
 
+PERFUSION = (
+    'cbf',
+    'cbf_without_m0',
+    'm0_relative',
+    'relative_cbf',
+    'att',
+    'grey_cbf',
+    'white_cbf',
+    'half_difference',
+    'effective_delay',
+)
+"""Quantities that a perfusion graph may have."""
+
+
 def add_perfusion(graph: Graph) -> None:
-    """Add CBF of every condition and save it."""
+    """Add CBF of every condition and what belongs to it, and save it."""
     settings, inputs = graph.settings.perfusion, graph.inputs
     if math.isnan(inputs.b0) and settings.t1_blood is None:
         return  # no field strength: a problem that the inputs name
-    table = constants_table(inputs, graph.settings)
+    tables: list[Quantity] = []
 
     def build(scan: Scan) -> Workflow:
-        name = f'model_{scan.name}'
-        return init_perfusion_wf(series=scan.series, settings=settings, b0=inputs.b0, name=name)
+        model = init_perfusion_wf(
+            series=scan.series,
+            model=cbf_model(scan.series, graph.settings),
+            settings=settings,
+            anatomy=graph.settings.anatomy,
+            constants=PerfusionConstants(
+                t1_blood=t1_blood(inputs, graph.settings),
+                t1_tissue=settings.t1_tissue or t1_tissue_at(inputs.b0),
+            ),
+            has_tissue=graph.has_anatomy,
+            name=f'model_{scan.name}',
+        )
+        graph.workflow.connect([
+            (graph.alignment[scan.name], model, [('outputnode.reference', 'inputnode.reference')]),
+        ])  # fmt: skip
+        if graph.has_anatomy:
+            tables.append(Quantity(model, 'quality'))
+        return model
 
-    is_shared = any(series.m0.shared for series in inputs.asl)
-    quantities = ('cbf', 'cbf_without_m0', 'm0_relative') if is_shared else ('cbf',)
-    groups = _add_per_condition(graph, 'asl', quantities, build, ('noise_groups',))
+    groups = _add_per_condition(
+        graph, 'asl', PERFUSION, build, ('noise_groups', *TISSUE_LABELS.values())
+    )
     sink = graph.sink('save_perfusion')
     for condition, scans in groups.items():
-        files = [scan.series.file for scan in scans]
-        files += [scan.series.m0.file for scan in scans if scan.series.m0.kind == 'Separate']
-        parameters = sidecar_parameters('cbf', settings.model, table)
-        sidecar = {'Sources': graph.sources(files), **parameters}
-        quantity = graph.maps['cbf', condition]
-        _save(graph, sink, quantity, 'cbf', 'cbf', condition=condition, sidecar=sidecar)
+        _save_perfusion(graph, sink, condition, scans)
+    if tables:
+        join = pe.Node(CombineTables(), name='combine_quality')
+        merge = pe.Node(_merge(len(tables)), name='merge_quality')
+        for number, table in enumerate(tables, start=1):
+            graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
+        graph.workflow.connect([(merge, join, [('out', 'tables')])])
+        sources = graph.sources(scan.series.file for scans in groups.values() for scan in scans)
+        sink.add(Quantity(join, 'table'), 'cbf_quality', sidecar={'Sources': sources})
     graph.close(sink)
+
+
+def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list[Scan]) -> None:
+    """Save the maps of one condition."""
+    table = constants_table(graph.inputs, graph.settings)
+    files = [scan.series.file for scan in scans]
+    files += [scan.series.m0.file for scan in scans if scan.series.m0.kind == 'Separate']
+    series = scans[0].series
+    parameters = sidecar_parameters('cbf', cbf_model(series, graph.settings), table)
+    sidecar = {
+        'Sources': graph.sources(files),
+        **parameters,
+        'ArterialSpinLabelingType': series.label_type,
+        'M0Type': series.m0.kind,
+    }
+    at: dict[str, Any] = {'condition': condition, 'sidecar': sidecar}
+    for key, label in (
+        ('cbf', 'cbf'),
+        ('relative_cbf', 'relativeCbf'),
+        ('att', 'att'),
+        ('grey_cbf', 'greyCbf'),
+        ('white_cbf', 'whiteCbf'),
+    ):
+        if (key, condition) in graph.maps:
+            _save(graph, sink, graph.maps[key, condition], key, label, **at)
+    if ('effective_delay', condition) in graph.maps:
+        delay = graph.maps['effective_delay', condition]
+        sink.add(delay, 'effective_delay', space=graph.space, **at)
+    if ('half_difference', condition) in graph.maps:
+        half = graph.maps['half_difference', condition]
+        name = '_'.join(part for part in ('test_half_difference', condition) if part)
+        test = pe.Node(ComputeSignificance(), name=name, mem_gb=0.5)
+        mask, port = graph.mask
+        graph.workflow.connect([(mask, test, [(port, 'mask')])])
+        connect_quantity(graph.workflow, half, test, 'quantity')
+        sink.add(Quantity(test, 'z'), 'half_difference', space=graph.space, **at)
 
 
 def add_blood_volume(graph: Graph) -> None:
