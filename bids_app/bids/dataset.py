@@ -60,6 +60,7 @@ STATUS_COLORS = {
     Status.NO_REFERENCE: '#999933',
     Status.NEGATIVE: '#88CCEE',
     Status.IMPLAUSIBLE: '#DDCC77',
+    Status.ARRIVAL_NOT_COVERED: '#B07AA1',
 }
 """Column color of the status table."""
 
