@@ -48,6 +48,9 @@ DELAYS_NEEDED = 2
 FIT_TOLERANCE = 1e-7
 """Of the fit, see :func:`bids_app.models.fitting.fit_least_squares`; no unit."""
 
+NEAR_KINK = 2 * ARRIVAL_STEP
+"""Distance of an estimate from a kink within which the other side is tried, s."""
+
 PROFILE_CHUNK = 4096
 """Voxels whose profiles are held in memory together."""
 
@@ -498,7 +501,7 @@ class _Series:
         time = kinetics.time(delay, duration)
         samples_of = np.where(np.isfinite(difference.value), difference.value, 0.0)
         reference = np.where(m0.value > 0, m0.value, np.nan)[:, np.newaxis] * scale
-        with np.errstate(invalid='ignore'):
+        with np.errstate(invalid='ignore', divide='ignore'):
             samples = samples_of / reference
             noise = np.mean(difference.variance * pairs / reference**2, axis=1)
             m0_relative = m0.variance / m0.value**2
@@ -743,10 +746,12 @@ def _solve(data: _Data, solution: _Solution, voxels: IntArray) -> None:
         ends[rows] = low, high
         kinks_of.append((rows, kinks))
     parameters, covariance, status, cost = _fit_segment(data, start, segment)
+    state = (start, segment, parameters, covariance, status, cost)
+    beyond = _neighbouring_segments(segment, kinks_of)
     lost = np.flatnonzero(status != Status.OK)
+    _look_beyond(data, beyond, state)
     if lost.size:
-        neighbours = _neighbouring_segments(segment, kinks_of, lost)
-        _settle(data, lost, neighbours, (start, segment, parameters, covariance, status, cost))
+        _settle(data, lost, beyond[lost], state)
     solution.parameters[voxels] = parameters
     solution.covariance[voxels] = covariance
     solution.segment[voxels] = segment
@@ -824,9 +829,9 @@ def _fit_segment(
 
 
 def _neighbouring_segments(
-    segment: FloatArray, kinks_of: Sequence[tuple[IntArray, FloatArray]], lost: IntArray
+    segment: FloatArray, kinks_of: Sequence[tuple[IntArray, FloatArray]]
 ) -> FloatArray:
-    """Return the kinks before and after the segment of some voxels; NaN at the ends."""
+    """Return the kinks before and after the segment of each voxel; NaN at the ends."""
     beyond = np.full((len(segment), 2), np.nan)
     for rows, kinks in kinks_of:
         index = np.searchsorted(kinks, segment[rows, 0])
@@ -834,7 +839,35 @@ def _neighbouring_segments(
         after = index + 2
         last = len(kinks) - 1
         beyond[rows, 1] = np.where(after <= last, kinks[np.minimum(after, last)], np.nan)
-    return beyond[lost]
+    return beyond
+
+
+def _look_beyond(
+    data: _Data,
+    beyond: FloatArray,
+    state: tuple[FloatArray, FloatArray, FloatArray, FloatArray, StatusArray, FloatArray],
+) -> None:
+    """Try the other side of a near kink: the cost may have a second, lower minimum there."""
+    _, segment, parameters, covariance, status, cost = state
+    count = data.model.n_conditions
+    own = segment.copy()
+    att = parameters[:, count].copy()
+    known = status == Status.OK
+    for upward in (False, True):
+        border, edge = (own[:, 1], beyond[:, 1]) if upward else (own[:, 0], beyond[:, 0])
+        with np.errstate(invalid='ignore'):
+            near = known & (np.abs(att - border) < NEAR_KINK) & np.isfinite(edge)
+        rows = np.flatnonzero(near)
+        if not rows.size:
+            continue
+        other = np.sort(np.stack([border[rows], edge[rows]], axis=1), axis=1)
+        guess = parameters[rows].copy()
+        guess[:, count] = ARRIVAL_STEP if upward else 1 - ARRIVAL_STEP
+        tried = _fit_segment(data.take(rows), guess, other)
+        better = (tried[2] == Status.OK) & (tried[3] < cost[rows])
+        chosen = rows[better]
+        parameters[chosen], covariance[chosen] = tried[0][better], tried[1][better]
+        segment[chosen], cost[chosen] = other[better], tried[3][better]
 
 
 def _settle(
