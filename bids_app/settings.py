@@ -65,6 +65,11 @@ class PerfusionSettings:
         'uses the longest alone',
         choices=('single-delay', 'multi-delay'),
     )
+    arrival: str = _setting(
+        'own',
+        'with several delays: an arrival time of each condition, or one that all share',
+        choices=('own', 'shared'),
+    )
     pairs: str = _setting(
         'robust',
         'weight outlying label-control pairs down, or take their plain mean',

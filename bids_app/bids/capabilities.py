@@ -129,6 +129,32 @@ def cbf_model(series: AslSeries, settings: Settings) -> str:
     return 'multi-delay' if len(table) > 1 else 'single-delay'
 
 
+def arrival_is_shared(series: Sequence[AslSeries], settings: Settings) -> bool:
+    """
+    Tell whether the conditions of a unit are fitted with one arrival time.
+
+    Parameters
+    ----------
+    series : sequence of AslSeries
+        All of the unit.
+    settings : Settings
+        With `perfusion.arrival`.
+
+    Returns
+    -------
+    shared : bool
+        True where that is set and there are two conditions or more, each with one series of
+        several delays, all labelled in the same way.
+    """
+    conditions = {one.condition for one in series}
+    return (
+        settings.perfusion.arrival == 'shared'
+        and len(series) == len(conditions) > 1
+        and len({one.labeling for one in series}) == 1
+        and all(cbf_model(one, settings) == 'multi-delay' for one in series)
+    )
+
+
 def _conditions(
     inputs: ParticipantInputs, families: Sequence[str], settings: Settings
 ) -> tuple[str | None, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bids_app.errors import InputDataError
-from bids_app.images import load_data, load_masked, save_image
+from bids_app.images import grid_of, load_affine, load_data, load_masked, save_image
 from bids_app.interfaces._base import (
+    VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     File,
     ModelInterface,
@@ -23,9 +25,11 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
+from bids_app.interfaces.spatial import voxels_per_sample
 from bids_app.models.combining import smooth_in_mask
 from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
 from bids_app.models.estimate import Estimate
+from bids_app.models.kinetics import fit_shared_arrival
 from bids_app.models.partial_volume import correct_partial_volume
 from bids_app.models.perfusion import (
     effective_delay,
@@ -45,6 +49,7 @@ from bids_app.models.perfusion_quality import (
     quality_index,
 )
 from bids_app.models.registry import choices
+from bids_app.models.resampling import resample_linear, voxel_coordinates
 from bids_app.models.status import Status
 
 GREY_MATTER = 1
@@ -322,6 +327,147 @@ class NormaliseCBF(SimpleInterface):
 
         save_estimate(self._results, 'relative_cbf', relative, mask, grid, runtime.cwd)
         return runtime
+
+
+class _SharedInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to estimate; the grid that all conditions are brought to', '1')
+    difference = traits.List(File(exists=True), desc='control minus label per delay', unit='a.u.')
+    difference_variance = traits.List(File(exists=True), desc='random variances', unit='a.u.^2')
+    difference_status = traits.List(File(exists=True), desc='their status', unit='')
+    m0 = traits.List(File(exists=True), desc='equilibrium signals', unit='a.u.')
+    m0_variance = traits.List(File(exists=True), desc='their random variances', unit='a.u.^2')
+    m0_status = traits.List(File(exists=True), desc='their status', unit='')
+    delay = traits.List(File(exists=True), desc='delays of every voxel', unit='s')
+    source_transform = traits.List(
+        File(exists=True),
+        desc='rigid transforms, T1w points to points of each scan (ITK)',
+        unit='',
+    )
+    target_transform = image('rigid transform, T1w points to points of the mask (ITK)', '')
+    label_duration = traits.List(desc='durations of labelling, lists per delay', unit='s')
+    n_pairs = traits.List(desc='pairs, lists per delay', unit='')
+    labeling = traits.Enum('continuous', 'pulsed', desc='shape of the bolus', unit='')
+    labeling_efficiency = traits.List(traits.Float, desc='inversion efficiencies', unit='1')
+    background_suppression_factor = traits.List(
+        traits.Float, desc='signals kept by the suppression pulses', unit='1'
+    )
+    t1_blood = traits.Float(mandatory=True, desc='T1 of blood', unit='s')
+    t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue', unit='s')
+    partition_coefficient = traits.Float(mandatory=True, desc='of water', unit='mL/g')
+
+
+def _files(desc, unit):
+    """Declare a list of images that come out, one per condition."""
+    return traits.List(File(exists=True), desc=desc, unit=unit)
+
+
+class _SharedOutputSpec(TraitedSpec):
+    cbf = _files('cerebral blood flow', 'mL/100 g/min')
+    cbf_variance = _files('its random variance', '(mL/100 g/min)^2')
+    cbf_status = _files('why a voxel has no estimate', '')
+    cbf_facts = traits.List(traits.Dict(), desc='entries of the sidecar', unit='')
+    cbf_without_m0 = _files('cerebral blood flow', 'mL/100 g/min')
+    cbf_without_m0_variance = _files('variance without that of M0', '(mL/100 g/min)^2')
+    cbf_without_m0_status = _files('its status', '')
+    cbf_without_m0_facts = traits.List(traits.Dict(), desc='entries of the sidecar', unit='')
+    att = result('arrival time of the label', 's')
+    att_variance = result('its random variance', 's^2')
+    att_status = result('why a voxel has no estimate', '')
+    att_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class EstimateSharedArrival(SimpleInterface):
+    """Estimate the CBF of several conditions with one arrival time, on one grid."""
+
+    input_spec = _SharedInputSpec
+    output_spec = _SharedOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, target = read_mask(self.inputs.mask)
+        conditions = range(len(self.inputs.difference))
+        points = [self._points(index, target)[mask] for index in conditions]
+        differences = [self._carry('difference', i, points[i]) for i in conditions]
+        references = [self._carry('m0', i, points[i]) for i in conditions]
+        m0 = [Estimate(x.value[:, 0], x.variance[:, 0], x.status[:, 0], x.dof) for x in references]
+        delays = [_resample(load_data(path), points[i]).value
+                  for i, path in enumerate(self.inputs.delay)]  # fmt: skip
+
+        cbf, att = fit_shared_arrival(
+            differences,
+            m0,
+            post_label_delays=delays,
+            label_durations=self.inputs.label_duration,
+            n_pairs=self.inputs.n_pairs,
+            labeling=self.inputs.labeling,
+            labeling_efficiencies=self.inputs.labeling_efficiency,
+            background_suppression_factors=self.inputs.background_suppression_factor,
+            t1_blood=self.inputs.t1_blood,
+            t1_tissue=self.inputs.t1_tissue,
+            partition_coefficient=self.inputs.partition_coefficient,
+        )
+
+        shared = {
+            VOXELS_PER_SAMPLE: round(
+                max(
+                    voxels_per_sample(grid_of(path), target, points[i])
+                    for i, path in enumerate(self.inputs.difference)
+                ),
+                3,
+            )
+        }
+        save_estimate(self._results, 'att', att, mask, target, runtime.cwd)
+        self._results['att_facts'] |= shared
+        for index in conditions:
+            without, _ = separate_m0_error(cbf[index], m0[index])
+            for name, estimate in (('cbf', cbf[index]), ('cbf_without_m0', without)):
+                made: dict[str, Any] = {}
+                save_estimate(made, f'{name}{index}', estimate, mask, target, runtime.cwd)
+                made[f'{name}{index}_facts'] |= shared
+                for part in ('', '_variance', '_status', '_facts'):
+                    files = self._results.setdefault(f'{name}{part}', [])
+                    files.append(made[f'{name}{index}{part}'])
+        return runtime
+
+    def _points(self, index, target):
+        """Voxel coordinates in a condition's scan of every voxel of the target."""
+        to_source = load_affine(self.inputs.source_transform[index])
+        to_source = to_source @ np.linalg.inv(load_affine(self.inputs.target_transform))
+        return voxel_coordinates(
+            target_shape=target.shape,
+            target_affine=target.affine,
+            source_affine=grid_of(self.inputs.difference[index]).affine,
+            transform=to_source,
+        )
+
+    def _carry(self, name, index, points):
+        """Carry a quantity of a condition to the target."""
+        value, variance, status = (
+            load_data(getattr(self.inputs, f'{name}{part}')[index])
+            for part in ('', '_variance', '_status')
+        )
+        return _resample(value, points, variance, status)
+
+
+def _resample(value, points, variance=None, status=None):
+    """Carry an image of several volumes: values linearly, variances with the squared weights."""
+    shape = (*value.shape[:3], -1)
+    value = value.reshape(shape)
+    variance = np.zeros(value.shape) if variance is None else variance.reshape(shape)
+    status = np.zeros(value.shape) if status is None else status.reshape(shape)
+    parts = [
+        resample_linear(
+            value[..., index],
+            points,
+            variance=variance[..., index],
+            status=status[..., index].astype(np.uint8),
+        )
+        for index in range(value.shape[-1])
+    ]
+    return Estimate(
+        np.stack([part.value for part in parts], axis=-1),
+        np.stack([part.variance for part in parts], axis=-1),
+        np.stack([part.status for part in parts], axis=-1),
+    )
 
 
 class _PartialVolumeInputSpec(BaseInterfaceInputSpec):

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.capabilities import cbf_model, cbv_model
+from bids_app.bids.capabilities import arrival_is_shared, cbf_model, cbv_model
 from bids_app.bids.conditions import runs_for_contrast
 from bids_app.bids.outputs import output_path, source_uri
 from bids_app.interfaces.change import ComputeSignificance, LabelResponseMode, LimitVoxels
@@ -53,6 +53,7 @@ from bids_app.workflows.oxygen import (
 from bids_app.workflows.perfusion import (
     PerfusionConstants,
     init_perfusion_wf,
+    init_shared_arrival_wf,
     reference_volumes,
 )
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
@@ -519,17 +520,19 @@ def add_perfusion(graph: Graph) -> None:
     if math.isnan(inputs.b0) and settings.t1_blood is None:
         return  # no field strength: a problem that the inputs name
     tables: list[Quantity] = []
+    models: dict[str, Workflow] = {}
+    constants = PerfusionConstants(
+        t1_blood=t1_blood(inputs, graph.settings),
+        t1_tissue=settings.t1_tissue or t1_tissue_at(inputs.b0),
+    )
 
     def build(scan: Scan) -> Workflow:
-        model = init_perfusion_wf(
+        models[scan.name] = model = init_perfusion_wf(
             series=scan.series,
             model=cbf_model(scan.series, graph.settings),
             settings=settings,
             anatomy=graph.settings.anatomy,
-            constants=PerfusionConstants(
-                t1_blood=t1_blood(inputs, graph.settings),
-                t1_tissue=settings.t1_tissue or t1_tissue_at(inputs.b0),
-            ),
+            constants=constants,
             has_tissue=graph.has_anatomy,
             name=f'model_{scan.name}',
         )
@@ -543,18 +546,62 @@ def add_perfusion(graph: Graph) -> None:
     groups = _add_per_condition(
         graph, 'asl', PERFUSION, build, ('noise_groups', *TISSUE_LABELS.values())
     )
+    if arrival_is_shared(inputs.asl, graph.settings):
+        _share_arrival(graph, {key: scans[0] for key, scans in groups.items()}, models, constants)
     sink = graph.sink('save_perfusion')
+    if ('att', None) in graph.maps and None not in groups:
+        files = graph.sources(scan.series.file for scans in groups.values() for scan in scans)
+        sidecar = {'Sources': files}
+        _save(graph, sink, graph.maps['att', None], 'att', 'att', sidecar=sidecar)
     for condition, scans in groups.items():
         _save_perfusion(graph, sink, condition, scans)
     if tables:
-        join = pe.Node(CombineTables(), name='combine_quality')
-        merge = pe.Node(_merge(len(tables)), name='merge_quality')
-        for number, table in enumerate(tables, start=1):
-            graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
-        graph.workflow.connect([(merge, join, [('out', 'tables')])])
-        sources = graph.sources(scan.series.file for scans in groups.values() for scan in scans)
-        sink.add(Quantity(join, 'table'), 'cbf_quality', sidecar={'Sources': sources})
+        _save_quality(graph, sink, tables)
     graph.close(sink)
+
+
+def _save_quality(graph: Graph, sink: Sink, tables: list[Quantity]) -> None:
+    """Join the quality tables of all scans and save them."""
+    join = pe.Node(CombineTables(), name='combine_quality')
+    merge = pe.Node(_merge(len(tables)), name='merge_quality')
+    for number, table in enumerate(tables, start=1):
+        graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
+    graph.workflow.connect([(merge, join, [('out', 'tables')])])
+    sources = graph.sources(series.file for series in graph.inputs.asl)
+    sink.add(Quantity(join, 'table'), 'cbf_quality', sidecar={'Sources': sources})
+
+
+def _share_arrival(
+    graph: Graph,
+    scans: dict[str | None, Scan],
+    models: dict[str, Workflow],
+    constants: PerfusionConstants,
+) -> None:
+    """Replace the maps of each condition by those of a fit with one arrival time."""
+    shared = init_shared_arrival_wf(
+        series=[scan.series for scan in scans.values()],
+        settings=graph.settings.perfusion,
+        constants=constants,
+    )
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (mask, shared, [(port, 'inputnode.mask'),
+                        ('outputnode.transform', 'inputnode.target_transform')]),
+    ])  # fmt: skip
+    lists = [f'{name}{part}' for name in ('difference', 'm0') for part in PARTS[:-1]]
+    for name in (*lists, 'delay', 'source_transform'):
+        merge = pe.Node(_merge(len(scans)), name=f'merge_shared_{name}')
+        for number, scan in enumerate(scans.values(), start=1):
+            align = graph.alignment[scan.name]
+            source = align if name == 'source_transform' else models[scan.name]
+            output = 'transform' if name == 'source_transform' else name
+            graph.workflow.connect([(source, merge, [(f'outputnode.{output}', f'in{number}')])])
+        graph.workflow.connect([(merge, shared, [('out', f'inputnode.{name}')])])
+    for index, condition in enumerate(scans):
+        for quantity in ('cbf', 'cbf_without_m0'):
+            graph.maps[quantity, condition] = Quantity(shared, quantity, index)
+        del graph.maps['att', condition]
+    graph.maps['att', None] = Quantity(shared, 'att')
 
 
 def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list[Scan]) -> None:

@@ -11,6 +11,7 @@ from bids_app.interfaces.perfusion import (
     EstimateCBF,
     EstimateDifference,
     EstimateM0,
+    EstimateSharedArrival,
     MapDelay,
     NormaliseCBF,
     SeparateM0Error,
@@ -28,6 +29,8 @@ from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bids_app.bids.acquisitions import AslSeries
     from bids_app.settings import AnatomySettings, PerfusionSettings
 
@@ -151,13 +154,80 @@ def init_perfusion_wf(
         is_rigid=anatomy.registration == 'rigid',
     )
     made = chain.build()
-    quantities = tuple(name for name in made if name != 'quality')
-    outputnode = ports('outputnode', *(['quality'] if 'quality' in made else []),
-                       quantities=quantities)  # fmt: skip
+    plain = [name for name in ('quality', 'delay') if name in made]
+    quantities = tuple(name for name in made if name not in plain)
+    outputnode = ports('outputnode', *plain, quantities=quantities)
     for port in quantities:
         connect_quantity(workflow, made[port], outputnode, port)
-    if 'quality' in made:
-        workflow.connect([(made['quality'].node, outputnode, [('table', 'quality')])])
+    for port in plain:
+        workflow.connect([(made[port].node, outputnode, [(made[port].port, port)])])
+    return workflow
+
+
+def init_shared_arrival_wf(
+    *,
+    series: Sequence[AslSeries],
+    settings: PerfusionSettings,
+    constants: PerfusionConstants,
+    name: str = 'share_arrival',
+) -> Workflow:
+    """
+    Build the graph that fits several conditions with one arrival time.
+
+    Parameters
+    ----------
+    series : sequence of AslSeries
+        One per condition.
+    settings : PerfusionSettings
+        Partition coefficient.
+    constants : PerfusionConstants
+        Relaxation times.
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    mask, target_transform : file
+        Grid to fit on, and its alignment.
+    difference, m0 : quantity
+        Lists, one per condition, on the grids of their scans.
+    delay, source_transform : file
+        Lists, likewise.
+
+    Outputs
+    -------
+    cbf, cbf_without_m0 : quantity
+        Lists, one per condition, mL/100 g/min.
+    att : quantity
+        s.
+    """
+    methods = 'The conditions were fitted together, with one arrival time of the label'
+    workflow = Workflow(name, methods=methods, citations=('buxton1998',))
+    lists = ('difference', 'm0')
+    inputnode = ports('inputnode', 'mask', 'target_transform', 'delay', 'source_transform',
+                      quantities=lists)  # fmt: skip
+    outputnode = ports('outputnode', quantities=('cbf', 'cbf_without_m0', 'att'))
+    delays = [delays_of(one, 'multi-delay') for one in series]
+    fit = pe.Node(
+        EstimateSharedArrival(
+            label_duration=[[float(duration) for _, duration in one.table] for one in delays],
+            n_pairs=[one.n_pairs for one in delays],
+            labeling=series[0].labeling,
+            labeling_efficiency=[one.labeling_efficiency for one in series],
+            background_suppression_factor=[one.background_suppression_factor for one in series],
+            t1_blood=constants.t1_blood,
+            t1_tissue=constants.t1_tissue,
+            partition_coefficient=settings.partition_coefficient,
+        ),
+        name='estimate_shared_arrival',
+        mem_gb=2,
+    )
+    plain = ('mask', 'target_transform', 'delay', 'source_transform')
+    workflow.connect([(inputnode, fit, [(port, port) for port in plain])])
+    for port in lists:
+        connect_quantity(workflow, Quantity(inputnode, port), fit, port)
+    for port in ('cbf', 'cbf_without_m0', 'att'):
+        connect_quantity(workflow, Quantity(fit, port), outputnode, port)
     return workflow
 
 
@@ -195,6 +265,12 @@ class _Chain:
             m0 = self.add_m0(difference)
             cbf = self.add_cbf(difference, m0, delay)
             made |= self.add_relative(cbf) if self.is_relative else self.split_error(cbf, m0)
+            if self.settings.arrival == 'shared' and self.model == 'multi-delay':
+                made |= {
+                    'difference': Quantity(difference, 'difference'),
+                    'm0': Quantity(m0, 'm0'),
+                }
+                made['delay'] = Quantity(delay, 'delay')
             if 'att' in MODELS['cbf'][self.model].also:
                 made['att'] = Quantity(cbf.node, 'att')
         if self.has_tissue:
