@@ -113,12 +113,12 @@ M0_REGION_FRACTION = 0.9
 M0_REGION_VOXELS = 20
 """Voxels below which a region is no reference; ours."""
 
-BISQUARE = 6.0
+BISQUARE = 8.0
 """Residual, in standard deviations of the noise, at which a pair counts nothing, 1; the
-bisquare of Beaton & Tukey 1974, doi:10.1080/00401706.1974.10489171, at 98 % efficiency."""
+bisquare of Beaton & Tukey 1974, doi:10.1080/00401706.1974.10489171, at 99 % efficiency."""
 
-BISQUARE_EFFICIENCY = 0.982
-"""Of that weight for normal noise, 1; integral of the bisquare at 6."""
+BISQUARE_EFFICIENCY = 0.994
+"""Of that weight for normal noise, 1; integral of the bisquare at 8."""
 
 ROBUST_MINIMUM = 4
 """Pairs of one delay below which none can be told to be an outlier; ours."""

@@ -717,6 +717,24 @@ class _Solution:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """Where fits within segments ended; filled in place."""
+
+    segment: FloatArray
+    """(V, 2) s"""
+    parameters: FloatArray
+    """(V, P) NaN where the fit left its segment."""
+    covariance: FloatArray
+    status: StatusArray
+    cost: FloatArray
+
+    def put(self, rows: IntArray, other: _Fit, chosen: BoolArray) -> None:
+        """Take the chosen voxels of another fit, which has these rows."""
+        for name in ('segment', 'parameters', 'covariance', 'status', 'cost'):
+            getattr(self, name)[rows[chosen]] = getattr(other, name)[chosen]
+
+
 def _limits(model: _Model, time: FloatArray) -> tuple[float, float, FloatArray]:
     """Return the first and last arrival time that the delays can tell, and the kinks between."""
     complete = time - model.duration
@@ -745,22 +763,21 @@ def _solve(data: _Data, solution: _Solution, voxels: IntArray) -> None:
         start[rows], segment[rows] = _search(data.take(rows), kinks)
         ends[rows] = low, high
         kinks_of.append((rows, kinks))
-    parameters, covariance, status, cost = _fit_segment(data, start, segment)
-    state = (start, segment, parameters, covariance, status, cost)
+    fit = _fit_segment(data, start, segment)
     beyond = _neighbouring_segments(segment, kinks_of)
-    lost = np.flatnonzero(status != Status.OK)
-    _look_beyond(data, beyond, state)
+    lost = np.flatnonzero(fit.status != Status.OK)
+    _look_beyond(data, beyond, fit)
     if lost.size:
-        _settle(data, lost, beyond[lost], state)
-    solution.parameters[voxels] = parameters
-    solution.covariance[voxels] = covariance
-    solution.segment[voxels] = segment
+        _settle(data, lost, beyond[lost], start, fit)
+    solution.parameters[voxels] = fit.parameters
+    solution.covariance[voxels] = fit.covariance
+    solution.segment[voxels] = fit.segment
     solution.ends[voxels] = ends
-    solution.status[voxels] = status
+    solution.status[voxels] = fit.status
     dof = max(data.samples.shape[1] - data.model.n_parameters, 0)
     solution.dof[voxels] = dof
     if dof:
-        solution.residual[voxels] = np.where(status == Status.OK, cost / dof, np.nan)
+        solution.residual[voxels] = np.where(fit.status == Status.OK, fit.cost / dof, np.nan)
 
 
 def _search(data: _Data, kinks: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -798,9 +815,7 @@ def _search(data: _Data, kinks: FloatArray) -> tuple[FloatArray, FloatArray]:
     return start, segment
 
 
-def _fit_segment(
-    data: _Data, start: FloatArray, segment: FloatArray
-) -> tuple[FloatArray, FloatArray, StatusArray, FloatArray]:
+def _fit_segment(data: _Data, start: FloatArray, segment: FloatArray) -> _Fit:
     """Fit within a segment; parameters hold the arrival time in s, NaN where not found."""
     model = data.model
     count, size = model.n_conditions, model.n_parameters
@@ -825,7 +840,7 @@ def _fit_segment(
     cost = result.residual_variance * result.dof
     if data.samples.shape[1] == size:
         cost = np.where(result.status == Status.OK, 0.0, np.nan)
-    return parameters, covariance, result.status.copy(), cost
+    return _Fit(segment.copy(), parameters, covariance, result.status.copy(), cost)
 
 
 def _neighbouring_segments(
@@ -842,17 +857,12 @@ def _neighbouring_segments(
     return beyond
 
 
-def _look_beyond(
-    data: _Data,
-    beyond: FloatArray,
-    state: tuple[FloatArray, FloatArray, FloatArray, FloatArray, StatusArray, FloatArray],
-) -> None:
+def _look_beyond(data: _Data, beyond: FloatArray, fit: _Fit) -> None:
     """Try the other side of a near kink: the cost may have a second, lower minimum there."""
-    _, segment, parameters, covariance, status, cost = state
     count = data.model.n_conditions
-    own = segment.copy()
-    att = parameters[:, count].copy()
-    known = status == Status.OK
+    own = fit.segment.copy()
+    att = fit.parameters[:, count].copy()
+    known = fit.status == Status.OK
     for upward in (False, True):
         border, edge = (own[:, 1], beyond[:, 1]) if upward else (own[:, 0], beyond[:, 0])
         with np.errstate(invalid='ignore'):
@@ -861,30 +871,21 @@ def _look_beyond(
         if not rows.size:
             continue
         other = np.sort(np.stack([border[rows], edge[rows]], axis=1), axis=1)
-        guess = parameters[rows].copy()
+        guess = fit.parameters[rows].copy()
         guess[:, count] = ARRIVAL_STEP if upward else 1 - ARRIVAL_STEP
         tried = _fit_segment(data.take(rows), guess, other)
-        better = (tried[2] == Status.OK) & (tried[3] < cost[rows])
-        chosen = rows[better]
-        parameters[chosen], covariance[chosen] = tried[0][better], tried[1][better]
-        segment[chosen], cost[chosen] = other[better], tried[3][better]
+        fit.put(rows, tried, (tried.status == Status.OK) & (tried.cost < fit.cost[rows]))
 
 
-def _settle(
-    data: _Data,
-    lost: IntArray,
-    beyond: FloatArray,
-    state: tuple[FloatArray, FloatArray, FloatArray, FloatArray, StatusArray, FloatArray],
-) -> None:
+def _settle(data: _Data, lost: IntArray, beyond: FloatArray, start: FloatArray, fit: _Fit) -> None:
     """Decide voxels whose fit left its segment: the neighbour, or the kink itself."""
-    start, segment, parameters, covariance, status, cost = state
-    own = segment[lost]
-    at_low = _fit_at(data.take(lost), start[lost], own[:, 0])
-    at_high = _fit_at(data.take(lost), start[lost], own[:, 1])
-    goes_up = at_high[1] < at_low[1]
+    own = fit.segment[lost]
+    at_low, low_cost = _fit_at(data.take(lost), start[lost], own[:, 0])
+    at_high, high_cost = _fit_at(data.take(lost), start[lost], own[:, 1])
+    goes_up = high_cost < low_cost
     kink = np.where(goes_up, own[:, 1], own[:, 0])
-    fixed = np.where(goes_up[:, np.newaxis], at_high[0], at_low[0])
-    fixed_cost = np.where(goes_up, at_high[1], at_low[1])
+    held = np.where(goes_up[:, np.newaxis], at_high, at_low)
+    held_cost = np.where(goes_up, high_cost, low_cost)
     neighbour = np.where(
         goes_up[:, np.newaxis],
         np.stack([own[:, 1], beyond[:, 1]], axis=1),
@@ -893,24 +894,17 @@ def _settle(
     rows = np.flatnonzero(np.isfinite(neighbour).all(axis=1))
     count = data.model.n_conditions
     if rows.size:
-        again = fixed[rows].copy()
+        again = held[rows].copy()
         again[:, count] = np.where(goes_up[rows], ARRIVAL_STEP, 1 - ARRIVAL_STEP)
         tried = _fit_segment(data.take(lost[rows]), again, neighbour[rows])
-        better = (tried[2] == Status.OK) & (tried[3] <= fixed_cost[rows])
-        chosen = lost[rows[better]]
-        parameters[chosen] = tried[0][better]
-        covariance[chosen] = tried[1][better]
-        status[chosen] = tried[2][better]
-        cost[chosen] = tried[3][better]
-        segment[chosen] = neighbour[rows[better]]
-    stay = status[lost] != Status.OK
-    held = stay & np.isfinite(fixed_cost)
-    chosen = lost[held]
-    parameters[chosen] = fixed[held]
-    parameters[chosen, count] = kink[held]
-    covariance[chosen] = np.inf  # one-sided; the profile gives the interval
-    status[chosen] = Status.OK
-    cost[chosen] = fixed_cost[held]
+        fit.put(lost[rows], tried, (tried.status == Status.OK) & (tried.cost <= held_cost[rows]))
+    stay = (fit.status[lost] != Status.OK) & np.isfinite(held_cost)
+    chosen = lost[stay]
+    fit.parameters[chosen] = held[stay]
+    fit.parameters[chosen, count] = kink[stay]
+    fit.covariance[chosen] = np.inf  # one-sided; the profile gives the interval
+    fit.status[chosen] = Status.OK
+    fit.cost[chosen] = held_cost[stay]
 
 
 def _fit_at(data: _Data, start: FloatArray, att: FloatArray) -> tuple[FloatArray, FloatArray]:

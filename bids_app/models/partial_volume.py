@@ -71,12 +71,12 @@ def correct_partial_volume(
     typical = np.nanmedian(variance) if np.isfinite(variance).any() else 1.0
     weight = np.where(present, typical / np.where(np.isfinite(variance), variance, typical), 0.0)
     value = np.where(present, cbf.value, 0.0)
-    size = [2 * PVC_RADIUS + 1] * 3
+    size = np.full(grey.ndim, 2 * PVC_RADIUS + 1)
     size[slice_axis] = 1
 
     def total(image: FloatArray) -> FloatArray:
-        mean = ndimage.uniform_filter(image, size, mode='constant')
-        return np.asarray(mean * np.prod(size), float)
+        mean = ndimage.uniform_filter(image, tuple(size), mode='constant')
+        return np.asarray(mean * size.prod(), float)
 
     gg, ww, gw = (total(weight * pair) for pair in (grey * grey, white * white, grey * white))
     gy, wy = total(weight * grey * value), total(weight * white * value)

@@ -273,7 +273,7 @@ def estimate_difference(
     Robust: a pair whose deviation from the median, squared and taken as median over the voxels,
     exceeds twice that of the other pairs has its weight divided by this ratio; what then
     deviates in a voxel by r standard deviations of the pooled noise has the weight
-    :math:`(1 - (r/6)^2)^2`, and 0 beyond 6.
+    :math:`(1 - (r/8)^2)^2`, and 0 beyond 8.
 
     References
     ----------
