@@ -138,7 +138,7 @@ ARRIVAL_STEP = 0.04
 REFERENCE_CBF = 50.0
 """CBF at which the loss of label from tissue is taken before a fit, mL/100 g/min; ours."""
 
-PROFILE_NODES = 81
+PROFILE_NODES = 61
 """Arrival times at which the profile likelihood of a voxel is evaluated; ours."""
 
 PROFILE_REACH = 6.0

@@ -222,6 +222,25 @@ class Kinetics:
         model = self._pulsed if self.pulsed else self._continuous
         return model(cbf, att, time, duration)
 
+    def gain(
+        self, cbf: FloatArray, att: FloatArray, time: FloatArray, duration: FloatArray
+    ) -> FloatArray:
+        """Return the response per unit of flow, s; as :meth:`response`, without derivatives."""
+        rate = self.r1_tissue + cbf / (ML_PER_100G_PER_MIN * self.partition_coefficient)
+        since = np.maximum(time - att, 0)
+        gained: FloatArray
+        if self.pulsed:
+            slope = self.r1_blood - rate
+            slope = np.where(np.abs(slope) < SMALLEST_RATE, SMALLEST_RATE, slope)
+            length = np.minimum(since, duration)
+            gained = np.exp(-rate * time - slope * att) * -np.expm1(-slope * length) / slope
+            return gained
+        after = np.maximum(since - duration, 0)
+        gained = (
+            np.exp(-att * self.r1_blood) / rate * (np.exp(-rate * after) - np.exp(-rate * since))
+        )
+        return gained
+
     def _continuous(
         self, cbf: FloatArray, att: FloatArray, time: FloatArray, duration: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -558,9 +577,8 @@ class _Model:
 
     def basis(self, cbf: FloatArray, att: FloatArray, time: FloatArray) -> FloatArray:
         """Return the response per unit of each linear parameter: (..., N, L)."""
-        response, _, _ = self.kinetics.response(cbf, att, time, self.duration)
-        per_cbf = response / cbf
-        columns = [per_cbf * (self.condition == index) for index in range(self.n_conditions)]
+        gain = self.kinetics.gain(cbf, att, time, self.duration)
+        columns = [gain * (self.condition == index) for index in range(self.n_conditions)]
         return np.stack(columns, axis=-1)
 
 

@@ -116,6 +116,15 @@ def test_derivatives_are_those_of_the_model(labelling, cbf, att, delay):
     )
 
 
+@both
+def test_gain_is_the_response_per_flow(labelling):
+    kinetics = Kinetics.of(labelling['labeling'], 1.65, 1.33, 0.9)
+    cbf, att = np.array([[20.0], [90.0]]), np.linspace(0.1, 3, 40)
+    timing = (np.array(2.1), np.array(labelling['label_duration']))
+    response, _, _ = kinetics.response(cbf, att, *timing)
+    np.testing.assert_allclose(kinetics.gain(cbf, att, *timing), response / cbf, atol=1e-14)
+
+
 def simulate(labelling, cbf, att, *, noise=0.0, seed=0, m0=1000.0):
     delays = DELAYS[labelling['labeling']]
     signal = predict_difference(
