@@ -284,7 +284,8 @@ def read_asl(
         default=LABELING_EFFICIENCY.get(label_type),
     )
     calibration = _m0(probe, header, context, m0, suppression=suppression)
-    _check_pairs(probe, context)
+    if probe.ok:
+        _check_pairs(probe, context)
     if probe.ok and delays and durations:
         _check_delays(probe, labeling, (delays, durations, context), calibration)
     if not probe.ok or calibration is None or not durations:

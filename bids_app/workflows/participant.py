@@ -599,7 +599,8 @@ def _share_arrival(
         graph.workflow.connect([(merge, shared, [('out', f'inputnode.{name}')])])
     for index, condition in enumerate(scans):
         for quantity in ('cbf', 'cbf_without_m0'):
-            graph.maps[quantity, condition] = Quantity(shared, quantity, index)
+            if (quantity, condition) in graph.maps:
+                graph.maps[quantity, condition] = Quantity(shared, quantity, index)
         del graph.maps['att', condition]
     graph.maps['att', None] = Quantity(shared, 'att')
 

@@ -129,7 +129,7 @@ def init_perfusion_wf(
     cbf_without_m0 : quantity
         The same values; the variance leaves out the error of M0. Only where conditions share M0.
     m0_relative : quantity
-        Its variance is the relative variance of M0.
+        Its variance is the relative variance of M0. Only where conditions share M0.
     att, grey_cbf, white_cbf : quantity
         Where several delays were fitted; where tissues were told apart.
     half_difference : quantity
@@ -258,7 +258,7 @@ class _Chain:
             made['half_difference'] = Quantity(difference, 'half_difference')
         if self.model == 'scanner':
             cbf = self.add_cbf(difference, None, None)
-            made |= {'cbf': cbf, 'cbf_without_m0': cbf}
+            made['cbf'] = cbf
         else:
             delay = self.add_delay()
             made['effective_delay'] = Quantity(delay, 'effective_delay')
@@ -384,7 +384,9 @@ class _Chain:
         return {'relative_cbf': Quantity(node, 'relative_cbf')}
 
     def split_error(self, cbf: Quantity, m0: Any) -> dict[str, Quantity]:
-        """Add the split of the error of M0 from the rest."""
+        """Add the split of the error of M0 from the rest, where conditions share M0."""
+        if not self.series.m0.shared:
+            return {'cbf': cbf}
         node = self.node(SeparateM0Error(), 'separate_m0_error', 'mask')
         connect_quantity(self.workflow, Quantity(m0, 'm0'), node, 'm0')
         connect_quantity(self.workflow, cbf, node, 'cbf')
