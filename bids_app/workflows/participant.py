@@ -550,8 +550,7 @@ def add_perfusion(graph: Graph) -> None:
         _share_arrival(graph, {key: scans[0] for key, scans in groups.items()}, models, constants)
     sink = graph.sink('save_perfusion')
     if ('att', None) in graph.maps and None not in groups:
-        files = graph.sources(scan.series.file for scans in groups.values() for scan in scans)
-        sidecar = {'Sources': files}
+        sidecar = _all_series_sidecar(graph)
         _save(graph, sink, graph.maps['att', None], 'att', 'att', sidecar=sidecar)
     for condition, scans in groups.items():
         _save_perfusion(graph, sink, condition, scans)
@@ -567,8 +566,17 @@ def _save_quality(graph: Graph, sink: Sink, tables: list[Quantity]) -> None:
     for number, table in enumerate(tables, start=1):
         graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
     graph.workflow.connect([(merge, join, [('out', 'tables')])])
-    sources = graph.sources(series.file for series in graph.inputs.asl)
-    sink.add(Quantity(join, 'table'), 'cbf_quality', sidecar={'Sources': sources})
+    sink.add(Quantity(join, 'table'), 'cbf_quality', sidecar=_all_series_sidecar(graph))
+
+
+def _all_series_sidecar(graph: Graph) -> dict[str, Any]:
+    """Entries of a file that is made from all ASL series."""
+    series = graph.inputs.asl
+    table = constants_table(graph.inputs, graph.settings)
+    return {
+        'Sources': graph.sources(one.file for one in series),
+        **sidecar_parameters('cbf', cbf_model(series[0], graph.settings), table),
+    }
 
 
 def _share_arrival(
