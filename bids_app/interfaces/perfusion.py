@@ -30,6 +30,7 @@ from bids_app.models.combining import smooth_in_mask
 from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
 from bids_app.models.estimate import Estimate
 from bids_app.models.kinetics import fit_shared_arrival
+from bids_app.models.noise import calibrate_errors
 from bids_app.models.partial_volume import correct_partial_volume
 from bids_app.models.perfusion import (
     effective_delay,
@@ -42,7 +43,6 @@ from bids_app.models.perfusion import (
     sign_of_difference,
 )
 from bids_app.models.perfusion_quality import (
-    calibration,
     grey_matter_statistics,
     judge_quality,
     probable_cause,
@@ -106,14 +106,17 @@ class EstimateDifference(SimpleInterface):
         half = half_difference(series, **how)
 
         save_estimate(self._results, 'difference', difference, mask, grid, runtime.cwd)
+        self._results['calibration'] = float('nan')
         if half is None:
-            self._results['calibration'] = float('nan')
             return runtime
         save_estimate(self._results, 'half_difference', half, mask, grid, runtime.cwd)
-        self._results['calibration'] = calibration(half)
-        self._results['half_difference_facts']['CalibrationRatio'] = round(
-            self._results['calibration'], 4
-        )
+        found = calibrate_errors(half, Estimate.of(np.zeros(half.value.shape)))
+        self._results['calibration'] = found.sd
+        self._results['difference_facts'][PAIR_CALIBRATION] = {
+            'SDofZ': None if np.isnan(found.sd) else round(found.sd, 3),
+            'Voxels': found.n_voxels,
+            'Verdict': found.verdict,
+        }
         return runtime
 
     def _check_sign(self, grey_matter):

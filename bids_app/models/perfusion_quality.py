@@ -9,7 +9,6 @@ import numpy as np
 from bids_app.models.constants import (
     GREY_CBF,
     GREY_CBF_RANGE,
-    MAD_TO_SD,
     QUALITY_CORRELATION,
     QUALITY_DISPERSION,
     QUALITY_FRACTION,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from bids_app._typing import FloatArray
-    from bids_app.models.estimate import Estimate
 
 
 def quality_index(
@@ -157,33 +155,6 @@ def grey_matter_statistics(
     }
 
 
-def calibration(half_difference: Estimate) -> float:
-    """
-    Tell how the scatter of odd minus even pairs compares with its variance.
-
-    Parameters
-    ----------
-    half_difference : (V,) Estimate
-        From :func:`bids_app.models.perfusion.half_difference`.
-
-    Returns
-    -------
-    ratio : float
-        Robust standard deviation of z over the voxels: 1 where the variances are right.
-
-    Examples
-    --------
-    >>> from bids_app.models.estimate import Estimate
-    >>> round(calibration(Estimate.of(np.linspace(-2, 2, 9), 1.0)), 3)
-    1.483
-    """
-    usable = np.isfinite(half_difference.value) & (half_difference.variance > 0)
-    if not usable.any():
-        return float('nan')
-    z: FloatArray = half_difference.value[usable] / np.sqrt(half_difference.variance[usable])
-    return float(MAD_TO_SD * np.median(np.abs(z - np.median(z))))
-
-
 def probable_cause(statistics: Mapping[str, float]) -> str:
     """
     Name the probable cause of an implausible median of grey matter; nothing is rescaled.
@@ -230,7 +201,8 @@ def judge_quality(numbers: Mapping[str, float], *, cause: str = '') -> list[dict
     Parameters
     ----------
     numbers : mapping of str to float
-        From :func:`quality_index`, :func:`grey_matter_statistics` and :func:`calibration`.
+        From :func:`quality_index`, :func:`grey_matter_statistics` and
+        :func:`bids_app.models.noise.calibrate_errors` (``calibration``).
     cause : str
         From :func:`probable_cause`.
 

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_app.models.estimate import Estimate
 from bids_app.models.perfusion_quality import (
-    calibration,
     grey_matter_statistics,
     judge_quality,
     probable_cause,
@@ -94,10 +92,3 @@ def test_implausible_median_names_its_probable_cause(median, words):
     (row,) = judge_quality({'grey_matter_median': median}, cause=cause)
     assert row['verdict'] == ('check' if words else 'good')
     assert row['value'] == median
-
-
-def test_calibration_is_the_ratio_of_scatter_and_error():
-    rng = np.random.default_rng(2)
-    half = Estimate.of(2 * rng.standard_normal(20_000), 1.0)
-    assert calibration(half) == pytest.approx(2, rel=0.03)
-    assert np.isnan(calibration(Estimate.of([np.nan], 1.0)))
