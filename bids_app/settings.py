@@ -59,16 +59,49 @@ class RelaxometrySettings:
 class PerfusionSettings:
     """CBF from arterial spin labeling."""
 
-    model: str = _setting('single-delay', 'model of CBF', choices=choices('cbf'))
+    model: str | None = _setting(
+        None,
+        'model of CBF; default multi-delay where there are several delays. single-delay then '
+        'uses the longest alone',
+        choices=('single-delay', 'multi-delay'),
+    )
+    arrival: str = _setting(
+        'own',
+        'with several delays: an arrival time of each condition, or one that all share',
+        choices=('own', 'shared'),
+    )
+    pairs: str = _setting(
+        'robust',
+        'weight outlying label-control pairs down, or take their plain mean',
+        choices=('robust', 'mean'),
+    )
+    m0_reference: str = _setting(
+        'voxel',
+        'M0 of every voxel, or one for all from a region of one tissue',
+        choices=('voxel', 'grey_matter', 'white_matter', 'csf'),
+    )
+    partial_volume_correction: str = _setting(
+        'none',
+        'also estimate CBF of grey and white matter apart, by linear regression',
+        choices=('none', 'linear'),
+    )
     labeling_efficiency: float | None = _setting(
-        None, 'inversion efficiency; default 0.85 for (P)CASL', unit='1'
+        None, 'inversion efficiency; default PCASL 0.85, CASL 0.68, PASL 0.98', unit='1'
     )
     background_suppression_factor: float | None = _setting(
         None, 'signal kept by all suppression pulses; default 0.93 per pulse', unit='1'
     )
-    t1_blood: float | None = _setting(None, 'T1 of blood; default by field strength', unit='s')
+    t1_blood: float | None = _setting(None, 'T1 of blood; default by t1_blood_from', unit='s')
+    t1_blood_from: str = _setting(
+        'field',
+        'T1 of blood by field strength, or from haematocrit (3 T)',
+        choices=('field', 'haematocrit'),
+    )
     t1_tissue: float | None = _setting(
-        None, 'T1 of tissue for the recovery of M0; default by field strength', unit='s'
+        None,
+        'T1 of tissue, for the recovery of M0 and the fit of several delays; default by field '
+        'strength',
+        unit='s',
     )
     partition_coefficient: float = _setting(0.9, 'blood-brain partition coefficient', unit='mL/g')
 

@@ -379,7 +379,7 @@ def example_inputs(root: Path) -> ParticipantInputs:
             file=touch(f'asl_{condition}.nii'),
             context=('control', 'label'),
             label_type='PCASL',
-            label_duration=1.8,
+            label_duration=(1.8, 1.8),
             post_label_delay=(1.8, 1.8),
             labeling_efficiency=0.85,
             m0=m0,

@@ -72,9 +72,16 @@ class M0Image:
     """Equilibrium magnetisation of blood and tissue for CBF."""
 
     kind: str
-    """Separate, Included, Estimate or Absent (M0Type)."""
+    """Separate, Included, Control (the control volumes), Estimate (one number), Absent (none:
+    relative CBF) or Unneeded (the scanner computed CBF)."""
     file: Path | None
-    """The image; for Included the ASL series itself."""
+    """The image; for Included and Control the ASL series itself."""
+    value: float | None = None
+    """Of Estimate, unit of the series."""
+    same_grid: bool = True
+    """Whether the image has the grid and position of the series; else it is aligned to it."""
+    echo_time: float | None = None
+    """s"""
     volumes: tuple[int, ...] = ()
     """Indices of its volumes in `file`; empty = all."""
     repetition_time: float | None = None
@@ -94,12 +101,16 @@ class AslSeries:
     """Per volume: control, label, deltam, cbf, m0scan, noRF, n/a."""
     label_type: str
     """PCASL, CASL or PASL."""
-    label_duration: float
-    """s"""
+    labeling: str = 'continuous'
+    """continuous, pulsed or pulsed-quipss: how the bolus is shaped."""
+    label_duration: tuple[float, ...]
+    """s, one per volume; of pulsed labelling the time of the bolus cut-off."""
     post_label_delay: tuple[float, ...]
-    """s, one per volume."""
+    """s, one per volume; of pulsed labelling from the inversion on."""
     slice_times: tuple[float, ...] = ()
     """s, readout time of each slice along the slice axis, first slice at 0; empty for 3D."""
+    slice_axis: int = 2
+    """Axis of the array along which slices are."""
     background_suppression: bool = False
     background_suppression_factor: float = 1.0
     """Signal kept by the suppression pulses, from the setting or 0.93 per pulse."""

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.conditions import for_condition, runs_for_contrast
+from bids_app.bids.delays import distinct_delays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bids_app.bids.acquisitions import Contrast, ParticipantInputs
+    from bids_app.bids.acquisitions import AslSeries, Contrast, ParticipantInputs
     from bids_app.settings import Settings
 
 MADE, ABSENT, DEFECTIVE = 'made', 'absent', 'defective'
@@ -105,6 +106,56 @@ def cbv_model(inputs: ParticipantInputs, settings: Settings) -> str:
     if settings.blood_volume.model is not None:
         return settings.blood_volume.model
     return 'dsc' if inputs.dsc and (inputs.t1w or inputs.anatomy) else 'none'
+
+
+def cbf_model(series: AslSeries, settings: Settings) -> str:
+    """
+    Decide which model of CBF a series is for.
+
+    Parameters
+    ----------
+    series : AslSeries
+        One series.
+    settings : Settings
+        With `perfusion.model`.
+
+    Returns
+    -------
+    model : str
+        Row of the registry.
+    """
+    if series.m0.kind == 'Unneeded':
+        return 'scanner'
+    if settings.perfusion.model is not None:
+        return settings.perfusion.model
+    _, table = distinct_delays(series.post_label_delay, series.label_duration, series.context)
+    return 'multi-delay' if len(table) > 1 else 'single-delay'
+
+
+def arrival_is_shared(series: Sequence[AslSeries], settings: Settings) -> bool:
+    """
+    Tell whether the conditions of a unit are fitted with one arrival time.
+
+    Parameters
+    ----------
+    series : sequence of AslSeries
+        All of the unit.
+    settings : Settings
+        With `perfusion.arrival`.
+
+    Returns
+    -------
+    shared : bool
+        True where that is set and there are two conditions or more, each with one series of
+        several delays, all labelled in the same way.
+    """
+    conditions = {one.condition for one in series}
+    return (
+        settings.perfusion.arrival == 'shared'
+        and len(series) == len(conditions) > 1
+        and len({one.labeling for one in series}) == 1
+        and all(cbf_model(one, settings) == 'multi-delay' for one in series)
+    )
 
 
 def _conditions(
@@ -225,7 +276,13 @@ class _Maps:
             return _lacking(self.inputs, 'cbf', 'asl', condition, 'no ASL')
         if math.isnan(self.inputs.b0) and self.settings.perfusion.t1_blood is None:
             return self._unknown('cbf', condition, 'b0')
-        uncorrected = any(item.m0.repetition_time is None for item in series)
+        if any(item.m0.kind == 'Absent' for item in series):
+            return Capability(map='cbf', condition=condition, state=ABSENT,
+                              reason='no M0: CBF is relative')  # fmt: skip
+        with_time = ('Separate', 'Included', 'Control')
+        uncorrected = any(
+            item.m0.repetition_time is None and item.m0.kind in with_time for item in series
+        )
         files = [path for item in series for path in (item.file, item.m0.file) if path]
         return Capability(
             map='cbf',

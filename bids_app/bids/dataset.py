@@ -62,6 +62,7 @@ STATUS_COLORS = {
     Status.NEGATIVE: '#88CCEE',
     Status.IMPLAUSIBLE: '#DDCC77',
     Status.LARGE_VESSEL: '#EE8866',
+    Status.ARRIVAL_NOT_COVERED: '#B07AA1',
 }
 """Column color of the status table."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.acquisitions import FoundAnatomy, ParticipantInputs, Problem
+from bids_app.bids.capabilities import arrival_is_shared
 from bids_app.bids.conditions import (
     Labels,
     Plan,
@@ -657,11 +658,21 @@ def _asl(
         if (made := read_asl(reader, item, m0=files['m0'], condition=condition, run=run))
         is not None
     ]
+    settings = reader.settings
+    if settings.perfusion.arrival == 'shared' and not arrival_is_shared(series, settings):
+        reader.findings.note(
+            'the arrival time is not shared: that takes two conditions or more, each with one '
+            'series of several delays, all labelled in the same way'
+        )
     served: dict[Path | None, set[str | None]] = {}
     for item in series:
         served.setdefault(item.m0.file, set()).add(item.condition)
     return tuple(
-        replace(item, m0=replace(item.m0, shared=len(served[item.m0.file]) > 1)) for item in series
+        replace(
+            item,
+            m0=replace(item.m0, shared=item.m0.file is not None and len(served[item.m0.file]) > 1),
+        )
+        for item in series
     )
 
 

@@ -29,6 +29,7 @@ from bids_app.bids.acquisitions import (
     Problem,
 )
 from bids_app.bids.conditions import normalise
+from bids_app.bids.delays import USED, describe_delays, distinct_delays, expand_times, pairs_of
 from bids_app.bids.reading import Probe, Reader, as_list, choose, is_number
 from bids_app.bids.roles import Found
 from bids_app.bids.sources import (
@@ -41,17 +42,15 @@ from bids_app.bids.sources import (
     read_table,
 )
 from bids_app.errors import AppError, ExitCode
+from bids_app.models.constants import LABELING_EFFICIENCY, SUPPRESSION_PER_PULSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 VOLUME_TYPES = ('control', 'label', 'm0scan', 'deltam', 'cbf', 'noRF', 'n/a')
 
-LABELING_EFFICIENCY = 0.85
-"""Default of (P)CASL; Alsop et al. 2015."""
-
-SIGNAL_KEPT_PER_PULSE = 0.93
-"""Default per background-suppression pulse; four give the published 0.75."""
+CUT_OFFS = {'QUIPSS': 'pulsed-quipss', 'QUIPSSII': 'pulsed', 'Q2TIPS': 'pulsed'}
+"""BolusCutOffTechnique -> how the bolus is shaped."""
 
 MIN_ECHOES = 3
 
@@ -270,21 +269,26 @@ def read_asl(
     header = probe.header((3, 4))
     probe.field_strength()
     context = _context(probe, header)
+    if context and not set(context) - {'cbf', 'm0scan', 'n/a', 'noRF'}:
+        return _scanner_cbf(probe, context, condition, run)
     label_type = _label_type(probe)
-    label_duration = _label_duration(probe)
+    labeling, durations = _labeling(probe, label_type, context)
     delays = _delays(probe, context)
-    slice_times = _slice_times(probe, header)
+    slice_axis, slice_times = _slice_times(probe, header)
     suppression, kept = _suppression(probe)
     efficiency = probe.value(
         'perfusion.labeling_efficiency',
         'LabelingEfficiency',
         '1',
         setting=reader.settings.perfusion.labeling_efficiency,
-        default=LABELING_EFFICIENCY,
+        default=LABELING_EFFICIENCY.get(label_type),
     )
-    calibration = _m0(probe, context, m0)
-    _note_pairs(probe, context)
-    if not probe.ok or calibration is None or label_duration is None:
+    calibration = _m0(probe, header, context, m0, suppression=suppression)
+    if probe.ok:
+        _check_pairs(probe, context)
+    if probe.ok and delays and durations:
+        _check_delays(probe, labeling, (delays, durations, context), calibration)
+    if not probe.ok or calibration is None or not durations:
         return None
     return AslSeries(
         condition=condition,
@@ -292,13 +296,39 @@ def read_asl(
         file=probe.file,
         context=context,
         label_type=label_type,
-        label_duration=label_duration,
+        labeling=labeling,
+        label_duration=durations,
         post_label_delay=delays,
         slice_times=slice_times,
+        slice_axis=slice_axis,
         background_suppression=suppression,
         background_suppression_factor=kept,
         labeling_efficiency=efficiency,
         m0=calibration,
+        metadata=probe.metadata,
+    )
+
+
+def _scanner_cbf(
+    probe: Probe, context: tuple[str, ...], condition: str | None, run: str | None
+) -> AslSeries | None:
+    """Read a series of which the scanner computed CBF."""
+    if not probe.ok:
+        return None
+    probe.reader.findings.note(
+        f'{probe.file.name}: CBF was computed by the scanner; it is taken as it is, in '
+        'mL/100 g/min, and none of the constants of perfusion applies to it'
+    )
+    return AslSeries(
+        condition=condition,
+        run=run,
+        file=probe.file,
+        context=context,
+        label_type=str(probe.metadata.get('ArterialSpinLabelingType', '')),
+        label_duration=(0.0,) * len(context),
+        post_label_delay=(0.0,) * len(context),
+        labeling_efficiency=1.0,
+        m0=M0Image(kind='Unneeded', file=None),
         metadata=probe.metadata,
     )
 
@@ -331,100 +361,181 @@ def _context(probe: Probe, header: Header | None) -> tuple[str, ...]:
             path,
         )
     has_pairs = 'control' in context and 'label' in context
-    if not has_pairs and 'deltam' not in context:
-        probe.fail(f'{path.name} lists neither control and label volumes nor deltam', path)
+    if not has_pairs and not {'deltam', 'cbf'} & set(context):
+        probe.fail(f'{path.name} lists neither control and label volumes nor deltam or cbf', path)
     return context
 
 
 def _label_type(probe: Probe) -> str:
     """Read how blood was labelled."""
-    stated = str(probe.require('ArterialSpinLabelingType', 'write PCASL or CASL'))
-    if stated.upper() not in ('PCASL', 'CASL') and stated != 'None':
+    stated = str(probe.require('ArterialSpinLabelingType', 'write PCASL, CASL or PASL'))
+    if stated.upper() not in LABELING_EFFICIENCY and stated != 'None':
         probe.fail(
-            f'{probe.file.name}: ArterialSpinLabelingType {stated!r} is not supported yet; '
-            'PCASL and CASL are'
+            f'{probe.file.name}: ArterialSpinLabelingType {stated!r} is not known; it is one of '
+            f'{", ".join(LABELING_EFFICIENCY)}'
+        )
+    if probe.metadata.get('LookLocker') is True:
+        probe.fail(
+            f'{probe.file.name}: a Look-Locker readout uses up label with every excitation, '
+            'which no model of this version describes'
         )
     return stated.upper()
 
 
-def _label_duration(probe: Probe) -> float | None:
-    """Read the duration of labelling, s."""
-    probe.require('LabelingDuration', '(P)CASL needs it, in seconds')
-    listed = probe.numbers('LabelingDuration')
-    if listed is None:
-        return None
-    if len(set(listed)) > 1:
-        probe.fail(f'{probe.file.name}: several LabelingDuration values are not supported yet')
-        return None
-    probe.reader.findings.value(
-        DataValue(
-            name='perfusion.label_duration',
-            value=listed[0],
-            unit='s',
-            origin=probe.origins['LabelingDuration'],
-            overruled=probe.overruled.get('LabelingDuration', ''),
+def _labeling(
+    probe: Probe, label_type: str, context: Sequence[str]
+) -> tuple[str, tuple[float, ...]]:
+    """Read the shape of the bolus, and its duration for every volume, s."""
+    if label_type != 'PASL':
+        probe.require('LabelingDuration', f'{label_type} needs it, in seconds')
+        return 'continuous', _times(probe, 'LabelingDuration', 'perfusion.label_duration', context)
+    flag = probe.require('BolusCutOffFlag', 'PASL needs it: whether the bolus was cut off')
+    if flag is None:
+        return 'pulsed', ()
+    if flag is not True:
+        probe.fail(
+            f'{probe.file.name}: BolusCutOffFlag is {flag!r}: the duration of an uncut bolus is '
+            'not known, and a CBF that is wrong by the same unknown factor would come of a guess; '
+            'PASL is quantified with QUIPSS, QUIPSSII or Q2TIPS'
         )
-    )
-    return listed[0]
+        return 'pulsed', ()
+    technique = str(probe.require('BolusCutOffTechnique', f'one of {", ".join(CUT_OFFS)}'))
+    name = technique.upper().replace(' ', '').replace('-', '').replace('_', '')
+    if name not in CUT_OFFS:
+        probe.fail(
+            f'{probe.file.name}: BolusCutOffTechnique {technique!r} is not known; it is one of '
+            f'{", ".join(CUT_OFFS)}'
+        )
+        return 'pulsed', ()
+    probe.require('BolusCutOffDelayTime', 'from the inversion to the cut-off, in seconds')
+    listed = probe.numbers('BolusCutOffDelayTime')
+    if listed is None:
+        return 'pulsed', ()
+    # of Q2TIPS: first and last saturation pulse; the first ends the bolus
+    _add_time(probe, 'BolusCutOffDelayTime', 'perfusion.label_duration', listed[:1])
+    return CUT_OFFS[name], listed[:1] * len(context)
 
 
 def _delays(probe: Probe, context: Sequence[str]) -> tuple[float, ...]:
-    """Read the delay of every volume, s: one for all, or one per volume."""
+    """Read the delay of every volume, s."""
     probe.require('PostLabelingDelay', 'the time from the end of labelling to readout, in seconds')
-    listed = probe.numbers('PostLabelingDelay')
+    return _times(probe, 'PostLabelingDelay', 'perfusion.post_label_delay', context)
+
+
+def _times(probe: Probe, key: str, name: str, context: Sequence[str]) -> tuple[float, ...]:
+    """Read times in any form in which they may be written, for every volume, s."""
+    listed = probe.numbers(key)
     if listed is None or not context:
         return ()
-    delays = listed * len(context) if len(listed) == 1 else listed
-    if len(delays) != len(context):
+    times = expand_times(listed, context)
+    n_pairs = len(pairs_of(context))
+    if times is None:
         probe.fail(
-            f'{probe.file.name}: PostLabelingDelay has {len(delays)} values; expected one, or one '
-            f'for each of the {len(context)} volumes'
+            f'{probe.file.name}: {key} has {len(listed)} values; expected one, one for each of '
+            f'the {len(context)} volumes, one for each of the {n_pairs} pairs, or one repetition '
+            'of the pairs'
         )
         return ()
-    labelled = [
-        delay
-        for delay, kind in zip(delays, context, strict=True)
-        if kind in ('control', 'label', 'deltam')
-    ]
-    if len(set(labelled)) > 1:
-        shown = ', '.join(f'{delay:g}' for delay in sorted(set(labelled)))
-        probe.fail(f'{probe.file.name}: several delays ({shown} s) are not supported yet')
-    if labelled:
+    if 1 < len(listed) < n_pairs:
+        probe.reader.findings.note(
+            f'{probe.file.name}: {key} lists {len(listed)} values for {n_pairs} pairs; the pairs '
+            'are taken to run through the list again and again'
+        )
+    used = [times[index] for pair in pairs_of(context) for index in pair]
+    _add_time(probe, key, name, tuple(dict.fromkeys(used)))
+    return times
+
+
+def _add_time(probe: Probe, key: str, name: str, values: Sequence[float]) -> None:
+    """Add times to the constants table, numbered where there are several."""
+    for number, value in enumerate(values, start=1):
         probe.reader.findings.value(
             DataValue(
-                name='perfusion.post_label_delay',
-                value=labelled[0],
+                name=f'{name}_{number}' if len(values) > 1 else name,
+                value=value,
                 unit='s',
-                origin=probe.origins['PostLabelingDelay'],
-                overruled=probe.overruled.get('PostLabelingDelay', ''),
+                origin=probe.origins[key],
+                overruled=probe.overruled.get(key, ''),
             )
         )
-    return delays
 
 
-def _slice_times(probe: Probe, header: Header | None) -> tuple[float, ...]:
-    """Read the time of each slice in the order of the array, s, the first at 0; empty for 3D."""
+def _check_delays(
+    probe: Probe,
+    labeling: str,
+    timing: tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]],
+    calibration: M0Image | None,
+) -> None:
+    """Check that pairs have one delay, and that there is a model for what there is."""
+    delays, durations, context = timing
+    for pair in pairs_of(context):
+        if len({(delays[index], durations[index]) for index in pair}) > 1:
+            volumes = ' and '.join(str(index + 1) for index in pair)
+            probe.fail(
+                f'{probe.file.name}: control and label of a pair (volumes {volumes}) have '
+                'different delays'
+            )
+            return
+    _, table = distinct_delays(delays, durations, context)
+    wanted = probe.reader.settings.perfusion.model
+    if labeling != 'continuous' and table[0][0] <= table[0][1]:
+        probe.fail(
+            f'{probe.file.name}: BolusCutOffDelayTime {table[0][1]:g} s is not before the readout '
+            f'at {table[0][0]:g} s (PostLabelingDelay, of PASL from the inversion on)'
+        )
+    if len(table) == 1:
+        if wanted == 'multi-delay':
+            probe.fail(f'{probe.file.name}: perfusion.model multi-delay needs two delays or more')
+        return
+    probe.reader.findings.note(f'{probe.file.name}: {describe_delays(delays, durations, context)}')
+    if wanted == 'single-delay':
+        probe.reader.findings.note(
+            f'{probe.file.name}: perfusion.model is single-delay: only the pairs of the longest '
+            f'delay ({table[-1][0]:g} s) are used'
+        )
+    else:
+        _refuse_several_delays(probe, labeling, calibration)
+
+
+def _refuse_several_delays(probe: Probe, labeling: str, calibration: M0Image | None) -> None:
+    """Say why several delays cannot be fitted, where they cannot."""
+    if labeling == 'pulsed-quipss':
+        probe.fail(
+            f'{probe.file.name}: QUIPSS saturates the label that has arrived, so several delays '
+            'do not follow the general kinetic model; set perfusion.model single-delay'
+        )
+    if calibration is not None and calibration.kind == 'Absent':
+        probe.fail(
+            f'{probe.file.name}: several delays need M0: how fast label leaves the tissue '
+            'depends on absolute CBF; give an M0 or set perfusion.model single-delay'
+        )
+
+
+def _slice_times(probe: Probe, header: Header | None) -> tuple[int, tuple[float, ...]]:
+    """Read axis and time of each slice in the order of the array, s, the first at 0; () for 3D."""
     if str(probe.metadata.get('MRAcquisitionType', '')).upper() == '3D':
-        return ()
+        return 2, ()
     times = probe.numbers('SliceTiming')
     if times is None:
         if probe.metadata.get('SliceTiming') is None:
             probe.reader.findings.note(
                 f'{probe.file.name}: no SliceTiming; every slice has the delay of the first'
             )
-        return ()
+        return 2, ()
     direction = str(probe.metadata.get('SliceEncodingDirection', 'k'))
-    if direction not in ('k', 'k-'):
+    if direction not in ('i', 'i-', 'j', 'j-', 'k', 'k-'):
         probe.fail(
-            f'{probe.file.name}: SliceEncodingDirection {direction!r} is not supported yet; '
-            'slices along the third axis (k, k-) are'
+            f'{probe.file.name}: SliceEncodingDirection {direction!r} is not known; it is one of '
+            'i, i-, j, j-, k, k-'
         )
-    n_slices = header.shape[2] if header is not None else len(times)
+        return 2, ()
+    axis = 'ijk'.index(direction[0])
+    n_slices = header.shape[axis] if header is not None else len(times)
     if len(times) != n_slices:
         probe.fail(f'{probe.file.name}: SliceTiming has {len(times)} values for {n_slices} slices')
-    if direction == 'k-':
+    if direction.endswith('-'):
         times = times[::-1]
-    return tuple(time - min(times) for time in times)
+    return axis, tuple(time - min(times) for time in times)
 
 
 def _suppression(probe: Probe) -> tuple[bool, float]:
@@ -444,8 +555,8 @@ def _suppression(probe: Probe) -> tuple[bool, float]:
         return True, 1.0
     default, origin = 1.0, 'no background suppression'
     if declared and pulses is not None:
-        default = SIGNAL_KEPT_PER_PULSE**pulses
-        origin = f'default, {SIGNAL_KEPT_PER_PULSE} for each of {pulses:g} pulses'
+        default = SUPPRESSION_PER_PULSE**pulses
+        origin = f'default, {SUPPRESSION_PER_PULSE} for each of {pulses:g} pulses'
     name = 'perfusion.background_suppression_factor'
     chosen = choose(name, '1', [(setting, 'setting'), (default, origin)])
     if chosen is None:
@@ -454,8 +565,15 @@ def _suppression(probe: Probe) -> tuple[bool, float]:
     return bool(declared), chosen.value
 
 
-def _m0(probe: Probe, context: Sequence[str], found: Sequence[Found]) -> M0Image | None:
-    """Find the calibration image."""
+def _m0(
+    probe: Probe,
+    header: Header | None,
+    context: Sequence[str],
+    found: Sequence[Found],
+    *,
+    suppression: bool,
+) -> M0Image | None:
+    """Find the calibration: an image, volumes of the series, a number, or nothing."""
     stated = probe.metadata.get('M0Type')
     kind = str(stated)
     inside = tuple(index for index, volume in enumerate(context) if volume == 'm0scan')
@@ -466,12 +584,42 @@ def _m0(probe: Probe, context: Sequence[str], found: Sequence[Found]) -> M0Image
     if kind == 'Included':
         return _included_m0(probe, inside, len(context))
     if kind == 'Separate':
-        return _separate_m0(probe, found)
+        return _separate_m0(probe, header, found)
+    if kind == 'Estimate':
+        probe.require('M0Estimate', 'M0Type is Estimate: the signal of blood and tissue')
+        value = probe.value('perfusion.m0', 'M0Estimate', '1', setting=None, default=None)
+        return M0Image(kind='Estimate', file=None, value=value) if value else None
+    if kind == 'Absent':
+        return _absent_m0(probe, context, suppression=suppression)
     probe.fail(
-        f'{probe.file.name}: M0Type {kind} is not supported yet; Separate (an m0scan image) and '
-        'Included (m0scan volumes in the series) are'
+        f'{probe.file.name}: no M0: M0Type is {kind}; expected Separate (an m0scan image), '
+        'Included (m0scan volumes in the series), Estimate (a number, M0Estimate) or Absent (the '
+        'control volumes where background is not suppressed, else relative CBF)'
     )
     return None
+
+
+def _absent_m0(probe: Probe, context: Sequence[str], *, suppression: bool) -> M0Image:
+    """Take the controls as M0 where their background is not suppressed; else there is none."""
+    controls = tuple(index for index, volume in enumerate(context) if volume == 'control')
+    if controls and not suppression:
+        probe.reader.findings.note(
+            f'{probe.file.name}: M0Type is Absent; the control volumes, whose background is not '
+            'suppressed, are taken as M0'
+        )
+        return M0Image(
+            kind='Control',
+            file=probe.file,
+            volumes=controls,
+            repetition_time=_m0_repetition_time(probe, controls, len(context)),
+            echo_time=probe.number('EchoTime'),
+        )
+    why = 'background is suppressed' if controls else 'there are no control volumes'
+    probe.reader.findings.note(
+        f'{probe.file.name}: M0Type is Absent and {why}; CBF is relative to the median of grey '
+        'matter, and no CMRO2 is made from it'
+    )
+    return M0Image(kind='Absent', file=None)
 
 
 def _included_m0(probe: Probe, inside: tuple[int, ...], n_volumes: int) -> M0Image | None:
@@ -485,10 +633,11 @@ def _included_m0(probe: Probe, inside: tuple[int, ...], n_volumes: int) -> M0Ima
         file=probe.file,
         volumes=inside,
         repetition_time=_m0_repetition_time(probe, inside, n_volumes),
+        echo_time=probe.number('EchoTime'),
     )
 
 
-def _separate_m0(probe: Probe, found: Sequence[Found]) -> M0Image | None:
+def _separate_m0(probe: Probe, series: Header | None, found: Sequence[Found]) -> M0Image | None:
     """M0 image beside the series."""
     chosen = _match_m0(probe, found)
     if chosen is None:
@@ -501,8 +650,28 @@ def _separate_m0(probe: Probe, found: Sequence[Found]) -> M0Image | None:
     header = calibration.header((3, 4))
     n_volumes = header.n_volumes if header else 0
     repetition_time = _m0_repetition_time(calibration, tuple(range(n_volumes)), n_volumes)
+    same_grid = header is None or series is None or _same_grid(header, series)
+    if not same_grid:
+        probe.reader.findings.note(
+            f'{chosen.path.name} has another grid or position than {probe.file.name}; it is '
+            'aligned to it'
+        )
+    echo_time = calibration.number('EchoTime')
     probe.ok = probe.ok and calibration.ok
-    return M0Image(kind='Separate', file=chosen.path, repetition_time=repetition_time)
+    return M0Image(
+        kind='Separate',
+        file=chosen.path,
+        repetition_time=repetition_time,
+        same_grid=same_grid,
+        echo_time=echo_time,
+    )
+
+
+def _same_grid(one: Header, other: Header) -> bool:
+    """Tell whether two images have the same voxels."""
+    import numpy as np
+
+    return one.shape[:3] == other.shape[:3] and np.allclose(one.affine, other.affine, atol=1e-3)
 
 
 def _match_m0(probe: Probe, found: Sequence[Found]) -> Found | None:
@@ -561,20 +730,34 @@ def _m0_repetition_time(probe: Probe, volumes: Sequence[int], n_volumes: int) ->
     return repetition_time
 
 
-def _note_pairs(probe: Probe, context: Sequence[str]) -> None:
-    """Say where the number of pairs differs from what is stated; the table counts."""
-    n_control, n_label = context.count('control'), context.count('label')
+def _check_pairs(probe: Probe, context: Sequence[str]) -> None:
+    """Check that every control has its label; say where the table contradicts the sidecar."""
+    counts = {kind: context.count(kind) for kind in USED}
+    n_control, n_label = counts['control'], counts['label']
+    if n_control != n_label:
+        probe.fail(
+            f'{probe.file.name}: {n_control} control and {n_label} label volumes; every control '
+            'needs its label: correct its aslcontext.tsv, and write n/a for volumes without a '
+            'partner'
+        )
+        return
+    if n_control and counts['deltam']:
+        probe.fail(
+            f'{probe.file.name}: its aslcontext.tsv lists pairs of control and label as well as '
+            'deltam; write n/a for those that are not to be used'
+        )
+        return
+    n_pairs = len(pairs_of(context))
     stated = probe.metadata.get('TotalAcquiredPairs')
-    n_pairs = min(n_control, n_label) or context.count('deltam')
     if is_number(stated) and n_pairs and stated != n_pairs:
         probe.reader.findings.note(
             f'{probe.file.name}: TotalAcquiredPairs is {stated}, its aslcontext.tsv lists '
             f'{n_pairs} pairs; the table is used'
         )
-    if n_control != n_label:
+    if n_pairs == 1:
         probe.reader.findings.note(
-            f'{probe.file.name}: {n_control} control and {n_label} label volumes; '
-            'those without a partner are not used'
+            f'{probe.file.name}: one pair only; its noise cannot be told from anatomy, so the '
+            'variance of CBF is an upper bound'
         )
 
 

@@ -32,6 +32,8 @@ RANGES = {
     'MagneticFieldStrength': (0.05, 25.0),
     'LabelingEfficiency': (1e-2, 1.0),
     'BackgroundSuppressionNumberPulses': (0.0, 20.0),
+    'BolusCutOffDelayTime': (1e-2, 10.0),
+    'M0Estimate': (1e-9, 1e15),
     'Hct': (0.1, 0.75),
     'SaO2': (0.3, 1.0),
 }
@@ -44,12 +46,16 @@ TIMES = (
     'PostLabelingDelay',
     'LabelingDuration',
     'SliceTiming',
+    'BolusCutOffDelayTime',
 )
 
 OTHER_KEYS = (
     'ArterialSpinLabelingType',
     'BackgroundSuppression',
+    'BolusCutOffFlag',
+    'BolusCutOffTechnique',
     'IntendedFor',
+    'LookLocker',
     'M0Type',
     'MRAcquisitionType',
     'SliceEncodingDirection',

@@ -121,7 +121,9 @@ class ModelInterface(SimpleInterface):
         for name in (*spec.data, *given):
             arguments[name] = as_data(getattr(self.inputs, name), mask, grid)
 
-        estimate = spec.resolve()(**arguments)
+        made = spec.resolve()(**arguments)
 
-        save_estimate(self._results, self.quantity, estimate, mask, grid, runtime.cwd)
+        estimates = made if spec.also else (made,)
+        for name, estimate in zip((self.quantity, *spec.also), estimates, strict=True):
+            save_estimate(self._results, name, estimate, mask, grid, runtime.cwd)
         return runtime

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from bids_app.images import grid_of, load_masked, save_image
+from bids_app.errors import InputDataError
+from bids_app.images import grid_of, load_affine, load_data, load_masked, save_image
 from bids_app.interfaces._base import (
+    VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
+    File,
     ModelInterface,
     SimpleInterface,
     TraitedSpec,
@@ -20,14 +25,35 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
-from bids_app.models.noise import alternate_pairs, calibrate_errors
+from bids_app.interfaces.spatial import voxels_per_sample
+from bids_app.models.combining import smooth_in_mask
+from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
+from bids_app.models.estimate import Estimate
+from bids_app.models.kinetics import fit_shared_arrival
+from bids_app.models.noise import calibrate_errors
+from bids_app.models.partial_volume import correct_partial_volume
 from bids_app.models.perfusion import (
     effective_delay,
     estimate_difference,
     estimate_m0,
+    half_difference,
+    m0_from_region,
+    relative_to_region,
     separate_m0_error,
+    sign_of_difference,
+)
+from bids_app.models.perfusion_quality import (
+    grey_matter_statistics,
+    judge_quality,
+    probable_cause,
+    quality_index,
 )
 from bids_app.models.registry import choices
+from bids_app.models.resampling import resample_linear, voxel_coordinates
+from bids_app.models.status import Status
+
+GREY_MATTER = 1
+"""Number of grey matter in the map of tissue classes."""
 
 PAIR_CALIBRATION = 'PairCalibration'
 """Sidecar key: odd against even pairs, whether the stated errors are right."""
@@ -37,18 +63,25 @@ class _DifferenceInputSpec(BaseInterfaceInputSpec):
     series = image('label-control series', 'a.u.')
     mask = image('voxels to estimate', '1')
     context = traits.List(traits.Str, mandatory=True, desc='kind of every volume', unit='')
+    delay_index = traits.List(traits.Int, desc='delay of every volume, if several', unit='')
+    pairs = traits.Enum('robust', 'mean', usedefault=True, desc='how pairs are joined', unit='')
     noise_groups = image('tissue class whose noise is pooled', '', optional=True)
 
 
 class _DifferenceOutputSpec(TraitedSpec):
-    difference = result('control minus label', 'a.u.')
+    difference = result('control minus label, per delay', 'a.u.')
     difference_variance = result('its random variance', 'a.u.^2')
     difference_status = result('why a voxel has no estimate', '')
     difference_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    half_difference = result('mean of odd minus mean of even pairs', 'a.u.')
+    half_difference_variance = result('its random variance', 'a.u.^2')
+    half_difference_status = result('its status', '')
+    half_difference_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    calibration = traits.Float(desc='scatter of odd minus even pairs over its error', unit='1')
 
 
 class EstimateDifference(SimpleInterface):
-    """Estimate the mean difference of control and label."""
+    """Estimate the mean difference of control and label; refuse a swapped context."""
 
     input_spec = _DifferenceInputSpec
     output_spec = _DifferenceOutputSpec
@@ -58,37 +91,64 @@ class EstimateDifference(SimpleInterface):
         groups = None
         if isdefined(self.inputs.noise_groups):
             groups = load_masked(self.inputs.noise_groups, mask, grid).astype(int)
-
         series = load_masked(self.inputs.series, mask, grid)
-        context = self.inputs.context
-        difference = estimate_difference(series, context=context, noise_groups=groups)
+        series = series.reshape(series.shape[0], -1)
+        several = isdefined(self.inputs.delay_index)
+        how = {
+            'context': self.inputs.context,
+            'delay_index': self.inputs.delay_index if several else None,
+            'robust': self.inputs.pairs == 'robust',
+            'noise_groups': groups,
+        }
+
+        self._check_sign(series if groups is None else series[groups == GREY_MATTER])
+        difference = estimate_difference(series, **how)
+        half = half_difference(series, **how)
 
         save_estimate(self._results, 'difference', difference, mask, grid, runtime.cwd)
-        halves = [
-            estimate_difference(
-                series[:, volumes], context=[context[k] for k in volumes], noise_groups=groups
-            )
-            for volumes in alternate_pairs(context)
-            if volumes
-        ]
-        if halves:
-            found = calibrate_errors(*halves)
-            self._results['difference_facts'][PAIR_CALIBRATION] = {
-                'SDofZ': None if np.isnan(found.sd) else round(found.sd, 3),
-                'Voxels': found.n_voxels,
-                'Verdict': found.verdict,
-            }
+        self._results['calibration'] = float('nan')
+        if half is None:
+            return runtime
+        save_estimate(self._results, 'half_difference', half, mask, grid, runtime.cwd)
+        found = calibrate_errors(half, Estimate.of(np.zeros(half.value.shape)))
+        self._results['calibration'] = found.sd
+        self._results['difference_facts'][PAIR_CALIBRATION] = {
+            'SDofZ': None if np.isnan(found.sd) else round(found.sd, 3),
+            'Voxels': found.n_voxels,
+            'Verdict': found.verdict,
+        }
         return runtime
+
+    def _check_sign(self, grey_matter):
+        """Stop where label raises the signal of grey matter."""
+        z = sign_of_difference(grey_matter, context=self.inputs.context)
+        if z < SWAPPED_Z:
+            msg = (
+                f'{Path(self.inputs.series).name}: control minus label is negative in grey matter '
+                f'(z = {z:.1f}); control and label are probably swapped in its aslcontext.tsv'
+            )
+            raise InputDataError(msg)
 
 
 class _M0InputSpec(BaseInterfaceInputSpec):
-    series = image('image or series with the equilibrium signal, on the grid of the mask', 'a.u.')
+    series = image('image or series with the equilibrium signal, on the grid of the mask', 'a.u.',
+                   optional=True)  # fmt: skip
+    value = traits.Float(desc='equilibrium signal everywhere, in place of an image', unit='a.u.')
     volumes = traits.List(traits.Int, desc='its volumes; empty means all', unit='')
     mask = image('voxels to estimate', '1')
     repetition_time = traits.Float(desc='time for recovery; unset means full', unit='s')
-    t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue', unit='s')
+    t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue, or of the region', unit='s')
     difference_variance = image('variance of the mean difference', 'a.u.^2')
-    n_pairs = traits.Int(mandatory=True, desc='label-control pairs behind it', unit='')
+    n_pairs = traits.List(
+        traits.Int, mandatory=True, desc='label-control pairs behind it, per delay', unit=''
+    )
+    region = traits.Enum(
+        'voxel', 'grey_matter', 'white_matter', 'csf', usedefault=True,
+        desc='take M0 of a region', unit='',
+    )  # fmt: skip
+    fraction = image('tissue fraction of that region', '1', optional=True)
+    echo_time = traits.Float(desc='of the images', unit='s')
+    partition_coefficient = traits.Float(desc='of water', unit='mL/g')
 
 
 class _M0OutputSpec(TraitedSpec):
@@ -106,35 +166,57 @@ class EstimateM0(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        series = load_masked(self.inputs.series, mask, grid)
-        series = series.reshape(series.shape[0], -1)
-        if self.inputs.volumes:
-            series = series[:, self.inputs.volumes]
-        # the variance of a mean difference of n pairs is 2/n of that of one volume
-        noise = load_masked(self.inputs.difference_variance, mask, grid) * self.inputs.n_pairs / 2
+        if isdefined(self.inputs.series):
+            series = load_masked(self.inputs.series, mask, grid)
+            series = series.reshape(series.shape[0], -1)
+            if self.inputs.volumes:
+                series = series[:, self.inputs.volumes]
+            m0 = self._from_images(series, self._noise(mask, grid))
+        else:
+            m0 = Estimate.of(np.full(int(mask.sum()), self.inputs.value))
 
-        m0 = estimate_m0(
+        if self.inputs.region != 'voxel':
+            m0 = m0_from_region(
+                m0,
+                load_masked(self.inputs.fraction, mask, grid),
+                region=self.inputs.region,
+                echo_time=self.inputs.echo_time if isdefined(self.inputs.echo_time) else 0.0,
+                partition_coefficient=self.inputs.partition_coefficient,
+            )
+        save_estimate(self._results, 'm0', m0, mask, grid, runtime.cwd)
+        return runtime
+
+    def _noise(self, mask, grid):
+        """Variance of one volume: that of a mean difference of n pairs is 2/n of it."""
+        variance = load_masked(self.inputs.difference_variance, mask, grid)
+        variance = variance.reshape(variance.shape[0], -1)
+        return (variance * np.asarray(self.inputs.n_pairs) / 2).mean(axis=1)
+
+    def _from_images(self, series, noise):
+        repetition_time = self.inputs.repetition_time
+        return estimate_m0(
             series,
-            repetition_time=self.inputs.repetition_time
-            if isdefined(self.inputs.repetition_time)
-            else None,
+            repetition_time=repetition_time if isdefined(repetition_time) else None,
             t1_tissue=self.inputs.t1_tissue,
             noise_variance=noise,
         )
 
-        save_estimate(self._results, 'm0', m0, mask, grid, runtime.cwd)
-        return runtime
-
 
 class _DelayInputSpec(BaseInterfaceInputSpec):
     mask = image('grid of the series', '1')
-    post_label_delay = traits.Float(mandatory=True, desc='delay of the first slice', unit='s')
+    post_label_delay = traits.List(
+        traits.Float, mandatory=True, desc='delays of the first slice', unit='s'
+    )
     slice_times = traits.List(traits.Float, desc='readout time of every slice', unit='s')
     slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
 
 
 class _DelayOutputSpec(TraitedSpec):
-    delay = result('delay at which each voxel was read out', 's')
+    delay = result('delays at which each voxel was read out', 's')
+    effective_delay = result('the first of them', 's')
+    effective_delay_variance = result('0: it is known', 's^2')
+    effective_delay_status = result('its status', '')
+    effective_delay_facts = traits.Dict(desc='entries of the sidecar', unit='')
 
 
 class MapDelay(SimpleInterface):
@@ -144,36 +226,49 @@ class MapDelay(SimpleInterface):
     output_spec = _DelayOutputSpec
 
     def _run_interface(self, runtime):
-        grid = grid_of(self.inputs.mask)
+        mask, grid = read_mask(self.inputs.mask)
         axis = self.inputs.slice_axis
         times = np.asarray(self.inputs.slice_times or [0.0] * grid.shape[axis])
-        per_slice = effective_delay(self.inputs.post_label_delay, times)
-        shape = [1, 1, 1]
+        shape = [1, 1, 1, 1]
         shape[axis] = -1
-        delay = np.broadcast_to(per_slice.reshape(shape), grid.shape)
-        self._results['delay'] = save_image(delay, grid, Path(runtime.cwd) / 'delay.nii')
+        delay = effective_delay(self.inputs.post_label_delay, times.reshape(shape))
+        delay = np.broadcast_to(delay, (*grid.shape, delay.shape[-1]))
+        folder = Path(runtime.cwd)
+        image_of = delay if delay.shape[-1] > 1 else delay[..., 0]
+        self._results['delay'] = save_image(image_of, grid, folder / 'delay.nii')
+        first = Estimate.of(delay[..., 0][mask])
+        save_estimate(self._results, 'effective_delay', first, mask, grid, runtime.cwd)
+        self._results['effective_delay_facts'] = {
+            'PostLabelingDelay': [round(float(x), 6) for x in self.inputs.post_label_delay]
+        }
         return runtime
 
 
 class _CBFInputSpec(BaseInterfaceInputSpec):
     model = traits.Enum(*choices('cbf'), usedefault=True, desc='name in the registry', unit='')
     mask = image('voxels to estimate', '1')
-    difference = image('control minus label', 'a.u.')
+    difference = image('control minus label, per delay', 'a.u.')
     difference_variance = image('its random variance', 'a.u.^2')
     difference_status = image('its status', '')
     difference_facts = traits.Dict(desc='degrees of freedom', unit='')
-    m0 = image('equilibrium signal', 'a.u.')
-    m0_variance = image('its random variance', 'a.u.^2')
-    m0_status = image('its status', '')
+    m0 = image('equilibrium signal', 'a.u.', optional=True)
+    m0_variance = image('its random variance', 'a.u.^2', optional=True)
+    m0_status = image('its status', '', optional=True)
     m0_facts = traits.Dict(desc='degrees of freedom', unit='')
-    label_duration = traits.Float(mandatory=True, desc='duration of labelling', unit='s')
-    post_label_delay = image('delay of every voxel', 's')
-    labeling_efficiency = traits.Float(mandatory=True, desc='inversion efficiency', unit='1')
-    background_suppression_factor = traits.Float(
-        mandatory=True, desc='signal kept by the suppression pulses', unit='1'
+    label_duration = traits.List(traits.Float, desc='duration of labelling, per delay', unit='s')
+    post_label_delay = image('delays of every voxel', 's', optional=True)
+    n_pairs = traits.List(traits.Int, desc='pairs per delay', unit='')
+    labeling = traits.Enum(
+        'continuous', 'pulsed', 'pulsed-quipss', desc='shape of the bolus', unit=''
     )
-    t1_blood = traits.Float(mandatory=True, desc='T1 of blood', unit='s')
-    partition_coefficient = traits.Float(mandatory=True, desc='of water', unit='mL/g')
+    labeling_efficiency = traits.Float(desc='inversion efficiency', unit='1')
+    background_suppression_factor = traits.Float(
+        desc='signal kept by the suppression pulses', unit='1'
+    )
+    t1_blood = traits.Float(desc='T1 of blood', unit='s')
+    t1_tissue = traits.Float(desc='T1 of tissue', unit='s')
+    partition_coefficient = traits.Float(desc='of water', unit='mL/g')
+    noise_groups = image('tissue class whose noise is pooled', '', optional=True)
 
 
 class _CBFOutputSpec(TraitedSpec):
@@ -181,6 +276,10 @@ class _CBFOutputSpec(TraitedSpec):
     cbf_variance = result('its random variance', '(mL/100 g/min)^2')
     cbf_status = result('why a voxel has no estimate', '')
     cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    att = result('arrival time, where several delays were fitted', 's')
+    att_variance = result('its random variance', 's^2')
+    att_status = result('why a voxel has no estimate', '')
+    att_facts = traits.Dict(desc='entries of the sidecar', unit='')
 
 
 class EstimateCBF(ModelInterface):
@@ -195,6 +294,308 @@ class EstimateCBF(ModelInterface):
         facts = self.inputs.difference_facts if isdefined(self.inputs.difference_facts) else {}
         if PAIR_CALIBRATION in facts:
             self._results['cbf_facts'][PAIR_CALIBRATION] = facts[PAIR_CALIBRATION]
+        return runtime
+
+
+class _RelativeInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to estimate', '1')
+    cbf = image('cerebral blood flow, up to a factor', 'a.u.')
+    cbf_variance = image('its random variance', 'a.u.^2')
+    cbf_status = image('its status', '')
+    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
+    noise_groups = image('tissue class; 1 is grey matter', '', optional=True)
+
+
+class _RelativeOutputSpec(TraitedSpec):
+    relative_cbf = result('relative blood flow', '1')
+    relative_cbf_variance = result('its random variance', '1')
+    relative_cbf_status = result('why a voxel has no estimate', '')
+    relative_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class NormaliseCBF(SimpleInterface):
+    """Divide blood flow without M0 by its median in grey matter (the brain, without tissue)."""
+
+    input_spec = _RelativeInputSpec
+    output_spec = _RelativeOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        cbf = load_estimate(self.inputs, 'cbf', mask, grid)
+        region = np.ones(cbf.value.shape, bool)
+        if isdefined(self.inputs.noise_groups):
+            region = load_masked(self.inputs.noise_groups, mask, grid) == GREY_MATTER
+
+        relative = relative_to_region(cbf, region)
+
+        save_estimate(self._results, 'relative_cbf', relative, mask, grid, runtime.cwd)
+        return runtime
+
+
+class _SharedInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to estimate; the grid that all conditions are brought to', '1')
+    difference = traits.List(File(exists=True), desc='control minus label per delay', unit='a.u.')
+    difference_variance = traits.List(File(exists=True), desc='random variances', unit='a.u.^2')
+    difference_status = traits.List(File(exists=True), desc='their status', unit='')
+    m0 = traits.List(File(exists=True), desc='equilibrium signals', unit='a.u.')
+    m0_variance = traits.List(File(exists=True), desc='their random variances', unit='a.u.^2')
+    m0_status = traits.List(File(exists=True), desc='their status', unit='')
+    delay = traits.List(File(exists=True), desc='delays of every voxel', unit='s')
+    source_transform = traits.List(
+        File(exists=True),
+        desc='rigid transforms, T1w points to points of each scan (ITK)',
+        unit='',
+    )
+    target_transform = image('rigid transform, T1w points to points of the mask (ITK)', '')
+    label_duration = traits.List(desc='durations of labelling, lists per delay', unit='s')
+    n_pairs = traits.List(desc='pairs, lists per delay', unit='')
+    labeling = traits.Enum('continuous', 'pulsed', desc='shape of the bolus', unit='')
+    labeling_efficiency = traits.List(traits.Float, desc='inversion efficiencies', unit='1')
+    background_suppression_factor = traits.List(
+        traits.Float, desc='signals kept by the suppression pulses', unit='1'
+    )
+    t1_blood = traits.Float(mandatory=True, desc='T1 of blood', unit='s')
+    t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue', unit='s')
+    partition_coefficient = traits.Float(mandatory=True, desc='of water', unit='mL/g')
+
+
+def _files(desc, unit):
+    """Declare a list of images that come out, one per condition."""
+    return traits.List(File(exists=True), desc=desc, unit=unit)
+
+
+class _SharedOutputSpec(TraitedSpec):
+    cbf = _files('cerebral blood flow', 'mL/100 g/min')
+    cbf_variance = _files('its random variance', '(mL/100 g/min)^2')
+    cbf_status = _files('why a voxel has no estimate', '')
+    cbf_facts = traits.List(traits.Dict(), desc='entries of the sidecar', unit='')
+    cbf_without_m0 = _files('cerebral blood flow', 'mL/100 g/min')
+    cbf_without_m0_variance = _files('variance without that of M0', '(mL/100 g/min)^2')
+    cbf_without_m0_status = _files('its status', '')
+    cbf_without_m0_facts = traits.List(traits.Dict(), desc='entries of the sidecar', unit='')
+    att = result('arrival time of the label', 's')
+    att_variance = result('its random variance', 's^2')
+    att_status = result('why a voxel has no estimate', '')
+    att_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class EstimateSharedArrival(SimpleInterface):
+    """Estimate the CBF of several conditions with one arrival time, on one grid."""
+
+    input_spec = _SharedInputSpec
+    output_spec = _SharedOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, target = read_mask(self.inputs.mask)
+        conditions = range(len(self.inputs.difference))
+        points = [self._points(index, target)[mask] for index in conditions]
+        differences = [self._carry('difference', i, points[i]) for i in conditions]
+        references = [self._carry('m0', i, points[i]) for i in conditions]
+        m0 = [Estimate(x.value[:, 0], x.variance[:, 0], x.status[:, 0], x.dof) for x in references]
+        delays = [_resample(load_data(path), points[i]).value
+                  for i, path in enumerate(self.inputs.delay)]  # fmt: skip
+
+        cbf, att = fit_shared_arrival(
+            differences,
+            m0,
+            post_label_delays=delays,
+            label_durations=self.inputs.label_duration,
+            n_pairs=self.inputs.n_pairs,
+            labeling=self.inputs.labeling,
+            labeling_efficiencies=self.inputs.labeling_efficiency,
+            background_suppression_factors=self.inputs.background_suppression_factor,
+            t1_blood=self.inputs.t1_blood,
+            t1_tissue=self.inputs.t1_tissue,
+            partition_coefficient=self.inputs.partition_coefficient,
+        )
+
+        shared = {
+            VOXELS_PER_SAMPLE: round(
+                max(
+                    voxels_per_sample(grid_of(path), target, points[i])
+                    for i, path in enumerate(self.inputs.difference)
+                ),
+                3,
+            )
+        }
+        save_estimate(self._results, 'att', att, mask, target, runtime.cwd)
+        self._results['att_facts'] |= shared
+        for index in conditions:
+            without, _ = separate_m0_error(cbf[index], m0[index])
+            for name, estimate in (('cbf', cbf[index]), ('cbf_without_m0', without)):
+                made: dict[str, Any] = {}
+                save_estimate(made, f'{name}{index}', estimate, mask, target, runtime.cwd)
+                made[f'{name}{index}_facts'] |= shared
+                for part in ('', '_variance', '_status', '_facts'):
+                    files = self._results.setdefault(f'{name}{part}', [])
+                    files.append(made[f'{name}{index}{part}'])
+        return runtime
+
+    def _points(self, index, target):
+        """Voxel coordinates in a condition's scan of every voxel of the target."""
+        to_source = load_affine(self.inputs.source_transform[index])
+        to_source = to_source @ np.linalg.inv(load_affine(self.inputs.target_transform))
+        return voxel_coordinates(
+            target_shape=target.shape,
+            target_affine=target.affine,
+            source_affine=grid_of(self.inputs.difference[index]).affine,
+            transform=to_source,
+        )
+
+    def _carry(self, name, index, points):
+        """Carry a quantity of a condition to the target."""
+        value, variance, status = (
+            load_data(getattr(self.inputs, f'{name}{part}')[index])
+            for part in ('', '_variance', '_status')
+        )
+        return _resample(value, points, variance, status)
+
+
+def _resample(value, points, variance=None, status=None):
+    """Carry an image of several volumes: values linearly, variances with the squared weights."""
+    shape = (*value.shape[:3], -1)
+    value = value.reshape(shape)
+    variance = np.zeros(value.shape) if variance is None else variance.reshape(shape)
+    status = np.zeros(value.shape) if status is None else status.reshape(shape)
+    parts = [
+        resample_linear(
+            value[..., index],
+            points,
+            variance=variance[..., index],
+            status=status[..., index].astype(np.uint8),
+        )
+        for index in range(value.shape[-1])
+    ]
+    return Estimate(
+        np.stack([part.value for part in parts], axis=-1),
+        np.stack([part.variance for part in parts], axis=-1),
+        np.stack([part.status for part in parts], axis=-1),
+    )
+
+
+class _PartialVolumeInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to estimate', '1')
+    cbf = image('cerebral blood flow', 'mL/100 g/min')
+    cbf_variance = image('its random variance', '(mL/100 g/min)^2')
+    cbf_status = image('its status', '')
+    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
+    grey_matter = image('grey-matter fraction', '1')
+    white_matter = image('white-matter fraction', '1')
+    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
+
+
+class _PartialVolumeOutputSpec(TraitedSpec):
+    grey_cbf = result('blood flow of pure grey matter', 'mL/100 g/min')
+    grey_cbf_variance = result('its random variance', '(mL/100 g/min)^2')
+    grey_cbf_status = result('why a voxel has no estimate', '')
+    grey_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    white_cbf = result('blood flow of pure white matter', 'mL/100 g/min')
+    white_cbf_variance = result('its random variance', '(mL/100 g/min)^2')
+    white_cbf_status = result('why a voxel has no estimate', '')
+    white_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class CorrectPartialVolume(SimpleInterface):
+    """Estimate the blood flow of grey and white matter apart."""
+
+    input_spec = _PartialVolumeInputSpec
+    output_spec = _PartialVolumeOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        everywhere = np.ones_like(mask)
+        cbf = load_estimate(self.inputs, 'cbf', everywhere, grid)
+        status = np.where(mask, cbf.status.reshape(mask.shape), Status.OUTSIDE_MASK)
+        volume = Estimate.of(
+            cbf.value.reshape(mask.shape), cbf.variance.reshape(mask.shape), status, cbf.dof
+        )
+
+        parts = correct_partial_volume(
+            volume,
+            load_data(self.inputs.grey_matter),
+            load_data(self.inputs.white_matter),
+            slice_axis=self.inputs.slice_axis,
+        )
+
+        for name, part in zip(('grey_cbf', 'white_cbf'), parts, strict=True):
+            inside = Estimate.of(
+                part.value[mask], part.variance[mask], part.status[mask], part.dof
+            )
+            save_estimate(self._results, name, inside, mask, grid, runtime.cwd)
+        return runtime
+
+
+class _QualityInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to summarise', '1')
+    cbf = image('cerebral blood flow', 'mL/100 g/min')
+    cbf_variance = image('its random variance', '(mL/100 g/min)^2')
+    cbf_status = image('its status', '')
+    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
+    grey_matter = image('grey-matter fraction', '1')
+    white_matter = image('white-matter fraction', '1')
+    csf = image('cerebrospinal-fluid fraction', '1')
+    calibration = traits.Float(desc='scatter of odd minus even pairs over its error', unit='1')
+    condition = traits.Str(desc='of the scan', unit='')
+    run = traits.Str(desc='of the scan', unit='')
+    is_absolute = traits.Bool(True, usedefault=True, desc='in mL/100 g/min', unit='')
+
+
+class _QualityOutputSpec(TraitedSpec):
+    table = File(exists=True, desc='numbers and verdicts of one scan', unit='')
+
+
+class SummariseQuality(SimpleInterface):
+    """Summarise how far a map of blood flow can be trusted."""
+
+    input_spec = _QualityInputSpec
+    output_spec = _QualityOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        cbf = load_estimate(self.inputs, 'cbf', np.ones_like(mask), grid)
+        status = np.where(mask, cbf.status.reshape(mask.shape), Status.OUTSIDE_MASK)
+        volume = Estimate.of(
+            cbf.value.reshape(mask.shape), cbf.variance.reshape(mask.shape), status
+        )
+        smooth = smooth_in_mask(volume, mask, fwhm=QUALITY_FWHM / grid.zooms)
+        tissue = {
+            name: load_masked(getattr(self.inputs, name), mask, grid)
+            for name in ('grey_matter', 'white_matter', 'csf')
+        }
+
+        numbers = quality_index(smooth.value[mask], **tissue)
+        tissue.pop('csf')
+        numbers |= grey_matter_statistics(volume.value[mask], **tissue)
+        numbers['calibration'] = (
+            self.inputs.calibration if isdefined(self.inputs.calibration) else float('nan')
+        )
+        cause = probable_cause(numbers) if self.inputs.is_absolute else ''
+
+        rows = judge_quality(numbers, cause=cause)
+        table = pd.DataFrame(rows)
+        table.insert(0, 'condition', self.inputs.condition or 'n/a')
+        table.insert(1, 'run', self.inputs.run or 'n/a')
+        path = Path(runtime.cwd) / 'quality.tsv'
+        table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
+        self._results['table'] = str(path)
+        return runtime
+
+
+class _JoinInputSpec(BaseInterfaceInputSpec):
+    tables = traits.List(File(exists=True), mandatory=True, desc='one per scan', unit='')
+
+
+class CombineTables(SimpleInterface):
+    """Combine the tables of several scans into one."""
+
+    input_spec = _JoinInputSpec
+    output_spec = _QualityOutputSpec
+
+    def _run_interface(self, runtime):
+        parts = [pd.read_csv(path, sep='\t', keep_default_na=False) for path in self.inputs.tables]
+        path = Path(runtime.cwd) / 'table.tsv'
+        pd.concat(parts).to_csv(path, sep='\t', index=False)
+        self._results['table'] = str(path)
         return runtime
 
 

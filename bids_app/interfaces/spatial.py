@@ -406,13 +406,13 @@ class ResampleQuantity(SimpleInterface):
         facts = dict(self.inputs.quantity_facts or {})
         source = grid_of(self.inputs.quantity)
         facts[VOXELS_PER_SAMPLE] = round(
-            facts.get(VOXELS_PER_SAMPLE, 1.0) * _voxels_per_sample(source, target, points), 3
+            facts.get(VOXELS_PER_SAMPLE, 1.0) * voxels_per_sample(source, target, points), 3
         )
         self._results['quantity_facts'] = facts
         return runtime
 
 
-def _voxels_per_sample(source, target, points):
+def voxels_per_sample(source, target, points):
     """
     Tell how many target voxels share one noise sample of the source.
 

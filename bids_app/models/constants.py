@@ -70,11 +70,147 @@ GRUBB_EXPONENT = 0.38
 
 # --- arterial spin labeling ---------------------------------------------------------------
 
-LABELING_EFFICIENCY: Mapping[str, float] = MappingProxyType({'PCASL': 0.85, 'CASL': 0.68})
+LABELING_EFFICIENCY: Mapping[str, float] = MappingProxyType(
+    {'PCASL': 0.85, 'CASL': 0.68, 'PASL': 0.98}
+)
 """Inversion efficiency without suppression, 1; Alsop et al. 2015; CASL Wang et al. 2005."""
 
 SUPPRESSION_PER_PULSE = 0.93
-"""Label kept per background-suppression pulse, 1; Epp et al. 2025: 0.93**4 = 0.75."""
+"""Label kept per background-suppression pulse, 1; Epp et al. 2025: 0.93**4 = 0.75. Others: 0.95
+(ASLPrep, after Alsop et al. 2015), 0.83 for two pulses (ExploreASL)."""
+
+R1_BLOOD_PER_HCT = 0.52
+"""Change of the relaxation rate of arterial blood with haematocrit at 3 T, 1/s; Lu et al. 2004,
+doi:10.1002/mrm.20178."""
+
+R1_BLOOD_PLASMA = 0.38
+"""The same at a haematocrit of 0, 1/s; Lu et al. 2004."""
+
+FIELD_OF_HCT_LINE = 3.0
+"""Field at which that line was measured, T; Lu et al. 2004."""
+
+M0_REGION_T1: Mapping[str, float] = MappingProxyType(
+    {'grey_matter': 1.3, 'white_matter': 1.0, 'csf': 4.3}
+)
+"""T1 of a reference region at 3 T, s; defaults of oxasl (FSL), doi:10.1093/oso/9780198793816."""
+
+M0_REGION_PARTITION: Mapping[str, float] = MappingProxyType(
+    {'grey_matter': 0.98, 'white_matter': 0.82, 'csf': 1.15}
+)
+"""Water of a reference region over that of blood, 1; defaults of oxasl (FSL)."""
+
+M0_REGION_T2_STAR: Mapping[str, float] = MappingProxyType(
+    {'grey_matter': 0.05, 'white_matter': 0.05, 'csf': 0.4}
+)
+"""T2* of a reference region at 3 T, s; defaults of oxasl (FSL)."""
+
+M0_REGION_BLOOD_T2_STAR = 0.05
+"""T2* of the labelled water at 3 T, s; defaults of oxasl (FSL)."""
+
+M0_REGION_FRACTION = 0.9
+"""Tissue fraction above which a voxel belongs to a reference region, 1; ours."""
+
+M0_REGION_VOXELS = 20
+"""Voxels below which a region is no reference; ours."""
+
+BISQUARE = 8.0
+"""Residual, in standard deviations of the noise, at which a pair counts nothing, 1; the
+bisquare of Beaton & Tukey 1974, doi:10.1080/00401706.1974.10489171, at 99 % efficiency."""
+
+BISQUARE_EFFICIENCY = 0.994
+"""Of that weight for normal noise, 1; integral of the bisquare at 8."""
+
+ROBUST_MINIMUM = 4
+"""Pairs of one delay below which none can be told to be an outlier; ours."""
+
+NOISY_PAIR = 2.0
+"""Variance of a pair over that of the others from which on it is weighted down, 1; ours."""
+
+SWAPPED_Z = -5.0
+"""Mean difference in grey matter over its error that tells a swapped context, 1; ours."""
+
+LATEST_ARRIVAL = 4.0
+"""Arrival times beyond it are not searched, s; ours: twice what white matter shows."""
+
+ARRIVAL_STEP = 0.04
+"""Spacing of the arrival times tried before a fit, s; ours."""
+
+REFERENCE_CBF = 50.0
+"""CBF at which the loss of label from tissue is taken before a fit, mL/100 g/min; ours."""
+
+PROFILE_NODES = 61
+"""Arrival times at which the profile likelihood of a voxel is evaluated; ours."""
+
+PROFILE_REACH = 6.0
+"""Half width of that window in standard errors, 1; ours."""
+
+PROFILE_STRETCH = 1.5
+"""Exponent that crowds these times around the estimate, 1; ours."""
+
+NORMAL_95 = 1.959964
+"""Half width of a 95 % interval in standard errors, 1; normal quantile."""
+
+QUALITY_FRACTION = 0.7
+"""Tissue fraction of the voxels in the quality index, 1; Dolui et al. 2024,
+doi:10.1002/jmri.29308."""
+
+QUALITY_FWHM = 5.0
+"""Smoothing before the quality index, mm; Dolui et al. 2024."""
+
+QUALITY_RATIO = 2.5
+"""CBF of grey over white matter in the structural expectation, 1; Dolui et al. 2024."""
+
+QUALITY_CORRELATION = (3.0126, 2.4419)
+"""Factor and exponent of the structural correlation in the index, 1; Dolui et al. 2024."""
+
+QUALITY_DISPERSION = (0.054, 0.9272)
+"""Factor and exponent of the dispersion in the index, 1; Dolui et al. 2024."""
+
+QUALITY_NEGATIVE = (2.8478, 0.5196)
+"""Factor and exponent of the negative share of grey matter in the index, 1; Dolui et al. 2024."""
+
+QUALITY_PARTS = 3
+"""The index is the geometric mean of as many parts; Dolui et al. 2024."""
+
+QUALITY_HIGH = (100.0, 150.0)
+"""CBF above which the share of grey matter is counted, mL/100 g/min; as ASLPrep."""
+
+SCALE_SLIPS = (10.0, 32.0)
+"""Factors by which vendors scale M0 and series apart, 1; ExploreASL issues 25 and 604."""
+
+SLIP_TOLERANCE = 0.5
+"""How far, as a factor of e, a median may be from a slip to be told as one, 1; ours."""
+
+GREY_CBF = 55.0
+"""Median of healthy grey matter, mL/100 g/min; Alsop et al. 2015 (40-100 is the range)."""
+
+GREY_CBF_RANGE = (20.0, 120.0)
+"""Medians of grey matter outside of it are implausible, mL/100 g/min; ours."""
+
+QUALITY_RULES: Mapping[str, tuple[float | None, float | None, str]] = MappingProxyType(
+    {
+        'qei': (0.5, None, 'noise, movement, or poor labelling'),
+        'structural_correlation': (0.2, None, 'misalignment with the T1w image, or noise'),
+        'negative_grey_matter': (None, 0.1, 'noise, or label that has not arrived'),
+        'grey_matter_median': (*GREY_CBF_RANGE, ''),
+        'ratio': (1.2, 4.0, 'misalignment with the T1w image, or noise'),
+        'spatial_cov': (None, 0.8, 'late arrival or label in large arteries, or noise'),
+        'missing_grey_matter': (None, 0.05, 'coverage of the scan, M0, or fits that failed'),
+        'calibration': (0.8, 1.25, 'movement or drift between pairs: the variance is wrong'),
+    }
+)
+"""Measure -> lowest and highest value that is good, and what is likely beyond. QEI: Dolui et al.
+2024; GM/WM ratio and spatial variation: limits of the CBF_QC project; the others are ours."""
+
+PVC_RADIUS = 2
+"""Voxels on each side, in the slice, of the kernel of partial-volume correction (5 x 5 x 1);
+Asllani et al. 2008, doi:10.1002/mrm.21670."""
+
+PVC_MINIMUM = 0.1
+"""Tissue fraction below which a voxel has no flow of that tissue, 1; as oxasl."""
+
+SMALLEST_RATE = 1e-6
+"""Rates nearer to 0 are taken as this, 1/s; keeps a quotient finite at its limit; ours."""
 
 CBF_PLAUSIBLE = (-50.0, 200.0)
 """Outside of this CBF is flagged, mL/100 g/min; ours: noise below, vessels above."""

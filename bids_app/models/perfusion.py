@@ -1,4 +1,4 @@
-"""Cerebral blood flow from arterial spin labeling with one post-labeling delay."""
+"""Cerebral blood flow from arterial spin labeling: differences, M0, one post-labeling delay."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ import numpy as np
 
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
+    BISQUARE,
+    BISQUARE_EFFICIENCY,
     CBF_PLAUSIBLE,
+    FIELD_OF_HCT_LINE,
     FIELD_TOLERANCE,
+    M0_REGION_BLOOD_T2_STAR,
+    M0_REGION_FRACTION,
+    M0_REGION_PARTITION,
+    M0_REGION_T2_STAR,
+    M0_REGION_VOXELS,
+    NOISY_PAIR,
+    R1_BLOOD_PER_HCT,
+    R1_BLOOD_PLASMA,
+    ROBUST_MINIMUM,
     T1_BLOOD,
     T1_BLOOD_INTERCEPT,
     T1_BLOOD_SLOPE,
     T1_TISSUE,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.kinetics import CONTINUOUS, PULSED, PULSED_QUIPSS
 from bids_app.models.noise import pool_variance
-from bids_app.models.status import Status, combine_status
+from bids_app.models.status import Status, combine_status, is_missing
 from bids_app.units import ML_PER_100G_PER_MIN
 
 if TYPE_CHECKING:
@@ -25,7 +38,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import BoolArray, FloatArray, IntArray
+    from bids_app._typing import BoolArray, FloatArray, IntArray, StatusArray
+
+
+BISQUARE_STEPS = 4
+"""Steps of the weighted mean; the centre moves by less than 1 % of its error in the last; ours."""
 
 
 def t1_blood_at(b0: float) -> float:
@@ -69,6 +86,56 @@ def t1_blood_at(b0: float) -> float:
     """
     tabulated = _tabulated(T1_BLOOD, b0)
     return T1_BLOOD_INTERCEPT + T1_BLOOD_SLOPE * b0 if tabulated is None else tabulated
+
+
+def t1_blood_from_hct(hct: float, b0: float) -> float:
+    r"""
+    Compute the longitudinal relaxation time of arterial blood from haematocrit.
+
+    Parameters
+    ----------
+    hct : float
+        Large-vessel haematocrit, dimensionless, in (0, 1).
+    b0 : float
+        Main field, T; within 0.15 T of 3 T.
+
+    Returns
+    -------
+    t1_blood : float
+        s.
+
+    Raises
+    ------
+    ModelInputError
+        If `hct` lies outside its range or the line is not known at `b0`.
+
+    See Also
+    --------
+    t1_blood_at : The same for the haematocrit of a healthy adult.
+
+    Notes
+    -----
+    .. math:: 1/T_{1b} = 0.52\,\mathrm{s}^{-1}\,Hct + 0.38\,\mathrm{s}^{-1}
+
+    References
+    ----------
+    .. [1] Lu et al., Magn Reson Med 52:679, 2004. doi:10.1002/mrm.20178
+
+    Examples
+    --------
+    >>> round(t1_blood_from_hct(0.42, 3.0), 3)
+    1.671
+    """
+    if not 0 < hct < 1:
+        msg = f'hct must lie in (0, 1), got {hct}'
+        raise ModelInputError(msg)
+    if not abs(b0 - FIELD_OF_HCT_LINE) <= FIELD_TOLERANCE:
+        msg = (
+            f'T1 of blood from haematocrit is known at {FIELD_OF_HCT_LINE:g} T only, the field '
+            f'is {b0:g} T: give it as perfusion.t1_blood (s)'
+        )
+        raise ModelInputError(msg)
+    return 1 / (R1_BLOOD_PER_HCT * hct + R1_BLOOD_PLASMA)
 
 
 def t1_tissue_at(b0: float) -> float:
@@ -154,7 +221,12 @@ def effective_delay(post_label_delay: ArrayLike, slice_time: ArrayLike) -> Float
 
 
 def estimate_difference(
-    series: ArrayLike, *, context: Sequence[str], noise_groups: ArrayLike | None = None
+    series: ArrayLike,
+    *,
+    context: Sequence[str],
+    delay_index: Sequence[int] | None = None,
+    robust: bool = False,
+    noise_groups: ArrayLike | None = None,
 ) -> Estimate:
     r"""
     Estimate the mean difference of control and label.
@@ -164,13 +236,18 @@ def estimate_difference(
     series : (V, T) array_like
         Signal of every volume, any unit.
     context : (T,) sequence of str
-        What each volume is: control, label, deltam; anything else (m0scan, cbf) is not used.
+        What each volume is: control, label, deltam; or cbf, where there is nothing else. Other
+        volumes are not used.
+    delay_index : (T,) sequence of int, optional
+        Which delay each volume has, from 0; those of unused volumes are not read.
+    robust : bool
+        Weight outlying pairs down, where a delay has four or more.
     noise_groups : (V,) array_like of int, optional
         Voxels whose noise variance is pooled; default all.
 
     Returns
     -------
-    difference : (V,) Estimate
+    difference : (V,) or, with `delay_index`, (V, D) Estimate
         Control minus label, unit of `series`; negative values are not flagged. NaN with
         INVALID_INPUT where a used volume is not finite and NO_SIGNAL where all are zero.
 
@@ -184,13 +261,23 @@ def estimate_difference(
     --------
     estimate_cbf : What it is for.
     difference_from_cbf : The forward model.
+    half_difference : Tests its variance.
 
     Notes
     -----
     The k-th control and the k-th label volume form the k-th pair, whichever comes first. The
-    variance is that of the mean over pairs, pooled over voxels. From a single difference volume
-    it cannot be told: then it is the robust spread over the voxels of a group, which holds the
-    anatomy too and so is an upper bound.
+    variance is that of the mean over pairs, pooled over voxels and delays. From a single
+    difference volume it cannot be told: then it is the robust spread over the voxels of a group,
+    which holds the anatomy too and so is an upper bound.
+
+    Robust: a pair whose deviation from the median, squared and taken as median over the voxels,
+    exceeds twice that of the other pairs has its weight divided by this ratio; what then
+    deviates in a voxel by r standard deviations of the pooled noise has the weight
+    :math:`(1 - (r/8)^2)^2`, and 0 beyond 8.
+
+    References
+    ----------
+    .. [1] Beaton & Tukey, Technometrics 16:147, 1974. doi:10.1080/00401706.1974.10489171
 
     Examples
     --------
@@ -205,18 +292,145 @@ def estimate_difference(
             f'({len(context)}), got shape {series.shape}'
         )
         raise ModelInputError(msg)
-    plus, minus = _volumes_of_differences(context)
-    used = series[:, np.concatenate([plus, minus])]
-    finite = np.isfinite(used).all(axis=1)
-    used = np.where(finite[:, np.newaxis], used, 0.0)
-    differences = used[:, : len(plus)]
-    if len(minus):
-        differences = differences - used[:, len(plus) :]
-
-    status = np.where(used.any(axis=1), Status.OK, Status.NO_SIGNAL)
+    pairs, finite, silent = _pairs(series, context)
+    status = np.where(silent, Status.NO_SIGNAL, Status.OK)
     status = np.where(finite, status, Status.INVALID_INPUT)
-    variance, dof = _variance_of_mean(differences, status == Status.OK, noise_groups)
-    return Estimate.of(differences.mean(axis=1), variance, status, dof)
+    groups = _delays_of_pairs(context, delay_index)
+    usable = status == Status.OK
+    weights = [_pair_weights(pairs[:, group], usable, robust=robust) for group in groups]
+    noise, dof = _noise_of_pairs(pairs, groups, weights, usable, noise_groups)
+    value = np.empty((len(series), len(groups)))
+    variance = np.empty_like(value)
+    for index, (group, weight) in enumerate(zip(groups, weights, strict=True)):
+        value[:, index], counted = _location(pairs[:, group], weight, noise, robust=robust)
+        variance[:, index] = noise / counted
+    if delay_index is None:
+        return Estimate.of(value[:, 0], variance[:, 0], status, dof)
+    return Estimate.of(value, variance, np.repeat(status[:, np.newaxis], len(groups), axis=1), dof)
+
+
+def half_difference(
+    series: ArrayLike,
+    *,
+    context: Sequence[str],
+    delay_index: Sequence[int] | None = None,
+    robust: bool = False,
+    noise_groups: ArrayLike | None = None,
+) -> Estimate | None:
+    """
+    Estimate the difference of odd and even pairs, which is nothing but noise.
+
+    Parameters
+    ----------
+    series, context, delay_index, robust, noise_groups
+        As for :func:`estimate_difference`.
+
+    Returns
+    -------
+    half : (V,) Estimate or None
+        Mean over the odd pairs minus mean over the even ones, averaged over delays, unit of
+        `series`; divided by its standard error it is N(0, 1) if the variances are right. None
+        where a delay has fewer than four pairs.
+
+    Raises
+    ------
+    ModelInputError
+        As for :func:`estimate_difference`.
+
+    Examples
+    --------
+    >>> half_difference([[7, 9, 5, 9, 7, 9, 5, 9.5]], context=['label', 'control'] * 4).value
+    array([-2.25])
+    """
+    context = tuple(context)
+    groups = _delays_of_pairs(context, delay_index)
+    if min(len(group) for group in groups) < ROBUST_MINIMUM:
+        return None
+    plus, minus = _volumes_of_differences(context)
+    halves = []
+    for parity in (0, 1):
+        kept = np.concatenate([group[parity::2] for group in groups])
+        volumes = {*plus[kept], *(minus[kept] if len(minus) else ())}
+        own = [kind if index in volumes else 'n/a' for index, kind in enumerate(context)]
+        halves.append(
+            estimate_difference(
+                series,
+                context=own,
+                delay_index=delay_index if delay_index is not None else [0] * len(own),
+                robust=robust,
+                noise_groups=noise_groups,
+            )
+        )
+    odd, even = halves
+    value = (odd.value - even.value).mean(axis=1)
+    variance = (odd.variance + even.variance).sum(axis=1) / len(groups) ** 2
+    status = combine_status(odd.status[:, 0], even.status[:, 0])
+    return Estimate.of(value, variance, status, min(odd.dof, even.dof))
+
+
+def pairs_per_delay(
+    context: Sequence[str], delay_index: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """
+    Count the pairs (or ready differences) of each delay.
+
+    Parameters
+    ----------
+    context, delay_index
+        As for :func:`estimate_difference`.
+
+    Returns
+    -------
+    counts : tuple of int
+        One per delay.
+
+    Raises
+    ------
+    ModelInputError
+        As for :func:`estimate_difference`.
+
+    Examples
+    --------
+    >>> pairs_per_delay(['control', 'label'] * 3, [0, 0, 0, 0, 1, 1])
+    (2, 1)
+    """
+    return tuple(len(group) for group in _delays_of_pairs(tuple(context), delay_index))
+
+
+def sign_of_difference(series: ArrayLike, *, context: Sequence[str]) -> float:
+    """
+    Test whether label lowers the signal, as it must.
+
+    Parameters
+    ----------
+    series : (V, T) array_like
+        Signal of a region with blood flow (grey matter), any unit.
+    context : (T,) sequence of str
+        As for :func:`estimate_difference`.
+
+    Returns
+    -------
+    z : float
+        Mean difference over its error, no unit; far below 0 where control and label are
+        swapped. The error is that between pairs, with fewer than four pairs that between voxels.
+
+    Raises
+    ------
+    ModelInputError
+        As for :func:`estimate_difference`.
+
+    Examples
+    --------
+    >>> sign_of_difference([[9, 7.0, 9, 5, 9, 6, 9, 6]], context=['label', 'control'] * 4) < -5
+    True
+    """
+    pairs, finite, _ = _pairs(np.asarray(series, float), tuple(context))
+    pairs = pairs[finite]
+    if not pairs.size:
+        return 0.0
+    samples = pairs.mean(axis=0 if pairs.shape[1] >= ROBUST_MINIMUM else 1)
+    error = samples.std(ddof=1) / np.sqrt(len(samples)) if len(samples) > 1 else 0.0
+    return float(samples.mean() / error) if error > 0 else 0.0
 
 
 def estimate_m0(
@@ -281,7 +495,7 @@ def estimate_m0(
     if noise_variance is not None:
         variance = np.asarray(noise_variance, float) / n_volumes
     elif n_volumes > 1:
-        variance, dof = _variance_of_mean(series, finite, None)
+        variance, dof = _variance_of_mean(series, finite)
     else:
         variance = np.zeros(1)
 
@@ -298,15 +512,16 @@ def cbf_from_difference(
     difference: ArrayLike,
     m0: ArrayLike,
     *,
-    label_duration: float,
+    label_duration: ArrayLike,
     post_label_delay: ArrayLike,
     labeling_efficiency: float,
     background_suppression_factor: float,
     t1_blood: float,
     partition_coefficient: float,
+    labeling: str = CONTINUOUS,
 ) -> FloatArray:
     r"""
-    Compute blood flow from the control-label difference of continuous labeling.
+    Compute blood flow from the control-label difference of one delay.
 
     Parameters
     ----------
@@ -314,10 +529,12 @@ def cbf_from_difference(
         Control minus label, any unit.
     m0 : (...) array_like
         Equilibrium magnetisation of tissue, unit of `difference`; broadcasts against it.
-    label_duration : float
-        s; positive.
+    label_duration : (...) array_like
+        Duration of labeling, or for pulsed labeling the time at which the bolus is cut off (often
+        called TI1), s; positive; broadcasts.
     post_label_delay : (...) array_like
-        From the end of labeling to the readout of the voxel, s; not negative; broadcasts.
+        From the end of labeling, or for pulsed labeling from the inversion (often called TI), to
+        the readout of the voxel, s; not negative; broadcasts.
     labeling_efficiency : float
         Inversion efficiency without background suppression, dimensionless, in (0, 1].
     background_suppression_factor : float
@@ -326,6 +543,9 @@ def cbf_from_difference(
         Longitudinal relaxation time of blood, s; positive.
     partition_coefficient : float
         Blood-brain partition coefficient of water, mL/g; positive.
+    labeling : str
+        ``continuous`` (PCASL, CASL), ``pulsed`` (PASL with QUIPSS II or Q2TIPS) or
+        ``pulsed-quipss`` (PASL with QUIPSS).
 
     Returns
     -------
@@ -349,9 +569,14 @@ def cbf_from_difference(
     .. math:: CBF = \frac{6000\,\lambda\,\Delta M\,e^{PLD/T_{1b}}}
               {2\,\alpha\,\alpha_{BS}\,T_{1b}\,M_0\,(1-e^{-\tau/T_{1b}})}
 
+    Pulsed labeling has :math:`TI_1\,e^{-TI/T_{1b}}` in place of :math:`T_{1b} (1-e^{-\tau/T_{1b}})
+    \,e^{-PLD/T_{1b}}`; QUIPSS, which saturates the imaged slab instead of what follows the label,
+    has :math:`TI - TI_1` in place of :math:`TI_1` (NaN where that is not positive).
+
     References
     ----------
-    .. [1] Alsop et al., Magn Reson Med 73:102, 2015, eq. 1. doi:10.1002/mrm.25197
+    .. [1] Alsop et al., Magn Reson Med 73:102, 2015, eq. 1 and 2. doi:10.1002/mrm.25197
+    .. [2] Wong et al., Magn Reson Med 39:702, 1998. doi:10.1002/mrm.1910390506
 
     Examples
     --------
@@ -369,6 +594,7 @@ def cbf_from_difference(
         background_suppression_factor=background_suppression_factor,
         t1_blood=t1_blood,
         partition_coefficient=partition_coefficient,
+        labeling=labeling,
     )
     m0 = np.asarray(m0, float)
     cbf: FloatArray = scale * np.asarray(difference, float) / np.where(m0 > 0, m0, np.nan)
@@ -379,15 +605,16 @@ def difference_from_cbf(
     cbf: ArrayLike,
     m0: ArrayLike,
     *,
-    label_duration: float,
+    label_duration: ArrayLike,
     post_label_delay: ArrayLike,
     labeling_efficiency: float,
     background_suppression_factor: float,
     t1_blood: float,
     partition_coefficient: float,
+    labeling: str = CONTINUOUS,
 ) -> FloatArray:
     """
-    Predict the control-label difference of continuous labeling.
+    Predict the control-label difference of one delay.
 
     Parameters
     ----------
@@ -396,7 +623,7 @@ def difference_from_cbf(
     m0 : (...) array_like
         Equilibrium magnetisation of tissue, any unit; broadcasts against `cbf`.
     label_duration, post_label_delay, labeling_efficiency, background_suppression_factor, \
-t1_blood, partition_coefficient
+t1_blood, partition_coefficient, labeling
         As for :func:`cbf_from_difference`.
 
     Returns
@@ -433,6 +660,7 @@ t1_blood, partition_coefficient
         background_suppression_factor=background_suppression_factor,
         t1_blood=t1_blood,
         partition_coefficient=partition_coefficient,
+        labeling=labeling,
     )
     difference: FloatArray = np.asarray(cbf, float) * np.asarray(m0, float) / scale
     return difference
@@ -442,15 +670,16 @@ def estimate_cbf(
     difference: Estimate,
     m0: Estimate,
     *,
-    label_duration: float,
+    label_duration: ArrayLike,
     post_label_delay: ArrayLike,
     labeling_efficiency: float,
     background_suppression_factor: float,
     t1_blood: float,
     partition_coefficient: float,
+    labeling: str = CONTINUOUS,
 ) -> Estimate:
     r"""
-    Estimate blood flow from continuous labeling with its random error.
+    Estimate blood flow from one delay with its random error.
 
     Parameters
     ----------
@@ -459,7 +688,7 @@ def estimate_cbf(
     m0 : (V,) Estimate
         Equilibrium magnetisation of tissue, unit of `difference`.
     label_duration, post_label_delay, labeling_efficiency, background_suppression_factor, \
-t1_blood, partition_coefficient
+t1_blood, partition_coefficient, labeling
         As for :func:`cbf_from_difference`; `post_label_delay` may be one per voxel.
 
     Returns
@@ -509,20 +738,162 @@ t1_blood, partition_coefficient
         background_suppression_factor=background_suppression_factor,
         t1_blood=t1_blood,
         partition_coefficient=partition_coefficient,
+        labeling=labeling,
     )
     reference = np.where(m0.value > 0, m0.value, np.nan)
     value = scale * difference.value / reference
     variance = (scale / reference) ** 2 * difference.variance
     variance = variance + (value / reference) ** 2 * m0.variance
-    lowest, highest = CBF_PLAUSIBLE
     status = combine_status(
         difference.status,
         m0.status,
         np.where(m0.value <= 0, Status.NO_REFERENCE, Status.OK),
-        np.where((value < lowest) | (value > highest), Status.IMPLAUSIBLE, Status.OK),
-        np.where(value < 0, Status.NEGATIVE, Status.OK),
+        *_cautions(value),
     )
     return Estimate.of(value, variance, status, min(difference.dof, m0.dof))
+
+
+def take_scanner_cbf(difference: Estimate) -> Estimate:
+    """
+    Take CBF that the scanner computed.
+
+    Parameters
+    ----------
+    difference : (V,) Estimate
+        Mean of the volumes of type cbf, mL/100 g/min.
+
+    Returns
+    -------
+    cbf : (V,) Estimate
+        The same, flagged IMPLAUSIBLE outside [-50, 200], else NEGATIVE below 0.
+
+    See Also
+    --------
+    estimate_cbf : From differences.
+
+    Examples
+    --------
+    >>> take_scanner_cbf(Estimate.of([50.0, 900.0])).status
+    array([ 0, 21], dtype=uint8)
+    """
+    status = combine_status(difference.status, *_cautions(difference.value))
+    return Estimate.of(difference.value, difference.variance, status, difference.dof)
+
+
+def relative_to_region(cbf: Estimate, region: BoolArray) -> Estimate:
+    """
+    Express blood flow relative to its median in a region.
+
+    Parameters
+    ----------
+    cbf : (V,) Estimate
+        Up to an unknown factor: without M0.
+    region : (V,) ndarray of bool
+        Such as grey matter.
+
+    Returns
+    -------
+    relative : (V,) Estimate
+        Dimensionless, median 1 in the region; the error of that median, which is small, is not
+        in the variance. NaN with NO_REFERENCE everywhere if it is not positive.
+
+    See Also
+    --------
+    estimate_cbf : In absolute units.
+
+    Examples
+    --------
+    >>> relative_to_region(Estimate.of([2.0, 4.0, 6.0]), np.ones(3, bool)).value
+    array([0.5, 1. , 1.5])
+    """
+    usable = region & np.isfinite(cbf.value)
+    reference = float(np.median(cbf.value[usable])) if usable.any() else 0.0
+    lost = np.where(is_missing(cbf.status), cbf.status, Status.OK)
+    if not reference > 0:
+        status = combine_status(lost, np.full(lost.shape, Status.NO_REFERENCE))
+        return Estimate.of(cbf.value, cbf.variance, status, cbf.dof)
+    value = cbf.value / reference
+    status = combine_status(lost, np.where(value < 0, Status.NEGATIVE, Status.OK))
+    return Estimate.of(value, cbf.variance / reference**2, status, cbf.dof)
+
+
+def m0_from_region(
+    m0: Estimate,
+    fraction: ArrayLike,
+    *,
+    region: str,
+    echo_time: float,
+    partition_coefficient: float,
+) -> Estimate:
+    r"""
+    Replace M0 of every voxel by that of blood, from a region of one tissue.
+
+    Parameters
+    ----------
+    m0 : (V,) Estimate
+        Signal fully recovered with the T1 of the region, any unit.
+    fraction : (V,) array_like
+        Part of each voxel that is this tissue, dimensionless, in [0, 1].
+    region : str
+        ``grey_matter``, ``white_matter`` or ``csf``.
+    echo_time : float
+        Of the images, s; not negative. T2* of the region and of labelled water differ.
+    partition_coefficient : float
+        Blood-brain partition coefficient that the model of CBF divides by, mL/g; positive.
+
+    Returns
+    -------
+    m0 : (V,) Estimate
+        The same number everywhere: partition coefficient times M0 of blood, unit of `m0`.
+
+    Raises
+    ------
+    ModelInputError
+        If the region is unknown or has fewer than 20 voxels.
+
+    See Also
+    --------
+    estimate_m0 : M0 of every voxel.
+
+    Notes
+    -----
+    With the median over voxels whose fraction exceeds 0.9 and the water of the region over that
+    of blood, :math:`p`:
+
+    .. math:: M_0 = \lambda \frac{\mathrm{median}(M_r)}{p}
+              \exp\left(\frac{TE}{T^*_{2r}} - \frac{TE}{T^*_{2b}}\right)
+
+    References
+    ----------
+    .. [1] Chappell, MacIntosh & Okell, Introduction to Perfusion Quantification using Arterial
+       Spin Labelling, 2018. doi:10.1093/oso/9780198793816.001.0001
+
+    Examples
+    --------
+    >>> m0_from_region(
+    ...     Estimate.of(np.full(30, 1000.0)), np.ones(30), region='grey_matter', echo_time=0.012,
+    ...     partition_coefficient=0.98,
+    ... ).value[:1].round(6)
+    array([1000.])
+    """
+    if region not in M0_REGION_PARTITION:
+        msg = f'region must be one of {", ".join(M0_REGION_PARTITION)}, got {region!r}'
+        raise ModelInputError(msg)
+    members = (np.asarray(fraction, float) > M0_REGION_FRACTION) & np.isfinite(m0.value)
+    if members.sum() < M0_REGION_VOXELS:
+        msg = (
+            f'M0 from {region} needs {M0_REGION_VOXELS} voxels that are more than '
+            f'{M0_REGION_FRACTION:g} {region}, found {members.sum()}; use another region or '
+            'perfusion.m0_reference voxel'
+        )
+        raise ModelInputError(msg)
+    rates = 1 / M0_REGION_T2_STAR[region] - 1 / M0_REGION_BLOOD_T2_STAR
+    factor = partition_coefficient / M0_REGION_PARTITION[region] * np.exp(echo_time * rates)
+    value = float(np.median(m0.value[members])) * factor
+    # the scatter over the region holds anatomy and noise: no less than the noise alone
+    variance = float(m0.value[members].var()) * factor**2 / members.sum()
+    status = np.where(is_missing(m0.status), m0.status, Status.OK)
+    return Estimate.of(np.full(m0.value.shape, value), variance, status, float(members.sum() - 1))
 
 
 def separate_m0_error(cbf: Estimate, m0: Estimate) -> tuple[Estimate, Estimate]:
@@ -566,14 +937,26 @@ def separate_m0_error(cbf: Estimate, m0: Estimate) -> tuple[Estimate, Estimate]:
     )
 
 
+def _cautions(value: FloatArray) -> tuple[StatusArray, StatusArray]:
+    """Flag values outside the physiological range, and negative ones."""
+    lowest, highest = CBF_PLAUSIBLE
+    return (
+        np.where((value < lowest) | (value > highest), Status.IMPLAUSIBLE, Status.OK).astype(
+            np.uint8
+        ),
+        np.where(value < 0, Status.NEGATIVE, Status.OK).astype(np.uint8),
+    )
+
+
 def _cbf_per_relative_difference(
     *,
-    label_duration: float,
+    label_duration: ArrayLike,
     post_label_delay: ArrayLike,
     labeling_efficiency: float,
     background_suppression_factor: float,
     t1_blood: float,
     partition_coefficient: float,
+    labeling: str,
 ) -> FloatArray:
     """Return CBF (mL/100 g/min) per difference in units of M0."""
     _check_positive('label_duration (s)', label_duration)
@@ -588,8 +971,18 @@ def _cbf_per_relative_difference(
             msg = f'{name} must be a fraction in (0, 1], got {number}'
             raise ModelInputError(msg)
     delay = effective_delay(post_label_delay, 0.0)
+    duration = np.asarray(label_duration, float)
+    if labeling == CONTINUOUS:
+        bolus = t1_blood * -np.expm1(-duration / t1_blood)
+    elif labeling == PULSED:
+        bolus = duration
+    elif labeling == PULSED_QUIPSS:
+        bolus = np.where(delay > duration, delay - duration, np.nan)
+    else:
+        msg = f'labeling must be {CONTINUOUS}, {PULSED} or {PULSED_QUIPSS}, got {labeling!r}'
+        raise ModelInputError(msg)
     kept = labeling_efficiency * background_suppression_factor
-    label_seconds = t1_blood * -np.expm1(-label_duration / t1_blood) * np.exp(-delay / t1_blood)
+    label_seconds = bolus * np.exp(-delay / t1_blood)
     scale: FloatArray = ML_PER_100G_PER_MIN * partition_coefficient / (2 * kept * label_seconds)
     return scale
 
@@ -598,9 +991,11 @@ def _volumes_of_differences(context: tuple[str, ...]) -> tuple[IntArray, IntArra
     """Return the volumes that count positive and those that are subtracted, pair by pair."""
     volumes = {
         name: np.flatnonzero([entry.strip().lower() == name for entry in context])
-        for name in ('control', 'label', 'deltam')
+        for name in ('control', 'label', 'deltam', 'cbf')
     }
-    control, label, deltam = volumes.values()
+    control, label, deltam, ready = volumes.values()
+    if len(ready) and not len(control) + len(label) + len(deltam):
+        return ready, label
     counts = f'{len(control)} control, {len(label)} label and {len(deltam)} deltam volumes'
     if len(control) != len(label):
         msg = f'control and label volumes must be equally many, got {counts}'
@@ -611,16 +1006,97 @@ def _volumes_of_differences(context: tuple[str, ...]) -> tuple[IntArray, IntArra
     return (deltam, label) if len(deltam) else (control, label)
 
 
-def _variance_of_mean(
-    samples: FloatArray, usable: BoolArray, noise_groups: ArrayLike | None
+def _pairs(
+    series: FloatArray, context: tuple[str, ...]
+) -> tuple[FloatArray, BoolArray, BoolArray]:
+    """Return the differences (V, N), which voxels are finite and which are empty."""
+    plus, minus = _volumes_of_differences(context)
+    used = series[:, np.concatenate([plus, minus])]
+    finite: BoolArray = np.asarray(np.isfinite(used).all(axis=1))
+    used = np.where(finite[:, np.newaxis], used, 0.0)
+    differences = used[:, : len(plus)]
+    if len(minus):
+        differences = differences - used[:, len(plus) :]
+    silent: BoolArray = np.asarray(~used.any(axis=1))
+    return differences, finite, silent
+
+
+def _delays_of_pairs(
+    context: tuple[str, ...], delay_index: Sequence[int] | None
+) -> list[IntArray]:
+    """Return the pairs of each delay."""
+    plus, minus = _volumes_of_differences(context)
+    if delay_index is None:
+        return [np.arange(len(plus))]
+    index = np.asarray(delay_index, int)
+    if index.shape != (len(context),):
+        msg = f'delay_index must have one entry per volume ({len(context)}), got {index.shape}'
+        raise ModelInputError(msg)
+    own = index[plus]
+    if len(minus) and np.any(own != index[minus]):
+        msg = 'control and label of a pair must have the same delay'
+        raise ModelInputError(msg)
+    return [np.flatnonzero(own == delay) for delay in np.unique(own)]
+
+
+def _pair_weights(pairs: FloatArray, usable: BoolArray, *, robust: bool) -> FloatArray:
+    """Return the weight of each pair of a delay: 1, less where the whole volume is noisy."""
+    n_pairs = pairs.shape[1]
+    if not robust or n_pairs < ROBUST_MINIMUM or not usable.any():
+        return np.ones(n_pairs)
+    squared = (pairs[usable] - np.median(pairs[usable], axis=1, keepdims=True)) ** 2
+    power = np.median(squared, axis=0)
+    typical = np.median(power)
+    ratio = power / typical if typical > 0 else np.ones(n_pairs)
+    return np.asarray(np.where(ratio > NOISY_PAIR, 1 / np.maximum(ratio, 1.0), 1.0))
+
+
+def _noise_of_pairs(
+    pairs: FloatArray,
+    groups: Sequence[IntArray],
+    weights: Sequence[FloatArray],
+    usable: BoolArray,
+    noise_groups: ArrayLike | None,
 ) -> tuple[FloatArray, float]:
+    """Return the variance of a single pair, pooled over voxels and delays, and its dof."""
+    squares, dof = np.zeros(len(pairs)), 0
+    for group, weight in zip(groups, weights, strict=True):
+        quiet = pairs[:, group[weight == 1]]
+        if quiet.shape[1] > 1:
+            squares = squares + quiet.var(axis=1) * quiet.shape[1]
+            dof += quiet.shape[1] - 1
+    if dof:
+        variance = squares / dof
+    else:
+        variance, dof = _squared_deviation(pairs.mean(axis=1), usable, noise_groups), 1
+    return pool_variance(np.where(usable, variance, np.nan), dof, noise_groups)
+
+
+def _location(
+    pairs: FloatArray, weights: FloatArray, noise: FloatArray, *, robust: bool
+) -> tuple[FloatArray, FloatArray | float]:
+    """Return the mean of the pairs of a delay and how many quiet pairs it is worth."""
+    n_pairs = pairs.shape[1]
+    if not robust or n_pairs < ROBUST_MINIMUM:
+        return pairs.mean(axis=1), float(n_pairs)
+    centre = np.median(pairs, axis=1)
+    reach = BISQUARE * np.sqrt(noise)[:, np.newaxis] / np.sqrt(weights)
+    reach = np.where(reach > 0, reach, np.inf)
+    for _ in range(BISQUARE_STEPS):
+        inside = np.clip(1 - ((pairs - centre[:, np.newaxis]) / reach) ** 2, 0, None)
+        share = weights * inside**2
+        total = share.sum(axis=1)
+        mean = (share * pairs).sum(axis=1)
+        centre = np.divide(mean, total, out=centre.copy(), where=total > 0)
+    counted = (weights * (inside > 0)).sum(axis=1)
+    return centre, np.maximum(counted, 1.0) * BISQUARE_EFFICIENCY
+
+
+def _variance_of_mean(samples: FloatArray, usable: BoolArray) -> tuple[FloatArray, float]:
     """Return the variance of the mean over (V, N) samples, pooled over voxels, and its dof."""
     n_samples = samples.shape[1]
-    if n_samples > 1:
-        variance, dof = samples.var(axis=1, ddof=1) / n_samples, n_samples - 1.0
-    else:
-        variance, dof = _squared_deviation(samples[:, 0], usable, noise_groups), 1.0
-    return pool_variance(np.where(usable, variance, np.nan), dof, noise_groups)
+    variance = samples.var(axis=1, ddof=1) / n_samples
+    return pool_variance(np.where(usable, variance, np.nan), n_samples - 1.0)
 
 
 def _squared_deviation(

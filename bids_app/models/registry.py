@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from bids_app.models.estimate import Estimate
+    from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +27,13 @@ class ModelSpec:
     unit: str
     citation: str
     methods: str
+    also: tuple[str, ...] = ()
+    """Quantities that the function returns after that of the row; it then returns a tuple."""
 
-    def resolve(self) -> Callable[..., Estimate]:
-        """Import the function."""
+    def resolve(self) -> Callable[..., Any]:
+        """Import the function: returns an Estimate, or a tuple of them (`also`)."""
         module, _, name = self.function.partition(':')
-        function: Callable[..., Estimate] = getattr(import_module(module), name)
+        function: Callable[..., Any] = getattr(import_module(module), name)
         return function
 
 
@@ -80,11 +81,41 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
                 'background_suppression_factor',
                 't1_blood',
                 'partition_coefficient',
+                'labeling',
             ),
             unit='mL/100 g/min',
             citation='alsop2015',
             methods='CBF was computed from the label-control difference with the single-delay '
             'model of the white paper on arterial spin labeling',
+        ),
+        'multi-delay': ModelSpec(
+            function='bids_app.models.kinetics:fit_multi_delay',
+            maps=('difference', 'm0'),
+            parameters=(
+                'label_duration',
+                'post_label_delay',
+                'n_pairs',
+                'labeling_efficiency',
+                'background_suppression_factor',
+                't1_blood',
+                't1_tissue',
+                'partition_coefficient',
+                'labeling',
+                'noise_groups',
+            ),
+            unit='mL/100 g/min',
+            citation='buxton1998',
+            methods='CBF and the arrival time of the label were fitted to the label-control '
+            'differences of all delays with the general kinetic model, with intervals from the '
+            'profile likelihood near its kinks',
+            also=('att',),
+        ),
+        'scanner': ModelSpec(
+            function='bids_app.models.perfusion:take_scanner_cbf',
+            maps=('difference',),
+            unit='mL/100 g/min',
+            citation='alsop2015',
+            methods='CBF was taken as the scanner computed it',
         ),
     },
     'cbv': {

@@ -34,6 +34,7 @@ class Status(IntEnum):
     NEGATIVE = 20
     IMPLAUSIBLE = 21
     LARGE_VESSEL = 22
+    ARRIVAL_NOT_COVERED = 23
 
 
 DESCRIPTIONS = {
@@ -52,6 +53,8 @@ DESCRIPTIONS = {
     Status.NEGATIVE: 'value is negative, kept as estimated',
     Status.IMPLAUSIBLE: 'value is outside the physiological range, kept as estimated',
     Status.LARGE_VESSEL: 'dominated by an artery or a vein, kept as estimated',
+    Status.ARRIVAL_NOT_COVERED: 'the delays do not bracket the arrival of the label: '
+    'its time, and flow with it, is less certain than its variance says',
 }
 """One sentence per code."""
 

@@ -8,14 +8,21 @@ one file that opens offline; values of the data are escaped by the template engi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.bids.outputs import atomic_write, output_path
 from bids_app.bids.verdict import MEANING, State
 from bids_app.errors import AppError, MissingInputError
-from bids_app.reports.blocks import Block, FigureRow, build_blocks, percent, report_table
+from bids_app.reports.blocks import (
+    Block,
+    FigureRow,
+    build_blocks,
+    number,
+    percent,
+    report_table,
+)
 from bids_app.reports.citations import Reference, Segment, numbered, resolve
 from bids_app.reports.derivatives import (
     Derivative,
@@ -24,6 +31,8 @@ from bids_app.reports.derivatives import (
     read_json,
     read_table,
     root_file,
+    select,
+    to_number,
 )
 from bids_app.reports.scene import Scene, TemplateScene
 from bids_app.reports.tables import ContrastTables, contrast_tables
@@ -103,6 +112,8 @@ class UnitPage:
     methods: tuple[tuple[Segment, ...], ...] = ()
     references: tuple[Reference, ...] = ()
     unreadable: tuple[str, ...] = field(default=())
+    quality: tuple[Mapping[str, str], ...] = ()
+    """Lines of the quality table of blood flow."""
 
 
 def render_participant(output_dir: Path, participant: str) -> Path:
@@ -248,11 +259,23 @@ def _unit(about: Mapping[str, Any], files: Sequence[Derivative], output_dir: Pat
     own = tuple(file for file in files if file.entities.get('ses') == session)
     scene = Scene(own, str(about.get('space') or ''), tuple(about.get('conditions') or ()))
     sections, unreadable = _sections('participant', scene, output_dir, label)
-    return _unit_page(
+    page = _unit_page(
         about,
         sections,
         unreadable,
         tables=contrast_tables(own, ('summary', 'regions'), output_dir),
+    )
+    return replace(page, quality=_quality(own))
+
+
+def _quality(files: Sequence[Derivative]) -> tuple[Mapping[str, str], ...]:
+    """Read the quality of the blood flow maps."""
+    found = select(files, 'cbf_quality')
+    rows = [line for file in found for line in read_table(file.path)]
+    return tuple(
+        {name: '' if text == 'n/a' else text for name, text in line.items()}
+        | {'value': number(to_number(line.get('value')))}
+        for line in rows
     )
 
 

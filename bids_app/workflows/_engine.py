@@ -27,6 +27,10 @@ class Workflow(pe.Workflow):
         self.methods = methods
         self.citations = citations
 
+    def has_output(self, quantity: str) -> bool:
+        """Tell whether the graph makes a quantity."""
+        return quantity in self.get_node('outputnode').outputs.copyable_trait_names()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantity:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.acquisitions import DataValue
-from bids_app.bids.capabilities import cbv_model
-from bids_app.models.perfusion import t1_blood_at, t1_tissue_at
+from bids_app.bids.capabilities import cbf_model, cbv_model
+from bids_app.models.perfusion import t1_blood_at, t1_blood_from_hct, t1_tissue_at
 from bids_app.models.registry import MODELS
 from bids_app.settings import Settings, field_of, flatten, resolve
 
@@ -66,14 +67,40 @@ def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[Data
             origin=setting_origin(name, value, settings),
         )
     if inputs.asl and not math.isnan(inputs.b0):
-        by_field = {'t1_blood': t1_blood_at, 't1_tissue': t1_tissue_at}
-        for parameter, function in by_field.items():
+        by_field = f'by field strength ({inputs.b0:g} T)'
+        by_blood = f'from haematocrit ({inputs.hct:g})'
+        from_blood = settings.perfusion.t1_blood_from == 'haematocrit'
+        for parameter, value, origin in (
+            ('t1_blood', t1_blood(inputs, settings), by_blood if from_blood else by_field),
+            ('t1_tissue', settings.perfusion.t1_tissue or t1_tissue_at(inputs.b0), by_field),
+        ):
             name = f'perfusion.{parameter}'
             if name not in rows:
-                origin = f'by field strength ({inputs.b0:g} T)'
-                value = function(inputs.b0)
                 rows[name] = DataValue(name=name, value=value, unit='s', origin=origin)
     return tuple(rows[name] for name in sorted(rows))
+
+
+def t1_blood(inputs: ParticipantInputs, settings: Settings) -> float:
+    """
+    Choose T1 of blood: the setting, else from haematocrit or field strength.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        With field strength and haematocrit.
+    settings : Settings
+        With `perfusion.t1_blood` and `perfusion.t1_blood_from`.
+
+    Returns
+    -------
+    t1_blood : float
+        s.
+    """
+    if settings.perfusion.t1_blood is not None:
+        return settings.perfusion.t1_blood
+    if settings.perfusion.t1_blood_from == 'haematocrit':
+        return t1_blood_from_hct(inputs.hct, inputs.b0)
+    return t1_blood_at(inputs.b0)
 
 
 def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
@@ -95,7 +122,7 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
     models = {
         'r2': settings.relaxometry.t2_model if inputs.mese else None,
         'r2_star': settings.relaxometry.t2_star_model if inputs.megre else None,
-        'cbf': settings.perfusion.model if inputs.asl else None,
+        'cbf': cbf_model(inputs.asl[0], settings) if inputs.asl else None,
         'cbv': cbv_model(inputs, settings),
         'oef': settings.oxygen.oef_model if inputs.mese and inputs.megre else None,
         'cmro2': settings.oxygen.cmro2_model if inputs.asl and inputs.megre else None,
@@ -142,7 +169,8 @@ def sidecar_parameters(
             'Origin': value.origin,
         }
         for value in table
-        if value.name.startswith(f'{branch}.') and value.name.split('.')[-1] in names
+        if value.name.startswith(f'{branch}.')
+        and re.sub(r'_\d+$', '', value.name.split('.')[-1]) in names
     }
     return {
         'Model': {'Quantity': quantity, 'Name': model, 'Citation': spec.citation},

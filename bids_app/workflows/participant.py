@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.capabilities import MEASURED_CBV, cbv_model
+from bids_app.bids.capabilities import MEASURED_CBV, arrival_is_shared, cbf_model, cbv_model
 from bids_app.bids.conditions import runs_for_contrast
 from bids_app.bids.outputs import output_path, source_uri
 from bids_app.interfaces.bolus import CarryCBV, SummariseCBVRules
 from bids_app.interfaces.change import ComputeSignificance, LabelResponseMode, LimitVoxels
+from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import (
@@ -21,6 +22,7 @@ from bids_app.interfaces.spatial import (
 )
 from bids_app.models.calibrated import COEFFICIENTS
 from bids_app.models.constants import PUBLISHED_LIMITS
+from bids_app.models.perfusion import t1_tissue_at
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import PARTS, Quantity, Workflow, connect_quantity, pe
 from bids_app.workflows.anatomy import (
@@ -45,7 +47,7 @@ from bids_app.workflows.change import (
     init_change_wf,
     init_label_wf,
 )
-from bids_app.workflows.constants import constants_table, sidecar_parameters
+from bids_app.workflows.constants import constants_table, sidecar_parameters, t1_blood
 from bids_app.workflows.derivatives import Sink
 from bids_app.workflows.oxygen import (
     cao2_of,
@@ -54,7 +56,12 @@ from bids_app.workflows.oxygen import (
     init_r2_prime_wf,
     rate_of,
 )
-from bids_app.workflows.perfusion import init_perfusion_wf, reference_volumes
+from bids_app.workflows.perfusion import (
+    PerfusionConstants,
+    init_perfusion_wf,
+    init_shared_arrival_wf,
+    reference_volumes,
+)
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
 
 if TYPE_CHECKING:
@@ -387,6 +394,8 @@ def _add_per_condition(
         for scan in scans:
             _connect_scan(graph, scan, models[scan.name], *ports)
         for quantity in quantities:
+            if not all(models[scan.name].has_output(quantity) for scan in scans):
+                continue
             runs = [
                 _to_target(graph, scan, Quantity(models[scan.name], quantity), quantity)
                 for scan in scans
@@ -499,29 +508,153 @@ def _connect_derived(
         connect_quantity(graph.workflow, graph.lookup(name, condition), model, name)
 
 
+PERFUSION = (
+    'cbf',
+    'cbf_without_m0',
+    'm0_relative',
+    'relative_cbf',
+    'att',
+    'grey_cbf',
+    'white_cbf',
+    'half_difference',
+    'effective_delay',
+)
+"""Quantities that a perfusion graph may have."""
+
+
 def add_perfusion(graph: Graph) -> None:
-    """Add CBF of every condition and save it."""
+    """Add CBF of every condition and what belongs to it, and save it."""
     settings, inputs = graph.settings.perfusion, graph.inputs
     if math.isnan(inputs.b0) and settings.t1_blood is None:
         return  # no field strength: a problem that the inputs name
-    table = constants_table(inputs, graph.settings)
+    tables: list[Quantity] = []
+    models: dict[str, Workflow] = {}
+    constants = PerfusionConstants(
+        t1_blood=t1_blood(inputs, graph.settings),
+        t1_tissue=settings.t1_tissue or t1_tissue_at(inputs.b0),
+    )
 
     def build(scan: Scan) -> Workflow:
-        name = f'model_{scan.name}'
-        return init_perfusion_wf(series=scan.series, settings=settings, b0=inputs.b0, name=name)
+        models[scan.name] = model = init_perfusion_wf(
+            series=scan.series,
+            model=cbf_model(scan.series, graph.settings),
+            settings=settings,
+            anatomy=graph.settings.anatomy,
+            constants=constants,
+            has_tissue=graph.has_anatomy,
+            name=f'model_{scan.name}',
+        )
+        graph.workflow.connect([
+            (graph.alignment[scan.name], model, [('outputnode.reference', 'inputnode.reference')]),
+        ])  # fmt: skip
+        if graph.has_anatomy:
+            tables.append(Quantity(model, 'quality'))
+        return model
 
-    is_shared = any(series.m0.shared for series in inputs.asl)
-    quantities = ('cbf', 'cbf_without_m0', 'm0_relative') if is_shared else ('cbf',)
-    groups = _add_per_condition(graph, 'asl', quantities, build, ('noise_groups',))
+    groups = _add_per_condition(
+        graph, 'asl', PERFUSION, build, ('noise_groups', *TISSUE_LABELS.values())
+    )
+    if arrival_is_shared(inputs.asl, graph.settings):
+        _share_arrival(graph, {key: scans[0] for key, scans in groups.items()}, models, constants)
     sink = graph.sink('save_perfusion')
+    if ('att', None) in graph.maps and None not in groups:
+        sidecar = _all_series_sidecar(graph)
+        _save(graph, sink, graph.maps['att', None], 'att', 'att', sidecar=sidecar)
     for condition, scans in groups.items():
-        files = [scan.series.file for scan in scans]
-        files += [scan.series.m0.file for scan in scans if scan.series.m0.kind == 'Separate']
-        parameters = sidecar_parameters('cbf', settings.model, table)
-        sidecar = {'Sources': graph.sources(files), **parameters}
-        quantity = graph.maps['cbf', condition]
-        _save(graph, sink, quantity, 'cbf', 'cbf', condition=condition, sidecar=sidecar)
+        _save_perfusion(graph, sink, condition, scans)
+    if tables:
+        _save_quality(graph, sink, tables)
     graph.close(sink)
+
+
+def _save_quality(graph: Graph, sink: Sink, tables: list[Quantity]) -> None:
+    """Join the quality tables of all scans and save them."""
+    join = pe.Node(CombineTables(), name='combine_quality')
+    merge = pe.Node(_merge(len(tables)), name='merge_quality')
+    for number, table in enumerate(tables, start=1):
+        graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
+    graph.workflow.connect([(merge, join, [('out', 'tables')])])
+    sink.add(Quantity(join, 'table'), 'cbf_quality', sidecar=_all_series_sidecar(graph))
+
+
+def _all_series_sidecar(graph: Graph) -> dict[str, Any]:
+    """Entries of a file that is made from all ASL series."""
+    series = graph.inputs.asl
+    table = constants_table(graph.inputs, graph.settings)
+    return {
+        'Sources': graph.sources(one.file for one in series),
+        **sidecar_parameters('cbf', cbf_model(series[0], graph.settings), table),
+    }
+
+
+def _share_arrival(
+    graph: Graph,
+    scans: dict[str | None, Scan],
+    models: dict[str, Workflow],
+    constants: PerfusionConstants,
+) -> None:
+    """Replace the maps of each condition by those of a fit with one arrival time."""
+    shared = init_shared_arrival_wf(
+        series=[scan.series for scan in scans.values()],
+        settings=graph.settings.perfusion,
+        constants=constants,
+    )
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (mask, shared, [(port, 'inputnode.mask'),
+                        ('outputnode.transform', 'inputnode.target_transform')]),
+    ])  # fmt: skip
+    lists = [f'{name}{part}' for name in ('difference', 'm0') for part in PARTS[:-1]]
+    for name in (*lists, 'delay', 'source_transform'):
+        merge = pe.Node(_merge(len(scans)), name=f'merge_shared_{name}')
+        for number, scan in enumerate(scans.values(), start=1):
+            align = graph.alignment[scan.name]
+            source = align if name == 'source_transform' else models[scan.name]
+            output = 'transform' if name == 'source_transform' else name
+            graph.workflow.connect([(source, merge, [(f'outputnode.{output}', f'in{number}')])])
+        graph.workflow.connect([(merge, shared, [('out', f'inputnode.{name}')])])
+    for index, condition in enumerate(scans):
+        for quantity in ('cbf', 'cbf_without_m0'):
+            if (quantity, condition) in graph.maps:
+                graph.maps[quantity, condition] = Quantity(shared, quantity, index)
+        del graph.maps['att', condition]
+    graph.maps['att', None] = Quantity(shared, 'att')
+
+
+def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list[Scan]) -> None:
+    """Save the maps of one condition."""
+    table = constants_table(graph.inputs, graph.settings)
+    files = [scan.series.file for scan in scans]
+    files += [scan.series.m0.file for scan in scans if scan.series.m0.kind == 'Separate']
+    series = scans[0].series
+    parameters = sidecar_parameters('cbf', cbf_model(series, graph.settings), table)
+    sidecar = {
+        'Sources': graph.sources(files),
+        **parameters,
+        'ArterialSpinLabelingType': series.label_type,
+        'M0Type': series.m0.kind,
+    }
+    at: dict[str, Any] = {'condition': condition, 'sidecar': sidecar}
+    for key, label in (
+        ('cbf', 'cbf'),
+        ('relative_cbf', 'relativeCbf'),
+        ('att', 'att'),
+        ('grey_cbf', 'greyCbf'),
+        ('white_cbf', 'whiteCbf'),
+    ):
+        if (key, condition) in graph.maps:
+            _save(graph, sink, graph.maps[key, condition], key, label, **at)
+    if ('effective_delay', condition) in graph.maps:
+        delay = graph.maps['effective_delay', condition]
+        sink.add(delay, 'effective_delay', space=graph.space, **at)
+    if ('half_difference', condition) in graph.maps:
+        half = graph.maps['half_difference', condition]
+        name = '_'.join(part for part in ('test_half_difference', condition) if part)
+        test = pe.Node(ComputeSignificance(), name=name, mem_gb=0.5)
+        mask, port = graph.mask
+        graph.workflow.connect([(mask, test, [(port, 'mask')])])
+        connect_quantity(graph.workflow, half, test, 'quantity')
+        sink.add(Quantity(test, 'z'), 'half_difference', space=graph.space, **at)
 
 
 def add_blood_volume(graph: Graph) -> None:

@@ -2,47 +2,100 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.delays import USED, distinct_delays
 from bids_app.interfaces.perfusion import (
+    CorrectPartialVolume,
     EstimateCBF,
     EstimateDifference,
     EstimateM0,
+    EstimateSharedArrival,
     MapDelay,
+    NormaliseCBF,
     SeparateM0Error,
+    SummariseQuality,
 )
-from bids_app.models.perfusion import t1_blood_at, t1_tissue_at
+from bids_app.interfaces.spatial import (
+    AverageVolumes,
+    RegisterRigid,
+    ResampleFraction,
+    TrustHeader,
+)
+from bids_app.models.constants import M0_REGION_T1
+from bids_app.models.perfusion import pairs_per_delay
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bids_app.bids.acquisitions import AslSeries
-    from bids_app.settings import PerfusionSettings
+    from bids_app.settings import AnatomySettings, PerfusionSettings
+
+TISSUES = ('grey_matter', 'white_matter', 'csf')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerfusionConstants:
+    """Numbers of a participant that the models of CBF take."""
+
+    t1_blood: float
+    """s"""
+    t1_tissue: float
+    """s"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delays:
+    """Which volumes are used, and the delays of their pairs."""
+
+    context: tuple[str, ...]
+    """Type of every volume; n/a where it is not used."""
+    index: tuple[int, ...]
+    """Delay of every volume."""
+    table: tuple[tuple[float, float], ...]
+    """Delay and duration of labelling, s."""
+
+    @property
+    def n_pairs(self) -> list[int]:
+        """Pairs of every delay."""
+        return list(pairs_per_delay(self.context, self.index))
+
+
+def delays_of(series: AslSeries, model: str) -> Delays:
+    """Find the delays a model uses: all, or the longest alone."""
+    context = series.context
+    index, table = distinct_delays(series.post_label_delay, series.label_duration, context)
+    if model == 'multi-delay' or len(table) == 1:
+        return Delays(context=context, index=index, table=table)
+    last = len(table) - 1
+    kept = tuple(
+        kind if own == last or kind not in USED else 'n/a'
+        for kind, own in zip(context, index, strict=True)
+    )
+    return Delays(context=kept, index=(0,) * len(context), table=table[last:])
 
 
 def reference_volumes(series: AslSeries) -> tuple[tuple[object, ...], tuple[int, ...]]:
     """Image and volumes that stand for the scan: M0 where it is on its grid, else the controls."""
-    if series.m0.kind == 'Included':
-        return (series.file,), series.m0.volumes
-    if series.m0.kind == 'Separate' and series.m0.file is not None:
+    if series.m0.file is not None and series.m0.same_grid:
         return (series.m0.file,), series.m0.volumes
-    controls = tuple(i for i, kind in enumerate(series.context) if kind in ('control', 'label'))
-    return (series.file,), controls
-
-
-def constants_of(series: AslSeries, settings: PerfusionSettings, b0: float) -> dict[str, float]:
-    """Constants of the single-delay model: setting, else by field strength."""
-    return {
-        'label_duration': series.label_duration,
-        'labeling_efficiency': series.labeling_efficiency,
-        'background_suppression_factor': series.background_suppression_factor,
-        't1_blood': settings.t1_blood or t1_blood_at(b0),
-        'partition_coefficient': settings.partition_coefficient,
-    }
+    used = [i for i, kind in enumerate(series.context) if kind in USED]
+    static = [i for i in used if series.context[i] in ('control', 'label')]
+    return (series.file,), tuple(static or used)
 
 
 def init_perfusion_wf(
-    *, series: AslSeries, settings: PerfusionSettings, b0: float, name: str = 'perfusion'
+    *,
+    series: AslSeries,
+    model: str,
+    settings: PerfusionSettings,
+    anatomy: AnatomySettings,
+    constants: PerfusionConstants,
+    has_tissue: bool,
+    name: str = 'perfusion',
 ) -> Workflow:
     """
     Build the graph from a label-control series to CBF.
@@ -51,86 +104,319 @@ def init_perfusion_wf(
     ----------
     series : AslSeries
         Files, context and timing (s).
+    model : str
+        Row of the registry.
     settings : PerfusionSettings
-        Model and constants.
-    b0 : float
-        Main field, T.
+        Constants and choices.
+    anatomy : AnatomySettings
+        How an M0 image of its own grid is aligned.
+    constants : PerfusionConstants
+        Relaxation times.
+    has_tissue : bool
+        Whether tissue maps are connected; quality and tissue CBF need them.
     name : str
         Node name in the parent graph.
 
     Inputs
     ------
-    mask, noise_groups : file
+    mask, noise_groups, grey_matter, white_matter, csf, reference : file
         On the grid of the series.
 
     Outputs
     -------
     cbf : quantity
-        mL/100 g/min.
+        mL/100 g/min; without M0 `relative_cbf` in its place.
     cbf_without_m0 : quantity
         The same values; the variance leaves out the error of M0. Only where conditions share M0.
     m0_relative : quantity
         Its variance is the relative variance of M0. Only where conditions share M0.
+    att, grey_cbf, white_cbf : quantity
+        Where several delays were fitted; where tissues were told apart.
+    half_difference : quantity
+        Odd minus even pairs, where there are four or more.
+    effective_delay : quantity
+        s.
+    quality : file
+        Table, where there is tissue.
     """
-    spec = MODELS['cbf'][settings.model]
+    spec = MODELS['cbf'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', 'noise_groups')
-    outputnode = ports('outputnode', quantities=('cbf', 'cbf_without_m0', 'm0_relative'))
-    difference = pe.Node(
-        EstimateDifference(series=str(series.file), context=list(series.context)),
-        name='estimate_difference',
-        mem_gb=1,
+    inputnode = ports('inputnode', 'mask', 'noise_groups', *TISSUES, 'reference')
+    chain = _Chain(
+        workflow=workflow,
+        inputnode=inputnode,
+        series=series,
+        model=model,
+        delays=delays_of(series, model),
+        settings=settings,
+        constants=constants,
+        has_tissue=has_tissue,
+        is_rigid=anatomy.registration == 'rigid',
     )
-    m0 = pe.Node(
-        EstimateM0(
-            series=str(series.m0.file),
-            volumes=list(series.m0.volumes),
-            t1_tissue=settings.t1_tissue or t1_tissue_at(b0),
-            n_pairs=max(sum(kind in ('label', 'deltam') for kind in series.context), 1),
-        ),
-        name='estimate_m0',
-        mem_gb=0.5,
-    )
-    if series.m0.repetition_time:
-        m0.inputs.repetition_time = series.m0.repetition_time
-    delay = pe.Node(
-        MapDelay(
-            post_label_delay=delay_of(series), slice_times=[float(t) for t in series.slice_times]
-        ),
-        name='map_delay',
-        mem_gb=0.5,
-    )
-    estimate = pe.Node(
-        EstimateCBF(model=settings.model, **constants_of(series, settings, b0)),
-        name='estimate_cbf',
-        mem_gb=0.5,
-    )
-    workflow.connect([
-        (inputnode, difference, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
-        (inputnode, m0, [('mask', 'mask')]),
-        (inputnode, delay, [('mask', 'mask')]),
-        (inputnode, estimate, [('mask', 'mask')]),
-        (difference, m0, [('difference_variance', 'difference_variance')]),
-        (delay, estimate, [('delay', 'post_label_delay')]),
-    ])  # fmt: skip
-    connect_quantity(workflow, Quantity(difference, 'difference'), estimate, 'difference')
-    connect_quantity(workflow, Quantity(m0, 'm0'), estimate, 'm0')
-    connect_quantity(workflow, Quantity(estimate, 'cbf'), outputnode, 'cbf')
-    if series.m0.shared:
-        split = pe.Node(SeparateM0Error(), name='separate_m0_error', mem_gb=0.5)
-        workflow.connect([(inputnode, split, [('mask', 'mask')])])
-        connect_quantity(workflow, Quantity(m0, 'm0'), split, 'm0')
-        connect_quantity(workflow, Quantity(estimate, 'cbf'), split, 'cbf')
-        for port in ('cbf_without_m0', 'm0_relative'):
-            connect_quantity(workflow, Quantity(split, port), outputnode, port)
+    made = chain.build()
+    plain = [name for name in ('quality', 'delay') if name in made]
+    quantities = tuple(name for name in made if name not in plain)
+    outputnode = ports('outputnode', *plain, quantities=quantities)
+    for port in quantities:
+        connect_quantity(workflow, made[port], outputnode, port)
+    for port in plain:
+        workflow.connect([(made[port].node, outputnode, [(made[port].port, port)])])
     return workflow
 
 
-def delay_of(series: AslSeries) -> float:
-    """Post-labelling delay of the difference volumes, s."""
-    delays = {
-        delay
-        for delay, kind in zip(series.post_label_delay, series.context, strict=True)
-        if kind in ('control', 'label', 'deltam')
-    }
-    return max(delays)
+def init_shared_arrival_wf(
+    *,
+    series: Sequence[AslSeries],
+    settings: PerfusionSettings,
+    constants: PerfusionConstants,
+    name: str = 'share_arrival',
+) -> Workflow:
+    """
+    Build the graph that fits several conditions with one arrival time.
+
+    Parameters
+    ----------
+    series : sequence of AslSeries
+        One per condition.
+    settings : PerfusionSettings
+        Partition coefficient.
+    constants : PerfusionConstants
+        Relaxation times.
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    mask, target_transform : file
+        Grid to fit on, and its alignment.
+    difference, m0 : quantity
+        Lists, one per condition, on the grids of their scans.
+    delay, source_transform : file
+        Lists, likewise.
+
+    Outputs
+    -------
+    cbf, cbf_without_m0 : quantity
+        Lists, one per condition, mL/100 g/min.
+    att : quantity
+        s.
+    """
+    methods = 'The conditions were fitted together, with one arrival time of the label'
+    workflow = Workflow(name, methods=methods, citations=('buxton1998',))
+    lists = ('difference', 'm0')
+    inputnode = ports('inputnode', 'mask', 'target_transform', 'delay', 'source_transform',
+                      quantities=lists)  # fmt: skip
+    outputnode = ports('outputnode', quantities=('cbf', 'cbf_without_m0', 'att'))
+    delays = [delays_of(one, 'multi-delay') for one in series]
+    fit = pe.Node(
+        EstimateSharedArrival(
+            label_duration=[[float(duration) for _, duration in one.table] for one in delays],
+            n_pairs=[one.n_pairs for one in delays],
+            labeling=series[0].labeling,
+            labeling_efficiency=[one.labeling_efficiency for one in series],
+            background_suppression_factor=[one.background_suppression_factor for one in series],
+            t1_blood=constants.t1_blood,
+            t1_tissue=constants.t1_tissue,
+            partition_coefficient=settings.partition_coefficient,
+        ),
+        name='estimate_shared_arrival',
+        mem_gb=2,
+    )
+    plain = ('mask', 'target_transform', 'delay', 'source_transform')
+    workflow.connect([(inputnode, fit, [(port, port) for port in plain])])
+    for port in lists:
+        connect_quantity(workflow, Quantity(inputnode, port), fit, port)
+    for port in ('cbf', 'cbf_without_m0', 'att'):
+        connect_quantity(workflow, Quantity(fit, port), outputnode, port)
+    return workflow
+
+
+@dataclass(slots=True, kw_only=True)
+class _Chain:
+    """The graph of one series while it is built."""
+
+    workflow: Workflow
+    inputnode: Any
+    series: AslSeries
+    model: str
+    delays: Delays
+    settings: PerfusionSettings
+    constants: PerfusionConstants
+    has_tissue: bool
+    is_rigid: bool
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether there is no M0 at all."""
+        return self.series.m0.kind == 'Absent'
+
+    def build(self) -> dict[str, Quantity]:
+        """Build the branches this series has; returns what they make."""
+        difference = self.add_difference()
+        made = {}
+        if max(self.delays.n_pairs) >= min(self.delays.n_pairs) >= HALVES:
+            made['half_difference'] = Quantity(difference, 'half_difference')
+        if self.model == 'scanner':
+            cbf = self.add_cbf(difference, None, None)
+            made['cbf'] = cbf
+        else:
+            delay = self.add_delay()
+            made['effective_delay'] = Quantity(delay, 'effective_delay')
+            m0 = self.add_m0(difference)
+            cbf = self.add_cbf(difference, m0, delay)
+            made |= self.add_relative(cbf) if self.is_relative else self.split_error(cbf, m0)
+            if self.settings.arrival == 'shared' and self.model == 'multi-delay':
+                made |= {
+                    'difference': Quantity(difference, 'difference'),
+                    'm0': Quantity(m0, 'm0'),
+                }
+                made['delay'] = Quantity(delay, 'delay')
+            if 'att' in MODELS['cbf'][self.model].also:
+                made['att'] = Quantity(cbf.node, 'att')
+        if self.has_tissue:
+            made |= self.add_tissue(made.get('cbf'))
+            final = made.get('cbf') or made['relative_cbf']
+            made['quality'] = self.add_quality(final, difference)
+        return made
+
+    def node(self, interface: Any, name: str, *inputs: str) -> Any:
+        """Add a node and connect what it takes from the input node."""
+        made = pe.Node(interface, name=name, mem_gb=1)
+        wanted = [port for port in inputs if port != 'noise_groups' or self.has_tissue]
+        self.workflow.connect([(self.inputnode, made, [(port, port) for port in wanted])])
+        return made
+
+    def add_difference(self) -> Any:
+        """Add the mean difference of every delay."""
+        interface = EstimateDifference(
+            series=str(self.series.file),
+            context=list(self.delays.context),
+            pairs=self.settings.pairs,
+        )
+        if self.model == 'multi-delay':
+            interface.inputs.delay_index = list(self.delays.index)
+        return self.node(interface, 'estimate_difference', 'mask', 'noise_groups')
+
+    def add_delay(self) -> Any:
+        """Add the delay of every voxel."""
+        interface = MapDelay(
+            post_label_delay=[float(delay) for delay, _ in self.delays.table],
+            slice_times=[float(time) for time in self.series.slice_times],
+            slice_axis=self.series.slice_axis,
+        )
+        return self.node(interface, 'map_delay', 'mask')
+
+    def add_m0(self, difference: Any) -> Any:
+        """Add the equilibrium signal: an image, volumes, a number, or 1 for relative CBF."""
+        m0, region = self.series.m0, self.settings.m0_reference
+        region = region if self.has_tissue and m0.file is not None else 'voxel'
+        interface = EstimateM0(
+            volumes=list(m0.volumes),
+            t1_tissue=M0_REGION_T1.get(region, self.constants.t1_tissue),
+            n_pairs=self.delays.n_pairs,
+            region=region,
+            partition_coefficient=self.settings.partition_coefficient,
+        )
+        for key in ('repetition_time', 'echo_time'):
+            if getattr(m0, key):
+                setattr(interface.inputs, key, getattr(m0, key))
+        if m0.file is None:
+            interface.inputs.value = m0.value if m0.value is not None else 1.0
+        elif m0.same_grid:
+            interface.inputs.series = str(m0.file)
+        node = self.node(interface, 'estimate_m0', 'mask')
+        variance = [('difference_variance', 'difference_variance')]
+        self.workflow.connect([(difference, node, variance)])
+        if region != 'voxel':
+            self.workflow.connect([(self.inputnode, node, [(region, 'fraction')])])
+        if m0.file is not None and not m0.same_grid:
+            aligned = self.add_alignment()
+            node.inputs.volumes = []
+            self.workflow.connect([(aligned, node, [('fraction', 'series')])])
+        return node
+
+    def add_alignment(self) -> Any:
+        """Bring an M0 image of another grid or position to the series."""
+        m0 = self.series.m0
+        average = pe.Node(
+            AverageVolumes(files=[str(m0.file)], volumes=list(m0.volumes)),
+            name='average_m0',
+            mem_gb=1,
+        )
+        interface = RegisterRigid() if self.is_rigid else TrustHeader()
+        align = pe.Node(interface, name='align_m0', mem_gb=1)
+        resample = self.node(ResampleFraction(), 'resample_m0', 'mask')
+        self.workflow.connect([
+            (self.inputnode, align, [('reference', 'fixed'), ('mask', 'fixed_mask')]),
+            (average, align, [('reference', 'moving')]),
+            (average, resample, [('reference', 'quantity')]),
+            (align, resample, [('transform', 'source_transform')]),
+        ])  # fmt: skip
+        return resample
+
+    def add_cbf(self, difference: Any, m0: Any, delay: Any) -> Quantity:
+        """Add the model."""
+        series = self.series
+        constants = {
+            'label_duration': [float(duration) for _, duration in self.delays.table],
+            'n_pairs': self.delays.n_pairs,
+            'labeling': series.labeling,
+            'labeling_efficiency': series.labeling_efficiency,
+            'background_suppression_factor': series.background_suppression_factor,
+            't1_blood': self.constants.t1_blood,
+            't1_tissue': self.constants.t1_tissue,
+            'partition_coefficient': self.settings.partition_coefficient,
+        }
+        wanted = {*MODELS['cbf'][self.model].parameters}
+        given = {name: value for name, value in constants.items() if name in wanted}
+        inputs = ('mask', *({'noise_groups'} & wanted))
+        node = self.node(EstimateCBF(model=self.model, **given), 'estimate_cbf', *inputs)
+        connect_quantity(self.workflow, Quantity(difference, 'difference'), node, 'difference')
+        if m0 is not None:
+            connect_quantity(self.workflow, Quantity(m0, 'm0'), node, 'm0')
+            self.workflow.connect([(delay, node, [('delay', 'post_label_delay')])])
+        return Quantity(node, 'cbf')
+
+    def add_relative(self, cbf: Quantity) -> dict[str, Quantity]:
+        """Add the scale of CBF without M0."""
+        node = self.node(NormaliseCBF(), 'normalise_cbf', 'mask', 'noise_groups')
+        connect_quantity(self.workflow, cbf, node, 'cbf')
+        return {'relative_cbf': Quantity(node, 'relative_cbf')}
+
+    def split_error(self, cbf: Quantity, m0: Any) -> dict[str, Quantity]:
+        """Add the split of the error of M0 from the rest, where conditions share M0."""
+        if not self.series.m0.shared:
+            return {'cbf': cbf}
+        node = self.node(SeparateM0Error(), 'separate_m0_error', 'mask')
+        connect_quantity(self.workflow, Quantity(m0, 'm0'), node, 'm0')
+        connect_quantity(self.workflow, cbf, node, 'cbf')
+        return {
+            'cbf': cbf,
+            'cbf_without_m0': Quantity(node, 'cbf_without_m0'),
+            'm0_relative': Quantity(node, 'm0_relative'),
+        }
+
+    def add_tissue(self, cbf: Quantity | None) -> dict[str, Quantity]:
+        """Add CBF of grey and white matter apart, where that was asked for."""
+        if cbf is None or self.settings.partial_volume_correction == 'none':
+            return {}
+        interface = CorrectPartialVolume(slice_axis=self.series.slice_axis)
+        node = self.node(interface, 'correct_partial_volume', 'mask', *TISSUES[:2])
+        connect_quantity(self.workflow, cbf, node, 'cbf')
+        return {name: Quantity(node, name) for name in ('grey_cbf', 'white_cbf')}
+
+    def add_quality(self, cbf: Quantity, difference: Any) -> Quantity:
+        """Add the quality table."""
+        interface = SummariseQuality(
+            condition=self.series.condition or '',
+            run=self.series.run or '',
+            is_absolute=not self.is_relative,
+        )
+        node = self.node(interface, 'summarise_quality', 'mask', *TISSUES)
+        connect_quantity(self.workflow, cbf, node, 'cbf')
+        self.workflow.connect([(difference, node, [('calibration', 'calibration')])])
+        return Quantity(node, 'table')
+
+
+HALVES = 4
+"""Pairs of a delay from which on odd and even ones are compared."""

@@ -244,15 +244,175 @@ def test_delay_per_volume_is_accepted_and_its_length_checked(full, unit):
     assert found.asl[0].post_label_delay == (1.8,) * 6
 
 
-def test_several_delays_are_refused_as_not_supported(full, unit):
-    full.edit('*calc_asl.json', PostLabelingDelay=[1, 1, 2, 2, 3, 3])
-    only_problem(unit(full), 'several delays (1, 2, 3 s)', 'not supported', role='asl')
+@pytest.mark.parametrize(
+    ('listed', 'expected'),
+    [
+        ([1, 1, 2, 2, 3, 3], (1, 1, 2, 2, 3, 3)),
+        ([1, 2, 3], (1, 1, 2, 2, 3, 3)),
+        ([2], (2,) * 6),
+        (2, (2,) * 6),
+    ],
+)
+def test_delays_may_be_listed_per_volume_per_pair_or_once(full, unit, listed, expected):
+    full.edit('*calc_asl.json', PostLabelingDelay=listed)
+    found = unit(full)
+    assert found.problems == ()
+    assert {asl.condition: asl.post_label_delay for asl in found.asl}['calc'] == expected
 
 
-@pytest.mark.parametrize('kind', ['Estimate', 'Absent'])
-def test_other_kinds_of_m0_are_refused_as_not_supported(full, unit, kind):
-    full.edit('*calc_asl.json', M0Type=kind)
-    only_problem(unit(full), kind, 'not supported yet', role='asl')
+def test_table_of_several_delays_is_in_the_notes_and_the_constants(full, unit):
+    full.edit('*calc_asl.json', PostLabelingDelay=[1, 2, 3])
+    found = unit(full)
+    assert any('pair 1: delay 1 s after 1.8 s; pair 2' in note for note in found.notes)
+    names = {value.name: value.value for value in found.values}
+    assert names['perfusion.post_label_delay_3'] == 3
+
+
+def test_pair_of_two_delays_is_a_problem(full, unit):
+    full.edit('*calc_asl.json', PostLabelingDelay=[1, 2, 2, 1, 3, 3])
+    only_problem(unit(full), 'volumes 2 and 1', 'different delays', role='asl')
+
+
+def test_single_delay_model_takes_the_longest_and_multi_delay_needs_two(full, unit):
+    full.edit('*calc_asl.json', PostLabelingDelay=[1, 2, 3])
+    found = unit(full, settings={'perfusion.model': 'single-delay'})
+    assert any('longest delay (3 s)' in note for note in found.notes)
+    found = unit(full, settings={'perfusion.model': 'multi-delay'})
+    only_problem(found, 'multi-delay needs two delays', role='asl')
+
+
+def test_m0_estimate_is_a_number(full, unit):
+    full.edit('*calc_asl.json', M0Type='Estimate', M0Estimate=1234.5)
+    found = unit(full)
+    assert found.problems == ()
+    m0 = {asl.condition: asl.m0 for asl in found.asl}['calc']
+    assert (m0.kind, m0.value, m0.file) == ('Estimate', 1234.5, None)
+    full.edit('*calc_asl.json', M0Estimate=None)
+    only_problem(unit(full), 'M0Estimate is missing', role='asl')
+
+
+def test_absent_m0_is_the_controls_where_they_are_not_suppressed(full, unit):
+    full.edit(
+        '*calc_asl.json', M0Type='Absent', BackgroundSuppression=False,
+        BackgroundSuppressionNumberPulses=None,
+    )  # fmt: skip
+    m0 = {asl.condition: asl.m0 for asl in unit(full).asl}['calc']
+    assert (m0.kind, m0.volumes, m0.repetition_time) == ('Control', (1, 3, 5), 4.5)
+
+
+def test_absent_m0_under_suppression_leaves_relative_flow(full, unit):
+    full.edit('*calc_asl.json', M0Type='Absent')
+    found = unit(full)
+    assert found.problems == ()
+    assert {asl.condition: asl.m0.kind for asl in found.asl}['calc'] == 'Absent'
+    assert any('CBF is relative' in note for note in found.notes)
+
+
+def test_several_delays_without_m0_are_refused(full, unit):
+    full.edit('*calc_asl.json', M0Type='Absent', PostLabelingDelay=[1, 2, 3])
+    only_problem(unit(full), 'several delays need M0', role='asl')
+
+
+def test_unknown_kind_of_m0_lists_the_known(full, unit):
+    full.edit('*calc_asl.json', M0Type='None')
+    only_problem(unit(full), 'no M0', 'Separate', 'Included', 'Estimate', 'Absent', role='asl')
+
+
+def test_m0_of_another_grid_is_marked_to_be_aligned(full, unit):
+    path = full.find('*calc_m0scan.nii.gz')
+    full.image(path.relative_to(full.root).as_posix(), shape=(4, 4, 3))
+    found = unit(full)
+    assert found.problems == ()
+    assert {asl.condition: asl.m0.same_grid for asl in found.asl} == {
+        'calc': False, 'control': True,
+    }  # fmt: skip
+    assert any('another grid or position' in note for note in found.notes)
+
+
+PASL = {
+    'ArterialSpinLabelingType': 'PASL', 'LabelingDuration': None, 'BolusCutOffFlag': True,
+    'BolusCutOffTechnique': 'Q2TIPS', 'BolusCutOffDelayTime': [0.7, 1.6], 'PostLabelingDelay': 1.8,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('technique', 'labeling'),
+    [('Q2TIPS', 'pulsed'), ('QUIPSS II', 'pulsed'), ('QUIPSSII', 'pulsed'),
+     ('QUIPSS', 'pulsed-quipss')],
+)  # fmt: skip
+def test_pulsed_labelling_takes_its_bolus_from_the_cut_off(full, unit, technique, labeling):
+    full.edit('*calc_asl.json', **PASL | {'BolusCutOffTechnique': technique})
+    found = unit(full)
+    assert found.problems == ()
+    calc = {asl.condition: asl for asl in found.asl}['calc']
+    assert (calc.labeling, calc.label_duration[0]) == (labeling, 0.7)
+    assert calc.labeling_efficiency == 0.98
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'BolusCutOffFlag': None}, ('BolusCutOffFlag is missing',)),
+        ({'BolusCutOffFlag': False}, ('duration of an uncut bolus is not known',)),
+        ({'BolusCutOffTechnique': None}, ('BolusCutOffTechnique is missing',)),
+        ({'BolusCutOffTechnique': 'other'}, ("'other' is not known", 'QUIPSS')),
+        ({'BolusCutOffDelayTime': None}, ('BolusCutOffDelayTime is missing',)),
+        ({'BolusCutOffDelayTime': 700}, ('divide by 1000',)),
+        ({'BolusCutOffDelayTime': 1.9}, ('not before the readout',)),
+        ({'BolusCutOffTechnique': 'QUIPSS', 'PostLabelingDelay': [1, 2, 3]}, ('saturates',)),
+        ({'ArterialSpinLabelingType': 'VSASL'}, ("'VSASL' is not known",)),
+        ({'LookLocker': True}, ('Look-Locker',)),
+    ],
+)
+def test_pulsed_labelling_that_cannot_be_quantified_says_why(full, unit, change, words):
+    full.edit('*calc_asl.json', **PASL | change)
+    found = unit(full)
+    text = ' '.join(problem.message for problem in found.problems)
+    assert all(word in text for word in words), text
+    assert [asl.condition for asl in found.asl] == ['control']
+
+
+def write_context(full, *kinds):
+    full.find('*calc_aslcontext.tsv').write_text('\n'.join(['volume_type', *kinds]))
+    path = full.find('*calc_asl.nii.gz').relative_to(full.root).as_posix()
+    full.image(path, shape=(3, 3, 2, len(kinds)))
+
+
+def test_odd_number_of_volumes_is_a_problem(full, unit):
+    write_context(full, 'control', 'label', 'control')
+    only_problem(unit(full), '2 control and 1 label', 'n/a', role='asl')
+
+
+def test_all_label_is_a_problem(full, unit):
+    write_context(full, *['label'] * 4)
+    assert 'neither control and label' in unit(full).problems[0].message
+
+
+def test_ready_differences_alone_are_enough(full, unit):
+    write_context(full, *['deltam'] * 3)
+    found = unit(full)
+    assert found.problems == ()
+    assert {asl.condition: asl.context for asl in found.asl}['calc'] == ('deltam',) * 3
+
+
+def test_pairs_and_ready_differences_together_are_a_problem(full, unit):
+    write_context(full, 'control', 'label', 'deltam')
+    only_problem(unit(full), 'pairs of control and label as well as deltam', role='asl')
+
+
+def test_one_pair_is_used_with_a_note(full, unit):
+    write_context(full, 'control', 'label')
+    found = unit(full)
+    assert found.problems == ()
+    assert any('one pair only' in note for note in found.notes)
+
+
+def test_flow_computed_by_the_scanner_needs_no_constants(full, unit):
+    write_context(full, 'cbf', 'cbf')
+    full.edit('*calc_asl.json', PostLabelingDelay=None, LabelingDuration=None, M0Type=None)
+    found = unit(full)
+    assert found.problems == ()
+    assert {asl.condition: asl.m0.kind for asl in found.asl}['calc'] == 'Unneeded'
 
 
 def test_included_m0_and_its_real_quirks(dataset, unit):
@@ -314,11 +474,6 @@ def test_unknown_number_of_suppression_pulses_asks_for_the_factor(full, unit):
 def test_undeclared_suppression_is_asked_for(full, unit):
     full.edit('*calc_asl.json', BackgroundSuppression=None)
     only_problem(unit(full), 'BackgroundSuppression is missing', role='asl')
-
-
-def test_pulsed_labelling_is_refused_as_not_supported(full, unit):
-    full.edit('*calc_asl.json', ArterialSpinLabelingType='PASL')
-    only_problem(unit(full), "'PASL' is not supported", role='asl')
 
 
 def test_slices_acquired_from_the_top_are_put_in_array_order(full, unit):

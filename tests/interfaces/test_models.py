@@ -126,7 +126,7 @@ def test_m0_is_corrected_for_recovery_and_takes_the_noise_of_one_volume(files):
     inputs = {
         'series': files.voxels('m0scan', [900.0, 1100.0], [500.0, 500.0]),
         'difference_variance': files.voxels('noise', 2.0, 4.0),
-        'n_pairs': 10,
+        'n_pairs': [10],
         't1_tissue': 1.6,
         'mask': files.mask,
     }
@@ -142,11 +142,11 @@ def test_m0_is_corrected_for_recovery_and_takes_the_noise_of_one_volume(files):
 @pytest.mark.parametrize('axis', [0, 2])
 def test_delay_grows_along_the_slices(files, axis):
     delay = files.run(
-        MapDelay(mask=files.mask, post_label_delay=1.8, slice_times=[0.0, 0.5], slice_axis=axis)
+        MapDelay(mask=files.mask, post_label_delay=[1.8], slice_times=[0.0, 0.5], slice_axis=axis)
     ).delay
     expected = 1.8 + 0.5 * np.indices((2, 2, 2))[axis]
     np.testing.assert_allclose(load_data(delay), expected, rtol=1e-6)
-    without = files.run(MapDelay(mask=files.mask, post_label_delay=1.8)).delay
+    without = files.run(MapDelay(mask=files.mask, post_label_delay=[1.8])).delay
     np.testing.assert_allclose(load_data(without), 1.8, rtol=1e-6)
 
 
@@ -156,7 +156,7 @@ def test_cbf_is_the_formula_of_the_white_paper(files):
     outputs = files.run(
         EstimateCBF(
             mask=files.mask,
-            label_duration=1.8,
+            label_duration=[1.8],
             post_label_delay=files.voxels('delay', 1.8, 1.8),
             labeling_efficiency=0.85,
             background_suppression_factor=1.0,

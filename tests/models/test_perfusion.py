@@ -8,6 +8,7 @@ from scipy.integrate import quad
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
+from bids_app.models.kinetics import predict_difference
 from bids_app.models.perfusion import (
     cbf_from_difference,
     difference_from_cbf,
@@ -15,8 +16,15 @@ from bids_app.models.perfusion import (
     estimate_cbf,
     estimate_difference,
     estimate_m0,
+    half_difference,
+    m0_from_region,
+    pairs_per_delay,
+    relative_to_region,
+    sign_of_difference,
     t1_blood_at,
+    t1_blood_from_hct,
     t1_tissue_at,
+    take_scanner_cbf,
 )
 from bids_app.models.status import Status
 
@@ -191,7 +199,7 @@ def test_empty_and_spoilt_voxels_are_told_apart():
     ('context', 'message'),
     [
         (['control', 'label', 'control'], 'equally many'),
-        (['m0scan', 'cbf', 'n/a'], 'expected either'),
+        (['m0scan', 'noRF', 'n/a'], 'expected either'),
         (['control', 'label', 'deltam'], 'expected either'),
         (['control', 'label'], 'one volume per entry'),
     ],
@@ -292,3 +300,176 @@ def test_single_delay_is_exact_where_tissue_relaxes_like_blood():
         delivered = np.exp(-arrival / 1.65) * np.exp(-(1.8 - arrival) / 1.65)
         difference = 2 * 0.85 / 0.9 * (60 / 6000) * 1.65 * delivered * -np.expm1(-1.8 / 1.65)
         assert float(cbf_from_difference(difference, 1.0, **LABELING)) == pytest.approx(60)
+
+
+PULSED = LABELING | {'labeling': 'pulsed', 'label_duration': 0.7, 'labeling_efficiency': 0.98}
+
+
+def test_pulsed_factor_is_that_of_the_white_paper():
+    # Alsop et al. 2015, eq. 2: 6000 lambda exp(TI/T1b) / (2 alpha TI1 M0)
+    expected = 6000 * 0.9 * np.exp(1.8 / 1.65) / (2 * 0.98 * 0.7)
+    assert float(cbf_from_difference(1.0, 1.0, **PULSED)) == pytest.approx(expected)
+
+
+def test_pulsed_difference_is_that_of_the_kinetic_model_where_tissue_relaxes_like_blood():
+    kinetic = predict_difference(
+        60.0, 0.5, post_label_delay=1.8, label_duration=0.7, labeling='pulsed',
+        labeling_efficiency=0.98, background_suppression_factor=1.0, t1_blood=1.65,
+        t1_tissue=1 / (1 / 1.65 - 60 / 6000 / 0.9), partition_coefficient=0.9,
+    )  # fmt: skip
+    assert float(cbf_from_difference(kinetic, 1.0, **PULSED)) == pytest.approx(60, rel=1e-5)
+
+
+def test_quipss_counts_what_came_after_the_saturation():
+    quipss = PULSED | {'labeling': 'pulsed-quipss'}
+    ratio = cbf_from_difference(1, 1, **quipss) / cbf_from_difference(1, 1, **PULSED)
+    assert float(ratio) == pytest.approx(0.7 / (1.8 - 0.7))
+    early = quipss | {'post_label_delay': np.array([0.6, 1.8])}
+    cbf = estimate_cbf(Estimate.of([1e-3, 1e-3]), Estimate.of([1.0, 1.0]), **early)
+    np.testing.assert_array_equal(cbf.status, [Status.INVALID_INPUT, Status.OK])
+
+
+def test_unknown_labelling_is_refused():
+    with pytest.raises(ModelInputError, match='labeling must be'):
+        cbf_from_difference(1, 1, **(LABELING | {'labeling': 'velocity'}))
+
+
+def test_t1_of_blood_from_haematocrit_meets_that_of_the_field():
+    assert t1_blood_from_hct(0.43, 3.0) == pytest.approx(t1_blood_at(3.0), abs=0.01)
+    assert t1_blood_from_hct(0.36, 3.0) > t1_blood_from_hct(0.48, 3.0)
+    with pytest.raises(ModelInputError, match='3 T only'):
+        t1_blood_from_hct(0.42, 7.0)
+    with pytest.raises(ModelInputError, match='hct'):
+        t1_blood_from_hct(42, 3.0)
+
+
+def spiked(seed, *, n_voxels=2000, n_pairs=40, spikes=2, size=20.0):
+    """Pairs with a difference of 6, noise 5, and whole volumes that jump."""
+    rng = np.random.default_rng(seed)
+    series = 1000 + 5 * rng.standard_normal((n_voxels, 2 * n_pairs))
+    series[:, ::2] += 6
+    for pair in rng.choice(n_pairs, spikes, replace=False):
+        series[:, 2 * pair] += size * rng.standard_normal(n_voxels) * 5
+    return series
+
+
+def error(difference):
+    return np.sqrt(np.mean((difference.value - 6) ** 2))
+
+
+def test_spikes_in_a_twentieth_of_the_pairs_cost_less_than_half_of_what_they_cost_the_mean():
+    series, context = spiked(8), PAIRS * 40
+    plain = estimate_difference(series, context=context)
+    robust = estimate_difference(series, context=context, robust=True)
+    assert error(robust) < 0.5 * error(plain)
+    covered = np.abs(robust.value - 6) < 1.96 * np.sqrt(robust.variance)
+    assert covered.mean() == pytest.approx(0.95, abs=0.02)
+
+
+def test_spikes_of_single_voxels_are_weighted_down_too():
+    rng = np.random.default_rng(9)
+    series = spiked(10, spikes=0)
+    hit = rng.random(series.shape) < 0.02
+    series = series + hit * 200
+    context = PAIRS * 40
+    robust = estimate_difference(series, context=context, robust=True)
+    assert error(robust) < 0.5 * error(estimate_difference(series, context=context))
+
+
+def test_without_outliers_robust_costs_next_to_nothing():
+    series, context = spiked(11, spikes=0, n_voxels=8000), PAIRS * 40
+    plain = estimate_difference(series, context=context)
+    robust = estimate_difference(series, context=context, robust=True)
+    assert error(robust) < 1.02 * error(plain)
+    assert robust.variance[0] == pytest.approx(2 * 25 / 40, rel=0.04)
+
+
+def test_every_delay_gets_its_mean_and_the_variance_of_its_number_of_pairs():
+    rng = np.random.default_rng(12)
+    index = np.repeat([0, 1, 1], 2).tolist() * 8
+    series = rng.standard_normal((3000, 48)) + 100
+    series += np.tile([2.0, 0, 5, 0, 5, 0], 8)
+    difference = estimate_difference(series, context=PAIRS * 24, delay_index=index)
+    np.testing.assert_allclose(difference.value.mean(axis=0), [2, 5], atol=0.05)
+    np.testing.assert_allclose(difference.variance[0], [2 / 8, 2 / 16], rtol=0.03)
+    assert pairs_per_delay(PAIRS * 24, index) == (8, 16)
+
+
+def test_control_and_label_of_different_delays_make_no_pair():
+    with pytest.raises(ModelInputError, match='same delay'):
+        estimate_difference(np.ones((2, 4)), context=PAIRS * 2, delay_index=[0, 1, 1, 0])
+    with pytest.raises(ModelInputError, match='one entry per volume'):
+        estimate_difference(np.ones((2, 4)), context=PAIRS * 2, delay_index=[0, 0])
+
+
+@pytest.mark.parametrize('robust', [True, False])
+@pytest.mark.parametrize('delays', [None, [0, 0, 1, 1] * 20])
+def test_odd_minus_even_pairs_are_standard_normal_in_units_of_their_error(robust, delays):
+    series = spiked(13, spikes=0, n_voxels=8000)
+    half = half_difference(series, context=PAIRS * 40, delay_index=delays, robust=robust)
+    z = half.value / np.sqrt(half.variance)
+    assert z.mean() == pytest.approx(0, abs=0.04)
+    assert z.std() == pytest.approx(1, abs=0.03)
+
+
+def test_fewer_than_four_pairs_have_no_halves():
+    assert half_difference(np.ones((2, 6)), context=PAIRS * 3) is None
+
+
+@pytest.mark.parametrize('n_pairs', [1, 20])
+def test_sign_tells_a_swapped_context(n_pairs):
+    series = spiked(14, spikes=0, n_pairs=n_pairs)
+    assert sign_of_difference(series, context=PAIRS * n_pairs) > 5
+    assert sign_of_difference(series, context=['label', 'control'] * n_pairs) < -5
+
+
+def test_sign_of_nothing_is_no_sign():
+    assert sign_of_difference(np.full((3, 2), np.nan), context=PAIRS) == 0
+    assert sign_of_difference(np.ones((1, 2)), context=PAIRS) == 0
+
+
+def test_volumes_computed_by_the_scanner_are_averaged_and_flagged():
+    difference = estimate_difference([[40.0, 60], [300, 300]], context=['cbf', 'cbf'])
+    cbf = take_scanner_cbf(difference)
+    np.testing.assert_array_equal(cbf.value, [50, 300])
+    np.testing.assert_array_equal(cbf.status, [Status.OK, Status.IMPLAUSIBLE])
+
+
+def test_relative_flow_has_median_one_whatever_the_scale():
+    cbf = Estimate.of([20.0, 50, 80, -5], 4.0, [0, 0, Status.IMPLAUSIBLE, 0])
+    region = np.array([True, True, True, False])
+    for scale in (1.0, 1e5):
+        scaled = Estimate.of(cbf.value * scale, cbf.variance * scale**2, cbf.status)
+        relative = relative_to_region(scaled, region)
+        np.testing.assert_allclose(relative.value, [0.4, 1, 1.6, -0.1])
+        np.testing.assert_allclose(relative.variance, 4 / 2500)
+    np.testing.assert_array_equal(relative.status, [0, 0, 0, Status.NEGATIVE])
+
+
+def test_relative_flow_without_a_reference_is_missing():
+    relative = relative_to_region(Estimate.of([-1.0, 2.0]), np.array([True, False]))
+    np.testing.assert_array_equal(relative.status, [Status.NO_REFERENCE] * 2)
+
+
+def test_m0_of_a_region_is_one_number_for_all():
+    rng = np.random.default_rng(15)
+    m0 = Estimate.of(1150 + 10 * rng.standard_normal(400), 100.0)
+    made = m0_from_region(
+        m0, np.arange(400) < 200, region='csf', echo_time=0.0, partition_coefficient=0.9
+    )
+    assert np.ptp(made.value) == 0
+    assert made.value[0] == pytest.approx(900, rel=0.005)
+    assert 0 < made.variance[0] < 100
+    later = m0_from_region(
+        m0, np.arange(400) < 200, region='csf', echo_time=0.012, partition_coefficient=0.9
+    )
+    # CSF has lost less signal than labelled water by then
+    assert later.value[0] / made.value[0] == pytest.approx(np.exp(0.012 * (1 / 0.4 - 1 / 0.05)))
+
+
+def test_region_that_is_too_small_or_unknown_is_refused():
+    m0 = Estimate.of(np.ones(50))
+    with pytest.raises(ModelInputError, match='20 voxels'):
+        m0_from_region(m0, np.zeros(50), region='csf', echo_time=0.0, partition_coefficient=0.9)
+    with pytest.raises(ModelInputError, match='region must be'):
+        m0_from_region(m0, np.ones(50), region='bone', echo_time=0.0, partition_coefficient=0.9)

@@ -8,6 +8,7 @@ import pytest
 
 from bids_app.models import constants
 from bids_app.models.estimate import Estimate
+from bids_app.models.kinetics import predict_difference
 from bids_app.models.registry import MODELS, choices
 from bids_app.models.status import is_missing
 from bids_app.settings import Settings, flatten
@@ -65,6 +66,21 @@ def decay(echo_times, rates, seed):
     return signal + rng.standard_normal(signal.shape)
 
 
+DELAYS = 0.25 * np.arange(1, 7)
+
+
+def delays():
+    """Differences at six delays, 1000 times the response to flow, with noise."""
+    response = predict_difference(
+        spread(30, 70)[:, np.newaxis], spread(0.7, 1.2)[:, np.newaxis], 1000.0,
+        post_label_delay=spread(0, 0.5)[:, np.newaxis] + DELAYS, label_duration=1.8,
+        labeling='continuous', labeling_efficiency=0.85, background_suppression_factor=0.75,
+        t1_blood=1.65, t1_tissue=1.607, partition_coefficient=0.9,
+    )  # fmt: skip
+    noise = 0.1 * np.random.default_rng(3).standard_normal(response.shape)
+    return Estimate.of(response + noise, 0.01, dof=200.0)
+
+
 SPIN_ECHOES = 0.016 * np.arange(1, 9)
 GRADIENT_ECHOES = 0.005 * np.arange(1, 13)
 NOISE_GROUPS = np.zeros(N_VOXELS, int)
@@ -94,8 +110,27 @@ CASES = {
             'background_suppression_factor': 0.75,
             't1_blood': 1.65,
             'partition_coefficient': 0.9,
+            'labeling': 'continuous',
         },
     ),
+    'cbf/multi-delay': lambda: Case(
+        maps={'difference': delays(), 'm0': estimate(900, 1100)},
+        per_voxel={
+            'post_label_delay': spread(0, 0.5)[:, np.newaxis] + DELAYS,
+            'noise_groups': NOISE_GROUPS.copy(),
+        },
+        scalars={
+            'label_duration': np.full(6, 1.8),
+            'n_pairs': np.full(6, 4),
+            'labeling': 'continuous',
+            'labeling_efficiency': 0.85,
+            'background_suppression_factor': 0.75,
+            't1_blood': 1.65,
+            't1_tissue': 1.607,
+            'partition_coefficient': 0.9,
+        },
+    ),
+    'cbf/scanner': lambda: Case(maps={'difference': estimate(30, 80)}),
     'cbv/dsc': lambda: Case(
         maps={'relative_cbv': estimate(20, 60)},
         data={'white_matter': np.arange(N_VOXELS) < BAD},
@@ -133,8 +168,14 @@ REFERENCE_IS_A_MEAN_OVER_VOXELS = {'cbv/dsc'}
 every_row = pytest.mark.parametrize('row', ROWS)
 
 
+def run_all(row, case):
+    """Everything that a model returns."""
+    made = ROWS[row].resolve()(**case.arguments())
+    return made if ROWS[row].also else (made,)
+
+
 def run(row, case):
-    return ROWS[row].resolve()(**case.arguments())
+    return run_all(row, case)[0]
 
 
 @every_row
@@ -170,11 +211,13 @@ def test_row_says_unit_citation_and_method(row):
 
 @every_row
 def test_model_gives_an_estimate_with_variance(row):
-    result = run(row, CASES[row]())
-    assert isinstance(result, Estimate)
-    assert np.all(np.isfinite(result.value))
-    assert np.all(result.variance > 0)
-    assert result.dof > 0
+    results = run_all(row, CASES[row]())
+    assert len(results) == 1 + len(ROWS[row].also)
+    for result in results:
+        assert isinstance(result, Estimate)
+        assert np.all(np.isfinite(result.value))
+        assert np.all(result.variance > 0)
+        assert result.dof > 0
 
 
 @every_row
@@ -204,6 +247,12 @@ def test_bad_voxel_is_missing_and_leaves_its_neighbours_alone(row):
     assert np.all(spoilt.variance[others] > 0)
 
 
+def per_voxel(values, like):
+    """Numbers per voxel in the shape of an estimate that may have several per voxel."""
+    values = np.asarray(values)
+    return np.broadcast_to(values.reshape(-1, *[1] * (like.value.ndim - 1)), like.value.shape)
+
+
 @every_row
 def test_value_is_missing_exactly_where_the_status_says(row):
     case = CASES[row]()
@@ -212,9 +261,9 @@ def test_value_is_missing_exactly_where_the_status_says(row):
             data[0], data[1] = np.nan, 0.0
     case.maps = {
         name: Estimate.of(
-            np.where(np.arange(N_VOXELS) < 2, [-1.0, 0.0] + [1.0] * (N_VOXELS - 2), 1) * x.value,
+            per_voxel([-1.0, 0.0] + [1.0] * (N_VOXELS - 2), x) * x.value,
             x.variance,
-            np.where(np.arange(N_VOXELS) == 2, 4, 0),
+            per_voxel(np.where(np.arange(N_VOXELS) == 2, 4, 0), x),
             x.dof,
         )
         for name, x in case.maps.items()

@@ -89,7 +89,7 @@ class Maker:
             file=file,
             context=('label', 'control'),
             label_type='PCASL',
-            label_duration=1.8,
+            label_duration=(1.8, 1.8),
             post_label_delay=(1.8, 1.8),
             labeling_efficiency=0.85,
             m0=m0,
