@@ -32,6 +32,10 @@ class Status(IntEnum):
     NO_REFERENCE = 10
     NEGATIVE = 20
     IMPLAUSIBLE = 21
+    FLUID = 30
+    INCONSISTENT_ECHOES = 31
+    GRADIENT_UNCERTAIN = 32
+    CAPPED = 33
 
 
 DESCRIPTIONS = {
@@ -48,6 +52,11 @@ DESCRIPTIONS = {
     Status.NO_REFERENCE: 'reference value (baseline, M0, white matter) is zero or absent',
     Status.NEGATIVE: 'value is negative, kept as estimated',
     Status.IMPLAUSIBLE: 'value is outside the physiological range, kept as estimated',
+    Status.FLUID: 'relaxes as slowly as fluid (T2 or T2* above 200 ms)',
+    Status.INCONSISTENT_ECHOES: 'echoes deviate from the decay by more than noise (movement, '
+    'ghosts, several tissues)',
+    Status.GRADIENT_UNCERTAIN: 'error of the background gradient is above a fifth of the rate',
+    Status.CAPPED: 'value was set to the limit of the published pipeline',
 }
 """One sentence per code."""
 
