@@ -60,6 +60,10 @@ STATUS_COLORS = {
     Status.NO_REFERENCE: '#999933',
     Status.NEGATIVE: '#88CCEE',
     Status.IMPLAUSIBLE: '#DDCC77',
+    Status.FLUID: '#99DDFF',
+    Status.INCONSISTENT_ECHOES: '#EE8866',
+    Status.GRADIENT_UNCERTAIN: '#BBCC33',
+    Status.CAPPED: '#FFAABB',
 }
 """Column color of the status table."""
 

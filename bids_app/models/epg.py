@@ -242,7 +242,7 @@ def _train(
     for echo in range(n_echoes):
         top = min(2 * echo + 3, n_orders)  # orders beyond are empty still
         part = (slice(None), slice(0, top))
-        _evolve(plus[part], minus[part], stored[part], decay, recovery, half)
+        _evolve((plus[part], minus[part], stored[part]), (decay, recovery), half)
         p, m, w = plus[part], minus[part], stored[part]
         new_plus = miss * p + hit * m + mixing * w
         new_minus = hit * p + miss * m - mixing * w
@@ -252,24 +252,23 @@ def _train(
         new_minus[2] += m[0] - p[0] - slope
         new_stored[2] += 2 * w[0]
         plus[part], minus[part], stored[part] = new_plus, new_minus, new_stored
-        _evolve(plus[part], minus[part], stored[part], decay, recovery, half)
+        _evolve((plus[part], minus[part], stored[part]), (decay, recovery), half)
         echoes[:, echo] = plus[:, 0]
     value, by_rate, by_miss = np.moveaxis(echoes, 1, 2)
     return value, (by_rate, by_miss)
 
 
 def _evolve(
-    plus: FloatArray,
-    minus: FloatArray,
-    stored: FloatArray,
-    decay: FloatArray,
-    recovery: float,
+    states: tuple[FloatArray, FloatArray, FloatArray],
+    kept: tuple[FloatArray, float],
     half: float,
 ) -> None:
-    """Let states relax for half a spacing and shift them by one order, in place."""
-    for states in (plus, minus):
-        states *= decay
-        states[1] -= half * states[0]
+    """Let F+, F- and W relax for half a spacing and shift F by one order, in place."""
+    plus, minus, stored = states
+    decay, recovery = kept
+    for transverse in (plus, minus):
+        np.multiply(transverse, decay, out=transverse)
+        transverse[1] -= half * transverse[0]
     stored *= recovery
     plus[:, 1:] = plus[:, :-1].copy()
     minus[:, :-1] = minus[:, 1:].copy()

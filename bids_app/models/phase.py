@@ -327,9 +327,9 @@ def _refine(
     left = np.exp(1j * (phase - TURN * field[:, None] * times))
     centre = np.einsum('ve,ve->v', magnitude**2, left)
     left = np.angle(left * centre.conj()[:, None])
-    columns = [np.ones(len(times)), TURN * times]
+    columns: list[FloatArray] = [np.ones(len(times)), np.asarray(TURN * times)]
     if len(times) >= ALTERNATING_FROM:
-        columns.append((-1.0) ** np.arange(len(times)))
+        columns.append(np.asarray((-1.0) ** np.arange(len(times)), float))
     design = np.stack(columns, axis=1)
     weight = magnitude**2
     n_used = (weight > 0).sum(axis=1)

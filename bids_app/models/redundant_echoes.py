@@ -36,14 +36,14 @@ SMALLEST_RIDGE = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EchoSet:
-    """
+    r"""
     One acquisition of a multi-echo gradient echo.
 
     Parameters
     ----------
     echoes : (X, Y, Z, E) ndarray of complex
         Images, zero-filled to the matrix of the full set; the phase in the sense
-        :math:`\\exp(+i 2\\pi f\\,TE)`.
+        :math:`\exp(+i 2\pi f\,TE)`.
     echo_times : (E,) tuple of float
         s.
     n_lines : int
@@ -128,8 +128,9 @@ def merge_redundant_echoes(
 
     References
     ----------
-    .. [1] Magerkurth et al., Magn Reson Med 66:1304, 2011. doi:10.1002/mrm.22922
-    .. [2] Noeth et al., NMR Biomed 27:679, 2014 (two reduced sets).
+    .. [1] Magerkurth et al., Magn Reson Med 66:989, 2011. doi:10.1002/mrm.22878
+    .. [2] Noeth et al., NeuroImage 92:106, 2014 (two reduced sets).
+       doi:10.1016/j.neuroimage.2014.01.050
     """
     full = sets[0]
     _check(sets, mask, line_axis)
