@@ -230,30 +230,37 @@ def with_reduced(
     series : EchoSeries
         With the sets that can be merged; a note says which cannot, and why.
     """
-    usable = []
     axis = LINE_AXES.get(str(full.metadata.get('PhaseEncodingDirection', ''))[:1])
-    first = full.files[0]
-    header = read_header(first)
+    if axis is None:
+        reader.findings.note(
+            f'{full.files[0].name}: redundant sets are not merged, PhaseEncodingDirection of the '
+            'full set is not i or j'
+        )
+        return full
+    n_total = read_header(full.files[0]).shape[axis]
+    usable = []
     for label, item in reduced.items():
-        reason = ''
-        if axis is None:
-            reason = 'PhaseEncodingDirection of the full set is not i or j'
-        elif not (full.has_phase and item.has_phase):
-            reason = 'without phase (or real and imaginary parts) sets cannot be merged'
-        elif len(item.echo_times) != len(full.echo_times):
-            reason = f'{len(item.echo_times)} echoes, the full set has {len(full.echo_times)}'
-        elif read_header(item.files[0]).shape != header.shape:
-            reason = 'another matrix than the full set'
-        if reason or axis is None:
+        reason = _obstacle(full, item)
+        if reason:
             reader.findings.note(f'{item.files[0].name} is not merged: {reason}')
             continue
-        lines = _lines(reader, label, item, header.shape[axis])
+        lines = _lines(reader, label, item, n_total)
         if lines is not None:
             usable.append(replace(item, n_lines=lines, line_axis=axis))
-    if not usable or axis is None:
+    if not usable:
         return full
-    lines = header.shape[axis]
-    return replace(full, n_lines=lines, line_axis=axis, reduced=tuple(usable))
+    return replace(full, n_lines=n_total, line_axis=axis, reduced=tuple(usable))
+
+
+def _obstacle(full: EchoSeries, item: EchoSeries) -> str:
+    """Say why a reduced set cannot be merged with the full one; empty if it can."""
+    if not (full.has_phase and item.has_phase):
+        return 'without phase (or real and imaginary parts) sets cannot be merged'
+    if len(item.echo_times) != len(full.echo_times):
+        return f'{len(item.echo_times)} echoes, the full set has {len(full.echo_times)}'
+    if read_header(item.files[0]).shape != read_header(full.files[0]).shape:
+        return 'another matrix than the full set'
+    return ''
 
 
 def _lines(reader: Reader, label: str, item: EchoSeries, n_total: int) -> int | None:
@@ -980,9 +987,7 @@ def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
     }
     problems = []
     for path, (role, condition) in _images(inputs).items():
-        defect = find_defect(
-            path, phase_scale=scales.get(path), may_be_constant=path in maps
-        )
+        defect = find_defect(path, phase_scale=scales.get(path), may_be_constant=path in maps)
         if defect is not None:
             message, code = defect
             problems.append(

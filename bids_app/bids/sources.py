@@ -249,7 +249,9 @@ def find_defect(
         what = 'all zero' if ends[0] == 0 else f'constant ({ends[0]:g})'
         return f'{path.name} is {what}; there is no image in it', ExitCode.BAD_INPUT
     if phase_scale is not None and max(map(abs, ends)) * phase_scale > MAX_PHASE:
-        stated = 'its Units are rad' if phase_scale == 1 else f'{phase_scale:g} rad per unit is set'
+        stated = (
+            'its Units are rad' if phase_scale == 1 else f'{phase_scale:g} rad per unit is set'
+        )
         message = (
             f'{path.name}: {stated} but its values run from {ends[0]:g} to {ends[1]:g}; scale '
             'them to radians, state Units: arbitrary, or set relaxometry.phase_scale'

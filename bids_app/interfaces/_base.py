@@ -92,7 +92,9 @@ def save_estimate(  # noqa: PLR0917  (one file each)
     if not np.isinf(estimate.dof):
         facts['DegreesOfFreedom'] = round(estimate.dof, 1)
     codes, counts = np.unique(estimate.status, return_counts=True)
-    facts[STATUS_COUNTS] = {Status(code).name: int(n) for code, n in zip(codes, counts, strict=True)}
+    facts[STATUS_COUNTS] = {
+        Status(code).name: int(n) for code, n in zip(codes, counts, strict=True)
+    }
     results[f'{name}_facts'] = facts
 
 

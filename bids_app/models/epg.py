@@ -40,6 +40,9 @@ MISS_BOUNDS = (-0.3, 0.75)
 train continues smoothly: cut off at 0, noise around perfect refocusing would shorten T2 (1.4 %
 at a signal-to-noise ratio of 30, measured)."""
 
+N_TANGENTS = 3
+"""Value, slope by rate and slope by miss are carried through the graph together."""
+
 TOLERANCE = 1e-5
 """Of the fit, see :func:`bids_app.models.fitting.fit_least_squares`; a thousandth of the
 error by noise."""
@@ -231,14 +234,14 @@ def _train(
     """Run the graph for V voxels; give the echoes (V, E) and their slopes by rate and miss."""
     n_orders = n_echoes + 1
     # value, slope by rate, slope by miss; orders 0..n of F+ and F-, W; voxels last (contiguous)
-    plus = np.zeros((3, n_orders, len(rate)))
+    plus = np.zeros((N_TANGENTS, n_orders, len(rate)))
     minus, stored = np.zeros_like(plus), np.zeros_like(plus)
     plus[0, 0] = minus[0, 0] = 1.0
     half = spacing / 2
     decay = np.exp(-rate * half)
     recovery = np.exp(-half / T1_OF_TRAIN)
     hit, mixing = 1 - miss, 4 * miss * (1 - miss)
-    echoes = np.empty((3, n_echoes, len(rate)))
+    echoes = np.empty((N_TANGENTS, n_echoes, len(rate)))
     for echo in range(n_echoes):
         top = min(2 * echo + 3, n_orders)  # orders beyond are empty still
         part = (slice(None), slice(0, top))

@@ -31,6 +31,12 @@ MINIMUM_ECHOES = 3
 ALTERNATING_FROM = 5
 """Echoes from which on a phase that alternates with the polarity of the readout is fitted."""
 
+HOLDING_RIDGE = 1e6
+"""Relative curvature that holds a parameter at zero; no unit."""
+
+SMALLEST_RIDGE = 1e-12
+"""Relative curvature that keeps a voxel with silent echoes solvable; no unit."""
+
 UNIFORM_VARIANCE = 1 / 12
 """Of a quantity that lies anywhere in an interval of length 1."""
 
@@ -178,15 +184,16 @@ def slice_gradient(
 
     Notes
     -----
-    Central difference where both neighbours are known, one-sided where one is; never across
-    the edge of the mask.
+    Central difference where both neighbours are known; where one is, the one-sided difference,
+    carried on by half a step along its change to the next where that is known; never across the
+    edge of the mask.
 
     .. math:: G_z = \frac{2\pi}{\gamma}\,\frac{\partial f}{\partial z}
 
     The variance has two parts: noise of the field, and that the slope inside the slice is known
-    only from outside it. For the second any slope between the two one-sided differences is held
-    equally likely (variance of their difference squared over 12); at an edge, where there is
-    one, any between none and twice it.
+    only from outside it. For the second any slope in an interval as wide as the two
+    neighbouring differences are apart is held equally likely (variance: width squared over 12);
+    with a single difference, any between none and twice it.
 
     Examples
     --------
@@ -206,15 +213,32 @@ def slice_gradient(
     field = scale * np.moveaxis(np.where(mask, field_map.value, np.nan), axis, -1)
     noise = scale**2 * np.moveaxis(np.where(mask, field_map.variance, np.nan), axis, -1)
     below, above = _both_sides(np.diff(field, axis=-1))
-    both = (below + above) / 2
-    slope = np.where(np.isfinite(both), both, np.where(np.isfinite(below), below, above))
-    before, after = _both_sides(noise[..., :-1]), _both_sides(noise[..., 1:])
-    central = (before[0] + after[1]) / 4 + (above - below) ** 2 * UNIFORM_VARIANCE
-    one_sided = np.where(np.isfinite(below), before[0] + after[0], before[1] + after[1])
-    one_sided = one_sided + (2 * slope) ** 2 * UNIFORM_VARIANCE
-    variance = np.where(np.isfinite(both), central, one_sided)
+    noise_below, noise_above = _both_sides(noise[..., :-1] + noise[..., 1:])
+    before, after = _shift(noise, 1), _shift(noise, -1)
+    # from the side that is there, carried half a step on where the next step is known, too
+    is_upper = np.isfinite(above)
+    step = np.where(is_upper, above, below)
+    step_noise = np.where(is_upper, noise_above, noise_below)
+    beyond = np.where(is_upper, _shift(above, -1), _shift(below, 1))
+    bend = step - beyond
+    curved = np.isfinite(bend)
+    one_sided = np.where(curved, step + bend / 2, step)
+    width = np.where(curved, bend, 2 * step)
+    one_sided_variance = np.where(curved, 4, 1) * step_noise + width**2 * UNIFORM_VARIANCE
+    central = (below + above) / 2
+    both = np.isfinite(central)
+    slope = np.where(both, central, one_sided)
+    central_variance = (before + after) / 4 + (above - below) ** 2 * UNIFORM_VARIANCE
+    variance = np.where(both, central_variance, one_sided_variance)
     status = np.where(mask, field_map.status, Status.OUTSIDE_MASK)
     return Estimate.of(np.moveaxis(slope, -1, axis), np.moveaxis(variance, -1, axis), status)
+
+
+def _shift(step: FloatArray, by: int) -> FloatArray:
+    """Give every voxel what the one `by` places before it along the last axis has."""
+    shifted = np.roll(step, by, axis=-1)
+    shifted[..., 0 if by > 0 else -1] = np.nan
+    return shifted
 
 
 def _both_sides(step: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -335,11 +359,11 @@ def _refine(
     n_used = (weight > 0).sum(axis=1)
     # with few echoes left in a voxel the alternating term is held at zero by a strong ridge
     ridge = np.zeros((len(weight), len(columns)))
-    ridge[:, 2:] = np.where(n_used < ALTERNATING_FROM, 1e6, 0.0)[:, None]
+    ridge[:, 2:] = np.where(n_used < ALTERNATING_FROM, HOLDING_RIDGE, 0.0)[:, None]
     curvature = np.einsum('ve,ep,eq->vpq', weight, design, design)
     diagonal = np.einsum('vpp->vp', curvature)
     scale = np.sqrt(diagonal)
-    diagonal += ridge * diagonal + 1e-12 * diagonal
+    diagonal += ridge * diagonal + SMALLEST_RIDGE * diagonal
     curvature /= scale[:, :, None] * scale[:, None, :]
     inverse = np.linalg.inv(curvature) / (scale[:, :, None] * scale[:, None, :])
     gradient = np.einsum('ve,ve,ep->vp', weight, left, design)

@@ -50,6 +50,9 @@ UNCERTAIN_GRADIENT = 0.2
 MISFIT_PROBABILITY = 1e-6
 """Of residuals as large by noise alone; below it the echoes are flagged as inconsistent; ours."""
 
+ROUNDING = 1e-9
+"""Residual relative to the signal that is no misfit but arithmetic; no unit."""
+
 NOISE_FLOORS = ('rician', 'none')
 """How the noise floor of magnitude images is handled."""
 
@@ -614,7 +617,9 @@ def flag_fit(value: FloatArray, fit: FitResult, noise: FloatArray) -> StatusArra
     """Give the cautions that belong to a rate: negative, inconsistent echoes, fluid."""
     limit = stats.chi2.isf(MISFIT_PROBABILITY, np.maximum(fit.dof, 1)) / np.maximum(fit.dof, 1)
     # rounding is no noise: a train without any fits to machine precision, never worse by chance
-    misfit = fit.residual_variance > np.maximum(limit * noise, 1e-18 * fit.parameters[:, 0] ** 2)
+    misfit = fit.residual_variance > np.maximum(
+        limit * noise, (ROUNDING * fit.parameters[:, 0]) ** 2
+    )
     flags = np.select(
         [value < 0, misfit, value < 1 / FLUID_TIME],
         [Status.NEGATIVE, Status.INCONSISTENT_ECHOES, Status.FLUID],

@@ -52,6 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
         default='mild',
         help='gradients of the static field in the head (default: mild)',
     )
+    parser.add_argument(
+        '--redundant-sets',
+        action='store_true',
+        help='write the gradient echoes as real and imaginary parts too, and with them sets of '
+        'half and a quarter of the lines, 1 ms later (acq-fullres, acq-MoCoHR, acq-MoCoQR)',
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -83,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=args.seed,
         grid=args.grid,
         background=args.background_field,
+        redundant_sets=args.redundant_sets,
     )
     started = time.monotonic()
     try:

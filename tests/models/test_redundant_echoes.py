@@ -50,7 +50,7 @@ def burst(rng, share, size):
     """Rest, but for runs of lines in which the head has moved (voxels)."""
     moves = still()
     length = SIZE // 16
-    for start in rng.choice(SIZE // length, int(round(share * SIZE / length)), replace=False):
+    for start in rng.choice(SIZE // length, round(share * SIZE / length), replace=False):
         moves[start * length : (start + 1) * length] = rng.normal(0, size, 2)
     return moves
 
