@@ -387,7 +387,8 @@ def estimate_r2_prime_capped(r2_star: Estimate, r2: Estimate) -> Estimate:
 
     Examples
     --------
-    >>> estimate_r2_prime_capped(Estimate.of([18.3, 9.0]), Estimate.of([13.5, 13.5])).value.round(1)
+    >>> r2_star, r2 = Estimate.of([18.3, 9.0]), Estimate.of([13.5, 13.5])
+    >>> estimate_r2_prime_capped(r2_star, r2).value.round(1)
     array([4.8, 0. ])
     """
     limited = [
