@@ -31,6 +31,10 @@ MINIMUM_ECHOES = 3
 ALTERNATING_FROM = 5
 """Echoes from which on a phase that alternates with the polarity of the readout is fitted."""
 
+DEPHASED = 0.1
+"""Signal relative to the strongest echo below which, and after which, phase is not trusted: by
+relaxation alone such echoes have a hundredth of the weight; no unit."""
+
 HOLDING_RIDGE = 1e6
 """Relative curvature that holds a parameter at zero; no unit."""
 
@@ -94,7 +98,8 @@ def field_map_from_echoes(
               \qquad f = \Delta\varphi / (2\pi\,\Delta TE)
 
     Then a straight line, with an offset and (from 5 echoes on) an alternating term, is fitted
-    to what is left of the phases, weighted by :math:`m^2`; its error is that of the fit with
+    to what is left of the phases, weighted by :math:`m^2` up to the first echo with less than a
+    tenth of the signal (behind the zero of a dephased slice the phase is turned by half); its error is that of the fit with
     the noise pooled over the mask.
 
     References
@@ -133,6 +138,7 @@ def field_map_from_echoes(
     weight = np.where(usable_here, magnitude[known][:, order], 0.0)
     angle = np.where(usable_here, phase[known][:, order], 0.0)
 
+    weight = _before_dephasing(weight)
     turn, spacing = _neighbour_phase(weight, angle, times)
     # a product can vanish though three echoes are there: no neighbours, nothing to start from
     known[known] = np.isfinite(turn)
@@ -323,6 +329,19 @@ def dephasing_factor(
     if profile == 'rectangular':
         return np.asarray(rectangle)
     return np.asarray(rectangle * np.exp(-2 * (np.pi * SINC_GAUSS_EDGE * turns) ** 2))
+
+
+def _before_dephasing(magnitude: FloatArray) -> FloatArray:
+    """
+    Silence the echoes (V, E) from the first on that has lost nearly all signal.
+
+    A gradient that dephases a slice turns the sign of what comes after the first zero: half a
+    turn that no field has made.
+    """
+    peak = magnitude.max(axis=1, keepdims=True)
+    gone = np.logical_or.accumulate(magnitude < DEPHASED * peak, axis=1)
+    gone[:, :MINIMUM_ECHOES] = False
+    return np.where(gone, 0.0, magnitude)
 
 
 def _neighbour_phase(

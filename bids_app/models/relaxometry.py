@@ -44,8 +44,9 @@ CAP_OF_MEDIAN = 5.0
 SMALLEST_CAP = 20.0
 """Limit of R2' in the published pipeline is at least this, 1/s."""
 
-UNCERTAIN_GRADIENT = 0.2
-"""Error of the rate by the gradient, relative to it, above which a voxel is flagged; ours."""
+UNCERTAIN_GRADIENT = 2.5
+"""Error of the rate by that of the gradient above which a voxel is flagged, 1/s: half of R2' of
+grey matter; ours."""
 
 MISFIT_PROBABILITY = 1e-6
 """Of residuals as large by noise alone; below it the echoes are flagged as inconsistent; ours."""
@@ -264,7 +265,7 @@ def fit_r2_star(
     -------
     r2_star : Estimate
         1/s, without the contribution of the background gradient. Flags as from :func:`fit_r2`;
-        GRADIENT_UNCERTAIN where the error of the gradient alone is above a fifth of the rate.
+        GRADIENT_UNCERTAIN where the error of the gradient alone is above 2.5 1/s.
         NaN with status GRADIENT_TOO_STRONG where the floor leaves fewer than
         3 echoes, else as for :func:`fit_r2`.
 
@@ -656,7 +657,7 @@ def _fit_decay(
     flags = flag_fit(rate, fit, noise)
     if factor_error is not None and np.any(factor_error):
         systematic = _shift_of_rate(train, fit, factor_error) ** 2
-        uncertain = np.sqrt(systematic) > UNCERTAIN_GRADIENT * np.abs(rate)
+        uncertain = np.sqrt(systematic) > UNCERTAIN_GRADIENT
         flags = combine_status(np.where(uncertain, Status.GRADIENT_UNCERTAIN, Status.OK), flags)
         variance = variance + systematic
     return Estimate.of(rate, variance, combine_status(status, fit.status, flags), dof=dof)

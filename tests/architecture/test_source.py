@@ -68,7 +68,7 @@ EXACT = {
     '4 * (1 - 2 * miss)': 'derivative of the line above it',
     '2 * echo + 3': 'two orders per echo, zero among them',
     '(before + after) / 4': 'variance of half a difference',
-    'np.where(curved, 4, 1)': 'three-point slope: 9/4 + 4 + 1/4 times the noise of a voxel, bounded by 4 pairs',
+    'np.where(curved, 4, 1)': 'three-point slope: 9/4 + 4 + 1/4 times the noise, below 4 pairs',
     'ratio**2 / 4': 'argument of the Bessel functions of a Rician mean',
     'memory_mb * 1e6 //': 'bytes of a megabyte',
     '@ kernel / 3': 'mean of the frequency over orientations, Yablonskiy & Haacke eq. 26',
