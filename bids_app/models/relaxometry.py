@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
-from bids_app.models.fitting import FitResult, fit_least_squares
+from bids_app.models.fitting import MAX_CHUNK, FitResult, fit_least_squares
 from bids_app.models.noise import pool_variance
 from bids_app.models.status import Status, combine_status, is_missing
 
@@ -50,6 +50,9 @@ grey matter; ours."""
 
 MISFIT_PROBABILITY = 1e-6
 """Of residuals as large by noise alone; below it the echoes are flagged as inconsistent; ours."""
+
+SMALLEST_SPREAD = 1e-12
+"""Of the echo times that are used, relative to their square; below it there is one; no unit."""
 
 ROUNDING = 1e-9
 """Residual relative to the signal that is no misfit but arithmetic; no unit."""
@@ -720,22 +723,30 @@ def start_decay(
     signal: FloatArray, factor: FloatArray, usable: BoolArray, echo_times: FloatArray
 ) -> FloatArray:
     """Fit a straight line to log(signal / factor) with weights signal squared."""
-    usable = usable & (factor > 0)
-    peak = np.max(signal, axis=1, where=usable, initial=0.0)
-    peak[peak == 0] = 1.0
-    weight = np.where(usable, signal / peak[:, None], 0.0) ** 2
-    ratio = np.divide(signal, factor * peak[:, None], out=np.ones(signal.shape), where=usable)
-    log_signal = np.log(ratio)
-    total = weight.sum(axis=1)
-    total[total == 0] = 1.0
-    mean_time = weight @ echo_times / total
-    mean_log = np.einsum('ve,ve->v', weight, log_signal) / total
-    time = echo_times - mean_time[:, None]
-    spread = np.einsum('ve,ve->v', weight, time**2)
-    slope = np.einsum('ve,ve,ve->v', weight, time, log_signal)
-    slope = np.divide(slope, spread, out=np.zeros(len(slope)), where=spread > 0)
-    s0 = peak * np.exp(mean_log - slope * mean_time)
-    return np.stack([s0, -slope], axis=1)
+    start = np.empty((len(signal), 2))
+    varies = not np.all(factor == 1)
+    powers = np.stack([np.ones(len(echo_times)), echo_times, echo_times**2], axis=1)
+    for first in range(0, len(signal), MAX_CHUNK):
+        rows = slice(first, first + MAX_CHUNK)
+        used = usable[rows] & (factor[rows] > 0) if varies else usable[rows]
+        data = np.where(used, signal[rows], 1.0)
+        weight = data * data
+        weight *= used
+        if varies:
+            data /= np.where(used, factor[rows], 1.0)
+        log_signal = np.log(data, out=data)
+        total, by_time, by_square = (weight @ powers).T
+        log_signal *= weight
+        of_log, of_both = (log_signal @ powers[:, :2]).T
+        total[total == 0] = 1.0
+        spread = by_square - by_time**2 / total
+        single = spread <= SMALLEST_SPREAD * by_square
+        spread[single] = 1.0
+        slope = (of_both - by_time * of_log / total) / spread
+        slope[single] = -STRONGEST_DECAY / echo_times.min()  # one echo has all the signal
+        start[rows, 0] = np.exp((of_log - slope * by_time) / total)
+        start[rows, 1] = -slope
+    return start
 
 
 def _flag_negative(value: FloatArray) -> StatusArray:
