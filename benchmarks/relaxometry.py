@@ -27,7 +27,9 @@ CYCLES_PER_TESLA = 267.52219e6 / (2 * np.pi)
 
 def rician(rng: np.random.Generator, signal: np.ndarray, noise: float) -> np.ndarray:
     """Magnitude of a signal with noise in both channels."""
-    return np.abs(signal + noise * (rng.normal(size=signal.shape) + 1j * rng.normal(size=signal.shape)))
+    return np.abs(
+        signal + noise * (rng.normal(size=signal.shape) + 1j * rng.normal(size=signal.shape))
+    )
 
 
 def bound(times: np.ndarray, rate: float, snr: float) -> float:

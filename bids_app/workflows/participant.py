@@ -422,7 +422,7 @@ def add_relaxometry(graph: Graph) -> None:
                 sidecar |= _correction_entries(scans, settings)
                 motion = graph.maps.pop(('motion', condition))
                 at: dict[str, Any] = {'space': graph.space, 'condition': condition}
-                sink.add(motion, 'motion', sidecar={'Sources': sidecar['Sources']}, **at)
+                sink.add(motion, 'motion', sidecar=sidecar, **at)
             time = _add_time(graph, quantity, condition)
             _save(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
             if kind == 'megre' and scans[0].series.has_phase:
