@@ -64,7 +64,8 @@ def main() -> None:
     difference = np.nanmax(np.abs(peer - estimate.value[:SAMPLE]) / peer)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
-        f'{n_voxels} voxels x {len(ECHO_TIMES)} echoes: {ours * n_voxels:.2f} s of one core, {wall:.2f} s wall'
+        f'{n_voxels} voxels x {len(ECHO_TIMES)} echoes: {ours * n_voxels:.2f} s of one core, '
+        f'{wall:.2f} s wall'
     )
     print(f'per voxel {ours * 1e6:.2f} us, curve_fit {theirs * 1e6:.0f} us: {theirs / ours:.0f} x')
     print(

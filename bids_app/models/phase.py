@@ -99,8 +99,8 @@ def field_map_from_echoes(
 
     Then a straight line, with an offset and (from 5 echoes on) an alternating term, is fitted
     to what is left of the phases, weighted by :math:`m^2` up to the first echo with less than a
-    tenth of the signal (behind the zero of a dephased slice the phase is turned by half); its error is that of the fit with
-    the noise pooled over the mask.
+    tenth of the signal (behind the zero of a dephased slice the phase is turned by half); its
+    error is that of the fit with the noise pooled over the mask.
 
     References
     ----------

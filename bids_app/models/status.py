@@ -55,7 +55,7 @@ DESCRIPTIONS = {
     Status.FLUID: 'relaxes as slowly as fluid (T2 or T2* above 200 ms)',
     Status.INCONSISTENT_ECHOES: 'echoes deviate from the decay by more than noise (movement, '
     'ghosts, several tissues)',
-    Status.GRADIENT_UNCERTAIN: 'the error of the background gradient moves R2* by more than 2.5 1/s',
+    Status.GRADIENT_UNCERTAIN: 'the error of the background gradient moves R2* by over 2.5 1/s',
     Status.CAPPED: 'value was set to the limit of the published pipeline',
 }
 """One sentence per code."""

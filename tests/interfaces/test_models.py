@@ -23,8 +23,8 @@ from bids_app.interfaces.relaxometry import (
     EstimateR2Prime,
     EstimateR2Star,
     IndexMotion,
-    PrepareEchoes,
     PredictDephasing,
+    PrepareEchoes,
 )
 from bids_app.models.status import Status
 
@@ -317,7 +317,7 @@ def test_degrees_of_freedom_travel_with_the_map(files):
     assert time.time_facts == {'DegreesOfFreedom': 77.0, 'StatusCounts': {'OK': 2}}
 
 
-# --- parts and sets of a gradient echo ------------------------------------------------------------
+# --- parts and sets of a gradient echo ---------------------------------------------------------
 
 GRADIENT_TIMES = [0.005, 0.010, 0.015, 0.020]
 

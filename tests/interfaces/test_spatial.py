@@ -339,6 +339,7 @@ def test_smoothing_in_voxels_is_that_in_mm_divided_by_the_voxel(files):
 
 
 def test_reference_of_real_and_imaginary_parts_is_their_magnitude(files):
-    parts = [files.image(name, np.full((2, 2, 2), float(value))) for name, value in (('r', -3), ('i', 4))]
+    values = {'real': -3.0, 'imaginary': 4.0}
+    parts = [files.image(name, np.full((2, 2, 2), value)) for name, value in values.items()]
     outputs = files.run(spatial.AverageVolumes(files=parts[:1], imaginary=parts[1:]))
     np.testing.assert_allclose(load_data(outputs.reference), 5)

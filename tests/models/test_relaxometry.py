@@ -45,7 +45,7 @@ def published_vectors():
     return json.loads(path.read_text())
 
 
-# --- closed forms and round trips ------------------------------------------------------------
+# --- closed forms and round trips --------------------------------------------------------------
 
 
 def test_decay_has_published_values():
@@ -107,7 +107,7 @@ def test_rate_scales_inversely_with_time_and_ignores_gain():
     assert loud.variance == pytest.approx(one.variance, rel=1e-5)
 
 
-# --- noise -----------------------------------------------------------------------------------
+# --- noise -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_noise_groups_have_their_own_noise():
     assert loud / quiet == pytest.approx(16, rel=0.1)
 
 
-# --- difficult voxels ------------------------------------------------------------------------
+# --- difficult voxels --------------------------------------------------------------------------
 
 
 def test_every_missing_rate_has_its_reason_and_leaves_neighbours_alone():
@@ -251,7 +251,7 @@ def test_contradictory_dephasing_is_refused():
         fit_r2_star(np.ones((2, 3)), 1.0, echo_times=[0.01, 0.02, 0.03], dephasing_floor=1.0)
 
 
-# --- R2' and times ---------------------------------------------------------------------------
+# --- R2' and times -----------------------------------------------------------------------------
 
 
 def test_r2_prime_is_the_difference_with_the_summed_variance():
@@ -281,7 +281,7 @@ def test_time_has_the_relative_error_of_the_rate():
     assert time.dof == 300
 
 
-# --- noise floor, errors of the gradient, flags ---------------------------------------------------
+# --- noise floor, errors of the gradient, flags ------------------------------------------------
 
 
 def test_mean_of_a_noisy_magnitude_is_that_of_draws_and_its_slope_is_its_derivative():
@@ -368,7 +368,7 @@ def test_fluid_and_inconsistent_echoes_are_flagged_and_their_values_kept():
     assert np.median(index.value) == pytest.approx(0.01, rel=0.1)
 
 
-# --- unusual trains -------------------------------------------------------------------------------
+# --- unusual trains ----------------------------------------------------------------------------
 
 
 def test_echo_times_may_repeat_and_mix_two_sets():
