@@ -27,7 +27,7 @@ from bids_app.models.phase import dephasing_factor, field_map_from_echoes, slice
 from bids_app.models.redundant_echoes import EchoSet, merge_redundant_echoes
 from bids_app.models.registry import choices
 from bids_app.models.relaxometry import index_motion, time_from_rate
-from bids_app.units import MILLIMETRE
+from bids_app.units import MILLIMETRE, PERCENT
 
 
 class _EchoInputSpec(BaseInterfaceInputSpec):
@@ -285,11 +285,16 @@ class IndexMotion(SimpleInterface):
 
         save_estimate(self._results, 'motion', index, mask, grid, runtime.cwd)
         known = index.value[np.isfinite(index.value)]
-        facts = {'MotionIndex': round(float(np.median(known)), 5)} if known.size else {}
+        facts = {'MotionIndex': _in_percent(known)} if known.size else {}
         if 'disagreement' in given:
-            facts['SetDisagreement'] = round(float(np.median(given['disagreement'])), 5)
+            facts['SetDisagreement'] = _in_percent(given['disagreement'])
         self._results['motion_facts'] |= facts
         return runtime
+
+
+def _in_percent(values):
+    """Give the median in the unit of the file."""
+    return round(float(np.median(values)) / PERCENT, 3)
 
 
 class _R2PrimeInputSpec(BaseInterfaceInputSpec):

@@ -367,8 +367,8 @@ def test_motion_index_is_zero_for_one_decay_and_counts_the_sets(files):
     apart = files.image('apart', np.full((2, 2, 2), 0.03))
     moved = files.run(IndexMotion(disagreement=apart, **ports))
     np.testing.assert_allclose(files.read(moved.motion), 0.03, rtol=1e-4)
-    assert moved.motion_facts['MotionIndex'] == pytest.approx(0.03)
-    assert moved.motion_facts['SetDisagreement'] == pytest.approx(0.03)
+    assert moved.motion_facts['MotionIndex'] == pytest.approx(3.0)
+    assert moved.motion_facts['SetDisagreement'] == pytest.approx(3.0)
 
 
 def test_a_scale_slope_of_its_own_per_echo_is_applied(files, tmp_path):

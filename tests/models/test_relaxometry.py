@@ -439,3 +439,25 @@ def test_gradients_up_to_200_microtesla_per_metre_are_corrected_or_said():
     assert abs(bias) < abs(before) / 5
     z_score = (estimate.value - GREY_R2_STAR) / np.sqrt(estimate.variance)
     assert np.nanmean(np.abs(z_score[steep]) < 1.96) > 0.93
+
+
+@pytest.mark.parametrize(
+    ('contrast', 'column', 'fit'), [('se', 't2_s', fit_r2), ('ge', 't2star_s', fit_r2_star)]
+)
+def test_signals_of_asldro_give_the_times_they_were_made_with(contrast, column, fit):
+    pandas = pytest.importorskip('pandas')
+    path = Path(__file__).parents[2].parent / 'shared' / 'refs' / 'asldro'
+    path /= 'asldro_mri_signal.csv'
+    if not path.exists():
+        pytest.skip('reference signals of asldro are not beside the repository')
+    table = pandas.read_csv(path).query('contrast == @contrast').copy()
+    if contrast == 'se':  # every echo time was simulated with other repetition times
+        table['signal'] /= 1 - np.exp(-table.tr_s / table.t1_s)
+        table['tr_s'] = np.inf
+    tissue = ['t1_s', 't2_s', 't2star_s', 'tr_s', 'flip_deg', 'm0']
+    trains = [train for _, train in table.groupby(tissue) if train.te_s.nunique() >= 3]
+    assert trains
+    for train in trains:
+        extra = {'dephasing': 1.0} if fit is fit_r2_star else {}
+        rate = fit([train.signal.to_numpy()], echo_times=train.te_s.to_numpy(), **extra)
+        assert time_from_rate(rate).value == pytest.approx([train[column].iloc[0]], rel=1e-9)
