@@ -48,10 +48,31 @@ class RelaxometrySettings:
     slice_profile: str = _setting(
         'rectangular',
         'slice profile assumed by the background-gradient correction; none switches it off',
-        choices=('rectangular', 'none'),
+        choices=('rectangular', 'exponential', 'sinc-gauss', 'none'),
     )
     dephasing_floor: float = _setting(
         0.2, 'echoes whose predicted dephasing is below this are not used', unit='1'
+    )
+    noise_floor: str = _setting(
+        'rician',
+        'noise floor of magnitude images near the noise: modelled, or ignored',
+        choices=('rician', 'none'),
+    )
+    phase_scale: float | None = _setting(
+        None,
+        'radians per unit of the phase images; default 1 where their sidecar says Units: rad, '
+        'else the phase is not used',
+        unit='rad',
+    )
+    redundant_sets: tuple[str, ...] = _setting(
+        ('MoCoHR', 'MoCoQR'),
+        'acq- labels of gradient echoes that repeat the centre of k-space; merged with the '
+        'full set',
+    )
+    smoothing: float = _setting(
+        0.0,
+        "smoothing of R2 and R2* before R2' is made, full width at half maximum in voxels",
+        unit='1',
     )
 
 
@@ -291,7 +312,7 @@ class Settings:
     ignore: tuple[str, ...] = _setting(
         (),
         'inputs to leave alone',
-        choices=('mese', 'megre', 'phase', 'asl', 'dsc', 'bold', 't1w'),
+        choices=('mese', 'megre', 'phase', 'redundant', 'asl', 'dsc', 'bold', 't1w'),
     )
     anatomy: AnatomySettings = field(default_factory=AnatomySettings)
     relaxometry: RelaxometrySettings = field(default_factory=RelaxometrySettings)

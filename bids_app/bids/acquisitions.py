@@ -55,16 +55,40 @@ class EchoSeries:
 
     condition: str | None
     run: str | None
-    magnitude: tuple[Path, ...]
-    """In order of echo time."""
+    magnitude: tuple[Path, ...] = ()
+    """In order of echo time; empty where there are only real and imaginary parts."""
     phase: tuple[Path, ...] = ()
-    """Same order, radians; empty when there is none that can be used."""
+    """Same order; empty when there is none that can be used."""
+    phase_scale: float = 1.0
+    """Radians per unit of the phase images."""
+    real: tuple[Path, ...] = ()
+    imaginary: tuple[Path, ...] = ()
+    """Same order; used where there is no phase or no magnitude, else empty."""
     echo_times: tuple[float, ...]
     """s, ascending."""
     repetition_time: float | None = None
     """s"""
+    slice_thickness: float | None = None
+    """Without the gap, m; None = unknown."""
+    n_lines: int | None = None
+    """Phase-encoding lines that were acquired; known where the series is merged with others."""
+    line_axis: int | None = None
+    """Axis of the phase encoding, likewise."""
+    reduced: tuple[EchoSeries, ...] = ()
+    """Sets of fewer lines around the centre of k-space, to be merged with this one."""
     metadata: dict[str, object] = field(default_factory=dict)
     """Merged sidecar of the first echo, as found."""
+
+    @property
+    def has_phase(self) -> bool:
+        """Whether the field can be known."""
+        return bool(self.phase or self.real)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every image of the series and of those merged with it."""
+        own = (*self.magnitude, *self.phase, *self.real, *self.imaginary)
+        return own + tuple(path for item in self.reduced for path in item.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

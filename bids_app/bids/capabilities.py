@@ -21,7 +21,7 @@ MADE, ABSENT, DEFECTIVE = 'made', 'absent', 'defective'
 ROLES = {
     'anatomy': ('t1w',),
     'mese': ('mese',),
-    'megre': ('megre_mag', 'megre_phase'),
+    'megre': ('megre_mag', 'megre_phase', 'megre_real', 'megre_imag'),
     'asl': ('asl', 'aslcontext', 'm0'),
     'dsc': ('dsc',),
     'bold': ('bold', 'events'),
@@ -258,12 +258,12 @@ class _Maps:
         series = for_condition(getattr(self.inputs, family), condition)
         if not series:
             return _lacking(self.inputs, name, family, condition, f'no {family.upper()}')
-        has_phase = all(item.phase for item in series) or family == 'mese'
+        has_phase = all(item.has_phase for item in series) or family == 'mese'
         return Capability(
             map=name,
             condition=condition,
             state=MADE,
-            files=tuple(path for item in series for path in (*item.magnitude, *item.phase)),
+            files=tuple(path for item in series for path in item.files),
             fallback='' if has_phase else 'no usable phase: background gradients stay in T2*',
         )
 

@@ -61,8 +61,12 @@ STATUS_COLORS = {
     Status.EXCLUDED_VESSEL: '#BB5566',
     Status.NEGATIVE: '#88CCEE',
     Status.IMPLAUSIBLE: '#DDCC77',
-    Status.LARGE_VESSEL: '#EE8866',
+    Status.LARGE_VESSEL: '#CC3311',
     Status.ARRIVAL_NOT_COVERED: '#B07AA1',
+    Status.FLUID: '#99DDFF',
+    Status.INCONSISTENT_ECHOES: '#EE8866',
+    Status.GRADIENT_UNCERTAIN: '#BBCC33',
+    Status.CAPPED: '#FFAABB',
 }
 """Column color of the status table."""
 

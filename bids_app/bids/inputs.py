@@ -27,6 +27,7 @@ from bids_app.bids.metadata import (
     read_echoes,
     read_field_strength,
     trial_types,
+    with_reduced,
 )
 from bids_app.bids.participants import BloodTable, check_units, read_blood, read_participants
 from bids_app.bids.reading import Findings, Probe, Reader, load_overrides
@@ -593,31 +594,70 @@ def _single(
 def _echoes(
     context: _Context, reader: Reader, files: Mapping[str, tuple[Found, ...]], family: str
 ) -> tuple[Any, ...]:
-    """Read the multi-echo series of a family."""
+    """Read the multi-echo series of a family, gradient echoes with their redundant sets."""
     role = MAIN_ROLES[family]
     parts = ('megre_phase', 'megre_real', 'megre_imag') if family == 'megre' else ()
     found = [*files[role], *(item for part in parts for item in files[part])]
+    found, redundant = _split_redundant(context, reader, found) if parts else (found, {})
+    reduced = {
+        label: {
+            key: _read_parts(reader, role, items, key)
+            for key, items in _grouped(context, reader, sets, family).items()
+        }
+        for label, sets in redundant.items()
+    }
     series = []
     counts = {}
-    for (condition, run), items in _grouped(context, reader, found, family).items():
-        magnitude = [item for item in items if item.get('part') in (None, 'mag')]
-        phase = [item for item in items if item.get('part') == 'phase']
-        if not magnitude:
-            _report_no_magnitude(reader, items[0], condition)
-            continue
-        made = read_echoes(
-            reader, role=role, magnitude=magnitude, phase=phase, condition=condition, run=run
+    for key, items in _grouped(context, reader, found, family).items():
+        made = _read_parts(reader, role, items, key)
+        counts[key] = sum(item.get('part') in {None, 'mag'} for item in items) or sum(
+            item.get('part') == 'real' for item in items
         )
-        counts[condition, run] = len(magnitude)
-        series += [made] if made is not None else []
+        if made is None:
+            continue
+        own = {label: sets[key] for label, sets in reduced.items() if sets.get(key) is not None}
+        series.append(with_reduced(reader, made, own) if own else made)
     return _of_equal_length(reader, role, series, counts)
+
+
+def _split_redundant(
+    context: _Context, reader: Reader, found: Sequence[Found]
+) -> tuple[list[Found], dict[str, list[Found]]]:
+    """Set the files apart that repeat the centre of k-space, by their acq- label."""
+    labels = {label.lower(): label for label in context.settings.relaxometry.redundant_sets}
+    names = [labels.get((item.get('acquisition') or '').lower()) for item in found]
+    full = [item for item, name in zip(found, names, strict=True) if name is None]
+    if not full or len(full) == len(found):
+        return list(found), {}
+    if 'redundant' in context.settings.ignore:
+        reader.findings.note('redundant sets of the gradient echo are not used (--ignore)')
+        return full, {}
+    redundant: dict[str, list[Found]] = {}
+    for item, name in zip(found, names, strict=True):
+        if name is not None:
+            redundant.setdefault(name, []).append(item)
+    return full, redundant
+
+
+def _read_parts(
+    reader: Reader, role: str, items: Sequence[Found], key: tuple[str | None, str | None]
+) -> Any:
+    """Read the parts of one series; None when it cannot be used."""
+    parts: dict[str, list[Found]] = {}
+    for item in items:
+        parts.setdefault(item.get('part') or 'mag', []).append(item)
+    condition, run = key
+    if not parts.get('mag') and not parts.get('real'):
+        _report_no_magnitude(reader, items[0], condition)
+        return None
+    return read_echoes(reader, role=role, parts=parts, condition=condition, run=run)
 
 
 def _report_no_magnitude(reader: Reader, item: Found, condition: str | None) -> None:
     """Say that a gradient echo has other parts but no magnitude."""
     message = (
-        f'{item.path.name}: this gradient echo has no magnitude images; phase, real or imaginary '
-        'parts alone are not supported yet'
+        f'{item.path.name}: this gradient echo has neither magnitude images nor real and '
+        'imaginary parts; restore them'
     )
     reader.findings.problem(
         Problem(role='megre_mag', message=message, file=item.path, condition=condition)
@@ -634,16 +674,16 @@ def _of_equal_length(
     most = max(counts.values(), default=0)
     kept = []
     for item in series:
-        n_echoes = len(item.magnitude)
+        n_echoes = len(item.echo_times)
         if n_echoes == most:
             kept.append(item)
             continue
         message = (
-            f'{item.magnitude[0].name}: {n_echoes} echoes where another condition or run has '
+            f'{item.files[0].name}: {n_echoes} echoes where another condition or run has '
             f'{most}; restore the missing files, or choose with --bids-filter-file'
         )
         reader.findings.problem(
-            Problem(role=role, message=message, file=item.magnitude[0], condition=item.condition)
+            Problem(role=role, message=message, file=item.files[0], condition=item.condition)
         )
     return tuple(kept)
 

@@ -38,6 +38,7 @@ from bids_app.bids.sources import (
     find_companions,
     find_defect,
     is_not_fetched,
+    read_header,
     read_json,
     read_table,
 )
@@ -54,6 +55,19 @@ CUT_OFFS = {'QUIPSS': 'pulsed-quipss', 'QUIPSSII': 'pulsed', 'Q2TIPS': 'pulsed'}
 
 MIN_ECHOES = 3
 
+COMPLEX = ('real', 'imag')
+
+PART_NAMES = {'mag': 'magnitude', 'phase': 'phase', 'real': 'real', 'imag': 'imaginary'}
+
+LINE_AXES = {'i': 0, 'j': 1}
+"""PhaseEncodingDirection -> axis of the array; slices lie along the third."""
+
+KNOWN_SHARES = {'mocohr': 0.5, 'mocoqr': 0.25}
+"""Label of a redundant set, lower case -> share of the phase-encoding lines (ds004873)."""
+
+EPG_TOLERANCE = 0.01
+"""Deviation of an echo time relative to the first."""
+
 MIN_DSC_VOLUMES = 10
 
 
@@ -61,8 +75,7 @@ def read_echoes(
     reader: Reader,
     *,
     role: str,
-    magnitude: Sequence[Found],
-    phase: Sequence[Found] = (),
+    parts: Mapping[str, Sequence[Found]],
     condition: str | None,
     run: str | None,
 ) -> EchoSeries | None:
@@ -75,8 +88,9 @@ def read_echoes(
         Collects problems and notes.
     role : str
         ``mese`` or ``megre_mag``.
-    magnitude, phase : sequence of Found
-        One file per echo.
+    parts : mapping of str to sequence of Found
+        ``mag``, ``phase``, ``real`` and ``imag``, one file per echo; ``mag``, or else both of
+        ``real`` and ``imag``, must be there.
     condition, run : str or None
         Of the series.
 
@@ -85,29 +99,46 @@ def read_echoes(
     series : EchoSeries or None
         None when anything is wrong with it; the reason is among the problems.
     """
-    magnitude, phase = _by_echo(magnitude), _by_echo(phase)
-    probes = [Probe.of(reader, role, found, condition) for found in magnitude]
+    sorted_parts = {part: _by_echo(parts.get(part, ())) for part in ('mag', 'phase', *COMPLEX)}
+    leading = 'mag' if sorted_parts['mag'] else 'real'
+    found = sorted_parts[leading]
+    probes = [Probe.of(reader, role, item, condition) for item in found]
     first = probes[0]
-    if _report_not_fetched(first, [*magnitude, *phase]):
+    if _report_not_fetched(first, [item for items in sorted_parts.values() for item in items]):
         return None
-    _check_echo_numbers(first, magnitude, 'magnitude' if phase else '')
+    others = any(items for part, items in sorted_parts.items() if part != leading)
+    _check_echo_numbers(first, found, PART_NAMES[leading] if others else '')
     headers = {probe.file: probe.header((3,)) for probe in probes}
     times = _read_echo_times(probes)
     repetition_time = first.repetition_time()
     first.field_strength()
-    phases = _read_phase(reader, phase, condition, first, headers)
+    thickness = _slice_thickness(first)
+    scale, phases = _read_phase(reader, sorted_parts['phase'], condition, first, headers)
+    images = {leading: tuple(probe.file for probe in probes), 'phase': phases}
+    if not phases:
+        images |= _read_complex(sorted_parts, leading, first, headers)
     _check_same_grid(first, headers)
     _check_echo_times(first, times)
+    if role == 'mese' and reader.settings.relaxometry.t2_model == 'epg':
+        _check_train_of_epg(first, times)
     if not all(probe.ok for probe in probes):
         return None
     order = sorted(range(len(times)), key=lambda index: times[index] or 0.0)
+    ordered = {
+        part: tuple(files[index] for index in order) if files else ()
+        for part, files in images.items()
+    }
     return EchoSeries(
         condition=condition,
         run=run,
-        magnitude=tuple(probes[index].file for index in order),
-        phase=tuple(phases[index] for index in order) if phases else (),
+        magnitude=ordered.get('mag', ()),
+        phase=ordered['phase'],
+        phase_scale=scale,
+        real=ordered.get('real', ()),
+        imaginary=ordered.get('imag', ()),
         echo_times=tuple(sorted(time for time in times if time is not None)),
         repetition_time=repetition_time,
+        slice_thickness=thickness,
         metadata=probes[order[0]].metadata,
     )
 
@@ -130,6 +161,137 @@ def _read_echo_times(probes: Sequence[Probe]) -> list[float | None]:
         for first, *others in kinds.values()
     ]
     return times
+
+
+def _slice_thickness(probe: Probe) -> float | None:
+    """Read the thickness of a slice, m; in 3D the partitions fill the slab."""
+    thickness = probe.number('SliceThickness')
+    is_3d = str(probe.metadata.get('MRAcquisitionType', '')).upper() == '3D'
+    return None if thickness is None or is_3d else thickness * units.MILLIMETRE
+
+
+def _read_complex(
+    parts: Mapping[str, Sequence[Found]],
+    leading: str,
+    probe: Probe,
+    headers: dict[Path, Header | None],
+) -> dict[str, tuple[Path, ...]]:
+    """Take real and imaginary parts where both are there; adds their headers to those checked."""
+    present = [part for part in COMPLEX if parts[part]]
+    if not present:
+        return {}
+    if len(present) < len(COMPLEX):
+        text = f'{probe.file.name}: only the {PART_NAMES[present[0]]} part is there'
+        if leading == 'real':
+            probe.fail(f'{text}; restore the other')
+        else:
+            probe.reader.findings.note(f'{text}; it is not used')
+        return {}
+    n_echoes = len(parts[leading])
+    for part in COMPLEX:
+        _check_echo_numbers(probe, parts[part], PART_NAMES[part])
+        if len(parts[part]) != n_echoes:
+            probe.fail(
+                f'{probe.file.name}: {n_echoes} echoes of {PART_NAMES[leading]} but '
+                f'{len(parts[part])} of the {PART_NAMES[part]} part; restore the missing files or '
+                'leave the complex parts alone with --ignore phase'
+            )
+            return {}
+    probes = {
+        part: [Probe.of(probe.reader, f'megre_{part}', item, probe.condition) for item in items]
+        for part, items in parts.items()
+        if part in COMPLEX
+    }
+    for part in COMPLEX:
+        if part != leading:
+            headers |= {item.file: item.header((3,)) for item in probes[part]}
+            probe.ok = probe.ok and all(item.ok for item in probes[part])
+    return {part: tuple(item.file for item in items) for part, items in probes.items()}
+
+
+def with_reduced(
+    reader: Reader, full: EchoSeries, reduced: Mapping[str, EchoSeries]
+) -> EchoSeries:
+    """
+    Join a series with the sets that repeat the centre of its k-space.
+
+    Parameters
+    ----------
+    reader : Reader
+        Collects notes.
+    full : EchoSeries
+        With all lines.
+    reduced : mapping of str to EchoSeries
+        By their ``acq-`` label.
+
+    Returns
+    -------
+    series : EchoSeries
+        With the sets that can be merged; a note says which cannot, and why.
+    """
+    axis = LINE_AXES.get(str(full.metadata.get('PhaseEncodingDirection', ''))[:1])
+    if axis is None:
+        reader.findings.note(
+            f'{full.files[0].name}: redundant sets are not merged, PhaseEncodingDirection of the '
+            'full set is not i or j'
+        )
+        return full
+    n_total = read_header(full.files[0]).shape[axis]
+    usable = []
+    for label, item in reduced.items():
+        reason = _obstacle(full, item)
+        if reason:
+            reader.findings.note(f'{item.files[0].name} is not merged: {reason}')
+            continue
+        lines = _lines(reader, label, item, n_total)
+        if lines is not None:
+            usable.append(replace(item, n_lines=lines, line_axis=axis))
+    if not usable:
+        return full
+    return replace(full, n_lines=n_total, line_axis=axis, reduced=tuple(usable))
+
+
+def _obstacle(full: EchoSeries, item: EchoSeries) -> str:
+    """Say why a reduced set cannot be merged with the full one; empty if it can."""
+    if not (full.has_phase and item.has_phase):
+        return 'without phase (or real and imaginary parts) sets cannot be merged'
+    if len(item.echo_times) != len(full.echo_times):
+        return f'{len(item.echo_times)} echoes, the full set has {len(full.echo_times)}'
+    if read_header(item.files[0]).shape != read_header(full.files[0]).shape:
+        return 'another matrix than the full set'
+    return ''
+
+
+def _lines(reader: Reader, label: str, item: EchoSeries, n_total: int) -> int | None:
+    """Find how many lines a reduced set has: from the sidecar, else from its known label."""
+    stated = item.metadata.get('AcquisitionMatrixPE')
+    if is_number(stated) and 0 < float(str(stated)) <= n_total:
+        return int(float(str(stated)))
+    share = KNOWN_SHARES.get(label.lower())
+    name = item.files[0].name
+    if share is None:
+        reader.findings.note(
+            f'{name} is not merged: its sidecar lacks AcquisitionMatrixPE, the number of '
+            'phase-encoding lines that were acquired'
+        )
+        return None
+    reader.findings.note(f'{name}: no AcquisitionMatrixPE; {share:g} of the lines is assumed')
+    return round(share * n_total)
+
+
+def _check_train_of_epg(probe: Probe, times: Sequence[float | None]) -> None:
+    """Check that the echoes are where a train of equal refocusing pulses puts them."""
+    known = sorted(time for time in times if time is not None)
+    if not known or len(known) < len(times):
+        return
+    expected = [known[0] * number for number in range(1, len(known) + 1)]
+    pairs = zip(known, expected, strict=True)
+    if any(abs(found - wanted) > EPG_TOLERANCE * known[0] for found, wanted in pairs):
+        listed = ', '.join(f'{time:g}' for time in known)
+        probe.fail(
+            f'{probe.file.name}: --t2-model epg needs echoes at 1, 2, 3 ... times the first; '
+            f'found {listed} s; choose --t2-model drop-first'
+        )
 
 
 def _by_echo(found: Sequence[Found]) -> list[Found]:
@@ -213,10 +375,10 @@ def _read_phase(
     condition: str | None,
     magnitude: Probe,
     headers: dict[Path, Header | None],
-) -> tuple[Path, ...]:
-    """Read the phase of a series; adds its headers to those that must agree."""
+) -> tuple[float, tuple[Path, ...]]:
+    """Read scale and phase of a series; adds its headers to those that must agree."""
     if not phase:
-        return ()
+        return 1.0, ()
     probes = [Probe.of(reader, 'megre_phase', found, condition) for found in phase]
     echoes = {item.get('echo') for item in phase}
     n_magnitude = len(headers)
@@ -228,14 +390,22 @@ def _read_phase(
         )
     headers |= {probe.file: probe.header((3,)) for probe in probes}
     magnitude.ok = magnitude.ok and all(probe.ok for probe in probes)
+    files = tuple(probe.file for probe in probes)
+    scale = reader.settings.relaxometry.phase_scale
+    if scale is not None:
+        reader.findings.note(
+            f'{files[0].name}: phase is scaled by {scale:g} rad per unit (relaxometry.phase_scale)'
+        )
+        return scale, files
     stated = {str(probe.metadata.get('Units', 'missing')) for probe in probes}
     if stated != {'rad'}:
         reader.findings.note(
-            f'{probes[0].file.name}: phase is not used, its Units are '
-            f'{", ".join(sorted(stated))} and not rad'
+            f'{files[0].name}: phase is not used, its Units are '
+            f'{", ".join(sorted(stated))} and not rad; if you know its scale, set '
+            'relaxometry.phase_scale (radians per unit)'
         )
-        return ()
-    return tuple(probe.file for probe in probes)
+        return 1.0, ()
+    return 1.0, files
 
 
 def read_asl(
@@ -992,9 +1162,15 @@ def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
     """
     # a mask or tissue map of a small field of view may be 1 or 0 everywhere
     maps = _anatomy_images(inputs.anatomy)[1:] if inputs.anatomy else ()
+    scales = {
+        path: item.phase_scale
+        for series in inputs.megre
+        for item in (series, *series.reduced)
+        for path in item.phase
+    }
     problems = []
     for path, (role, condition) in _images(inputs).items():
-        defect = find_defect(path, is_phase=role == 'megre_phase', may_be_constant=path in maps)
+        defect = find_defect(path, phase_scale=scales.get(path), may_be_constant=path in maps)
         if defect is not None:
             message, code = defect
             problems.append(
@@ -1026,8 +1202,8 @@ def without_defects(inputs: ParticipantInputs) -> ParticipantInputs:
         inputs,
         t1w=tuple(path for path in inputs.t1w if path not in bad),
         anatomy=None if anatomy and bad & set(_anatomy_images(anatomy)) else anatomy,
-        mese=tuple(item for item in inputs.mese if not bad & set(item.magnitude)),
-        megre=tuple(item for item in inputs.megre if not bad & {*item.magnitude, *item.phase}),
+        mese=tuple(item for item in inputs.mese if not bad & set(item.files)),
+        megre=tuple(item for item in inputs.megre if not bad & set(item.files)),
         asl=tuple(item for item in inputs.asl if not bad & {item.file, item.m0.file}),
         dsc=tuple(item for item in inputs.dsc if item.file not in bad),
         bold=tuple(item for item in inputs.bold if item.file not in bad),
@@ -1053,8 +1229,10 @@ def _images(inputs: ParticipantInputs) -> dict[Path, tuple[str, str | None]]:
         images |= dict.fromkeys(_anatomy_images(inputs.anatomy), ('t1w', None))
     for role, echoes in (('mese', inputs.mese), ('megre_mag', inputs.megre)):
         for item in echoes:
-            images |= dict.fromkeys(item.magnitude, (role, item.condition))
-            images |= dict.fromkeys(item.phase, ('megre_phase', item.condition))
+            phases = {path for one in (item, *item.reduced) for path in one.phase}
+            for path in item.files:
+                own = 'megre_phase' if path in phases else role
+                images[path] = (own, item.condition)
     for asl in inputs.asl:
         images[asl.file] = ('asl', asl.condition)
         if asl.m0.file is not None:

@@ -211,7 +211,7 @@ def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list
 
 
 def find_defect(
-    path: Path, *, is_phase: bool = False, may_be_constant: bool = False
+    path: Path, *, phase_scale: float | None = None, may_be_constant: bool = False
 ) -> tuple[str, ExitCode] | None:
     """
     Read a whole image once and tell whether it can be used.
@@ -220,8 +220,8 @@ def find_defect(
     ----------
     path : Path
         Image.
-    is_phase : bool
-        Must lie within radians.
+    phase_scale : float, optional
+        Of a phase: radians per unit; times it the values must lie within a few turns.
     may_be_constant : bool
         A mask or tissue map, which may hold one value only.
 
@@ -248,10 +248,13 @@ def find_defect(
     if ends[0] == ends[1] and not may_be_constant:
         what = 'all zero' if ends[0] == 0 else f'constant ({ends[0]:g})'
         return f'{path.name} is {what}; there is no image in it', ExitCode.BAD_INPUT
-    if is_phase and max(map(abs, ends)) > MAX_PHASE:
+    if phase_scale is not None and max(map(abs, ends)) * phase_scale > MAX_PHASE:
+        stated = (
+            'its Units are rad' if phase_scale == 1 else f'{phase_scale:g} rad per unit is set'
+        )
         message = (
-            f'{path.name}: its Units are rad but its values run from {ends[0]:g} to {ends[1]:g}; '
-            'scale them to radians or state Units: arbitrary'
+            f'{path.name}: {stated} but its values run from {ends[0]:g} to {ends[1]:g}; scale '
+            'them to radians, state Units: arbitrary, or set relaxometry.phase_scale'
         )
         return message, ExitCode.BAD_INPUT
     return None

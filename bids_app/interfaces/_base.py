@@ -26,6 +26,7 @@ from bids_app.models.registry import MODELS
 from bids_app.models.status import Status
 
 __all__ = [
+    'STATUS_COUNTS',
     'VOXELS_PER_SAMPLE',
     'BaseInterfaceInputSpec',
     'DynamicTraitedSpec',
@@ -42,6 +43,9 @@ __all__ = [
     'save_estimate',
     'traits',
 ]
+
+STATUS_COUNTS = 'StatusCounts'
+"""Sidecar key: how many voxels of the mask have each status."""
 
 VOXELS_PER_SAMPLE = 'VoxelsPerNoiseSample'
 """Sidecar key: how many voxels share one independent sample of the noise."""
@@ -84,7 +88,13 @@ def save_estimate(  # noqa: PLR0917  (one file each)
     results[f'{name}_status'] = save_unmasked(
         estimate.status, mask, grid, folder / f'{name}_status.nii', fill=Status.OUTSIDE_MASK
     )
-    facts = {} if np.isinf(estimate.dof) else {'DegreesOfFreedom': round(estimate.dof, 1)}
+    facts: dict[str, Any] = {}
+    if not np.isinf(estimate.dof):
+        facts['DegreesOfFreedom'] = round(estimate.dof, 1)
+    codes, counts = np.unique(estimate.status, return_counts=True)
+    facts[STATUS_COUNTS] = {
+        Status(code).name: int(n) for code, n in zip(codes, counts, strict=True)
+    }
     results[f'{name}_facts'] = facts
 
 

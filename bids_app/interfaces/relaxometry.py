@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from bids_app.images import check_same_grid, load_data, save_image
+from bids_app.images import check_same_grid, load_data, load_masked, save_image
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     ModelInterface,
     SimpleInterface,
     TraitedSpec,
+    as_data,
     image,
+    isdefined,
     load_estimate,
     read_mask,
     result,
     save_estimate,
     traits,
 )
+from bids_app.models.estimate import Estimate
 from bids_app.models.phase import dephasing_factor, field_map_from_echoes, slice_gradient
+from bids_app.models.redundant_echoes import EchoSet, merge_redundant_echoes
 from bids_app.models.registry import choices
-from bids_app.models.relaxometry import time_from_rate
-from bids_app.units import MILLIMETRE
+from bids_app.models.relaxometry import index_motion, time_from_rate
+from bids_app.units import MILLIMETRE, PERCENT
 
 
 class _EchoInputSpec(BaseInterfaceInputSpec):
@@ -32,6 +37,9 @@ class _EchoInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to estimate', '1')
     echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
     noise_groups = image('tissue class whose noise is pooled', '', optional=True)
+    noise_floor = traits.Enum(
+        'rician', 'none', usedefault=True, desc='noise floor of magnitude images', unit=''
+    )
 
 
 class _R2InputSpec(_EchoInputSpec):
@@ -56,6 +64,7 @@ class EstimateR2(ModelInterface):
 class _R2StarInputSpec(_EchoInputSpec):
     model = traits.Enum(*choices('r2_star'), usedefault=True, desc='name in the registry', unit='')
     dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
+    dephasing_error = image('change of it by the error of the gradient', '1', optional=True)
     dephasing_floor = traits.Float(0.2, usedefault=True, desc='echoes below are dropped', unit='1')
 
 
@@ -74,6 +83,69 @@ class EstimateR2Star(ModelInterface):
     output_spec = _R2StarOutputSpec
 
 
+class _PrepareInputSpec(BaseInterfaceInputSpec):
+    sets = traits.List(
+        traits.Dict,
+        mandatory=True,
+        desc='the full set, then reduced ones: lists of files per part (magnitude, phase, real, '
+        'imaginary), phase_scale (rad per unit), echo_times (s), n_lines',
+        unit='',
+    )
+    line_axis = traits.Range(0, 1, value=1, usedefault=True, desc='phase encoding', unit='')
+    mask = image('voxels with signal', '1')
+
+
+class _PrepareOutputSpec(TraitedSpec):
+    magnitude = traits.List(image('one per echo', 'a.u.'), desc='magnitude', unit='a.u.')
+    phase = traits.List(image('one per echo', 'rad'), desc='phase', unit='rad')
+    disagreement = result('relative difference of the sets', '1')
+
+
+class PrepareEchoes(SimpleInterface):
+    """Make magnitude and phase in radians of whatever parts there are; merge redundant sets."""
+
+    input_spec = _PrepareInputSpec
+    output_spec = _PrepareOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        first = self.inputs.sets[0]
+        check_same_grid([*(first['magnitude'] or first['real']), self.inputs.mask])
+        sets = [
+            EchoSet(
+                _load_complex(item),
+                tuple(item['echo_times']),
+                item['n_lines'] or grid.shape[self.inputs.line_axis],
+            )
+            for item in self.inputs.sets
+        ]
+
+        merged = merge_redundant_echoes(sets, mask, line_axis=self.inputs.line_axis)
+
+        folder = Path(runtime.cwd)
+        for name, part in (('magnitude', np.abs), ('phase', np.angle)):
+            self._results[name] = [
+                save_image(part(merged.echoes[..., echo]), grid, folder / f'{name}_{echo + 1}.nii')
+                for echo in range(merged.echoes.shape[-1])
+            ]
+        self._results['disagreement'] = save_image(
+            merged.disagreement, grid, folder / 'disagreement.nii'
+        )
+        return runtime
+
+
+def _load_complex(item):
+    """Read the echoes of one set as complex images along the last axis."""
+    parts = {
+        name: np.stack([load_data(path) for path in item[name]], axis=-1)
+        for name in ('magnitude', 'phase', 'real', 'imaginary')
+        if item[name]
+    }
+    if 'phase' in parts:
+        return parts['magnitude'] * np.exp(1j * item['phase_scale'] * parts['phase'])
+    return parts['real'] + 1j * parts['imaginary']
+
+
 class _FieldMapInputSpec(BaseInterfaceInputSpec):
     magnitude = traits.List(
         image('one magnitude per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
@@ -87,6 +159,7 @@ class _FieldMapInputSpec(BaseInterfaceInputSpec):
 
 class _FieldMapOutputSpec(TraitedSpec):
     field_map = result('offset of the main field', 'Hz')
+    field_map_variance = result('its random variance', 'Hz^2')
     field_magnitude = result('magnitude image that belongs to it', 'a.u.')
 
 
@@ -107,7 +180,10 @@ class EstimateFieldMap(SimpleInterface):
         )
 
         folder = Path(runtime.cwd)
-        self._results['field_map'] = save_image(field_map, grid, folder / 'field_map.nii')
+        self._results['field_map'] = save_image(field_map.value, grid, folder / 'field_map.nii')
+        self._results['field_map_variance'] = save_image(
+            field_map.variance, grid, folder / 'field_map_variance.nii'
+        )
         self._results['field_magnitude'] = save_image(
             magnitude.mean(axis=-1), grid, folder / 'field_magnitude.nii'
         )
@@ -116,14 +192,19 @@ class EstimateFieldMap(SimpleInterface):
 
 class _DephasingInputSpec(BaseInterfaceInputSpec):
     field_map = image('offset of the main field', 'Hz')
+    field_map_variance = image('its random variance', 'Hz^2')
     mask = image('voxels with signal', '1')
     echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
     slice_profile = traits.Str('rectangular', usedefault=True, desc='slice profile', unit='')
+    slice_thickness = traits.Float(
+        desc='without the gap; default the distance of the slices', unit='m'
+    )
     slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
 
 
 class _DephasingOutputSpec(TraitedSpec):
     dephasing = result('signal kept per echo in the background gradient', '1')
+    dephasing_error = result('its change by one standard deviation of the gradient', '1')
     gradient = result('through-slice gradient of the main field', 'T/m')
 
 
@@ -137,21 +218,83 @@ class PredictDephasing(SimpleInterface):
         mask, grid = read_mask(self.inputs.mask)
         axis = self.inputs.slice_axis
         spacing = float(grid.zooms[axis]) * MILLIMETRE
-
-        gradient = slice_gradient(
-            load_data(self.inputs.field_map), mask, slice_spacing=spacing, axis=axis
+        stated = self.inputs.slice_thickness
+        field_map = Estimate.of(
+            load_data(self.inputs.field_map), load_data(self.inputs.field_map_variance)
         )
-        dephasing = dephasing_factor(
-            gradient,
-            slice_thickness=spacing,
+
+        gradient = slice_gradient(field_map, mask, slice_spacing=spacing, axis=axis)
+        factor = partial(
+            dephasing_factor,
+            slice_thickness=stated if isdefined(stated) else spacing,
             echo_times=np.asarray(self.inputs.echo_times),
             profile=self.inputs.slice_profile,
         )
+        dephasing = factor(gradient.value)
+        stronger = factor(np.abs(gradient.value) + np.sqrt(gradient.variance))
 
         folder = Path(runtime.cwd)
-        self._results['gradient'] = save_image(gradient, grid, folder / 'gradient.nii')
+        self._results['gradient'] = save_image(gradient.value, grid, folder / 'gradient.nii')
         self._results['dephasing'] = save_image(dephasing, grid, folder / 'dephasing.nii')
+        self._results['dephasing_error'] = save_image(
+            stronger - dephasing, grid, folder / 'dephasing_error.nii'
+        )
         return runtime
+
+
+class _MotionInputSpec(BaseInterfaceInputSpec):
+    signal = traits.List(
+        image('one magnitude image per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
+    )
+    mask = image('voxels to estimate', '1')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+    dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
+    disagreement = image('relative difference of redundant sets', '1', optional=True)
+    r2_star = image('effective transverse relaxation rate', '1/s')
+    r2_star_variance = image('its random variance', '1/s^2')
+    r2_star_status = image('its status', '')
+
+
+class _MotionOutputSpec(TraitedSpec):
+    motion = result('deviation of the echoes from one decay', '1')
+    motion_variance = result('its random variance', '1')
+    motion_status = result('why a voxel has no index', '')
+    motion_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class IndexMotion(SimpleInterface):
+    """Measure movement by the disagreement of echoes and sets."""
+
+    input_spec = _MotionInputSpec
+    output_spec = _MotionOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        given = {
+            name: load_masked(getattr(self.inputs, name), mask, grid)
+            for name in ('dephasing', 'disagreement')
+            if isdefined(getattr(self.inputs, name))
+        }
+
+        index = index_motion(
+            as_data(self.inputs.signal, mask, grid),
+            load_estimate(self.inputs, 'r2_star', mask, grid),
+            echo_times=np.asarray(self.inputs.echo_times),
+            **given,
+        )
+
+        save_estimate(self._results, 'motion', index, mask, grid, runtime.cwd)
+        known = index.value[np.isfinite(index.value)]
+        facts = {'MotionIndex': _in_percent(known)} if known.size else {}
+        if 'disagreement' in given:
+            facts['SetDisagreement'] = _in_percent(given['disagreement'])
+        self._results['motion_facts'] |= facts
+        return runtime
+
+
+def _in_percent(values):
+    """Give the median in the unit of the file."""
+    return round(float(np.median(values)) / PERCENT, 3)
 
 
 class _R2PrimeInputSpec(BaseInterfaceInputSpec):

@@ -18,6 +18,7 @@ from bids_app.images import (
     save_image,
 )
 from bids_app.interfaces._base import (
+    STATUS_COUNTS,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     SimpleInterface,
@@ -203,6 +204,9 @@ class _ReferenceInputSpec(BaseInterfaceInputSpec):
     files = traits.List(
         image('image or series', 'a.u.'), mandatory=True, desc='files', unit='a.u.'
     )
+    imaginary = traits.List(
+        image('imaginary part of each file', 'a.u.'), desc='where files are real', unit='a.u.'
+    )
     volumes = traits.List(traits.Int, desc='volumes to average; empty means all', unit='')
 
 
@@ -219,8 +223,11 @@ class AverageVolumes(SimpleInterface):
     def _run_interface(self, runtime):
         grid = check_same_grid(self.inputs.files)
         total = np.zeros(grid.shape)
-        for path in self.inputs.files:
+        is_complex = isdefined(self.inputs.imaginary) and self.inputs.imaginary
+        for index, path in enumerate(self.inputs.files):
             data = load_data(path)
+            if is_complex:
+                data = np.hypot(data, load_data(self.inputs.imaginary[index]))
             data = data.reshape(*data.shape[:3], -1)
             if self.inputs.volumes:
                 data = data[..., self.inputs.volumes]
@@ -403,7 +410,9 @@ class ResampleQuantity(SimpleInterface):
         )
 
         save_estimate(self._results, 'quantity', estimate, mask, target, runtime.cwd)
-        facts = dict(self.inputs.quantity_facts or {})
+        facts = dict(self.inputs.quantity_facts or {}) | {
+            STATUS_COUNTS: self._results['quantity_facts'][STATUS_COUNTS]
+        }
         source = grid_of(self.inputs.quantity)
         facts[VOXELS_PER_SAMPLE] = round(
             facts.get(VOXELS_PER_SAMPLE, 1.0) * voxels_per_sample(source, target, points), 3
@@ -521,7 +530,10 @@ class _SmoothInputSpec(BaseInterfaceInputSpec):
     quantity_variance = image('its random variance', '')
     quantity_status = image('its status', '')
     quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    fwhm = traits.Float(mandatory=True, desc='full width at half maximum', unit='mm')
+    fwhm = traits.Float(desc='full width at half maximum', unit='mm')
+    fwhm_voxels = traits.Float(
+        xor=['fwhm'], desc='full width at half maximum, in place of that in mm', unit='1'
+    )
 
 
 class SmoothQuantity(SimpleInterface):
@@ -532,6 +544,12 @@ class SmoothQuantity(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
+        by_voxel = isdefined(self.inputs.fwhm_voxels)
+        fwhm = (
+            self.inputs.fwhm_voxels * grid.zooms
+            if by_voxel
+            else np.full(len(grid.zooms), self.inputs.fwhm)
+        )
         estimate = load_estimate(self.inputs, 'quantity', np.ones_like(mask), grid)
         variance = np.reshape(estimate.variance, mask.shape)
         status = np.where(mask, np.reshape(estimate.status, mask.shape), Status.OUTSIDE_MASK)
@@ -539,15 +557,20 @@ class SmoothQuantity(SimpleInterface):
         smooth = smooth_in_mask(
             Estimate.of(np.reshape(estimate.value, mask.shape), variance, status),
             mask,
-            fwhm=self.inputs.fwhm / grid.zooms,
+            fwhm=fwhm / grid.zooms,
         )
 
         inside = Estimate.of(smooth.value[mask], smooth.variance[mask], smooth.status[mask])
         save_estimate(self._results, 'quantity', inside, mask, grid, runtime.cwd)
-        facts = dict(self.inputs.quantity_facts or {})
+        facts = dict(self.inputs.quantity_facts or {}) | {
+            STATUS_COUNTS: self._results['quantity_facts'][STATUS_COUNTS]
+        }
         noisy = smooth.variance > 0  # NaN, where there is no estimate, is not
         gain = np.median(variance[noisy] / smooth.variance[noisy]) if noisy.any() else 1.0
         gain = max(float(gain), 1.0)
         facts[VOXELS_PER_SAMPLE] = round(facts.get(VOXELS_PER_SAMPLE, 1.0) * gain, 3)
-        self._results['quantity_facts'] = {**facts, 'SmoothingFWHM': self.inputs.fwhm}
+        self._results['quantity_facts'] = {
+            **facts,
+            'SmoothingFWHM': fwhm.round(3).tolist() if by_voxel else self.inputs.fwhm,
+        }
         return runtime

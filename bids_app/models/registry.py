@@ -42,18 +42,42 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'exponential': ModelSpec(
             function='bids_app.models.relaxometry:fit_r2',
             data=('signal',),
-            parameters=('echo_times', 'noise_groups'),
+            parameters=('echo_times', 'noise_groups', 'noise_floor'),
             unit='1/s',
             citation='hirsch2014',
             methods='R2 was estimated from the multi-echo spin echo by mono-exponential '
             'least squares in signal space',
+        ),
+        'drop-first': ModelSpec(
+            function='bids_app.models.relaxometry:fit_r2_without_first',
+            data=('signal',),
+            parameters=('echo_times', 'noise_groups', 'noise_floor'),
+            unit='1/s',
+            citation='hirsch2014',
+            methods='R2 was estimated from the multi-echo spin echo without its first echo by '
+            'mono-exponential least squares in signal space',
+        ),
+        'epg': ModelSpec(
+            function='bids_app.models.epg:fit_r2_epg',
+            data=('signal',),
+            parameters=('echo_times', 'noise_groups', 'noise_floor'),
+            unit='1/s',
+            citation='lebel2010',
+            methods='R2 was estimated from the multi-echo spin echo by least squares with '
+            'extended phase graphs, the refocusing angle of each voxel being fitted along',
         ),
     },
     'r2_star': {
         'exponential': ModelSpec(
             function='bids_app.models.relaxometry:fit_r2_star',
             data=('signal', 'dephasing'),
-            parameters=('echo_times', 'noise_groups', 'dephasing_floor'),
+            parameters=(
+                'echo_times',
+                'dephasing_error',
+                'noise_groups',
+                'dephasing_floor',
+                'noise_floor',
+            ),
             unit='1/s',
             citation='hirsch2013',
             methods='R2* was estimated from the multi-echo gradient echo by mono-exponential '
@@ -68,6 +92,14 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             unit='1/s',
             citation='hirsch2014',
             methods="R2' was the difference of R2* and R2",
+        ),
+        'published': ModelSpec(
+            function='bids_app.models.relaxometry:estimate_r2_prime_capped',
+            maps=('r2_star', 'r2'),
+            unit='1/s',
+            citation='hirsch2014',
+            methods="R2' was the difference of R2* and R2, with the limits of the published "
+            'pipeline; how many voxels they changed stands in the sidecar',
         ),
     },
     'cbf': {

@@ -35,6 +35,10 @@ class Status(IntEnum):
     IMPLAUSIBLE = 21
     LARGE_VESSEL = 22
     ARRIVAL_NOT_COVERED = 23
+    FLUID = 30
+    INCONSISTENT_ECHOES = 31
+    GRADIENT_UNCERTAIN = 32
+    CAPPED = 33
 
 
 DESCRIPTIONS = {
@@ -55,6 +59,11 @@ DESCRIPTIONS = {
     Status.LARGE_VESSEL: 'dominated by an artery or a vein, kept as estimated',
     Status.ARRIVAL_NOT_COVERED: 'the delays do not bracket the arrival of the label: '
     'its time, and flow with it, is less certain than its variance says',
+    Status.FLUID: 'relaxes as slowly as fluid (T2 or T2* above 200 ms)',
+    Status.INCONSISTENT_ECHOES: 'echoes deviate from the decay by more than noise (movement, '
+    'ghosts, several tissues)',
+    Status.GRADIENT_UNCERTAIN: 'the error of the background gradient moves R2* by over 2.5 1/s',
+    Status.CAPPED: 'value was set to the limit of the published pipeline',
 }
 """One sentence per code."""
 

@@ -34,6 +34,12 @@ EPI_WEIGHT = np.array([0.65, 0.62, 0.40, 0.06])
 BOLUS_PEAK = 20.0 / 0.048
 """Peak change of R2* per blood volume, 1/s per mL/mL."""
 
+REDUNDANT_SETS = {'fullres': 1.0, 'MoCoHR': 0.5, 'MoCoQR': 0.25}
+"""Label of a gradient-echo set -> share of the phase-encoding lines, around the centre."""
+
+REDUCED_DELAY = 0.001
+"""By which the echoes of the reduced sets are later, s; as in the target study."""
+
 SUPPRESSION_PULSES = 4
 SUPPRESSED = 0.15
 """Static tissue left by background suppression, relative to equilibrium."""

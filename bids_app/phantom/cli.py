@@ -58,6 +58,12 @@ def make_parser() -> argparse.ArgumentParser:
         help='spoil the DSC series: no-bolus, early-bolus, truncated, clipped, one-sided, motion, '
         'negative, saturated-arteries; or give it arteries (arteries), which no other phantom has',
     )
+    parser.add_argument(
+        '--redundant-sets',
+        action='store_true',
+        help='write the gradient echoes as real and imaginary parts too, and with them sets of '
+        'half and a quarter of the lines, 1 ms later (acq-fullres, acq-MoCoHR, acq-MoCoQR)',
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -90,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         grid=args.grid,
         background=args.background_field,
         dsc_defect=args.dsc_defect,
+        redundant_sets=args.redundant_sets,
     )
     started = time.monotonic()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,7 @@ class Study:
     grid: str = 'coarse'
     background: str = 'mild'
     dsc_defect: str | None = None
+    redundant_sets: bool = False
 
     def check(self) -> None:
         """
@@ -274,24 +275,66 @@ class _Session:
         train, ideal = acquisition.gradient_echoes(
             self.subject, scan, self.pose(name), self.effects[condition]
         )
-        magnitude, phase = measurement.measure_gradient_echoes(train, scan, self.rng(name))
-        for i, echo_time in enumerate(scan.echo_times):
-            start = f'{self.name}_task-{condition}_echo-{i + 1}'
-            sidecar = COMMON | {
+        if self.study.redundant_sets:
+            self.write_redundant_sets(condition, train)
+        else:
+            magnitude, phase = measurement.measure_gradient_echoes(train, scan, self.rng(name))
+            parts: dict[str, Any] = {
+                'mag': (magnitude, {}),
+                'phase': (phase, {'Units': 'rad'}),
+            }
+            start = f'{self.name}_task-{condition}'
+            self.write_echoes(start, scan.echo_times, parts, {'TaskName': condition})
+        rate = truth.fit_decay(ideal, scan.echo_times)
+        return self.carried(rate, scan.geometry, name)
+
+    def write_echoes(
+        self,
+        start: str,
+        echo_times: tuple[float, ...],
+        parts: dict[str, tuple[np.ndarray, dict[str, Any]]],
+        sidecar: dict[str, Any],
+    ) -> None:
+        """Write the parts of a gradient-echo train, one file per echo."""
+        scan = self.protocol.megre
+        for i, echo_time in enumerate(echo_times):
+            own = {
                 'EchoTime': echo_time,
                 'RepetitionTime': scan.repetition_time,
                 'FlipAngle': 30,
-                'TaskName': condition,
             }
-            for part, data, units in (
-                ('mag', magnitude, {}),
-                ('phase', phase, {'Units': 'rad'}),
-            ):
-                stem = self.folder / 'anat' / f'{start}_part-{part}_MEGRE'
+            for part, (data, units) in parts.items():
+                stem = self.folder / 'anat' / f'{start}_echo-{i + 1}_part-{part}_MEGRE'
                 write_image(stem.with_suffix('.nii.gz'), data[..., i], scan.geometry.affine)
-                write_json(stem.with_suffix('.json'), sidecar | units)
-        rate = truth.fit_decay(ideal, scan.echo_times)
-        return self.carried(rate, scan.geometry, name)
+                write_json(stem.with_suffix('.json'), COMMON | own | sidecar | units)
+
+    def write_redundant_sets(self, condition: str, train: np.ndarray) -> None:
+        """Write the full set and those of fewer lines, as magnitude, real and imaginary part."""
+        scan, name = self.protocol.megre, f'MEGRE {condition}'
+        later = tuple(round(time + acquisition.REDUCED_DELAY, 6) for time in scan.echo_times)
+        reduced, _ = acquisition.gradient_echoes(
+            self.subject,
+            replace(scan, echo_times=later),
+            self.pose(name),
+            self.effects[condition],
+        )
+        n_total = scan.geometry.shape[1]
+        for label, share in acquisition.REDUNDANT_SETS.items():
+            is_full = share == 1
+            n_lines = round(share * n_total)
+            data = measurement.measure_lines(
+                train if is_full else reduced, scan, n_lines, self.rng(f'{name} {label}')
+            )
+            self.write_echoes(
+                f'{self.name}_task-{condition}_acq-{label}',
+                scan.echo_times if is_full else later,
+                {part: (image, {}) for part, image in data.items()},
+                {
+                    'TaskName': condition,
+                    'PhaseEncodingDirection': 'j',
+                    'AcquisitionMatrixPE': n_lines,
+                },
+            )
 
     def make_labeling(self, condition: str) -> FloatArray:
         """Write ASL and M0 of a condition; give perfect CBF on the quantification grid."""

@@ -65,6 +65,8 @@ class FigureRow:
     colormap: str = 'viridis'
     usual: tuple[float, float] | None = None
     source: str = ''
+    in_chain: bool = True
+    """Whether a map is a step from the inputs to CMRO2."""
 
     @property
     def label(self) -> str:

@@ -369,7 +369,7 @@ def _steps(sections: Iterable[Section], states: list[dict[str, Any]]) -> tuple[S
             reasons=tuple(dict.fromkeys(_why(state) for state in states if _is_of(state, row))),
         )
         for row in report_table().figures
-        if row.kind == 'map'
+        if row.kind == 'map' and row.in_chain
     )
 
 

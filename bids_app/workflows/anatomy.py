@@ -176,6 +176,7 @@ def _connect_template(workflow: Workflow, source: pe.Node, outputnode: pe.Node) 
 def init_alignment_wf(
     *,
     images: tuple[Path, ...],
+    imaginary: tuple[Path, ...] = (),
     volumes: tuple[int, ...] = (),
     has_anatomy: bool,
     is_target: bool,
@@ -189,6 +190,8 @@ def init_alignment_wf(
     ----------
     images : tuple of Path
         Echoes, or a series; their mean stands for the scan.
+    imaginary : tuple of Path
+        Imaginary part of each image, where `images` are real parts.
     volumes : tuple of int
         Of a series; empty means all.
     has_anatomy : bool
@@ -223,7 +226,11 @@ def init_alignment_wf(
     outputnode = ports('outputnode', 'reference', 'transform', 'mask', *TISSUE_PORTS[2:],
                        'noise_groups')  # fmt: skip
     average = pe.Node(
-        AverageVolumes(files=[str(path) for path in images], volumes=list(volumes)),
+        AverageVolumes(
+            files=[str(path) for path in images],
+            imaginary=[str(path) for path in imaginary],
+            volumes=list(volumes),
+        ),
         name='average_volumes',
         mem_gb=1,
     )

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bids_app.bids.acquisitions import Contrast, ParticipantInputs
-    from bids_app.settings import RunSettings, Settings
+    from bids_app.settings import RelaxometrySettings, RunSettings, Settings
 
 RESOLUTION = '2'
 TISSUE_LABELS = {'GM': 'grey_matter', 'WM': 'white_matter', 'CSF': 'csf'}
@@ -88,6 +88,12 @@ class Scan:
     """Of its nodes, such as megre_calc."""
     images: tuple[Path, ...]
     volumes: tuple[int, ...] = ()
+
+    @property
+    def imaginary(self) -> tuple[Path, ...]:
+        """Imaginary part of each image, where the images are real parts."""
+        is_complex = self.kind == 'megre' and not self.series.magnitude
+        return self.series.imaginary if is_complex else ()
 
 
 @dataclass(slots=True)
@@ -258,7 +264,7 @@ def find_scans(inputs: ParticipantInputs) -> tuple[Scan, ...]:
 def _reference(kind: str, series: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
     """Images and volumes whose mean stands for a scan."""
     if kind in ('mese', 'megre'):
-        return series.magnitude, ()
+        return series.magnitude or series.real, ()
     if kind == 'asl':
         return reference_volumes(series)
     return (series.file,), ()
@@ -296,6 +302,7 @@ def add_alignment(graph: Graph) -> None:
     for scan in graph.scans:
         align = init_alignment_wf(
             images=scan.images,
+            imaginary=scan.imaginary,
             volumes=scan.volumes,
             has_anatomy=graph.has_anatomy,
             is_target=scan is graph.target,
@@ -418,22 +425,55 @@ def add_relaxometry(graph: Graph) -> None:
 
     ports = ('noise_groups',)
     sink = graph.sink('save_relaxometry')
-    for kind, quantity, key, label, model in (
-        ('mese', 'r2', 'T2map', 'T2', settings.t2_model),
-        ('megre', 'r2_star', 'T2starmap', 'T2star', settings.t2_star_model),
+    for kind, quantities, key, label, model in (
+        ('mese', ('r2',), 'T2map', 'T2', settings.t2_model),
+        ('megre', ('r2_star', 'motion'), 'T2starmap', 'T2star', settings.t2_star_model),
     ):
-        groups = _add_per_condition(graph, kind, (quantity,), build, ports)
+        groups = _add_per_condition(graph, kind, quantities, build, ports)
+        quantity = quantities[0]
         for condition, scans in groups.items():
-            files = [path for scan in scans for path in (*scan.images, *scan.series.phase)]
+            files = [path for scan in scans for path in scan.series.files]
             parameters = sidecar_parameters(quantity, model, table)
             sidecar = {'Sources': graph.sources(files), **parameters}
+            if kind == 'megre':
+                sidecar |= _correction_entries(scans, settings)
+                motion = graph.maps.pop(('motion', condition))
+                at: dict[str, Any] = {'space': graph.space, 'condition': condition}
+                sink.add(motion, 'motion', sidecar=sidecar, **at)
             time = _add_time(graph, quantity, condition)
             _save(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
-            if kind == 'megre' and scans[0].series.phase:
+            if kind == 'megre' and scans[0].series.has_phase:
                 model_wf = models[scans[0].name]
                 _save_field_map(graph, sink, model_wf, condition, sidecar)
+            if settings.smoothing:
+                rate = graph.maps[quantity, condition]
+                name = '_'.join(part for part in (quantity, condition) if part)
+                smooth = _smooth_rate(graph, rate, name, settings.smoothing)
+                graph.maps[quantity, condition] = smooth
     _add_r2_prime(graph, sink, settings.r2_prime_model)
     graph.close(sink)
+
+
+def _correction_entries(scans: list[Scan], settings: RelaxometrySettings) -> dict[str, Any]:
+    """Say in the sidecar what was done about background gradients and with redundant sets."""
+    has_phase = all(scan.series.has_phase for scan in scans)
+    profile = settings.slice_profile if has_phase else 'none'
+    merged = max(len(scan.series.reduced) for scan in scans)
+    return {
+        'BackgroundGradientCorrected': profile != 'none',
+        'SliceProfile': profile,
+        **({} if has_phase else {'BackgroundGradientReason': 'no usable phase images'}),
+        **({'RedundantSetsMerged': merged} if merged else {}),
+    }
+
+
+def _smooth_rate(graph: Graph, source: Quantity, name: str, width: float) -> Quantity:
+    """Smooth a rate, as published pipelines do before R2' is made."""
+    node = pe.Node(SmoothQuantity(fwhm_voxels=width), name=f'smooth_{name}', mem_gb=0.5)
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, node, [(port, 'mask')])])
+    connect_quantity(graph.workflow, source, node, 'quantity')
+    return Quantity(node, 'quantity')
 
 
 def _add_time(graph: Graph, quantity: str, condition: str | None) -> Quantity:

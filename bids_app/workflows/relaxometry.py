@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app.interfaces.relaxometry import (
     EstimateFieldMap,
     EstimateR2,
     EstimateR2Star,
+    IndexMotion,
     PredictDephasing,
+    PrepareEchoes,
 )
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
@@ -50,6 +52,7 @@ def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str =
             model=settings.t2_model,
             signal=[str(path) for path in series.magnitude],
             echo_times=list(series.echo_times),
+            noise_floor=settings.noise_floor,
         ),
         name='estimate_r2',
         mem_gb=1,
@@ -85,53 +88,121 @@ def init_r2_star_wf(
     -------
     r2_star : quantity
         1/s.
+    motion : quantity
+        Deviation of the echoes from the decay, relative.
     field_map, field_magnitude : file
         Hz; only with phase.
     """
     spec = MODELS['r2_star'][settings.t2_star_model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', 'noise_groups')
-    outputnode = ports('outputnode', 'field_map', 'field_magnitude', quantities=('r2_star',))
-    magnitude = [str(path) for path in series.magnitude]
+    outputnode = ports(
+        'outputnode', 'field_map', 'field_magnitude', quantities=('r2_star', 'motion')
+    )
     echo_times = list(series.echo_times)
     estimate = pe.Node(
         EstimateR2Star(
             model=settings.t2_star_model,
-            signal=magnitude,
             echo_times=echo_times,
-            dephasing_floor=settings.dephasing_floor,
+            dephasing_floor=settings.dephasing_floor if series.has_phase else 0.0,
+            noise_floor=settings.noise_floor,
         ),
         name='estimate_r2_star',
         mem_gb=1,
     )
+    motion = pe.Node(IndexMotion(echo_times=echo_times), name='index_motion', mem_gb=1)
     workflow.connect([
         (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
+        (inputnode, motion, [('mask', 'mask')]),
     ])  # fmt: skip
     connect_quantity(workflow, Quantity(estimate, 'r2_star'), outputnode, 'r2_star')
-    if series.phase:
-        field = pe.Node(
-            EstimateFieldMap(
-                magnitude=magnitude,
-                phase=[str(path) for path in series.phase],
-                echo_times=echo_times,
-            ),
-            name='estimate_field_map',
-            mem_gb=1,
-        )
-        dephasing = pe.Node(
-            PredictDephasing(echo_times=echo_times, slice_profile=settings.slice_profile),
-            name='predict_dephasing',
-            mem_gb=1,
-        )
+    for part in ('', '_variance', '_status'):
+        workflow.connect([(estimate, motion, [(f'r2_star{part}', f'r2_star{part}')])])
+    connect_quantity(workflow, Quantity(motion, 'motion'), outputnode, 'motion')
+    field = None
+    if series.has_phase:
+        field = _connect_correction(workflow, echo_times, series, settings)
+        dephasing = workflow.get_node('predict_dephasing')
         workflow.connect([
-            (inputnode, field, [('mask', 'mask')]),
-            (inputnode, dephasing, [('mask', 'mask')]),
-            (field, dephasing, [('field_map', 'field_map')]),
-            (dephasing, estimate, [('dephasing', 'dephasing')]),
-            (field, outputnode, [('field_map', 'field_map'),
-                                 ('field_magnitude', 'field_magnitude')]),
+            (dephasing, motion, [('dephasing', 'dephasing')]),
         ])  # fmt: skip
     else:
         workflow.methods += ' (no phase images: background gradients were not corrected)'
-        estimate.inputs.dephasing_floor = 0.0
+    if not needs_preparation(series):
+        magnitude = [str(path) for path in series.magnitude]
+        estimate.inputs.signal = motion.inputs.signal = magnitude
+        if field is not None:
+            field.inputs.magnitude = magnitude
+            field.inputs.phase = [str(path) for path in series.phase]
+        return workflow
+    prepare = pe.Node(
+        PrepareEchoes(
+            sets=[describe_set(item) for item in (series, *series.reduced)],
+            line_axis=1 if series.line_axis is None else series.line_axis,
+        ),
+        name='prepare_echoes',
+        mem_gb=3,
+    )
+    workflow.connect([
+        (inputnode, prepare, [('mask', 'mask')]),
+        (prepare, estimate, [('magnitude', 'signal')]),
+        (prepare, motion, [('magnitude', 'signal')]),
+        (prepare, field, [('magnitude', 'magnitude'), ('phase', 'phase')]),
+    ])  # fmt: skip
+    if series.reduced:
+        workflow.connect([(prepare, motion, [('disagreement', 'disagreement')])])
+        workflow.methods += (
+            ', after sets that repeat the centre of k-space had been merged with the full one '
+            'line by line'
+        )
+        workflow.citations = (*workflow.citations, 'magerkurth2011', 'noeth2014')
     return workflow
+
+
+def needs_preparation(series: EchoSeries) -> bool:
+    """Tell whether magnitude and phase in radians have to be made first."""
+    return bool(series.real or series.reduced or (series.phase and series.phase_scale != 1))
+
+
+def describe_set(series: EchoSeries) -> dict[str, Any]:
+    """Describe one set for the node that prepares echoes; phase wins over real and imaginary."""
+    parts = {
+        'magnitude': series.magnitude,
+        'phase': series.phase,
+        'real': series.real,
+        'imaginary': series.imaginary,
+    }
+    return {
+        **{name: [str(path) for path in files] for name, files in parts.items()},
+        'phase_scale': series.phase_scale,
+        'echo_times': list(series.echo_times),
+        'n_lines': series.n_lines,
+    }
+
+
+def _connect_correction(
+    workflow: Workflow, echo_times: list[float], series: EchoSeries, settings: RelaxometrySettings
+) -> Any:
+    """Add field map and dephasing; return the node that takes magnitude and phase."""
+    inputnode, outputnode = workflow.get_node('inputnode'), workflow.get_node('outputnode')
+    field = pe.Node(EstimateFieldMap(echo_times=echo_times), name='estimate_field_map', mem_gb=1)
+    dephasing = pe.Node(
+        PredictDephasing(echo_times=echo_times, slice_profile=settings.slice_profile),
+        name='predict_dephasing',
+        mem_gb=1,
+    )
+    thickness = series.slice_thickness
+    if thickness is not None:
+        dephasing.inputs.slice_thickness = thickness
+    workflow.connect([
+        (inputnode, field, [('mask', 'mask')]),
+        (inputnode, dephasing, [('mask', 'mask')]),
+        (field, dephasing, [('field_map', 'field_map'),
+                            ('field_map_variance', 'field_map_variance')]),
+        (dephasing, workflow.get_node('estimate_r2_star'), [('dephasing', 'dephasing'),
+                                                            ('dephasing_error',
+                                                             'dephasing_error')]),
+        (field, outputnode, [('field_map', 'field_map'),
+                             ('field_magnitude', 'field_magnitude')]),
+    ])  # fmt: skip
+    return field

@@ -29,6 +29,8 @@ CONCRETE = [name for name in INTERFACES if name not in ABSTRACT]
 INHERITED = {*BaseInterfaceInputSpec().traits(), *TraitedSpec().traits()}
 
 UNITS = {
+    'm',
+    'Hz^2',
     '', '1', '%', '%^2', 's', 's^2', '1/s', '1/s^2', 'T', 'T/m', 'Hz', 'rad', 'rad/s/T', 'mm',
     'a.u.', 'a.u.^2', 'mL/mL', '(mL/mL)^2', 'mL/g', 'mL/100 g/min', '(mL/100 g/min)^2',
     'umol/mL', 'umol s/mL', 'umol/100 g/min', '(umol/100 g/min)^2',

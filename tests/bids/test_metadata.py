@@ -633,3 +633,85 @@ def test_masks_and_tissue_maps_of_derivatives_may_be_constant_but_not_broken(dat
     only_problem(kept, 'GM_probseg', role='t1w', code=ExitCode.MISSING_INPUT)
     assert kept.anatomy is None
     assert len(kept.mese) == 1
+
+
+# --- parts of gradient echoes and redundant sets ------------------------------------------------
+
+
+def write_parts(dataset, label, parts, *, delay=0.0, lines=None, direction='j', n_echoes=4):
+    for echo in range(1, n_echoes + 1):
+        metadata = {
+            'EchoTime': round(0.005 * echo + delay, 4),
+            'MagneticFieldStrength': 3,
+            'PhaseEncodingDirection': direction,
+        }
+        if lines:
+            metadata['AcquisitionMatrixPE'] = lines
+        for part in parts:
+            name = f'sub-01_task-calc{label}_echo-{echo}_part-{part}_MEGRE.nii.gz'
+            dataset.image(f'sub-01/anat/{name}', shape=(4, 8, 2), metadata=metadata)
+
+
+def test_real_and_imaginary_parts_serve_without_magnitude_and_phase(dataset, unit):
+    write_parts(dataset, '', ('real', 'imag'))
+    (series,) = unit(dataset).megre
+    assert (series.magnitude, series.phase) == ((), ())
+    assert (len(series.real), len(series.imaginary), series.has_phase) == (4, 4, True)
+    dataset.find('*echo-3_part-imag_MEGRE.nii.gz').unlink()
+    found = unit(dataset)
+    assert not found.megre
+    assert any('imaginary' in problem.message for problem in found.problems)
+
+
+def test_phase_wins_over_real_and_imaginary_parts_unless_its_unit_is_unknown(full, unit):
+    for echo in range(1, 5):
+        full.edit(f'*calc_echo-{echo}_part-phase_MEGRE.json', Units='arbitrary')
+    found = unit(full, settings={'relaxometry.phase_scale': 0.00153})
+    calc = next(series for series in found.megre if series.condition == 'calc')
+    assert (len(calc.phase), calc.phase_scale) == (4, 0.00153)
+    assert any('0.00153 rad per unit' in note for note in found.notes)
+    write_parts(full, '', ('real', 'imag'))
+    assert any('relaxometry.phase_scale' in note for note in unit(full).notes)
+
+
+def test_redundant_sets_join_the_full_one_with_their_echo_times_and_lines(dataset, unit):
+    parts = ('mag', 'real', 'imag')
+    write_parts(dataset, '_acq-fullres', parts)
+    write_parts(dataset, '_acq-MoCoHR', parts, delay=0.001, lines=4)
+    write_parts(dataset, '_acq-MoCoQR', parts, delay=0.001)
+    found = unit(dataset)
+    (series,) = found.megre
+    assert not found.problems
+    assert (series.n_lines, series.line_axis) == (8, 1)
+    assert [item.n_lines for item in series.reduced] == [4, 2]
+    assert series.reduced[0].echo_times == pytest.approx((0.006, 0.011, 0.016, 0.021))
+    assert len(series.files) == 36
+    assert any('0.25 of the lines is assumed' in note for note in found.notes)
+    (alone,) = unit(dataset, settings={'ignore': ('redundant',)}).megre
+    assert not alone.reduced
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        ({'direction': 'k'}, 'PhaseEncodingDirection'),
+        ({'parts': ('mag',)}, 'without phase'),
+        ({'n_echoes': 3}, '3 echoes'),
+    ],
+)
+def test_sets_that_cannot_be_merged_are_left_out_and_said(change, reason, dataset, unit):
+    parts = ('mag', 'real', 'imag')
+    direction = change.get('direction', 'j')
+    write_parts(dataset, '_acq-fullres', parts, direction=direction)
+    write_parts(dataset, '_acq-MoCoHR', **{'parts': parts, 'delay': 0.001, **change})
+    found = unit(dataset)
+    assert [series.reduced for series in found.megre] == [()]
+    assert any(reason in note for note in found.notes)
+
+
+def test_echo_times_that_epg_cannot_have_are_named(full, unit):
+    full.edit('*echo-2_MESE.json', EchoTime=0.035)
+    found = unit(full, settings={'relaxometry.t2_model': 'epg'})
+    assert not found.mese
+    assert any('drop-first' in problem.message for problem in found.problems)
+    assert unit(full).mese

@@ -23,7 +23,9 @@ from bids_app.interfaces.relaxometry import (
     EstimateR2,
     EstimateR2Prime,
     EstimateR2Star,
+    IndexMotion,
     PredictDephasing,
+    PrepareEchoes,
 )
 from bids_app.models.status import Status
 
@@ -80,15 +82,15 @@ def test_time_is_the_inverse_of_the_rate(files):
 
 
 def test_field_map_of_a_phase_that_grows_with_time(files):
-    ports = {'mask': files.mask, 'echo_times': [0.004, 0.008]}
-    magnitude = [files.image(f'mag{n}', np.full(files.grid.shape, 100.0 * n)) for n in (1, 2)]
+    ports = {'mask': files.mask, 'echo_times': [0.004, 0.008, 0.012]}
+    magnitude = [files.image(f'mag{n}', np.full(files.grid.shape, 100.0 * n)) for n in (1, 2, 3)]
     phase = [
         files.image(f'phase{n}', np.full(files.grid.shape, 2 * np.pi * 25.0 * time))
         for n, time in enumerate(ports['echo_times'])
     ]
     outputs = files.run(EstimateFieldMap(magnitude=magnitude, phase=phase, **ports))
     np.testing.assert_allclose(files.read(outputs.field_map), [25, 25], rtol=1e-5)
-    np.testing.assert_allclose(load_data(outputs.field_magnitude), 150)
+    np.testing.assert_allclose(load_data(outputs.field_magnitude), 200)
     assert np.isnan(load_data(outputs.field_map)[~files.inside]).all()
 
 
@@ -103,6 +105,7 @@ def test_dephasing_of_a_field_that_rises_across_slices(axis, tmp_path):
     outputs = files.run(
         PredictDephasing(
             field_map=files.image('field', hertz_per_slice * index),
+            field_map_variance=files.image('noise', np.full((3, 3, 3), 0.01)),
             mask=mask,
             echo_times=[0.01, 0.02],
             slice_axis=axis,
@@ -312,4 +315,79 @@ def test_degrees_of_freedom_travel_with_the_map(files):
             mask=files.mask, **files.quantity('rate', 1.0, 2.0, facts={'DegreesOfFreedom': 77.0})
         )
     )
-    assert time.time_facts == {'DegreesOfFreedom': 77.0}
+    assert time.time_facts == {'DegreesOfFreedom': 77.0, 'StatusCounts': {'OK': 2}}
+
+
+# --- parts and sets of a gradient echo ---------------------------------------------------------
+
+GRADIENT_TIMES = [0.005, 0.010, 0.015, 0.020]
+
+
+def gradient_echoes(times=GRADIENT_TIMES, rate=18.0, hertz=30.0):
+    times = np.asarray(times)
+    return 1000 * np.exp((2j * np.pi * hertz - rate) * times)
+
+
+def parts_of(files, name, echoes, **parts):
+    """One set as PrepareEchoes takes it; every voxel alike."""
+    empty = {part: [] for part in ('magnitude', 'phase', 'real', 'imaginary')}
+    lists = {
+        part: [
+            files.image(f'{name}_{part}{n}', np.full(files.grid.shape, function(echo)))
+            for n, echo in enumerate(echoes)
+        ]
+        for part, function in parts.items()
+    }
+    return empty | lists | {'phase_scale': 1.0, 'echo_times': GRADIENT_TIMES, 'n_lines': None}
+
+
+def test_real_and_imaginary_parts_and_a_declared_phase_scale_give_the_same_echoes(files):
+    echoes = gradient_echoes()
+    units = 4096 / (2 * np.pi)
+    scaled = parts_of(files, 'a', echoes, magnitude=np.abs, phase=lambda e: np.angle(e) * units)
+    scaled['phase_scale'] = 1 / units
+    sets = [scaled, parts_of(files, 'b', echoes, real=np.real, imaginary=np.imag)]
+    for one in sets:
+        outputs = files.run(PrepareEchoes(sets=[one], mask=files.mask))
+        for n, echo in enumerate(echoes):
+            np.testing.assert_allclose(files.read(outputs.magnitude[n]), abs(echo), rtol=1e-5)
+            np.testing.assert_allclose(files.read(outputs.phase[n]), np.angle(echo), atol=1e-4)
+        assert not load_data(outputs.disagreement).any()
+
+
+def test_motion_index_is_zero_for_one_decay_and_counts_the_sets(files):
+    ports = {
+        'signal': [files.image(f'm{n}', np.full((2, 2, 2), abs(e)))
+                   for n, e in enumerate(gradient_echoes())],
+        'mask': files.mask,
+        'echo_times': GRADIENT_TIMES,
+        **files.quantity('r2_star', 18.0, 18.0),
+    }  # fmt: skip
+    still = files.run(IndexMotion(**ports))
+    np.testing.assert_allclose(files.read(still.motion), 0, atol=1e-6)
+    apart = files.image('apart', np.full((2, 2, 2), 0.03))
+    moved = files.run(IndexMotion(disagreement=apart, **ports))
+    np.testing.assert_allclose(files.read(moved.motion), 0.03, rtol=1e-4)
+    assert moved.motion_facts['MotionIndex'] == pytest.approx(3.0)
+    assert moved.motion_facts['SetDisagreement'] == pytest.approx(3.0)
+
+
+def test_a_scale_slope_of_its_own_per_echo_is_applied(files, tmp_path):
+    import nibabel as nb
+
+    paths = []
+    for n, echo in enumerate(np.abs(gradient_echoes())):
+        image = nb.Nifti1Image(np.full((2, 2, 2), 7000, np.int16), files.grid.affine)
+        image.header.set_slope_inter(echo / 7000, 0)
+        paths.append(str(tmp_path / f'scaled{n}.nii'))
+        nb.save(image, paths[-1])
+    outputs = files.run(EstimateR2Star(signal=paths, mask=files.mask, echo_times=GRADIENT_TIMES))
+    np.testing.assert_allclose(files.read(outputs.r2_star), 18, rtol=1e-4)
+
+
+def test_published_limits_are_counted(files):
+    ports = files.quantity('r2_star', 10.0, 18.0, variance=1.0)
+    ports |= files.quantity('r2', 13.0, 13.0, variance=1.0)
+    outputs = files.run(EstimateR2Prime(model='published', mask=files.mask, **ports))
+    np.testing.assert_allclose(files.read(outputs.r2_prime), [0, 5])
+    assert outputs.r2_prime_facts['StatusCounts'] == {'OK': 1, 'CAPPED': 1}

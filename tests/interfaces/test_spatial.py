@@ -287,9 +287,14 @@ def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
     np.testing.assert_allclose(files.read(outputs.quantity_variance), [0.8, 1])
     assert outputs.quantity_facts == {
         'DegreesOfFreedom': 150.0, 'RunsCombined': 2, VOXELS_PER_SAMPLE: 3.0,
+        'StatusCounts': {'OK': 2},
     }  # fmt: skip
     without = files.run(spatial.CombineRuns(mask=files.mask, **ports))
-    assert without.quantity_facts == {'RunsCombined': 2, VOXELS_PER_SAMPLE: 1.0}
+    assert without.quantity_facts == {
+        'RunsCombined': 2,
+        VOXELS_PER_SAMPLE: 1.0,
+        'StatusCounts': {'OK': 2},
+    }
 
 
 def test_smoothing_is_in_mm_and_stays_in_the_mask(tmp_path, rng):
@@ -322,3 +327,19 @@ def test_smoothing_is_in_mm_and_stays_in_the_mask(tmp_path, rng):
     assert facts[VOXELS_PER_SAMPLE] == pytest.approx(
         1 / np.nanmedian(load_data(outputs.quantity_variance)), rel=1e-3
     )
+
+
+def test_smoothing_in_voxels_is_that_in_mm_divided_by_the_voxel(files):
+    ports = files.quantity('quantity', 10.0, 20.0, variance=1.0)
+    by_mm = files.run(spatial.SmoothQuantity(mask=files.mask, fwhm=6.0, **ports))
+    expected = files.read(by_mm.quantity)
+    by_voxel = files.run(spatial.SmoothQuantity(mask=files.mask, fwhm_voxels=2.0, **ports))
+    np.testing.assert_allclose(files.read(by_voxel.quantity), expected)
+    assert by_voxel.quantity_facts['SmoothingFWHM'] == [6.0, 6.0, 6.0]
+
+
+def test_reference_of_real_and_imaginary_parts_is_their_magnitude(files):
+    values = {'real': -3.0, 'imaginary': 4.0}
+    parts = [files.image(name, np.full((2, 2, 2), value)) for name, value in values.items()]
+    outputs = files.run(spatial.AverageVolumes(files=parts[:1], imaginary=parts[1:]))
+    np.testing.assert_allclose(load_data(outputs.reference), 5)

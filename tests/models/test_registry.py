@@ -88,17 +88,37 @@ CASES = {
     'r2/exponential': lambda: Case(
         data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
         per_voxel={'noise_groups': NOISE_GROUPS.copy()},
-        scalars={'echo_times': SPIN_ECHOES.copy()},
+        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
+    ),
+    'r2/drop-first': lambda: Case(
+        data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
+        per_voxel={'noise_groups': NOISE_GROUPS.copy()},
+        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
+    ),
+    'r2/epg': lambda: Case(
+        data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
+        per_voxel={'noise_groups': NOISE_GROUPS.copy()},
+        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
     ),
     'r2_star/exponential': lambda: Case(
         data={
             'signal': decay(GRADIENT_ECHOES, spread(15, 25), 2),
             'dephasing': np.exp(-np.outer(spread(0, 5), GRADIENT_ECHOES)),
         },
-        per_voxel={'noise_groups': NOISE_GROUPS.copy()},
-        scalars={'echo_times': GRADIENT_ECHOES.copy(), 'dephasing_floor': 0.2},
+        per_voxel={
+            'noise_groups': NOISE_GROUPS.copy(),
+            'dephasing_error': -np.outer(spread(0, 0.5), GRADIENT_ECHOES),
+        },
+        scalars={
+            'echo_times': GRADIENT_ECHOES.copy(),
+            'dephasing_floor': 0.2,
+            'noise_floor': 'rician',
+        },
     ),
     'r2_prime/difference': lambda: Case(
+        maps={'r2_star': estimate(16, 22), 'r2': estimate(13, 15)},
+    ),
+    'r2_prime/published': lambda: Case(
         maps={'r2_star': estimate(16, 22), 'r2': estimate(13, 15)},
     ),
     'cbf/single-delay': lambda: Case(
@@ -163,7 +183,7 @@ CASES = {
         scalars={'cao2': 7.64},
     ),
 }
-REFERENCE_IS_A_MEAN_OVER_VOXELS = {'cbv/dsc'}
+REFERENCE_IS_A_MEAN_OVER_VOXELS = {'cbv/dsc', 'r2_prime/published'}
 
 every_row = pytest.mark.parametrize('row', ROWS)
 

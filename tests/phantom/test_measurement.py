@@ -114,3 +114,17 @@ def test_bold_drift_is_slower_than_the_design():
     # periods of 960, 480 and 320 s; the longest cycle of the design is 120 s
     power = (dct(relative.reshape(-1, 400), axis=1) ** 2).sum(0)
     assert power[1:4].sum() > 0.99 * power[1:].sum()
+
+
+def test_fewer_lines_leave_the_centre_of_k_space_and_less_noise():
+    scan = protocol('tiny').megre
+    train = np.zeros((12, 12, 6, 12), complex)
+    full, half = (
+        measurement.measure_lines(train, scan, lines, np.random.default_rng(1))
+        for lines in (12, 6)
+    )
+    assert np.std(half['real']) == pytest.approx(np.std(full['real']) / np.sqrt(2), rel=0.05)
+    image = half['real'] + 1j * half['imag']
+    lines = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(image, axes=1), axis=1), axes=1)
+    power = (np.abs(lines) ** 2).sum(axis=(0, 2, 3))
+    assert power[[0, 1, 2, 9, 10, 11]].sum() < 0.01 * power.sum()

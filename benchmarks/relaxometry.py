@@ -1,0 +1,250 @@
+"""Bias, spread and coverage of T2, T2* and R2' on simulated trains, beside their bars."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from bids_app.models.epg import fit_r2_epg, predict_echo_train
+from bids_app.models.estimate import Estimate
+from bids_app.models.phase import dephasing_factor, field_map_from_echoes, slice_gradient
+from bids_app.models.redundant_echoes import EchoSet, merge_redundant_echoes
+from bids_app.models.relaxometry import (
+    fit_r2,
+    fit_r2_star,
+    fit_r2_without_first,
+    predict_decay,
+)
+from bids_app.models.status import Status, is_missing
+
+MESE = 0.016 * np.arange(1, 9)
+MEGRE = 0.005 * np.arange(1, 13)
+T2, T2_STAR = 0.074, 0.0545
+THICKNESS = 3.3e-3
+CYCLES_PER_TESLA = 267.52219e6 / (2 * np.pi)
+
+
+def rician(rng: np.random.Generator, signal: np.ndarray, noise: float) -> np.ndarray:
+    """Magnitude of a signal with noise in both channels."""
+    return np.abs(
+        signal + noise * (rng.normal(size=signal.shape) + 1j * rng.normal(size=signal.shape))
+    )
+
+
+def bound(times: np.ndarray, rate: float, snr: float) -> float:
+    """Cramer-Rao bound of the standard deviation of a rate, signal 1 at echo time 0."""
+    decay = np.exp(-rate * times)
+    jacobian = np.stack([decay, -times * decay], axis=1) * snr
+    return float(np.sqrt(np.linalg.inv(jacobian.T @ jacobian)[1, 1]))
+
+
+def monte_carlo(n_voxels: int) -> list[dict]:
+    """Bias, spread and coverage of the mono-exponential fits."""
+    rng = np.random.default_rng(1)
+    rows = []
+    cases = (('T2', MESE, T2), ('T2*', MEGRE, T2_STAR), ('T2* 30 ms', MEGRE, 0.030))
+    for name, times, time in cases:
+        for snr in (30, 60, 100):
+            signal = predict_decay(times, np.full(n_voxels, 1000.0), np.full(n_voxels, 1 / time))
+            noisy = rician(rng, signal, 1000 / snr)
+            estimate = fit_r2_star(noisy, 1.0, echo_times=times)
+            z = (estimate.value - 1 / time) / np.sqrt(estimate.variance)
+            rows.append(
+                {
+                    'what': f'{name}, SNR {snr}',
+                    'median bias %': 100 * (np.nanmedian(1 / estimate.value) / time - 1),
+                    'mean bias %': 100 * (np.nanmean(1 / estimate.value) / time - 1),
+                    'spread over bound': np.nanstd(estimate.value) / bound(times, 1 / time, snr),
+                    'coverage %': 100 * np.mean(np.abs(z) < 1.96),
+                }
+            )
+    return rows
+
+
+def refocusing(n_voxels: int) -> list[dict]:
+    """Bias of T2 by refocusing angle, without noise and at SNR 60."""
+    rng = np.random.default_rng(2)
+    models = {'exponential': fit_r2, 'drop-first': fit_r2_without_first, 'epg': fit_r2_epg}
+    rows = []
+    for angle in (180, 170, 160, 150, 140, 130):
+        train = 1000 * predict_echo_train(
+            8, echo_spacing=0.016, r2=np.full(n_voxels, 1 / T2), refocusing_angle=angle
+        )
+        row: dict = {'what': f'{angle} degrees'}
+        for name, fit in models.items():
+            clean = fit(train[:1], echo_times=MESE).value[0]
+            noisy = fit(rician(rng, train, 1000 / 60), echo_times=MESE).value
+            row[f'{name} %'] = 100 * (1 / clean / T2 - 1)
+            row[f'{name} SNR 60 %'] = 100 * (1 / np.nanmedian(noisy) / T2 - 1)
+            row[f'{name} SD 1/s'] = np.nanstd(noisy)
+        rows.append(row)
+    return rows
+
+
+def head_field(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """Field (T) whose through-slice gradient runs smoothly from 0 to 200 uT/m."""
+    x = np.linspace(0, 1, shape[0])[:, None, None]
+    z = (np.arange(shape[2] * 20) + 0.5) / 20 * THICKNESS
+    wave = gaussian_filter(rng.normal(size=(shape[0], shape[1], 1)), (4, 4, 0))
+    wave = 0.1 * wave / np.abs(wave).max()
+    gradient = 200e-6 * np.clip(x + wave, 0, 1) * np.ones(shape[:2])[:, :, None]
+    return gradient * z + 0.15 * gradient * 0.03 * np.sin(z / 0.03)
+
+
+def gradients(snr: float = 100.0) -> list[dict]:
+    """Bias of R2' with gradients through 3.3 mm slices, corrected and not."""
+    rng = np.random.default_rng(3)
+    shape = (100, 60, 20)
+    field = head_field(rng, shape)
+    r2, r2_star = 1 / T2, 1 / T2_STAR
+    cycles = CYCLES_PER_TESLA * field[..., None] * MEGRE
+    signal = 1000 * np.exp(-r2_star * MEGRE) * np.exp(2j * np.pi * cycles)
+    signal = signal.reshape(*shape[:2], shape[2], 20, len(MEGRE)).mean(axis=3)
+    noise = 1000 / snr
+    signal += noise * (rng.normal(size=signal.shape) + 1j * rng.normal(size=signal.shape))
+    mask = np.ones(shape, bool)
+    magnitude, phase = np.abs(signal), np.angle(signal)
+    estimated = slice_gradient(
+        field_map_from_echoes(magnitude, phase, mask, echo_times=MEGRE),
+        mask,
+        slice_spacing=THICKNESS,
+    )
+    inner = field.reshape(*shape, 20)
+    true = (inner[..., -1] - inner[..., 0]) / (THICKNESS * 19 / 20)
+    factor = dephasing_factor(estimated.value[mask], slice_thickness=THICKNESS, echo_times=MEGRE)
+    stronger = dephasing_factor(
+        np.abs(estimated.value[mask]) + np.sqrt(estimated.variance[mask]),
+        slice_thickness=THICKNESS,
+        echo_times=MEGRE,
+    )
+    plain = fit_r2_star(magnitude[mask], 1.0, echo_times=MEGRE, dephasing_floor=0.0)
+    corrected = fit_r2_star(
+        magnitude[mask], factor, echo_times=MEGRE, dephasing_error=stronger - factor
+    )
+    strength = true[mask]
+    rows = []
+    ranges = [(0, 50), (50, 100), (100, 150), (150, 200), (np.percentile(strength, 90) * 1e6, 999)]
+    for low, high in ranges:
+        chosen = (strength * 1e6 >= low) & (strength * 1e6 < high)
+        rows.append(gradient_row(corrected, plain, chosen, r2_star - r2, r2))
+        name = f'{low:.0f} to {high} uT/m' if high < 999 else f'top decile (over {low:.0f} uT/m)'
+        rows[-1] = {'what': name, **rows[-1]}
+    return rows
+
+
+def gradient_row(
+    corrected: Estimate, plain: Estimate, chosen: np.ndarray, truth: float, r2: float
+) -> dict:
+    """Bias of R2' in some voxels."""
+    status = corrected.status[chosen]
+    known = ~is_missing(status)
+    trusted = known & (status != Status.GRADIENT_UNCERTAIN)
+    value = corrected.value[chosen] - r2
+    before = np.nanmedian(plain.value[chosen]) - r2
+    z = (value - truth)[known] / np.sqrt(corrected.variance[chosen][known])
+    return {
+        'uncorrected %': 100 * (before / truth - 1),
+        'corrected %': 100 * (np.median(value[known]) / truth - 1),
+        'trusted %': 100 * (np.median(value[trusted]) / truth - 1) if trusted.any() else np.nan,
+        'no estimate %': 100 * np.mean(~known),
+        'flagged %': 100 * np.mean(status == Status.GRADIENT_UNCERTAIN),
+        'coverage %': 100 * np.mean(np.abs(z) < 1.96),
+    }
+
+
+def lines(image: np.ndarray) -> np.ndarray:
+    """Phase-encoding lines along the second axis."""
+    return np.fft.fftshift(np.fft.fft2(image, axes=(0, 1)), axes=(0, 1))
+
+
+def acquire(
+    image: np.ndarray, n_lines: int, moves: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Read an image line by line; `moves` gives each line its shift in voxels."""
+    size = image.shape[0]
+    k = np.arange(size) - size // 2
+    shift = moves[None, :, 0] * k[None, :] + moves[None, :, 1] * k[:, None]
+    spectrum = lines(image) * np.exp(-2j * np.pi * shift / size)[..., None]
+    spectrum[:, np.abs(k + 0.5) > n_lines / 2] = 0
+    read = np.fft.ifft2(np.fft.ifftshift(spectrum, axes=(0, 1)), axes=(0, 1))
+    noise = 3 * np.sqrt(n_lines / size)  # little, so that movement and not noise is seen
+    return read + noise * (rng.normal(size=read.shape) + 1j * rng.normal(size=read.shape))
+
+
+def movement(n_runs: int = 8) -> list[dict]:
+    """Error of T2* with movement during some lines, before and after the merge."""
+    size = 112
+    x, y = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing='ij')
+    mask = (x / 0.75) ** 2 + (y / 0.85) ** 2 < 1
+    rate = 18 + 3 * np.sin(9 * x) * np.cos(7 * y) + 4 * ((x**2 + (y - 0.2) ** 2) < 0.06)
+    field = 40 * x**2 - 25 * y + 15 * np.sin(3 * x + 2 * y)
+    amplitude = mask * (1000 + 150 * np.cos(11 * y) * np.sin(8 * x))
+
+    def image(times: np.ndarray) -> np.ndarray:
+        return amplitude[..., None] * np.exp((2j * np.pi * field - rate)[..., None] * times)
+
+    def error(echoes: np.ndarray) -> float:
+        estimate = fit_r2_star(np.abs(echoes[mask]), 1.0, echo_times=MEGRE)
+        return float(np.sqrt(np.nanmean((1 / estimate.value - 1 / rate[mask]) ** 2)))
+
+    rows = []
+    cases = (('central eighth, once', 14, 1), ('anywhere, 3 bursts', 7, 3))
+    for name, length, n_bursts in cases:
+        pairs = []
+        for seed in range(n_runs):
+            rng = np.random.default_rng(seed)
+            moves = np.zeros((size, 2))
+            for _ in range(n_bursts):
+                first = (
+                    rng.integers(size - length) if n_bursts > 1 else size // 2 - length // 2 - 3
+                )
+                moves[first : first + length] = rng.normal(0, 1.0, 2)
+            still = np.zeros((size, 2))
+            full = acquire(image(MEGRE), size, moves, rng)
+            reduced = [acquire(image(MEGRE + 1e-3), size // part, still, rng) for part in (2, 4)]
+            sets = [EchoSet(full[:, :, None], tuple(MEGRE), size)]
+            sets += [
+                EchoSet(item[:, :, None], tuple(MEGRE + 1e-3), size // part)
+                for item, part in zip(reduced, (2, 4), strict=True)
+            ]
+            merged = merge_redundant_echoes(sets, mask[:, :, None]).echoes[:, :, 0]
+            rest = acquire(image(MEGRE), size, still, rng)
+            pairs.append((error(rest), error(full), error(merged)))
+        rested, before, after = np.array(pairs).T
+        rows.append(
+            {
+                'what': name,
+                'at rest RMSE ms': 1e3 * np.median(rested),
+                'unmerged RMSE ms': 1e3 * np.median(before),
+                'merged RMSE ms': 1e3 * np.median(after),
+                'median ratio': np.median(after / before),
+                'largest ratio': np.max(after / before),
+            }
+        )
+    return rows
+
+
+def show(title: str, rows: list[dict]) -> None:
+    """Print a table."""
+    print(f'\n{title}')
+    print(' | '.join(rows[0]))
+    for row in rows:
+        cells = (item if isinstance(item, str) else f'{item:.2f}' for item in row.values())
+        print(' | '.join(cells))
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--voxels', type=int, default=20_000)
+    n_voxels = parser.parse_args().voxels
+    show('Mono-exponential fits', monte_carlo(n_voxels))
+    show('T2 by refocusing angle', refocusing(n_voxels))
+    show('T2* with movement during some lines', movement())
+    show("R2' with gradients through 3.3 mm slices", gradients())
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,86 @@
+"""Graphs of T2 and T2* by what parts and sets there are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bids_app.bids.acquisitions import EchoSeries
+from bids_app.images import Grid, save_image
+from bids_app.settings import RelaxometrySettings
+from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
+
+GRID = Grid((2, 2, 2), np.eye(4))
+TIMES = (0.005, 0.010, 0.015)
+PREPARED = {'estimate_field_map', 'prepare_echoes', 'predict_dephasing'}
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Three echoes under a name."""
+
+    def make(name):
+        return tuple(
+            tmp_path / name_of
+            for echo in range(len(TIMES))
+            if save_image(np.ones(GRID.shape), GRID, tmp_path / (name_of := f'{name}{echo}.nii'))
+        )
+
+    return make
+
+
+def steps(workflow):
+    return {node.name for node in workflow._get_all_nodes()} - {'inputnode', 'outputnode'}
+
+
+def build(series, **settings):
+    return init_r2_star_wf(series=series, settings=RelaxometrySettings(**settings))
+
+
+@pytest.fixture
+def magnitude_only(images):
+    return EchoSeries(condition=None, run=None, magnitude=images('mag'), echo_times=TIMES)
+
+
+def test_magnitude_alone_is_fitted_and_the_lack_of_correction_said(magnitude_only):
+    graph = build(magnitude_only)
+    assert steps(graph) == {'estimate_r2_star', 'index_motion'}
+    assert 'not corrected' in graph.methods
+    assert graph.get_node('estimate_r2_star').inputs.dephasing_floor == 0
+
+
+def test_phase_in_radians_needs_no_preparation(magnitude_only, images):
+    graph = build(replace(magnitude_only, phase=images('phase')), slice_profile='sinc-gauss')
+    assert PREPARED - {'prepare_echoes'} <= steps(graph)
+    assert 'prepare_echoes' not in steps(graph)
+    assert graph.get_node('predict_dephasing').inputs.slice_profile == 'sinc-gauss'
+
+
+def test_other_phase_units_and_complex_parts_are_prepared(magnitude_only, images):
+    scaled = replace(magnitude_only, phase=images('phase'), phase_scale=0.001)
+    parts = replace(magnitude_only, magnitude=(), real=images('re'), imaginary=images('im'))
+    for series in (scaled, parts):
+        graph = build(replace(series, slice_thickness=0.003))
+        assert steps(graph) >= PREPARED
+        assert graph.get_node('predict_dephasing').inputs.slice_thickness == 0.003
+
+
+def test_redundant_sets_are_merged_and_cited(magnitude_only, images):
+    full = replace(magnitude_only, real=images('re'), imaginary=images('im'), n_lines=2)
+    half = replace(full, real=images('re2'), imaginary=images('im2'), n_lines=1)
+    graph = build(replace(full, reduced=(half,), line_axis=0))
+    prepare = graph.get_node('prepare_echoes')
+    assert [item['n_lines'] for item in prepare.inputs.sets] == [2, 1]
+    assert prepare.inputs.line_axis == 0
+    assert 'magerkurth2011' in graph.citations
+    assert ('disagreement', 'disagreement') in graph._graph.get_edge_data(
+        prepare, graph.get_node('index_motion')
+    )['connect']
+
+
+@pytest.mark.parametrize('model', ['exponential', 'drop-first', 'epg'])
+def test_models_of_t2_are_named_in_the_methods(model, magnitude_only):
+    settings = RelaxometrySettings(t2_model=model, noise_floor='none')
+    graph = init_r2_wf(series=magnitude_only, settings=settings)
+    assert graph.get_node('estimate_r2').inputs.model == model
+    assert graph.get_node('estimate_r2').inputs.noise_floor == 'none'
