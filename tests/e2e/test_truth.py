@@ -50,6 +50,10 @@ NOT_IN_THIS_RUN = {
     'mtt',
     'tmax',
     'arterial_curve',
+    'relative_cbf',  # ASL without M0
+    'att',  # several delays
+    'grey_cbf',  # perfusion.partial_volume_correction
+    'white_cbf',
 }
 
 BOLD_UP, BOLD_DOWN = (1, 2), (3, 4)
