@@ -382,16 +382,3 @@ def plan_unit(plan: Plan, own: Labels) -> tuple[tuple[str, ...], tuple[Contrast,
     )
     ordered = sorted(found, key=lambda label: (label != plan.baseline, label))
     return tuple(ordered), contrasts
-
-
-def name_start(participant: str, session: str | None, condition: str | None = None) -> str:
-    """
-    Give the beginning of the names of a unit's derivatives.
-
-    Examples
-    --------
-    >>> name_start('01', 'a', 'calc')
-    'sub-01_ses-a_task-calc'
-    """
-    parts = [f'sub-{participant}', session and f'ses-{session}', condition and f'task-{condition}']
-    return '_'.join(part for part in parts if part)

@@ -404,9 +404,6 @@ written down but not applied."""
 ASE_FEWEST_LONG = 3
 """Samples at long displacements that a fit needs; ours."""
 
-FEWEST_PAIRS = 4
-"""Label-control pairs of which each half can still tell its noise; ours."""
-
 # --- deconvolution and leakage ------------------------------------------------------------
 
 BRAIN_DENSITY = 1.04

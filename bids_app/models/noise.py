@@ -11,7 +11,6 @@ from scipy import stats
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
     FEWEST_EFFECTS,
-    FEWEST_PAIRS,
     MAD_TO_SD,
     SIGN_ERROR_FACTORS,
 )
@@ -19,8 +18,6 @@ from bids_app.models.estimate import Estimate
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray
@@ -156,7 +153,7 @@ def calibrate_errors(first: Estimate, second: Estimate) -> ErrorCalibration:
 
     See Also
     --------
-    alternate_pairs : Splits a series of pairs.
+    bids_app.models.perfusion.half_difference : The odd and even pairs it judges in the app.
 
     Notes
     -----
@@ -188,39 +185,3 @@ def calibrate_errors(first: Estimate, second: Estimate) -> ErrorCalibration:
     percent = abs(1 - 1 / sd) / PERCENT if sd > 0 else float('inf')
     verdict = f'stated errors are {percent:.0f} % too {size}'
     return ErrorCalibration(sd=sd, n_voxels=n_voxels, verdict=verdict)
-
-
-def alternate_pairs(context: Sequence[str]) -> tuple[list[int], list[int]]:
-    """
-    Split a series of label-control pairs, or of their differences, into every other one.
-
-    Parameters
-    ----------
-    context : sequence of str
-        Kind of every volume: control, label, deltam; others belong to no pair.
-
-    Returns
-    -------
-    odd, even : list of int
-        Volumes of the first, third ... and of the second, fourth ... pair; empty with fewer than
-        four pairs, which cannot tell their noise.
-
-    See Also
-    --------
-    calibrate_errors : Compares what they give.
-
-    Examples
-    --------
-    >>> alternate_pairs(['m0scan', *['control', 'label'] * 4])
-    ([1, 2, 5, 6], [3, 4, 7, 8])
-    """
-    paired = [number for number, kind in enumerate(context) if kind in ('control', 'label')]
-    alone = [number for number, kind in enumerate(context) if kind == 'deltam']
-    groups = [paired[start : start + 2] for start in range(0, len(paired) - 1, 2)]
-    groups = groups or [[number] for number in alone]
-    if len(groups) < FEWEST_PAIRS:
-        return [], []
-    odd, even = groups[::2], groups[1::2]
-    return [number for group in odd for number in group], [
-        number for group in even for number in group
-    ]

@@ -5,7 +5,7 @@ import pytest
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
-from bids_app.models.noise import alternate_pairs, calibrate_errors, pool_variance
+from bids_app.models.noise import calibrate_errors, pool_variance
 
 
 def chi_square_variance(rng, true_variance, dof, n_voxels):
@@ -112,10 +112,3 @@ def test_few_or_exact_measurements_have_no_verdict():
     assert calibrate_errors(exact, exact).verdict == 'too few voxels'
     with pytest.raises(ModelInputError, match='shapes'):
         calibrate_errors(exact, Estimate.of([1.0], 1.0))
-
-
-def test_pairs_are_split_whole_and_differences_one_by_one():
-    assert alternate_pairs(['label', 'control'] * 5) == ([0, 1, 4, 5, 8, 9], [2, 3, 6, 7])
-    assert alternate_pairs(['deltam'] * 5) == ([0, 2, 4], [1, 3])
-    assert alternate_pairs(['control', 'label'] * 3) == ([], [])
-    assert alternate_pairs(['m0scan']) == ([], [])
