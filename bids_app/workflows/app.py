@@ -237,7 +237,8 @@ def _run_unit(
 ) -> dict[str, Any]:
     """Build and run the graph of one unit, and say what became of it."""
     from bids_app.workflows._engine import methods_text, to_mermaid
-    from bids_app.workflows.participant import find_scans, init_participant_wf, word_of
+    from bids_app.workflows.graph import find_scans, word_of
+    from bids_app.workflows.participant import init_participant_wf
 
     workflow, expected = init_participant_wf(inputs=unit, settings=settings, run=run)
     graph, errors = '', []

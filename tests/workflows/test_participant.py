@@ -12,7 +12,8 @@ from bids_app.reports.citations import load_references
 from bids_app.settings import resolve
 from bids_app.workflows._engine import methods_text, to_mermaid, unconnected_mandatory
 from bids_app.workflows.app import _map_name
-from bids_app.workflows.participant import find_scans, init_participant_wf
+from bids_app.workflows.graph import find_scans
+from bids_app.workflows.participant import init_participant_wf
 
 FULL = 't1w mese:- megre:control,calc phase asl:control,calc dsc:- bold'
 DATA = {

@@ -1,0 +1,1 @@
+"""The branches of the graph of a participant, one module each."""

@@ -1,0 +1,99 @@
+"""T1w image, tissue and template, and the alignment of every scan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bids_app.interfaces.spatial import ResampleLabels
+from bids_app.workflows._engine import Quantity, pe
+from bids_app.workflows.anatomy import TEMPLATE, TISSUE_PORTS, init_alignment_wf, init_anatomy_wf
+from bids_app.workflows.graph import RESOLUTION, TISSUE_LABELS, WORD
+
+if TYPE_CHECKING:
+    from bids_app.workflows.graph import Graph
+
+
+def add_anatomy(graph: Graph) -> None:
+    """Add T1w image, tissue maps and template, and save them."""
+    inputs, settings = graph.inputs, graph.settings.anatomy
+    graph.anatomy = init_anatomy_wf(
+        t1w=inputs.t1w[0] if inputs.t1w else None, found=inputs.anatomy, settings=settings
+    )
+    source = [inputs.anatomy.t1w] if inputs.anatomy else inputs.t1w[:1]
+    sidecar = {'Sources': graph.sources(source)}
+    sink = graph.sink('save_anatomy')
+
+    def port(name: str) -> Quantity:
+        return Quantity(graph.anatomy, name)
+
+    sink.add(port('t1w'), 'preproc_t1w', sidecar=sidecar)
+    sink.add(port('brain_mask'), 'brain_mask', sidecar=sidecar)
+    sink.add(port('dseg'), 'dseg', sidecar=sidecar)
+    for label, name in TISSUE_LABELS.items():
+        sink.add(port(name), 'probseg', label=label, sidecar=sidecar)
+    if graph.has_template:
+        sink.add(port('to_template'), 'xfm_t1w_template', space=TEMPLATE)
+        sink.add(port('from_template'), 'xfm_template_t1w', space=TEMPLATE)
+        at: dict[str, Any] = {'space': TEMPLATE, 'res': RESOLUTION, 'sidecar': sidecar}
+        sink.add(port('template_mask'), 'brain_mask', **at)
+        sink.add(port('template_grey_matter'), 'probseg', label='GM', **at)
+    graph.close(sink)
+
+
+def add_alignment(graph: Graph) -> None:
+    """Align every scan, and save the transforms and the reference image."""
+    for scan in graph.scans:
+        align = init_alignment_wf(
+            images=scan.images,
+            imaginary=scan.imaginary,
+            volumes=scan.volumes,
+            has_anatomy=graph.has_anatomy,
+            is_target=scan is graph.target,
+            settings=graph.settings.anatomy,
+            name=f'align_{scan.name}',
+        )
+        graph.alignment[scan.name] = align
+        if graph.has_anatomy:
+            ports = [(f'outputnode.{name}', f'inputnode.{name}') for name in TISSUE_PORTS[1:]]
+            fixed = [('outputnode.t1w', 'inputnode.fixed'),
+                     ('outputnode.brain_mask', 'inputnode.fixed_mask')]  # fmt: skip
+            graph.workflow.connect([(graph.anatomy, align, [*ports, *fixed])])
+        elif scan is not graph.target:
+            first = graph.alignment[graph.target.name]
+            graph.workflow.connect([
+                (first, align, [('outputnode.reference', 'inputnode.fixed'),
+                                ('outputnode.mask', 'inputnode.fixed_mask')]),
+            ])  # fmt: skip
+    sink = graph.sink('save_alignment')
+    first = graph.alignment[graph.target.name]
+    sidecar = {'Sources': graph.sources(graph.target.images)}
+    sink.add(Quantity(first, 'reference'), 'reference', scan=graph.space, sidecar=sidecar)
+    sink.add(Quantity(first, 'mask'), 'brain_mask', space=graph.space, sidecar=sidecar)
+    if graph.has_anatomy:
+        for label, name in TISSUE_LABELS.items():
+            tissue = Quantity(first, name)
+            sink.add(tissue, 'probseg', label=label, space=graph.space, sidecar=sidecar)
+        for scan in graph.scans:
+            word = 'boldref' if scan.kind == 'bold' else WORD[scan.kind]
+            transform = Quantity(graph.alignment[scan.name], 'transform')
+            task = getattr(scan.series, 'task', None) or scan.series.condition
+            sink.add(transform, 'xfm_scan', scan=word, task=task, run=scan.series.run)
+    graph.close(sink)
+
+
+def atlas_of(graph: Graph) -> tuple[Any, str]:
+    """Give the atlas on the quantification grid; bring it there when it is first needed."""
+    if graph.atlas is None:
+        graph.atlas = _add_atlas(graph)
+    return graph.atlas
+
+
+def _add_atlas(graph: Graph) -> tuple[Any, str]:
+    """Bring the atlas to the quantification grid."""
+    node = pe.Node(ResampleLabels(), name='resample_atlas_to_grid', mem_gb=1)
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (graph.anatomy, node, [('outputnode.atlas', 'quantity')]),
+        (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
+    ])  # fmt: skip
+    return node, 'labels'

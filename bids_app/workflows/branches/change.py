@@ -1,0 +1,185 @@
+"""What changes between the conditions of a contrast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.capabilities import cbv_model
+from bids_app.interfaces.change import ComputeSignificance
+from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows.branches.bold import contrasts_of
+from bids_app.workflows.branches.scans import smooth
+from bids_app.workflows.change import EXTRAS, INTERFACES, ChangePlan, init_change_wf
+from bids_app.workflows.oxygen import cao2_of, rate_of
+
+if TYPE_CHECKING:
+    from bids_app.bids.acquisitions import Contrast
+    from bids_app.workflows._engine import Workflow
+    from bids_app.workflows.derivatives import Sink
+    from bids_app.workflows.graph import Graph
+
+
+def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
+    """Decide which changes a contrast can have: what was measured in both of its conditions."""
+    both = (contrast.task, contrast.baseline)
+
+    def per_condition(quantity: str) -> bool:
+        return all((quantity, condition) in graph.maps for condition in both)
+
+    def known(quantity: str) -> bool:
+        return all(graph.has(quantity, condition) for condition in both)
+
+    has_r2_prime = per_condition('r2_star') and known('r2')
+    has_oef = has_r2_prime and per_condition('oef')
+    available = {
+        'cbf': per_condition('cbf'),
+        'R2prime': has_r2_prime,
+        'cbv': per_condition('cbv'),
+        'oef': has_oef,
+        'cmro2': per_condition('cbf') and has_oef and known('cmro2'),
+    }
+    route = graph.settings.change.route
+    if route != 'quantitative':
+        available['cmro2'] = _has_bold_route(graph, contrast, route)
+    volume = graph.settings.blood_volume
+    is_carried = ('cbv', contrast.task) in graph.maps and not per_condition('cbv')
+    is_grubb = cbv_model(graph.inputs, graph.settings) == 'grubb' or (
+        is_carried and volume.task_change == 'grubb'
+    )
+    shared = [scan.series.m0.shared for scan in graph.scans
+              if scan.kind == 'asl' and scan.series.condition in both]  # fmt: skip
+    return ChangePlan(
+        quantities=tuple(name for name in INTERFACES if available[name]),
+        cbv_shared=known('cbv') and not per_condition('cbv'),
+        cbv_carried=is_carried,
+        cbv_exponent=volume.grubb_exponent if is_grubb else 0.0,
+        r2_shared=('r2', None) in graph.maps,
+        m0_shared=bool(shared) and all(shared),
+        settings=graph.settings.change,
+        echo_time=_bold_echo_time(graph, contrast),
+        rate=(
+            rate_of(graph.inputs, graph.settings.oxygen)
+            if available['oef'] or available['cmro2']
+            else 0.0
+        ),
+        cao2=cao2_of(graph.inputs, graph.settings.oxygen) if available['cmro2'] else 0.0,
+    )
+
+
+def _has_bold_route(graph: Graph, contrast: Contrast, route: str) -> bool:
+    """Tell whether a contrast has what a route through BOLD needs."""
+    both = (contrast.task, contrast.baseline)
+    has_flow = all(('cbf', condition) in graph.maps for condition in both)
+    has_task = route != 'combined' or ('r2_star', contrast.task) in graph.maps
+    return (
+        has_flow
+        and has_task
+        and graph.has('cmro2', contrast.baseline)
+        and contrast.label in graph.bold_halves
+        and _bold_echo_time(graph, contrast) > 0
+    )
+
+
+def _bold_echo_time(graph: Graph, contrast: Contrast) -> float:
+    """Echo time of the BOLD runs of a contrast, s; 0 where it is unknown or differs."""
+    times = {
+        scan.series.echo_time
+        for scan in graph.scans
+        if scan.kind == 'bold' and contrast in contrasts_of(graph, scan)
+    }
+    return times.pop() or 0.0 if len(times) == 1 else 0.0
+
+
+def add_changes(graph: Graph) -> None:
+    """Add the changes of every contrast and save them."""
+    for contrast in graph.inputs.contrasts:
+        sink = graph.sink(f'save_{contrast.label}')
+        plan = plan_change(graph, contrast)
+        if plan.quantities:
+            change = init_change_wf(plan=plan, name=f'change_{contrast.label}')
+            _connect_change(graph, change, plan, contrast)
+            for quantity in plan.quantities:
+                source = Quantity(change, quantity)
+                graph.changes[quantity, contrast.label] = (source, None)
+                _save_change(graph, sink, contrast, quantity, _extra_ports(source, quantity))
+        if ('boldPct', contrast.label) in graph.changes:
+            _add_bold_test(graph, sink, contrast)
+        graph.close(sink)
+
+
+def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: Contrast) -> None:
+    """Connect the primitive maps of both conditions, smoothed where that was asked for."""
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, change, [(port, 'inputnode.mask')])])
+    for primitive in plan.primitives:
+        if primitive == 'bold':
+            _, half = graph.bold_halves[contrast.label]
+            connect_quantity(graph.workflow, half, change, primitive)
+            continue
+        quantity, condition = _primitive(primitive, contrast)
+        if quantity == 'cbf' and plan.m0_shared:
+            quantity = 'cbf_without_m0'
+        source = graph.lookup(quantity, condition)
+        label = f'{contrast.label}_{primitive}'
+        connect_quantity(graph.workflow, smooth(graph, source, label), change, primitive)
+    if plan.m0_shared:
+        m0 = graph.lookup('m0_relative', contrast.baseline)
+        target = 'inputnode.m0_relative_variance'
+        graph.workflow.connect([(m0.node, change, [(m0.output('_variance'), target)])])
+    for quantity in plan.quantities:
+        name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
+        baseline = graph.lookup(name, contrast.baseline)
+        connect_quantity(graph.workflow, baseline, change, f'reference_{quantity}')
+
+
+def _primitive(name: str, contrast: Contrast) -> tuple[str, str]:
+    """Quantity and condition behind the name of a primitive map."""
+    role, _, quantity = name.partition('_')
+    if role in ('task', 'baseline'):
+        return quantity, getattr(contrast, role)
+    return name, contrast.task
+
+
+def _extra_ports(source: Quantity, quantity: str) -> dict[str, Quantity]:
+    """Ports of z, p and percent beside a change."""
+    return {part: Quantity(source.node, f'{quantity}{part}') for part in EXTRAS}
+
+
+def contrast_sidecar(graph: Graph, contrast: Contrast) -> dict[str, Any]:
+    """Entries every file of a contrast carries."""
+    fwhm = graph.settings.change.fwhm
+    return {
+        'Contrast': {'Task': contrast.task, 'Baseline': contrast.baseline},
+        **({'SmoothingFWHM': fwhm} if fwhm else {}),
+    }
+
+
+def _save_change(
+    graph: Graph, sink: Sink, contrast: Contrast, quantity: str, extras: dict[str, Quantity]
+) -> None:
+    """Save effect, variance, z and p, and percent where there is one."""
+    source, task = graph.changes[quantity, contrast.label]
+    at: dict[str, Any] = {
+        'space': graph.space,
+        'contrast': contrast.label,
+        'quantity': quantity,
+        'sidecar': contrast_sidecar(graph, contrast),
+    }
+    by_task = {**at, 'task': task}
+    sink.add(source, 'contrast', statistic='effect', **by_task)
+    sink.add(source, 'contrast', part='_variance', statistic='variance', **by_task)
+    sink.add(extras['_z'], 'contrast', statistic='z', **by_task)
+    sink.add(extras['_p'], 'contrast', statistic='p', **by_task)
+    if '_percent' in extras:
+        sink.add(extras['_percent'], 'contrast_percent', **at)
+
+
+def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
+    """Add z and p of a BOLD change and save it."""
+    source, _ = graph.changes['boldPct', contrast.label]
+    test = pe.Node(ComputeSignificance(), name=f'test_bold_{contrast.label}', mem_gb=0.5)
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, test, [(port, 'mask')])])
+    connect_quantity(graph.workflow, source, test, 'quantity')
+    extras = {'_z': Quantity(test, 'z'), '_p': Quantity(test, 'p')}
+    _save_change(graph, sink, contrast, 'boldPct', extras)

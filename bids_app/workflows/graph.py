@@ -1,0 +1,161 @@
+"""The graph of one participant while it is built: scans, maps and changes so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.outputs import source_uri
+from bids_app.workflows._engine import Quantity, Workflow
+from bids_app.workflows.derivatives import Sink
+from bids_app.workflows.perfusion import reference_volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.settings import RunSettings, Settings
+
+RESOLUTION = '2'
+TISSUE_LABELS = {'GM': 'grey_matter', 'WM': 'white_matter', 'CSF': 'csf'}
+"""Label of BIDS -> port."""
+WORD = {'mese': 'MESE', 'megre': 'MEGRE', 'asl': 'ASL', 'dsc': 'DSC', 'bold': 'BOLD'}
+"""Kind of scan -> its word in file names; the order decides the quantification grid."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """One series with its alignment in the graph."""
+
+    kind: str
+    series: Any
+    name: str
+    """Of its nodes, such as megre_calc."""
+    images: tuple[Path, ...]
+    volumes: tuple[int, ...] = ()
+
+    @property
+    def imaginary(self) -> tuple[Path, ...]:
+        """Imaginary part of each image, where the images are real parts."""
+        is_complex = self.kind == 'megre' and not self.series.magnitude
+        return self.series.imaginary if is_complex else ()
+
+
+@dataclass(slots=True)
+class Graph:
+    """The graph of one unit while it is built."""
+
+    inputs: ParticipantInputs
+    settings: Settings
+    run: RunSettings
+    workflow: Workflow
+    scans: tuple[Scan, ...]
+    has_anatomy: bool
+    has_template: bool
+    anatomy: Any = None
+    alignment: dict[str, Any] = field(default_factory=dict)
+    maps: dict[tuple[str, str | None], Quantity] = field(default_factory=dict)
+    """(quantity, condition or None) -> where it is, on the quantification grid."""
+    changes: dict[tuple[str, str], tuple[Quantity, str | None]] = field(default_factory=dict)
+    """(quantity, contrast) -> where its change is, and the task label of a BOLD change."""
+    bold_halves: dict[str, tuple[Quantity, Quantity]] = field(default_factory=dict)
+    """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
+    expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    atlas: tuple[Any, str] | None = None
+    """Parcels on the quantification grid: node and port, once they are needed."""
+
+    @property
+    def entities(self) -> dict[str, str | None]:
+        """Entities of every file of the unit."""
+        return {'sub': self.inputs.participant, 'ses': self.inputs.session}
+
+    @property
+    def target(self) -> Scan:
+        """The scan whose grid is the quantification grid."""
+        return self.scans[0]
+
+    @property
+    def space(self) -> str:
+        """Word of the quantification grid."""
+        return WORD[self.target.kind]
+
+    @property
+    def mask(self) -> tuple[Any, str]:
+        """Brain mask on the quantification grid: node and port."""
+        return self.alignment[self.target.name], 'outputnode.mask'
+
+    def sink(self, name: str) -> Sink:
+        """Start collecting derivatives."""
+        return Sink(name, output_dir=self.run.output_dir, entities=self.entities)
+
+    def close(self, sink: Sink) -> None:
+        """Write what a sink holds and remember it as expected."""
+        self.expected += [(item['key'], item['entities']) for item in sink.items.values()]
+        sink.connect(self.workflow)
+
+    def sources(self, files: Iterable[Path]) -> list[str]:
+        """BIDS URIs of input files."""
+        return [
+            source_uri(
+                path,
+                output_dir=self.run.output_dir,
+                bids_dir=self.run.bids_dir,
+                derivatives=self.run.derivatives,
+            )
+            for path in files
+        ]
+
+    def has(self, quantity: str, condition: str | None) -> bool:
+        """Tell whether there is a map of a quantity in a condition, or one for all."""
+        return (quantity, condition) in self.maps or (quantity, None) in self.maps
+
+    def lookup(self, quantity: str, condition: str | None) -> Quantity:
+        """Map of a quantity in a condition, else the one all conditions share."""
+        own = self.maps.get((quantity, condition))
+        return self.maps[quantity, None] if own is None else own
+
+    def conditions(self, *quantities: str) -> list[str | None]:
+        """Conditions in which every one of the quantities is there, shared ones included."""
+        known = {condition for name, condition in self.maps if name in quantities}
+        named: list[str | None] = [label for label in sorted(known, key=str) if label]
+        return [
+            label
+            for label in named or [None]
+            if all(self.has(quantity, label) for quantity in quantities)
+        ]
+
+
+def word_of(scan: Scan) -> str:
+    """Word of a scan in file names."""
+    return WORD[scan.kind]
+
+
+def find_scans(inputs: ParticipantInputs) -> tuple[Scan, ...]:
+    """List the series in the order that decides the quantification grid."""
+    scans = []
+    for kind in WORD:
+        for series in getattr(inputs, kind):
+            parts = [kind, getattr(series, 'task', None), series.condition, series.run]
+            name = '_'.join(str(part) for part in parts if part)
+            images, volumes = _reference(kind, series)
+            scans.append(Scan(kind=kind, series=series, name=name, images=images, volumes=volumes))
+    order = {condition: rank for rank, condition in enumerate(inputs.conditions)}
+    ranked = sorted(
+        scans,
+        key=lambda scan: (
+            list(WORD).index(scan.kind),
+            order.get(scan.series.condition, -1),
+            scan.series.run or '',
+        ),
+    )
+    return tuple(ranked)
+
+
+def _reference(kind: str, series: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
+    """Images and volumes whose mean stands for a scan."""
+    if kind in ('mese', 'megre'):
+        return series.magnitude or series.real, ()
+    if kind == 'asl':
+        return reference_volumes(series)
+    return (series.file,), ()
