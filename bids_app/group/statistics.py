@@ -1,4 +1,4 @@
-"""Group statistics on arrays: random effects per voxel and the labels that follow from them."""
+"""Group statistics on arrays: random effects per voxel, what they can and cannot tell."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 
 from bids_app.errors import ModelInputError
-from bids_app.models.concordance import (
-    gate_by_probability,
-    label_by_probability,
-    label_by_sign,
-)
+from bids_app.models.estimate import Estimate
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import BoolArray, FloatArray, IntArray, StatusArray
+    from bids_app._typing import BoolArray, FloatArray, IntArray
+
+MINIMUM = 2
+"""Fewest participants of a group."""
+
+FEWEST_VOXELS = 100
+"""Fewer voxels lend each other no degrees of freedom."""
+
+LARGEST_PRIOR_DOF = 1000.0
+"""Voxels this much alike have one variance."""
+
+SMALL_T = 1e-4
+"""Below this, z is proportional to t."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -35,7 +43,9 @@ class RandomEffects:
     t, z, p : (V,) ndarray of float64
         Student t with `dof`, normal value and two-sided probability of the same evidence.
     dof : (V,) ndarray of float64
-        Participants minus one.
+        Participants minus columns of the design, and what a moderated variance borrows.
+    residual : (V,) ndarray of float64
+        Weighted residual variance before moderation, unit squared.
     tau2 : (V,) ndarray of float64
         Variance between participants, unit squared.
     n : (V,) ndarray of int64
@@ -48,30 +58,114 @@ class RandomEffects:
     z: FloatArray
     p: FloatArray
     dof: FloatArray
+    residual: FloatArray
     tau2: FloatArray
     n: IntArray
 
+    @property
+    def standard_error(self) -> FloatArray:
+        """
+        Error with which effect / error is the normal value z; for methods that assume normality.
+
+        It exceeds the square root of `variance` where t has few degrees of freedom.
+        """
+        ratio = stats.t.pdf(0, self.dof) / stats.norm.pdf(0)
+        moved = np.isfinite(self.z) & (np.abs(self.t) > SMALL_T)
+        scale = np.where(moved, self.z / np.where(moved, self.t, 1.0), ratio)
+        error: FloatArray = np.sqrt(self.variance) / scale
+        return error
+
+    @property
+    def as_estimate(self) -> Estimate:
+        """Effect with its normal variance, for the labels; missing where not positive."""
+        return Estimate.of(self.effect, self.standard_error**2)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class GroupLabels:
+class Weighting:
     """
-    Concordance labels of a group.
+    What all voxels tell of the participants and of the spread between them.
 
     Parameters
     ----------
-    sign, robust : (V,) ndarray of uint8
-        Codes of :class:`bids_app.models.concordance.Label` by the published rule and by the one
-        that asks for evidence.
-    gate : (V,) ndarray of bool
-        Where BOLD is significant.
+    participants : (N,) ndarray of float64
+        Relative weights, mean 1.
+    prior_dof : float
+        Degrees of freedom that the other voxels lend to the variance of one; 0 = none.
+    prior_scale : float
+        Residual variance that they lead to expect, relative to the random variance of the voxel
+        (to 1 without random variances).
     """
 
-    sign: StatusArray
-    robust: StatusArray
-    gate: BoolArray
+    participants: FloatArray
+    prior_dof: float = 0.0
+    prior_scale: float = 1.0
 
 
-def random_effects(effects: ArrayLike, variances: ArrayLike) -> RandomEffects:
+def weigh_participants(
+    effects: ArrayLike, variances: ArrayLike | None, design: ArrayLike | None = None
+) -> Weighting:
+    r"""
+    Learn the weights of participants, and how alike the variances of voxels are.
+
+    Parameters
+    ----------
+    effects : (N, V) array_like
+        Effect of each participant in voxels spread over the mask; NaN where there is none.
+    variances : (N, V) array_like or None
+        Random variance of each effect, unit squared; None: participants have equal weights.
+    design : (N, P) array_like, optional
+        As for :func:`random_effects`.
+
+    Returns
+    -------
+    weighting : Weighting
+        For :func:`random_effects` of any part of the voxels.
+
+    Raises
+    ------
+    ModelInputError
+        If the shapes differ or a variance is negative.
+
+    See Also
+    --------
+    random_effects : Explains the weights.
+
+    Notes
+    -----
+    The residual variances s_j^2, relative to the random variance of the voxel, are taken as
+    scaled inverse chi-square over voxels; the degrees of freedom d_0 and scale of that
+    distribution follow from mean and variance of their logarithms [1]_. The more alike the
+    voxels, the more they lend each other.
+
+    References
+    ----------
+    .. [1] Smyth, Stat Appl Genet Mol Biol 3:3, 2004. doi:10.2202/1544-6115.1027
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> weighting = weigh_participants(rng.normal(size=(8, 4000)), np.ones((8, 4000)))
+    >>> weighting.prior_dof > 100, bool(abs(weighting.prior_scale - 1) < 0.05)
+    (True, True)
+    """
+    x, v, known = _checked(effects, variances)
+    weights = _weights(x, v, known)
+    plain = random_effects(x, v, weighting=Weighting(participants=weights), design=design)
+    typical = _typical_variance(v, known)
+    usable = (plain.n >= 2) & (plain.residual > 0) & (typical > 0)
+    dof, scale = _prior(plain.residual[usable] / typical[usable], plain.dof[usable])
+    return Weighting(participants=weights, prior_dof=dof, prior_scale=scale)
+
+
+def random_effects(
+    effects: ArrayLike,
+    variances: ArrayLike | None,
+    *,
+    weighting: Weighting | None = None,
+    design: ArrayLike | None = None,
+    tested: int = 0,
+) -> RandomEffects:
     r"""
     Estimate the population mean of an effect from participants' effects and random variances.
 
@@ -79,8 +173,16 @@ def random_effects(effects: ArrayLike, variances: ArrayLike) -> RandomEffects:
     ----------
     effects : (N, V) array_like
         Effect of each participant; NaN where there is none.
-    variances : (N, V) array_like
-        Random variance of each effect, unit squared; NaN counts as no effect.
+    variances : (N, V) array_like or None
+        Random variance of each effect, unit squared; NaN counts as no effect. None: there are
+        none, all participants count alike.
+    weighting : Weighting, optional
+        From :func:`weigh_participants`. None: the weights are learnt from these voxels, and
+        variances are not moderated.
+    design : (N, P) array_like, optional
+        Columns of a regression over participants, such as ones and centred covariates. None: ones.
+    tested : int
+        Column whose coefficient is the effect.
 
     Returns
     -------
@@ -94,30 +196,32 @@ def random_effects(effects: ArrayLike, variances: ArrayLike) -> RandomEffects:
 
     See Also
     --------
-    group_labels : Labels from two such results.
+    weigh_participants : What is shared by all voxels.
 
     Notes
     -----
-    Weights :math:`w_{ij} = 1/(u_{ij} + \rho\,\bar u_j)`, random variance u plus that between
+    A participant weighs :math:`g_i = 1/(l_i + \rho\,\bar l)`: l is the level of its random
+    variance (median over voxels of the ratio to the voxel's median over participants), rho the
+    variance between participants over the random one (median over voxels). The weights are the
+    same in all voxels: the variance of a CMRO2 change grows with the estimate itself, so that
+    raw inverse variances pull the mean towards zero (by 2 to 7 % at the noise of single voxels);
+    and weights from the spread of one voxel reject 7 % instead of 5 % of the nulls with six
     participants. The variance of the weighted mean is that of Hartung and Knapp [2]_,
 
-    .. math:: var(\hat\mu) = \frac{\sum w_i (x_i - \hat\mu)^2}{(N-1) \sum w_i},
+    .. math:: var(\hat\mu) = \frac{\sum g_i (x_i - \hat\mu)^2}{(N-1) \sum g_i},
 
     with which t has N-1 degrees of freedom whatever the scale of the variances; equal weights
-    give the one-sample t test. The variance between participants that is reported is the moment
-    estimate :math:`\tau_j^2 = \max(0,\, s_j^2 - \bar u_j)` with the sample variance s [1]_.
-
-    The weights are moderated over voxels. u is the median over participants at the voxel times
-    the level of the participant (median over voxels of the ratio to that median); rho is the
-    median over voxels of the ratio of between to random variance. Two reasons: the variance of
-    a CMRO2 change grows with the estimate itself, so that raw inverse variances pull the mean
-    towards zero (by 2 to 7 % at the noise of single voxels); and weights from the spread of one
-    voxel reject 7 % instead of 5 % of the nulls with six participants.
+    give the one-sample t test. With a moderated `weighting` the residual variance s_j^2 becomes
+    :math:`(d_0 s_0^2 u_j + d\,s_j^2)/(d_0 + d)` with the median random variance u_j of the voxel,
+    and t has :math:`d_0 + d` degrees of freedom [3]_. The variance between participants that is
+    reported is the moment estimate :math:`\tau_j^2 = \max(0,\, s_j^2 - \bar u_j)` with the plain
+    sample variance s [1]_.
 
     References
     ----------
     .. [1] Hedges & Olkin, Statistical Methods for Meta-Analysis, Academic Press, 1985, ch. 9.
     .. [2] Hartung & Knapp, Stat Med 20:3875, 2001. doi:10.1002/sim.1009
+    .. [3] Smyth, Stat Appl Genet Mol Biol 3:3, 2004. doi:10.2202/1544-6115.1027
 
     Examples
     --------
@@ -125,84 +229,115 @@ def random_effects(effects: ArrayLike, variances: ArrayLike) -> RandomEffects:
     >>> result.effect, result.t.round(3), result.p.round(3), result.n
     (array([2.]), array([3.464]), array([0.074]), array([3]))
     """
-    x, v = np.asarray(effects, float), np.asarray(variances, float)
-    if x.ndim != 2 or x.shape != v.shape:
-        msg = f'effects and variances must be (participants, voxels), got {x.shape}, {v.shape}'
+    x, v, known = _checked(effects, variances)
+    columns = np.ones((x.shape[0], 1)) if design is None else np.asarray(design, float)
+    if columns.ndim != 2 or columns.shape[0] != x.shape[0]:
+        msg = f'the design must have {x.shape[0]} rows, one per participant, got {columns.shape}'
         raise ModelInputError(msg)
-    if np.any(v < 0):
-        msg = 'variances must not be negative'
-        raise ModelInputError(msg)
-    known = np.isfinite(x) & np.isfinite(v)
+    if weighting is None:
+        weighting = Weighting(participants=_weights(x, v, known))
     n = known.sum(axis=0)
-    enough = n >= 2
-    x = np.where(known & enough, x, 0.0)
-    within = _moderated_variance(v, known)
-    excess = _excess_variance(x, within, known)
-
-    total_variance = within + _typical_ratio(excess, within, known) * _mean(within, known)
-    weights = np.where(known, _inverse(total_variance), 0.0)
-    total = np.maximum(weights.sum(axis=0), np.finfo(float).tiny)
-    mean = (weights * x).sum(axis=0) / total
-    dof = np.maximum(n - 1.0, 1.0)
-    variance = (weights * (x - mean) ** 2).sum(axis=0) / (dof * total)
-    return _tested(mean, variance, dof, tau2=np.maximum(excess, 0.0), n=n)
-
-
-def group_labels(
-    bold: RandomEffects,
-    change: RandomEffects,
-    *,
-    bold_q: float,
-    cmro2_q: float,
-    mask: ArrayLike,
-) -> GroupLabels:
-    """
-    Label the voxels of a group from its BOLD and CMRO2 changes.
-
-    Parameters
-    ----------
-    bold, change : (V,) RandomEffects
-        Group effects of the BOLD change (percent) and of the CMRO2 change (umol/100 g/min).
-    bold_q, cmro2_q : float
-        False discovery rates of the BOLD gate and of the sign of the CMRO2 change in it.
-    mask : (V,) array_like of bool
-        Voxels to label.
-
-    Returns
-    -------
-    labels : GroupLabels
-        0 outside the mask and where a group effect is missing.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ or a rate is not in (0, 1).
-
-    See Also
-    --------
-    random_effects : Where the effects come from.
-
-    References
-    ----------
-    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
-    """
-    gate = gate_by_probability(bold.p, q=bold_q, mask=mask)
-    return GroupLabels(
-        sign=label_by_sign(bold.effect, change.effect, gate, mask),
-        robust=label_by_probability(bold.effect, change.effect, change.p, gate, mask, q=cmro2_q),
-        gate=gate,
+    weights = np.where(known, weighting.participants[:, None], 0.0)
+    coefficients, spread, regular = _regress(np.where(known, x, 0.0), weights, columns)
+    freedom = n - columns.shape[1]
+    enough = (n >= MINIMUM) & (freedom >= 1) & regular
+    residuals = np.where(known, x, 0.0) - columns @ coefficients
+    dof = np.maximum(freedom, 1).astype(float)
+    residual = (weights * residuals**2).sum(axis=0) / dof
+    variance, total = _moderate(residual, dof, _typical_variance(v, known), weighting)
+    return _tested(
+        coefficients[tested],
+        variance * spread[:, tested],
+        total,
+        residual=residual,
+        tau2=np.maximum(_excess_variance(x, v, known), 0.0),
+        n=n,
+        missing=~enough,
     )
 
 
-def _moderated_variance(variances: FloatArray, known: BoolArray) -> FloatArray:
-    """Give the voxel's median over participants times the participant's level over voxels."""
-    typical = _masked_median(variances.T, known.T)
+def _checked(
+    effects: ArrayLike, variances: ArrayLike | None
+) -> tuple[FloatArray, FloatArray | None, BoolArray]:
+    """Check shapes and signs; tell what is known."""
+    x = np.asarray(effects, float)
+    v = None if variances is None else np.asarray(variances, float)
+    if x.ndim != 2 or (v is not None and x.shape != v.shape):
+        found = None if v is None else v.shape
+        msg = f'effects and variances must be (participants, voxels), got {x.shape}, {found}'
+        raise ModelInputError(msg)
+    if v is not None and np.any(v < 0):
+        msg = 'variances must not be negative'
+        raise ModelInputError(msg)
+    return x, v, np.isfinite(x) if v is None else np.isfinite(x) & np.isfinite(v)
+
+
+def _typical_variance(variances: FloatArray | None, known: BoolArray) -> FloatArray:
+    """Give the median random variance of each voxel; 1 without variances, 0 where nothing is."""
+    if variances is None:
+        return np.ones(known.shape[1])
+    median = _masked_median(variances.T, known.T)
+    return np.where(np.isfinite(median), median, 0.0)
+
+
+def _weights(x: FloatArray, variances: FloatArray | None, known: BoolArray) -> FloatArray:
+    """Give the relative weight of each participant, mean 1."""
+    if variances is None:
+        return np.ones(x.shape[0])
+    typical = _typical_variance(variances, known)
     usable = known & (typical > 0)
     ratio = np.divide(variances, typical, out=np.ones_like(variances), where=usable)
     level = _masked_median(ratio, usable)
     level = np.where(np.isfinite(level), level, 1.0)
-    moderated: FloatArray = level[:, None] * np.where(np.isfinite(typical), typical, 0.0)
-    return moderated
+    between = _typical_ratio(x, level[:, None] * typical, known)
+    total = level + between * level.mean()
+    smallest = np.finfo(float).eps * max(float(total.max()), np.finfo(float).tiny)
+    inverse = 1.0 / np.maximum(total, smallest)
+    weights: FloatArray = inverse / inverse.mean()
+    return weights
+
+
+def _regress(
+    x: FloatArray, weights: FloatArray, columns: FloatArray
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Fit a design in every voxel: coefficients (P, V), their unit variances (V, P), regular."""
+    if columns.shape[1] == 1:
+        total = columns[:, 0] ** 2 @ weights
+        regular = total > 0
+        inverse = np.divide(1.0, total, out=np.zeros_like(total), where=regular)
+        return (inverse * (columns[:, 0] @ (weights * x)))[None], inverse[:, None], regular
+    products = np.einsum('np,nq->npq', columns, columns).reshape(columns.shape[0], -1)
+    width = columns.shape[1]
+    normal = (weights.T @ products).reshape(-1, width, width)
+    regular = np.linalg.matrix_rank(normal, hermitian=True) == width
+    inverse = np.linalg.pinv(normal, hermitian=True)
+    coefficients = np.einsum('vpq,qv->pv', inverse, columns.T @ (weights * x))
+    return coefficients, np.diagonal(inverse, axis1=1, axis2=2), regular
+
+
+def _prior(ratio: FloatArray, dof: FloatArray) -> tuple[float, float]:
+    """Fit a scaled inverse chi-square to relative variances by the moments of their logarithms."""
+    if ratio.size < FEWEST_VOXELS:
+        return 0.0, 1.0
+    centred = np.log(ratio) - special.digamma(dof / 2) + np.log(dof / 2)
+    excess = float(np.var(centred, ddof=1) - np.mean(special.polygamma(1, dof / 2)))
+    mean = float(centred.mean())
+    if excess <= special.polygamma(1, LARGEST_PRIOR_DOF / 2):
+        return LARGEST_PRIOR_DOF, float(np.exp(mean))
+    half = optimize.brentq(
+        lambda value: special.polygamma(1, value) - excess, 1e-6, LARGEST_PRIOR_DOF
+    )
+    return 2.0 * half, float(np.exp(mean + special.digamma(half) - np.log(half)))
+
+
+def _moderate(
+    residual: FloatArray, dof: FloatArray, typical: FloatArray, weighting: Weighting
+) -> tuple[FloatArray, FloatArray]:
+    """Draw residual variances towards what the other voxels lead to expect."""
+    borrowed = np.where(typical > 0, weighting.prior_dof, 0.0)
+    expected = weighting.prior_scale * typical
+    total = dof + borrowed
+    return (borrowed * expected + dof * residual) / total, total
 
 
 def _masked_median(rows: FloatArray, known: BoolArray) -> FloatArray:
@@ -220,51 +355,52 @@ def _mean(rows: FloatArray, known: BoolArray) -> FloatArray:
     return mean
 
 
-def _excess_variance(x: FloatArray, within: FloatArray, known: BoolArray) -> FloatArray:
+def _excess_variance(x: FloatArray, variances: FloatArray | None, known: BoolArray) -> FloatArray:
     """Give the sample variance beyond the random one; negative where it is smaller."""
-    squares = ((x - _mean(x, known)) ** 2).sum(axis=0, where=known)
+    values = np.where(known, x, 0.0)
+    squares = ((values - _mean(values, known)) ** 2).sum(axis=0, where=known)
     sample: FloatArray = squares / np.maximum(known.sum(axis=0) - 1, 1)
-    return sample - _mean(within, known)
+    return sample if variances is None else sample - _mean(variances, known)
 
 
-def _typical_ratio(excess: FloatArray, within: FloatArray, known: BoolArray) -> float:
+def _typical_ratio(x: FloatArray, within: FloatArray, known: BoolArray) -> float:
     """Give the variance between participants over the random one, one number for all voxels."""
     random = _mean(within, known)
     dof = known.sum(axis=0) - 1
     usable = (dof > 0) & (random > 0)
     if not usable.any():
         return 0.0
+    excess = _excess_variance(x, within, known)
     typical_dof = np.median(dof[usable])
     median_of_one = stats.chi2.median(typical_dof) / typical_dof
     ratio = np.median(excess[usable] / random[usable] + 1.0) / median_of_one
     return max(float(ratio) - 1.0, 0.0)
 
 
-def _inverse(variance: FloatArray) -> FloatArray:
-    """Invert variances; equal weights where a voxel has no variance at all."""
-    scale = variance.max(axis=0)
-    relative = np.divide(variance, scale, out=np.ones_like(variance), where=scale > 0)
-    inverse: FloatArray = 1.0 / np.maximum(relative, np.finfo(float).eps)
-    return inverse
-
-
 def _tested(
-    mean: FloatArray, variance: FloatArray, dof: FloatArray, *, tau2: FloatArray, n: IntArray
+    mean: FloatArray,
+    variance: FloatArray,
+    dof: FloatArray,
+    *,
+    residual: FloatArray,
+    tau2: FloatArray,
+    n: IntArray,
+    missing: BoolArray,
 ) -> RandomEffects:
     """Test the mean against zero; an effect of exactly 0 without any spread is no evidence."""
     with np.errstate(divide='ignore'):
         t = np.where(mean == 0, 0.0, mean / np.where(mean == 0, 1.0, np.sqrt(variance)))
     tail = stats.t.sf(np.abs(t), dof)
-    fields = {
+    columns = {
         'effect': mean,
         'variance': variance,
         't': t,
         'z': np.copysign(stats.norm.isf(tail), t),
         'p': 2.0 * tail,
         'dof': dof,
+        'residual': residual,
         'tau2': tau2,
     }
-    missing = n < 2
     return RandomEffects(
-        **{name: np.where(missing, np.nan, field) for name, field in fields.items()}, n=n
+        **{name: np.where(missing, np.nan, field) for name, field in columns.items()}, n=n
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,66 +16,49 @@ from bids_app.bids.dataset import (
     update_shared,
     work_dir_of,
 )
-from bids_app.bids.outputs import (
-    match,
-    row,
-    scale_of,
-    table,
-    write_image,
-    write_json,
-    write_table,
-    write_text,
-)
+from bids_app.bids.outputs import row, write_json, write_text
 from bids_app.bids.verdict import RunVerdict, combine, judge, participant_summary
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.engines.templates import SPACE as TEMPLATE
-from bids_app.errors import GridMismatchError, InputDataError, SelectionError
-from bids_app.group.statistics import RandomEffects, group_labels, random_effects
-from bids_app.images import Grid, grid_of, load_data, save_image
+from bids_app.errors import ExitCode, SelectionError
+from bids_app.group.inputs import GroupInputs, MapSet, from_derivatives
+from bids_app.group.statistics import MINIMUM, RandomEffects, random_effects
+from bids_app.group.stream import stack_effects
+from bids_app.group.study import Study, group_mask
+from bids_app.images import load_data
 from bids_app.interfaces.regions import add_labels, network_masks, read_atlas
-from bids_app.models.concordance import concordance_summary, false_discovery_rate
+from bids_app.models.concordance import (
+    concordance_summary,
+    false_discovery_rate,
+    gate_by_probability,
+    label_by_probability,
+    label_by_sign,
+    label_robust,
+)
 from bids_app.reports.citations import citation_bibtex, citation_markdown
 from bids_app.reports.render import render_group, render_index
 from bids_app.settings import to_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from bids_app.settings import RunSettings, Settings
 
 LOGGER = logging.getLogger('oxybold')
 
-RESOLUTION = '2'
-MINIMUM = 2
-"""Fewest participants of a group."""
+LABEL_MAPS = {
+    'sign': 'group_concordance_sign',
+    'ttest': 'group_concordance_ttest',
+    'robust': 'group_concordance',
+}
+"""Rule -> row of its map."""
 
 METHODS = (
     'Changes were tested over participants with a random-effects mean that weights every '
-    'participant by its random variance and that between participants, and false discoveries '
-    'were controlled per map [@benjamini1995]. Voxels were labelled from the group effects '
-    '[@epp2025] [@goltermann2026].'
+    'participant by its random variance and that between participants, with variances moderated '
+    'over voxels [@smyth2004], and false discoveries were controlled per map [@benjamini1995]. '
+    'Voxels were labelled from the group effects [@epp2025] [@goltermann2026] [@stephens2017].'
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Maps:
-    """Where the maps of one quantity and contrast are."""
-
-    quantity: str
-    contrast: str
-    task: str | None
-    effects: dict[str, Path]
-    """Participant (and session) -> effect map."""
-    variances: dict[str, Path]
-
-    @property
-    def sessions(self) -> dict[str, list[str]]:
-        """Participant -> its entries of `effects` that have a variance: repeats, not people."""
-        found: dict[str, list[str]] = {}
-        for name in sorted(self.effects):
-            if name in self.variances:
-                found.setdefault(name.split('_')[0].removeprefix('sub-'), []).append(name)
-        return found
 
 
 def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
@@ -106,36 +87,94 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     if run.reports_only:
         render_group(run.output_dir)
         return RunVerdict()
-    found = find_maps(run.output_dir, names)
-    if not found:
+    inputs = find_inputs(run, names)
+    if not inputs.changes:
         msg = (
             f'{run.output_dir} holds no change maps in {TEMPLATE} of {", ".join(names)}; run the '
             'participant level with a T1w image and two conditions first'
         )
         raise SelectionError(msg)
-    mask, grid = group_mask(run.output_dir, names, settings.change.grey_matter)
-    writer = _Writer(run, grid, mask)
-    absences = []
-    effects: dict[tuple[str, str], tuple[RandomEffects, Maps]] = {}
-    for maps in found:
-        LOGGER.info('group: %s of %s', maps.quantity, maps.contrast)
-        lacking = sorted(set(names) - set(maps.sessions))
+    mask, grid, unusable = group_mask(inputs, settings.change.grey_matter)
+    with tempfile.TemporaryDirectory(dir=_scratch(run)) as folder:
+        study = Study(
+            run=run,
+            settings=settings,
+            inputs=inputs,
+            mask=mask,
+            grid=grid,
+            folder=Path(folder),
+            defects=dict.fromkeys(f'sub-{name}: {reason}' for name, reason in unusable),
+        )
+        effects = {maps.name: (_effects(study, maps), maps) for maps in _testable(study)}
+        for contrast in dict.fromkeys(maps.contrast for _, maps in effects.values()):
+            _label(study, effects, contrast)
+            if settings.atlas != 'none':
+                _regions(study, contrast)
+        return _finish(study, names, made=bool(effects))
+
+
+def find_inputs(run: RunSettings, participants: tuple[str, ...]) -> GroupInputs:
+    """
+    Find the maps of the group: the one place that chooses a provider.
+
+    Parameters
+    ----------
+    run : RunSettings
+        Output and other derivatives.
+    participants : tuple of str
+        Labels.
+
+    Returns
+    -------
+    inputs : GroupInputs
+        From this program's own derivatives.
+    """
+    return from_derivatives(run.output_dir, participants)
+
+
+def _testable(study: Study) -> Iterator[MapSet]:
+    """Read the changes; give those of two participants or more, name what is missing."""
+    for maps in study.inputs.changes:
+        stack = study.stack(maps)
+        what = f'{maps.quantity} of {maps.contrast}'
+        lacking = sorted(set(study.inputs.participants) - set(maps.sources))
         if lacking:
-            absences.append(f'{maps.quantity} of {maps.contrast} without {", ".join(lacking)}')
-        if len(maps.sessions) < MINIMUM:
-            absences.append(
-                f'{maps.quantity} of {maps.contrast} is there for one participant only: '
-                'no group statistics'
-            )
+            study.absences[f'{what} without {", ".join(lacking)}'] = None
+        if len(stack.participants) < MINIMUM:
+            who = ', '.join(f'sub-{name}' for name in stack.participants) or 'no participant'
+            study.absences[
+                f'{what} is there for one participant only ({who}): no group statistics; labels, '
+                'pi_d and regions of a single participant are in its own report'
+            ] = None
             continue
-        result = _test(maps, mask, grid)
-        effects[maps.quantity, maps.contrast] = (result, maps)
-        writer.save_effects(result, maps)
-    for contrast in dict.fromkeys(contrast for _, contrast in effects):
-        _label(writer, effects, contrast, settings)
-        if settings.atlas != 'none':
-            _regions(writer, contrast, names, settings)
-    return _finish(run, settings, names, absences, made=bool(effects))
+        yield maps
+
+
+def _effects(study: Study, maps: MapSet) -> RandomEffects:
+    """Test the mean over participants, block by block, and write its maps."""
+    LOGGER.info('group: %s of %s', maps.quantity, maps.contrast)
+    result = stack_effects(study.stack(maps))
+    sidecar = study.about(maps)
+    sidecar['DegreesOfFreedom'] = float(np.nanmedian(result.dof))
+    statistics = {
+        'effect': result.effect,
+        'variance': result.variance,
+        't': result.t,
+        'z': result.z,
+        'p': result.p,
+        'q': false_discovery_rate(result.p),
+    }
+    for statistic, values in statistics.items():
+        study.save_image(
+            values,
+            'group_contrast',
+            sidecar,
+            quantity=maps.quantity,
+            contrast=maps.contrast,
+            statistic=statistic,
+            task=maps.task,
+        )
+    return result
 
 
 def _select(run: RunSettings) -> tuple[str, ...]:
@@ -151,181 +190,6 @@ def _select(run: RunSettings) -> tuple[str, ...]:
     return tuple(sorted(run.participants or present))
 
 
-def find_maps(output_dir: Path, participants: Iterable[str]) -> list[Maps]:
-    """
-    Find the change maps in template space.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Derivatives.
-    participants : iterable of str
-        Labels.
-
-    Returns
-    -------
-    found : list of Maps
-        One per quantity and contrast, in the order of the output table.
-    """
-    files: dict[tuple[str, str], dict[str, dict[str, Path]]] = {}
-    tasks: dict[tuple[str, str], set[str]] = {}
-    for path, entities in _find(output_dir, participants, 'contrast', space=TEMPLATE):
-        key = (entities['quantity'], entities['contrast'])
-        session = f'_ses-{entities["ses"]}' if 'ses' in entities else ''
-        statistic = files.setdefault(key, {}).setdefault(entities['statistic'], {})
-        statistic[f'sub-{entities["sub"]}{session}'] = path
-        tasks.setdefault(key, set()).update(filter(None, [entities.get('task')]))
-    order = list(table().quantities)
-    return [
-        Maps(
-            quantity=quantity,
-            contrast=contrast,
-            task=_task(tasks[quantity, contrast]),
-            effects=files[quantity, contrast].get('effect', {}),
-            variances=files[quantity, contrast].get('variance', {}),
-        )
-        for quantity, contrast in sorted(files, key=lambda key: (key[1], order.index(key[0])))
-    ]
-
-
-def _find(
-    output_dir: Path, participants: Iterable[str], key: str, **wanted: str
-) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Files of one row of the output table whose entities are those wanted, sorted."""
-    extension = row(key).extension[0]
-    for participant in sorted(participants):
-        for path in sorted((output_dir / f'sub-{participant}').rglob(f'*{extension}')):
-            found, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})
-            if found == key and wanted.items() <= entities.items():
-                yield path, entities
-
-
-def _task(tasks: set[str]) -> str | None:
-    """Label of the BOLD task; pooled where participants differ."""
-    if not tasks:
-        return None
-    return tasks.pop() if len(tasks) == 1 else 'pooled'
-
-
-def group_mask(
-    output_dir: Path, participants: Iterable[str], threshold: float
-) -> tuple[Any, Grid]:
-    """
-    Make the mask of the group: mean grey-matter probability above a threshold.
-
-    Returns
-    -------
-    mask : (X, Y, Z) ndarray of bool
-        On the template grid.
-    grid : Grid
-        Of the template.
-
-    Raises
-    ------
-    InputDataError
-        If no participant has a grey-matter map there.
-    """
-    grid = grid_of(packaged_template('desc-brain_mask'))
-    total, count = np.zeros(grid.shape), 0
-    for path, _ in _find(output_dir, participants, 'probseg', space=TEMPLATE, label='GM'):
-        total += _whole(path, grid)
-        count += 1
-    if count == 0:
-        msg = f'no grey-matter map in {TEMPLATE} below {output_dir}'
-        raise InputDataError(msg)
-    return total / count > threshold, grid
-
-
-def _test(maps: Maps, mask: Any, grid: Grid) -> RandomEffects:
-    """Read the maps of a quantity one participant at a time and test their mean."""
-    scale = scale_of('contrast', quantity=maps.quantity, statistic='effect')
-    effects = np.empty((len(maps.sessions), int(mask.sum())), np.float32)
-    variances = np.empty_like(effects)
-    for number, names in enumerate(maps.sessions.values()):
-        values = [_whole(maps.effects[name], grid)[mask] / scale for name in names]
-        errors = [_whole(maps.variances[name], grid)[mask] / scale**2 for name in names]
-        known = np.isfinite(values) & np.isfinite(errors)
-        with np.errstate(invalid='ignore'):  # no session: 0 / 0, no estimate
-            effects[number] = np.where(known, values, 0).sum(axis=0) / known.sum(axis=0)
-            variances[number] = np.where(known, errors, 0).sum(axis=0) / known.sum(axis=0) ** 2
-    return random_effects(effects, variances)
-
-
-def _whole(path: Path, grid: Grid) -> Any:
-    """Read a map that must be on the grid of the template."""
-    if not grid_of(path).matches(grid):
-        msg = f'{path} is not on the {TEMPLATE} grid of {grid.shape} voxels'
-        raise GridMismatchError(msg)
-    return load_data(path)
-
-
-class _Writer:
-    """Writes the maps and tables of the group."""
-
-    def __init__(self, run: RunSettings, grid: Grid, mask: Any) -> None:
-        self.run = run
-        self.grid = grid
-        self.mask = mask
-
-    def _image(self, values: Any, key: str, sidecar: dict[str, Any], **entities: Any) -> None:
-        """Write voxels of the mask as an image."""
-        is_label = row(key).dtype == 'uint8'
-        data = np.full(self.grid.shape, 0 if is_label else np.nan)
-        data[self.mask] = values
-        with tempfile.TemporaryDirectory(dir=_scratch(self.run)) as folder:
-            kind = np.uint8 if is_label else np.float32
-            source = save_image(data.astype(kind), self.grid, Path(folder) / 'map.nii')
-            write_image(
-                Path(source),
-                output_dir=self.run.output_dir,
-                key=key,
-                entities={'space': TEMPLATE, 'res': RESOLUTION, **entities},
-                sidecar=sidecar,
-            )
-
-    def save_effects(self, result: RandomEffects, maps: Maps) -> None:
-        """Write effect, variance, t, z, p and q of a quantity."""
-        sidecar = {
-            'Contrast': contrast_of(maps),
-            'Participants': sorted(maps.effects),
-            'DegreesOfFreedom': float(len(maps.sessions) - 1),
-            'Sources': [f'bids::{path.relative_to(self.run.output_dir).as_posix()}'
-                        for _, path in sorted(maps.effects.items())],
-        }  # fmt: skip
-        statistics = {
-            'effect': result.effect,
-            'variance': result.variance,
-            't': result.t,
-            'z': result.z,
-            'p': result.p,
-            'q': false_discovery_rate(result.p),
-        }
-        for statistic, values in statistics.items():
-            self._image(
-                values,
-                'group_contrast',
-                sidecar,
-                quantity=maps.quantity,
-                contrast=maps.contrast,
-                statistic=statistic,
-                task=maps.task,
-            )
-
-    def save_labels(self, labels: Any, key: str, maps: Maps) -> None:
-        """Write a label map."""
-        sidecar = {'Contrast': contrast_of(maps), 'Participants': sorted(maps.effects)}
-        self._image(labels, key, sidecar, contrast=maps.contrast, task=maps.task)
-
-    def save_table(self, rows: Any, key: str, **entities: Any) -> None:
-        """Write a table."""
-        write_table(
-            rows,
-            output_dir=self.run.output_dir,
-            key=key,
-            entities={'space': TEMPLATE, **entities},
-        )
-
-
 def _scratch(run: RunSettings) -> Path:
     """Folder for files on their way."""
     folder = work_dir_of(run)
@@ -333,54 +197,48 @@ def _scratch(run: RunSettings) -> Path:
     return folder
 
 
-def contrast_of(maps: Maps) -> dict[str, str]:
-    """Read task and baseline of a contrast from a sidecar: names are not parsed."""
-    path = next(iter(maps.effects.values()))
-    sidecar = json.loads(Path(str(path).removesuffix('.nii.gz') + '.json').read_text('utf-8'))
-    contrast: dict[str, str] = sidecar['Contrast']
-    return contrast
-
-
 def _label(
-    writer: _Writer,
-    effects: dict[tuple[str, str], tuple[RandomEffects, Maps]],
-    contrast: str,
-    settings: Settings,
+    study: Study, effects: dict[str, tuple[RandomEffects, MapSet]], contrast: str | None
 ) -> None:
     """Label the voxels of a contrast, where it has BOLD and CMRO2, and count them."""
-    if ('boldPct', contrast) not in effects or ('cmro2', contrast) not in effects:
+    if not {f'boldPct_{contrast}', f'cmro2_{contrast}'} <= set(effects):
         return
-    bold, maps = effects['boldPct', contrast]
-    change, _ = effects['cmro2', contrast]
-    labels = group_labels(
-        bold,
-        change,
-        bold_q=settings.change.bold_q,
-        cmro2_q=settings.change.cmro2_q,
-        mask=np.ones(bold.effect.shape, bool),
-    )
+    bold, maps = effects[f'boldPct_{contrast}']
+    change, _ = effects[f'cmro2_{contrast}']
+    levels = study.settings.change
+    everywhere = np.ones(bold.effect.shape, bool)
+    gate = gate_by_probability(bold.p, q=levels.bold_q, mask=everywhere)
+    labels = {
+        'sign': label_by_sign(bold.effect, change.effect, gate, everywhere),
+        'ttest': label_by_probability(
+            bold.effect, change.effect, change.p, gate, everywhere, q=levels.cmro2_q
+        ),
+        'robust': label_robust(
+            bold.as_estimate,
+            change.as_estimate,
+            gate,
+            everywhere,
+            level=levels.false_sign_rate,
+        ),
+    }
     image, names = packaged_template(ATLAS), packaged_template(ATLAS, '.tsv')
-    networks = network_masks(load_data(image)[writer.mask].astype(int), read_atlas(names))
+    networks = network_masks(load_data(image)[study.mask].astype(int), read_atlas(names))
     rows: list[Any] = []
-    for rule, key, found in (
-        ('sign', 'group_concordance_sign', labels.sign),
-        ('robust', 'group_concordance', labels.robust),
-    ):
-        writer.save_labels(found, key, maps)
-        rows += concordance_summary(found, rule=rule, networks=networks)
-    writer.save_table(rows, 'group_summary', contrast=contrast)
+    sidecar = {key: study.about(maps)[key] for key in ('Contrast', 'Participants')}
+    for rule, key in LABEL_MAPS.items():
+        study.save_image(labels[rule], key, sidecar, contrast=contrast, task=maps.task)
+        rows += concordance_summary(labels[rule], rule=rule, networks=networks)
+    study.save_table(rows, 'group_summary', contrast=contrast)
 
 
-def _regions(
-    writer: _Writer, contrast: str, participants: Iterable[str], settings: Settings
-) -> None:
+def _regions(study: Study, contrast: str | None) -> None:
     """Test the region means of the participants."""
+    settings = study.settings
     keys = ['level', 'index', 'name', 'network', 'quantity', 'unit']
     sessions: dict[str, list[Any]] = {}
-    found = _find(writer.run.output_dir, participants, 'regions', contrast=contrast)
-    for path, entities in found:
+    for participant, path in study.inputs.regions.get(contrast or '', ()):
         part = pd.read_csv(path, sep='\t', na_values=['n/a'])
-        sessions.setdefault(entities['sub'], []).append(part)
+        sessions.setdefault(participant, []).append(part)
     if len(sessions) < MINIMUM:
         return
     tables = [_mean_of_sessions(parts, keys) for parts in sessions.values()]
@@ -406,7 +264,7 @@ def _regions(
     rows['label'] = [None if pd.isna(value) else value for value in rows['label']]
     rows = rows.astype({'index': object})
     columns = list(row('group_regions').columns)
-    writer.save_table(
+    study.save_table(
         rows[columns].to_dict('records'),
         'group_regions',
         contrast=contrast,
@@ -424,21 +282,21 @@ def _mean_of_sessions(parts: list[Any], keys: list[str]) -> Any:
     return mean.reset_index()
 
 
-def _finish(
-    run: RunSettings,
-    settings: Settings,
-    names: tuple[str, ...],
-    absences: list[str],
-    *,
-    made: bool,
-) -> RunVerdict:
+def _finish(study: Study, names: tuple[str, ...], *, made: bool) -> RunVerdict:
     """Judge the group and write its records and report."""
-    verdict = judge('group', absences=dict.fromkeys(absences), made_anything=made)
+    run = study.run
+    verdict = judge(
+        'group',
+        absences=study.absences,
+        errors=study.defects,
+        made_anything=made,
+        step_code=ExitCode.BAD_INPUT,
+    )
     out: dict[str, Any] = {'output_dir': run.output_dir, 'entities': {}}
     summary = participant_summary(verdict, command=run.command, units=[])
     summary |= {'participants': list(names), 'methods': METHODS}
     write_json(summary, key='group_run_summary', **out)
-    write_text(to_toml(settings), key='group_settings', **out)
+    write_text(to_toml(study.settings), key='group_settings', **out)
     write_text(citation_markdown(METHODS), key='group_citation_md', **out)
     write_text(citation_bibtex(METHODS), key='group_citation_bib', **out)
     render_group(run.output_dir)

@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 
 from bids_app.errors import ModelInputError
-from bids_app.group.statistics import group_labels, random_effects
-from bids_app.models.concordance import Label
+from bids_app.group.statistics import Weighting, random_effects, weigh_participants
 
 
 def test_equal_variances_give_the_one_sample_t_test():
@@ -145,19 +144,65 @@ def test_what_is_no_group_is_refused(effects, variances, message):
         random_effects(effects, variances)
 
 
-def test_group_labels_use_the_t_distribution_of_few_participants():
-    rng = np.random.default_rng(7)
-    n_voxels = 3000
-    bold = random_effects(rng.normal(1, 0.1, (6, n_voxels)), np.full((6, n_voxels), 0.01))
-    truth = np.where(np.arange(n_voxels) < 1000, 0.0, np.where(np.arange(n_voxels) < 2000, 5, -5))
-    change = random_effects(truth + rng.normal(size=(6, n_voxels)), np.ones((6, n_voxels)))
-    mask = np.arange(n_voxels) < n_voxels - 10
-    labels = group_labels(bold, change, bold_q=0.05, cmro2_q=0.05, mask=mask)
-    assert labels.gate[mask].all()
-    assert not labels.gate[~mask].any()
-    null, up, down = labels.robust[:1000], labels.robust[1000:2000], labels.robust[2000:-10]
-    assert np.mean(null == Label.UNDETERMINED_POSITIVE) > 0.9
-    assert np.mean(up == Label.CONCORDANT_POSITIVE) > 0.99
-    assert np.mean(down == Label.DISCORDANT_POSITIVE) > 0.99
-    assert np.mean(labels.sign[:1000] == Label.DISCORDANT_POSITIVE) == pytest.approx(0.5, abs=0.06)
-    assert (labels.robust[~mask] == Label.OUTSIDE).all()
+@pytest.mark.parametrize('n', [4, 10])
+def test_moderated_null_is_rejected_at_its_nominal_rate(n):
+    rng = np.random.default_rng(n)
+    level = np.exp(rng.normal(0, 0.3, (n, 1)))
+    spread = rng.uniform(0.5, 2, 20000)
+    random = level * rng.uniform(1, 3, 20000)
+    effects = rng.normal(size=random.shape) * np.hypot(random, spread)
+    weighting = weigh_participants(effects[:, ::4], random[:, ::4] ** 2)
+    result = random_effects(effects, random**2, weighting=weighting)
+    assert np.mean(result.p < 0.05) == pytest.approx(0.05, abs=0.008)
+    assert (result.dof > n - 1).all()
+    plain = random_effects(effects, random**2)
+    shifted = random_effects(effects + 2.5, random**2, weighting=weighting)
+    unmoderated = random_effects(effects + 2.5, random**2)
+    assert np.mean(shifted.p < 0.001) > np.mean(unmoderated.p < 0.001)
+    assert plain.dof.max() == n - 1
+
+
+def test_voxels_that_are_alike_lend_each_other_degrees_of_freedom_and_others_do_not():
+    rng = np.random.default_rng(9)
+    alike = rng.normal(size=(6, 5000))
+    unlike = alike * np.exp(rng.normal(0, 2, 5000))
+    assert weigh_participants(alike, None).prior_dof > 100
+    assert weigh_participants(unlike, None).prior_dof < 2
+    assert weigh_participants(alike[:, :50], None).prior_dof == 0
+
+
+def test_standard_error_carries_the_t_distribution_into_normal_methods():
+    rng = np.random.default_rng(10)
+    result = random_effects(rng.normal(0.3, 1, (5, 200)), None)
+    np.testing.assert_allclose(result.effect / result.standard_error, result.z, rtol=1e-6)
+    assert (result.standard_error > np.sqrt(result.variance)).all()
+    still = random_effects(np.array([[1.0], [-1.0], [0.0]]), None)
+    assert np.isfinite(still.standard_error).all()
+
+
+def test_covariate_is_regressed_out_and_can_be_tested():
+    rng = np.random.default_rng(11)
+    age = rng.normal(size=30)
+    design = np.stack([np.ones(30), age - age.mean()], axis=1)
+    effects = 2.0 + 3.0 * design[:, 1:] + rng.normal(size=(30, 40))
+    mean = random_effects(effects, None, design=design)
+    slope = random_effects(effects, None, design=design, tested=1)
+    fit = [stats.linregress(design[:, 1], column) for column in effects.T]
+    np.testing.assert_allclose(slope.effect, [one.slope for one in fit], rtol=1e-9)
+    np.testing.assert_allclose(slope.p, [one.pvalue for one in fit], rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(mean.effect, effects.mean(axis=0), rtol=1e-9)
+    assert (mean.dof == 28).all()
+
+
+def test_voxel_whose_participants_cannot_tell_the_design_apart_is_missing():
+    design = np.stack([np.ones(6), [1, 1, 1, -1, -1, -1]], axis=1)
+    effects = np.random.default_rng(12).normal(size=(6, 2))
+    effects[3:, 1] = np.nan
+    result = random_effects(effects, None, design=design)
+    assert np.isnan(result.t).tolist() == [False, True]
+
+
+def test_weights_of_a_weighting_are_used():
+    effects = np.array([[1.0], [3.0]])
+    weighting = Weighting(participants=np.array([0.5, 1.5]))
+    assert random_effects(effects, None, weighting=weighting).effect[0] == pytest.approx(2.5)

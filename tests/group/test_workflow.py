@@ -10,9 +10,12 @@ import pytest
 from bids_app.bids.outputs import output_path
 from bids_app.bids.verdict import State
 from bids_app.engines.templates import SPACE, packaged_template
-from bids_app.errors import GridMismatchError, InputDataError, SelectionError
+from bids_app.errors import ExitCode, SelectionError
 from bids_app.group import workflow
-from bids_app.group.workflow import find_maps, run_group
+from bids_app.group.inputs import from_derivatives
+from bids_app.group.study import Study as GroupStudy
+from bids_app.group.study import group_mask
+from bids_app.group.workflow import run_group
 from bids_app.images import load_data
 from bids_app.models.concordance import Label
 from bids_app.settings import RunSettings, resolve
@@ -194,8 +197,9 @@ def test_rows_of_a_quantity_that_the_first_participant_lacks_are_kept(study):
     study.participant('01', quantities=('cmro2',))
     study.participant('02', quantities=('cmro2',)).participant('03', size=2)
     study.regions('04', None, ('boldPct', 'cmro2'), 0)
-    writer = workflow._Writer(study.run, None, None)
-    workflow._regions(writer, CONTRAST, ('01', '02', '03', '04'), resolve())
+    inputs = from_derivatives(study.folder, ['01', '02', '03', '04'])
+    at = {'run': study.run, 'settings': resolve(), 'folder': study.folder}
+    workflow._regions(GroupStudy(inputs=inputs, mask=None, grid=None, **at), CONTRAST)
     table = study.table('group_regions', atlas='Schaefer2018').set_index(['level', 'quantity'])
     assert table.loc['brain', 'boldPct'].n_participants == 2
     assert table.loc['brain', 'cmro2'].n_participants == 4
@@ -204,8 +208,8 @@ def test_rows_of_a_quantity_that_the_first_participant_lacks_are_kept(study):
 def test_sessions_are_repeats_and_not_participants(study):
     study.participant('01', ses='a', quantities=('cmro2',))
     study.participant('01', ses='b', quantities=('cmro2',), size=2)
-    (maps,) = find_maps(study.folder, ['01'])
-    assert maps.sessions == {'01': ['sub-01_ses-a', 'sub-01_ses-b']}
+    (maps,) = from_derivatives(study.folder, ['01']).changes
+    assert [len(sources) for sources in maps.sources.values()] == [2]
     (verdict,) = study.group().verdicts
     assert any('one participant only' in reason for reason in verdict.reasons)
     assert not study.map('cmro2', 'effect').exists()
@@ -221,8 +225,7 @@ def test_effect_without_its_variance_does_not_count(study):
     study.participant('01', quantities=('cmro2',))
     for path in study.folder.rglob('*stat-variance*'):
         path.unlink()
-    (maps,) = find_maps(study.folder, ['01'])
-    assert (len(maps.effects), maps.sessions) == (1, {})
+    assert from_derivatives(study.folder, ['01']).changes == ()
 
 
 def test_no_results_or_unknown_labels_are_said(study):
@@ -237,20 +240,55 @@ def test_no_results_or_unknown_labels_are_said(study):
         study.group()
 
 
-def test_without_grey_matter_there_is_no_group_mask(study):
-    study.participant('01', quantities=('cmro2',))
+def test_without_grey_matter_maps_that_of_the_template_serves(study):
+    study.participant('01', quantities=('cmro2',)).participant('02', quantities=('cmro2',))
     for path in study.folder.rglob('*probseg.nii.gz'):
         path.unlink()
-    with pytest.raises(InputDataError, match='no grey-matter map'):
-        study.group()
+    inputs = from_derivatives(study.folder, ['01', '02'])
+    mask, grid, left_out = group_mask(inputs, 0.5)
+    assert 50_000 < mask.sum() < 300_000
+    assert grid.shape == TEMPLATE.shape
+    assert left_out == ()
 
 
 @pytest.mark.parametrize('key', ['contrast', 'probseg'])
-def test_map_on_another_grid_is_refused(key, study):
-    study.participant('01', quantities=('cmro2',)).participant('02', quantities=('cmro2',))
+def test_participant_on_another_grid_is_left_out_and_named(key, study):
+    for sub in ('01', '02', '03'):
+        study.participant(sub, quantities=('cmro2',))
     moved = TEMPLATE.affine.copy()
     moved[0, 3] += 2
     at = {'quantity': 'cmro2', 'statistic': 'effect', 'contrast': CONTRAST}
     study.image(1.0, key, moved, sub='02', **(at if key == 'contrast' else {'label': 'GM'}))
-    with pytest.raises(GridMismatchError, match='sub-02'):
-        study.group()
+    (verdict,) = study.group().verdicts
+    assert verdict.code == ExitCode.PARTICIPANT_FAILED
+    assert any('sub-02' in reason and 'grid' in reason for reason in verdict.reasons)
+    assert np.isfinite(load_data(study.map('cmro2', 'effect'))).sum() == 64
+
+
+def defect(study, sub, statistic, value):
+    """Overwrite a CMRO2 map of a participant within the block."""
+    at = {'quantity': 'cmro2', 'contrast': CONTRAST, 'statistic': statistic}
+    study.image(value, 'contrast', sub=sub, **at)
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        (np.nan, 'no voxel of the group mask has an estimate'),
+        (0.0, 'both conditions have the same map'),
+        ('twin', 'identical to that of sub-01'),
+    ],
+)
+def test_map_that_cannot_be_true_is_left_out_and_named(value, message, study):
+    for sub in ('01', '02', '03'):
+        study.participant(sub, quantities=('cmro2',))
+    if value == 'twin':
+        at = {'quantity': 'cmro2', 'contrast': CONTRAST, 'statistic': 'effect'}
+        value = load_data(study.path('contrast', res='2', sub='01', **at))[BLOCK]
+    defect(study, '03', 'effect', value)
+    (verdict,) = study.group().verdicts
+    assert verdict.code == ExitCode.PARTICIPANT_FAILED
+    assert any('sub-03' in reason and message in reason for reason in verdict.reasons)
+    sidecar = study.map('cmro2', 'effect')
+    sidecar = json.loads(sidecar.with_name(sidecar.name.replace('.nii.gz', '.json')).read_text())
+    assert sidecar['Participants'] == ['sub-01', 'sub-02']

@@ -1,0 +1,267 @@
+"""
+What the group level reads: which map of which participant is which quantity.
+
+A provider turns a folder into :class:`GroupInputs`; everything after it knows quantities of
+data/outputs.yml, participants and files, and nothing of file names. :func:`from_derivatives` is
+the provider of this program's own output. Another provider (maps made by other software) only has
+to fill the same value: changes as maps of their own or as the difference of two condition maps,
+with or without variances, in the unit of data/outputs.yml or with a factor to it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_app.bids.outputs import match, row, table
+from bids_app.engines.templates import SPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+BASELINES = ('cbf', 'cbv', 'oef', 'cmro2', 'R2prime')
+"""Quantities whose baseline is used beside the changes; R2prime where a provider has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapSource:
+    """
+    One map of one participant: a file, or the difference of two.
+
+    Parameters
+    ----------
+    value : Path
+        3D image in template space; NaN is no estimate.
+    variance : Path, optional
+        Random variance of `value`, unit squared.
+    minus : Path, optional
+        Map that is taken from `value`: the change is then ``value - minus``, and their variances
+        add up.
+    minus_variance : Path, optional
+        Random variance of `minus`.
+    factor : float
+        File times factor has the unit of data/outputs.yml; variances get its square.
+    """
+
+    value: Path
+    variance: Path | None = None
+    minus: Path | None = None
+    minus_variance: Path | None = None
+    factor: float = 1.0
+
+    @property
+    def has_variance(self) -> bool:
+        """Whether the variance of the whole is known."""
+        return self.variance is not None and (
+            self.minus is None or self.minus_variance is not None
+        )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is read."""
+        paths = (self.value, self.variance, self.minus, self.minus_variance)
+        return tuple(path for path in paths if path is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapSet:
+    """
+    The maps of one quantity over participants.
+
+    Parameters
+    ----------
+    quantity : str
+        Key of data/outputs.yml: cbf, cbv, oef, cmro2, R2prime, boldPct.
+    sources : mapping of str to tuple of MapSource
+        Participant (without sub-) to its maps; several are sessions, repeats and not people.
+    contrast : str, optional
+        Name of the contrast, such as calcMinusControl; None for maps of a condition.
+    condition : str, optional
+        For maps of a condition; None where they hold for all (one blood volume).
+    task : str, optional
+        Label of the BOLD task.
+    about : mapping of str to str
+        The two conditions of a contrast, as in sidecars: Task, Baseline.
+    """
+
+    quantity: str
+    sources: Mapping[str, tuple[MapSource, ...]]
+    contrast: str | None = None
+    condition: str | None = None
+    task: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Quantity with its contrast or condition, for messages and file names."""
+        return '_'.join(filter(None, (self.quantity, self.contrast, self.condition)))
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file, by participant."""
+        return [
+            path
+            for participant in sorted(self.sources)
+            for source in self.sources[participant]
+            for path in source.files
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupInputs:
+    """
+    Everything the group level reads.
+
+    Parameters
+    ----------
+    participants : tuple of str
+        All that were asked for, sorted, whether or not they have maps.
+    changes : tuple of MapSet
+        Of every quantity and contrast.
+    baselines : tuple of MapSet
+        Of the baseline condition of the contrasts, or of no condition.
+    grey_matter : mapping of str to tuple of Path
+        Participant to its maps of grey-matter probability; empty: that of the template serves.
+    regions : mapping of str to tuple of (str, Path)
+        Contrast to (participant, table of regions); empty: regions are averaged from the maps.
+    """
+
+    participants: tuple[str, ...]
+    changes: tuple[MapSet, ...]
+    baselines: tuple[MapSet, ...] = ()
+    grey_matter: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    regions: Mapping[str, tuple[tuple[str, Path], ...]] = field(default_factory=dict)
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """Names of the contrasts, sorted."""
+        return tuple(sorted({maps.contrast for maps in self.changes if maps.contrast}))
+
+    def baseline_of(self, change: MapSet, quantity: str | None = None) -> MapSet | None:
+        """Find the maps of the baseline condition of a change; None where there are none."""
+        wanted = quantity or change.quantity
+        baseline = change.about.get('Baseline')
+        same = [maps for maps in self.baselines if maps.quantity == wanted]
+        of_condition = [maps for maps in same if maps.condition == baseline]
+        shared = [maps for maps in same if maps.condition is None]
+        return next(iter(of_condition + shared), None)
+
+
+def from_derivatives(output_dir: Path, participants: Iterable[str]) -> GroupInputs:
+    """
+    Find what the participant level of this program wrote in template space.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Derivatives.
+    participants : iterable of str
+        Labels without sub-.
+
+    Returns
+    -------
+    inputs : GroupInputs
+        Changes in the order of contrasts and of the output table.
+    """
+    names = tuple(sorted(participants))
+    files: dict[tuple[str, ...], dict[str, dict[str, Path]]] = {}
+    tasks: dict[tuple[str, ...], set[str]] = {}
+    grey: dict[str, tuple[Path, ...]] = {}
+    for path, key, entities in _template_maps(output_dir, names):
+        if key == 'probseg':
+            if entities['label'] == 'GM':
+                grey[entities['sub']] = (*grey.get(entities['sub'], ()), path)
+            continue
+        group, statistic = _place(key, entities)
+        unit = f'{entities["sub"]}/{entities.get("ses", "")}'
+        files.setdefault(group, {}).setdefault(unit, {})[statistic] = path
+        if group[0] == 'contrast':
+            tasks.setdefault(group, set()).update(filter(None, [entities.get('task')]))
+    order = list(table().quantities)
+    changes, baselines = [], []
+    for group in sorted(files, key=lambda found: (*found[2:], order.index(found[1]))):
+        kind, quantity, name = group
+        sources = _sources(files[group])
+        if kind == 'contrast' and sources:
+            about = contrast_of(next(iter(sources.values()))[0].value)
+            changes.append(
+                MapSet(
+                    quantity=quantity,
+                    contrast=name,
+                    task=_task(tasks[group]),
+                    sources=sources,
+                    about=about,
+                )
+            )
+        elif sources:
+            baselines.append(MapSet(quantity=quantity, condition=name or None, sources=sources))
+    return GroupInputs(
+        participants=names,
+        changes=tuple(changes),
+        baselines=tuple(baselines),
+        grey_matter=grey,
+        regions=_region_tables(output_dir, names),
+    )
+
+
+def contrast_of(path: Path) -> dict[str, str]:
+    """Read task and baseline of a contrast from a sidecar: names are not parsed."""
+    sidecar = json.loads(Path(str(path).removesuffix('.nii.gz') + '.json').read_text('utf-8'))
+    contrast: dict[str, str] = sidecar['Contrast']
+    return contrast
+
+
+def _template_maps(
+    output_dir: Path, participants: Iterable[str]
+) -> Iterator[tuple[Path, str, dict[str, str]]]:
+    """Find the maps in template space that the group can use, with row and entities."""
+    wanted = {'contrast', 'probseg', 'variance', *BASELINES}
+    for participant in participants:
+        for path in sorted((output_dir / f'sub-{participant}').rglob(f'*space-{SPACE}*.nii.gz')):
+            key, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})
+            if key in wanted and entities.get('space') == SPACE:
+                yield path, key, entities
+
+
+def _place(key: str, entities: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """Say to which set of maps a file belongs, and as what."""
+    if key == 'contrast':
+        return ('contrast', entities['quantity'], entities['contrast']), entities['statistic']
+    quantity = entities.get('quantity') or row(key).quantity
+    condition = entities.get('condition', '')
+    return ('condition', quantity, condition), 'variance' if key == 'variance' else 'effect'
+
+
+def _sources(units: Mapping[str, Mapping[str, Path]]) -> dict[str, tuple[MapSource, ...]]:
+    """Collect the maps of each participant; a map without its variance does not count."""
+    sources: dict[str, tuple[MapSource, ...]] = {}
+    for unit in sorted(units):
+        found = units[unit]
+        if {'effect', 'variance'} <= set(found):
+            source = MapSource(value=found['effect'], variance=found['variance'])
+            participant = unit.split('/')[0]
+            sources[participant] = (*sources.get(participant, ()), source)
+    return sources
+
+
+def _task(tasks: set[str]) -> str | None:
+    """Label of the BOLD task; pooled where participants differ."""
+    if not tasks:
+        return None
+    return tasks.pop() if len(tasks) == 1 else 'pooled'
+
+
+def _region_tables(
+    output_dir: Path, participants: Iterable[str]
+) -> dict[str, tuple[tuple[str, Path], ...]]:
+    """Region tables per contrast."""
+    found: dict[str, tuple[tuple[str, Path], ...]] = {}
+    for participant in participants:
+        for path in sorted((output_dir / f'sub-{participant}').rglob('*_regions.tsv')):
+            key, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})
+            if key == 'regions':
+                contrast = entities['contrast']
+                found[contrast] = (*found.get(contrast, ()), (participant, path))
+    return found

@@ -1,0 +1,144 @@
+"""What every analysis of the group shares: inputs, mask, stacks on disk, and the writer."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_app.bids.outputs import row, scale_of, source_uri, write_image, write_table
+from bids_app.engines.templates import SPACE, packaged_template
+from bids_app.errors import AppError
+from bids_app.group.stream import Stack, on_grid, stack_maps
+from bids_app.images import Grid, grid_of, save_image
+
+if TYPE_CHECKING:
+    from bids_app._typing import BoolArray, FloatArray
+    from bids_app.group.inputs import GroupInputs, MapSet
+    from bids_app.settings import RunSettings, Settings
+
+RESOLUTION = '2'
+
+
+@dataclass(slots=True, kw_only=True)
+class Study:
+    """
+    A group on its way through the analyses.
+
+    Parameters
+    ----------
+    run : RunSettings
+        Where the output is.
+    settings : Settings
+        Of the group level.
+    inputs : GroupInputs
+        What there is.
+    mask : (X, Y, Z) ndarray of bool
+        Grey matter of the group.
+    grid : Grid
+        Of the template.
+    folder : Path
+        For files on their way.
+    absences, defects : dict of str to None
+        Sentences for the verdict, in order, each once.
+    """
+
+    run: RunSettings
+    settings: Settings
+    inputs: GroupInputs
+    mask: BoolArray
+    grid: Grid
+    folder: Path
+    absences: dict[str, None] = field(default_factory=dict)
+    defects: dict[str, None] = field(default_factory=dict)
+    stacks: dict[str, Stack] = field(default_factory=dict)
+
+    def stack(self, maps: MapSet) -> Stack:
+        """Read the maps of a quantity, once."""
+        if maps.name not in self.stacks:
+            stack = stack_maps(maps, self.mask, self.grid, self.folder)
+            self.defects |= dict.fromkeys(stack.defects)
+            self.stacks[maps.name] = stack
+        return self.stacks[maps.name]
+
+    def volume(self, values: Any, fill: float = np.nan) -> FloatArray:
+        """Put the voxels of the mask into an image."""
+        data = np.full(self.grid.shape, fill)
+        data[self.mask] = values
+        return data
+
+    def save_image(self, values: Any, key: str, sidecar: dict[str, Any], **entities: Any) -> None:
+        """Write voxels of the mask, in the unit of the output table, as an image."""
+        is_label = row(key).dtype == 'uint8'
+        at = {'space': SPACE, 'res': RESOLUTION, **entities}
+        data = self.volume(values, 0 if is_label else np.nan) / scale_of(key, **at)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            kind = np.uint8 if is_label else np.float32
+            source = save_image(data.astype(kind), self.grid, Path(folder) / 'map.nii')
+            write_image(
+                Path(source),
+                output_dir=self.run.output_dir,
+                key=key,
+                entities=at,
+                sidecar=sidecar,
+            )
+
+    def save_table(self, rows: Any, key: str, **entities: Any) -> None:
+        """Write a table."""
+        at = {'space': SPACE, **entities}
+        write_table(rows, output_dir=self.run.output_dir, key=key, entities=at)
+
+    def about(self, maps: MapSet) -> dict[str, Any]:
+        """Say in a sidecar who and which files are in a map."""
+        stack = self.stack(maps)
+        return {
+            'Contrast': dict(maps.about),
+            'Participants': [f'sub-{name}' for name in stack.participants],
+            'Sources': [
+                source_uri(path, output_dir=self.run.output_dir, derivatives=self.run.derivatives)
+                for name in stack.participants
+                for source in maps.sources[name]
+                for path in source.files
+            ],
+        }
+
+
+def group_mask(
+    inputs: GroupInputs, threshold: float
+) -> tuple[BoolArray, Grid, tuple[tuple[str, str], ...]]:
+    """
+    Make the mask of the group: mean grey-matter probability above a threshold.
+
+    Parameters
+    ----------
+    inputs : GroupInputs
+        Without grey-matter maps that of the template serves.
+    threshold : float
+        Probability.
+
+    Returns
+    -------
+    mask : (X, Y, Z) ndarray of bool
+        On the template grid.
+    grid : Grid
+        Of the template.
+    left_out : tuple of (str, str)
+        Participants whose map could not be used, and why.
+    """
+    template = packaged_template('label-GM_probseg')
+    grid = grid_of(packaged_template('desc-brain_mask'))
+    total, count, left_out = np.zeros(grid.shape), 0, []
+    for participant in sorted(inputs.grey_matter):
+        try:
+            maps = [on_grid(path, grid) for path in inputs.grey_matter[participant]]
+        except AppError as error:
+            left_out.append((participant, str(error)))
+            continue
+        total += np.nan_to_num(np.mean(maps, axis=0))
+        count += 1
+    if count == 0:
+        total, count = on_grid(template, grid), 1
+    return total / count > threshold, grid, tuple(left_out)
