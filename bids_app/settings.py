@@ -336,6 +336,8 @@ class RunSettings:
     bids_filters: dict[str, dict[str, Any]] = field(default_factory=dict)
     derivatives: dict[str, Path] = field(default_factory=dict)
     metadata_overrides: Path | None = None
+    input_map: str | None = None
+    """Name of a packaged role map, or a path."""
     work_dir: Path | None = None
     keep_work: bool = False
     nprocs: int = 1

@@ -31,6 +31,7 @@ from bids_app.bids.metadata import (
 )
 from bids_app.bids.participants import BloodTable, check_units, read_blood, read_participants
 from bids_app.bids.reading import Findings, Probe, Reader, load_overrides
+from bids_app.bids.rolemap import Listing, RoleMap, choose_role_map, list_roles
 from bids_app.bids.roles import (
     Found,
     assign_roles,
@@ -39,7 +40,7 @@ from bids_app.bids.roles import (
     query_bids,
     scan_names,
 )
-from bids_app.bids.sources import find_companions, read_json
+from bids_app.bids.sources import companions_of, read_json
 from bids_app.errors import AppError, DatasetError, SelectionError, SettingsError
 
 if TYPE_CHECKING:
@@ -86,19 +87,25 @@ class DatasetInfo:
     trial_types: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
     """BOLD file -> condition labels of its events."""
     blood: BloodTable = field(default_factory=BloodTable)
+    role_map: RoleMap | None = None
+    """Given where the dataset is not laid out as BIDS."""
+    listing: Listing | None = None
+    """What the role map makes of the dataset."""
 
 
 # --------------------------------------------------------------------------- the dataset
 
 
-def read_dataset(run: RunSettings) -> DatasetInfo:
+def read_dataset(run: RunSettings, preset: str = '') -> DatasetInfo:
     """
     Read what concerns the dataset as a whole.
 
     Parameters
     ----------
     run : RunSettings
-        With `bids_dir`.
+        With `bids_dir` and `input_map`.
+    preset : str
+        Name of the preset, which may choose a packaged role map.
 
     Returns
     -------
@@ -108,7 +115,7 @@ def read_dataset(run: RunSettings) -> DatasetInfo:
     Raises
     ------
     SettingsError
-        If the folder does not exist.
+        If the folder does not exist, or the role map is wrong.
     DatasetError
         If dataset_description.json is missing or malformed, unless validation is skipped.
     """
@@ -117,20 +124,28 @@ def read_dataset(run: RunSettings) -> DatasetInfo:
         msg = f'BIDS_DIR {root} is not a folder'
         raise SettingsError(msg)
     description = _description(root, skip=run.skip_bids_validation)
-    participants = tuple(
-        sorted(path.name.removeprefix('sub-') for path in root.glob('sub-*') if path.is_dir())
-    )
-    found = {label: scan_names(root, label) for label in participants}
+    role_map = choose_role_map(run.input_map, preset, root)
+    listing = list_roles(role_map, root, skip=run.output_dir) if role_map else None
+    found = listing.found if listing else _scan_all(root)
     bold = [item for files in found.values() for item in assign_roles(files)['bold']]
     return DatasetInfo(
         path=root,
         name=str(description.get('Name') or root.resolve().name),
-        participants=participants,
+        participants=tuple(found),
         description=description,
         found=found,
-        trial_types={item.path: _trial_types(item.path, root) for item in bold},
-        blood=read_participants(root),
+        trial_types={item.path: _trial_types(item, root) for item in bold},
+        blood=read_participants(root, role_map.units if role_map else None),
+        role_map=role_map,
+        listing=listing,
     )
+
+
+def _scan_all(root: Path) -> dict[str, tuple[Found, ...]]:
+    """List the files of every participant of a BIDS dataset by name."""
+    folders = (path for path in root.glob('sub-*') if path.is_dir())
+    labels = sorted(path.name.removeprefix('sub-') for path in folders)
+    return {label: scan_names(root, label) for label in labels}
 
 
 def _description(root: Path, *, skip: bool) -> dict[str, Any]:
@@ -153,9 +168,9 @@ def _description(root: Path, *, skip: bool) -> dict[str, Any]:
     return description
 
 
-def _trial_types(path: Path, root: Path) -> tuple[str, ...]:
+def _trial_types(found: Found, root: Path) -> tuple[str, ...]:
     """Condition labels of a BOLD file."""
-    companions = find_companions(path, root, 'events', '.tsv')
+    companions = companions_of(found, root, 'events', '.tsv')
     return trial_types(companions[-1]) if companions else ()
 
 
@@ -368,7 +383,7 @@ def collect_participant(
         Only for what :func:`check_dataset` raises.
     """
     plan = plan or check_dataset(info, run, settings)
-    found = query_bids(info.path, participant)
+    found = info.found[participant] if info.role_map else query_bids(info.path, participant)
     files = assign_roles(found, filters=run.bids_filters, ignore=settings.ignore)
     context = _Context(
         info=info, run=run, settings=settings, participant=participant, plan=plan, files=files
@@ -407,8 +422,15 @@ def _collect_unit(
 ) -> ParticipantInputs:
     """Collect one unit."""
     overrides = load_overrides(context.run.metadata_overrides)
-    reader = Reader(root=context.info.path, settings=context.settings, overrides=overrides)
+    role_map = context.info.role_map
+    reader = Reader(
+        root=context.info.path,
+        settings=context.settings,
+        overrides=overrides,
+        defaults=role_map.defaults if role_map else (),
+    )
     findings = reader.findings
+    _note_role_map(context, findings)
     if context.run.metadata_overrides:
         findings.files.add(Path(context.run.metadata_overrides))
     anatomy, t1w = _anatomy(context, reader, session)
@@ -445,6 +467,19 @@ def _collect_unit(
         notes=tuple(findings.notes),
         files=tuple(sorted(findings.files)),
     )
+
+
+def _note_role_map(context: _Context, findings: Findings) -> None:
+    """Say which role map is used, and what it could not settle."""
+    role_map, listing = context.info.role_map, context.info.listing
+    if role_map is None or listing is None:
+        return
+    findings.files.add(role_map.path)
+    findings.note(f'files are found by the input map {role_map.name}, not by their BIDS names')
+    for problem in listing.problems.get(context.participant, ()):
+        findings.problem(problem)
+    for note in listing.notes.get(context.participant, ()):
+        findings.note(note)
 
 
 def _anatomy(

@@ -35,7 +35,8 @@ from bids_app.bids.roles import Found
 from bids_app.bids.sources import (
     MISSING_VALUES,
     Header,
-    find_companions,
+    companions_of,
+    fetch_command,
     find_defect,
     is_not_fetched,
     read_header,
@@ -303,10 +304,9 @@ def _report_not_fetched(probe: Probe, found: Sequence[Found]) -> bool:
     """Say once for a whole series that its content is not here."""
     absent = [item.path for item in found if is_not_fetched(item.path)]
     if absent:
-        names = ' '.join(str(path) for path in absent)
         probe.fail(
             f'{len(absent)} of {len(found)} files of {probe.file.name} are not fetched '
-            f'(links without content); run: datalad get {names}',
+            f'(links without content); run: {fetch_command(absent)}',
             absent[0],
             ExitCode.MISSING_INPUT,
         )
@@ -505,7 +505,9 @@ def _scanner_cbf(
 
 def _context(probe: Probe, header: Header | None) -> tuple[str, ...]:
     """Read the type of every volume."""
-    companions = find_companions(probe.file, probe.reader.root, 'aslcontext', '.tsv')
+    companions = companions_of(probe.found, probe.reader.root, 'aslcontext', '.tsv')
+    if not companions and probe.found.volume_types:
+        return _repeated(probe, header)
     if not companions:
         probe.fail(
             f'{probe.file.name}: its aslcontext.tsv is missing; it says which volume is control '
@@ -534,6 +536,23 @@ def _context(probe: Probe, header: Header | None) -> tuple[str, ...]:
     if not has_pairs and not {'deltam', 'cbf'} & set(context):
         probe.fail(f'{path.name} lists neither control and label volumes nor deltam or cbf', path)
     return context
+
+
+def _repeated(probe: Probe, header: Header | None) -> tuple[str, ...]:
+    """Repeat the volume types that the role map gives over a series."""
+    types = probe.found.volume_types
+    if header is None:
+        return ()
+    if header.n_volumes % len(types):
+        probe.fail(
+            f'{probe.file.name} has {header.n_volumes} volumes, which is no multiple of '
+            f'{len(types)} ({", ".join(types)}, volume_types of the input map)'
+        )
+        return ()
+    probe.reader.findings.note(
+        f'volumes of the ASL series are taken to be {", ".join(types)} in turn (input map)'
+    )
+    return types * (header.n_volumes // len(types))
 
 
 def _label_type(probe: Probe) -> str:
@@ -861,7 +880,7 @@ def _match_m0(probe: Probe, found: Sequence[Found]) -> Found | None:
 def _intended_for(reader: Reader, found: Found) -> list[str]:
     """Read IntendedFor as paths that end the path of a file; errors are met when it is used."""
     intended: list[str] = []
-    for path in find_companions(found.path, reader.root, 'm0scan', '.json'):
+    for path in companions_of(found, reader.root, 'm0scan', '.json'):
         try:
             stated = read_json(path).get('IntendedFor', [])
         except AppError:
@@ -996,7 +1015,7 @@ def read_bold(
         None when anything is wrong with it, or when it has no events (a note then).
     """
     task = found.get('task') or ''
-    companions = find_companions(found.path, reader.root, 'events', '.tsv')
+    companions = companions_of(found, reader.root, 'events', '.tsv')
     if not companions:
         reader.findings.note(
             f'{found.path.name}: no events.tsv; percent BOLD change is not made from it'

@@ -47,7 +47,7 @@ class BloodTable:
     """What is wrong with the files."""
 
 
-def read_participants(root: Path) -> BloodTable:
+def read_participants(root: Path, units_of: Mapping[str, str] | None = None) -> BloodTable:
     """
     Read haematocrit and saturation from participants.tsv and its JSON.
 
@@ -55,6 +55,8 @@ def read_participants(root: Path) -> BloodTable:
     ----------
     root : Path
         The dataset.
+    units_of : mapping of str to str, optional
+        Unit of a column that the JSON does not declare (from a role map).
 
     Returns
     -------
@@ -75,7 +77,7 @@ def read_participants(root: Path) -> BloodTable:
         column = next((column for column in choices if column in columns), None)
         if column is None or all(row[column] in MISSING_VALUES for row in rows):
             continue
-        unit = _declared_unit(described, column)
+        unit = _declared_unit(described, column) or UNITS.get((units_of or {}).get(column, ''))
         if unit is None:
             table = replace(table, undeclared=(*table.undeclared, column))
         else:

@@ -13,7 +13,7 @@ from bids_app import units
 from bids_app.bids.acquisitions import DataValue, Problem
 from bids_app.bids.conditions import normalise
 from bids_app.bids.roles import ENTITIES, Found, load_roles
-from bids_app.bids.sources import Header, find_companions, read_header, read_json
+from bids_app.bids.sources import Header, companions_of, read_header, read_json
 from bids_app.errors import AppError, ExitCode, SettingsError
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class Reader:
     root: Path
     settings: Settings
     overrides: tuple[Override, ...] = ()
+    defaults: tuple[Override, ...] = ()
+    """Of a role map: used where sidecars say nothing."""
     findings: Findings = field(default_factory=Findings)
 
 
@@ -146,26 +148,63 @@ def load_overrides(path: Path | None) -> tuple[Override, ...]:
     if set(content) - {'override'} or not isinstance(entries, list):
         msg = f'--metadata-overrides: {path} should hold [[override]] entries only'
         raise SettingsError(msg)
-    return tuple(_override(entry, f'{path}, override {n}') for n, entry in enumerate(entries, 1))
+    return tuple(
+        check_override(entry, f'{path}, override {n}') for n, entry in enumerate(entries, 1)
+    )
 
 
-def _override(entry: dict[str, Any], place: str) -> Override:
-    """Check one entry."""
+def check_override(entry: dict[str, Any], place: str) -> Override:
+    """
+    Check one entry of an overrides file, or one default of a role map.
+
+    Parameters
+    ----------
+    entry : dict
+        With match, set and source.
+    place : str
+        File and number, for messages.
+
+    Returns
+    -------
+    override : Override
+        Whose roles, entities and metadata keys are known.
+
+    Raises
+    ------
+    SettingsError
+        If something is missing or not known.
+    """
     lacking = [key for key in ('match', 'set', 'source') if not entry.get(key)]
     if lacking or not all(isinstance(entry[key], dict) for key in ('match', 'set')):
         msg = f'{place}: expected match = {{...}}, set = {{...}}, source = "..." (why)'
         raise SettingsError(msg)
     families = {role.family for role in load_roles().values()}
     roles = [*load_roles(), *families, 'participants']
-    _check_known(entry['match'], ['role', 'condition', *ENTITIES], f'{place}, match')
+    check_known(entry['match'], ['role', 'condition', *ENTITIES], f'{place}, match')
     for role in as_list(entry['match'].get('role', [])):
-        _check_known([role], roles, f'{place}, match.role')
-    _check_known(entry['set'], [*RANGES, *OTHER_KEYS], f'{place}, set')
+        check_known([role], roles, f'{place}, match.role')
+    check_known(entry['set'], [*RANGES, *OTHER_KEYS], f'{place}, set')
     return Override(match=entry['match'], set=entry['set'], source=str(entry['source']))
 
 
-def _check_known(names: Sequence[str] | Mapping[str, Any], known: list[str], place: str) -> None:
-    """Refuse a name that is not known, and suggest the nearest."""
+def check_known(names: Sequence[str] | Mapping[str, Any], known: list[str], place: str) -> None:
+    """
+    Refuse a name that is not known, and suggest the nearest.
+
+    Parameters
+    ----------
+    names : sequence or mapping of str
+        As written.
+    known : list of str
+        Possible names.
+    place : str
+        Where they stand, for the message.
+
+    Raises
+    ------
+    SettingsError
+        For the first that is not known.
+    """
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
@@ -225,15 +264,16 @@ class Probe:
         probe = cls(reader=reader, role=role, found=found, condition=condition)
         probe.reader.findings.files.add(found.path)
         suffix = str(found.get('suffix'))
-        for path in find_companions(found.path, reader.root, suffix, '.json'):
+        for path in companions_of(found, reader.root, suffix, '.json'):
             probe.reader.findings.files.add(path)
             content = probe.attempt(path, read_json) or {}
             probe.has_sidecars = probe.ok
             probe.metadata |= content
             probe.origins |= dict.fromkeys(content, f'sidecar {path.name}')
-        for override in reader.overrides:
-            if matches(override, role=role, entities=found.entities, condition=condition):
-                probe._override(override)
+        for given, use in ((reader.defaults, probe._fill), (reader.overrides, probe._override)):
+            for entry in given:
+                if matches(entry, role=role, entities=found.entities, condition=condition):
+                    use(entry)
         return probe
 
     @property
@@ -241,11 +281,27 @@ class Probe:
         """The data file."""
         return self.found.path
 
+    def _fill(self, default: Override) -> None:
+        """Take what the sidecars do not say from the role map; a sidecar wins."""
+        for key, value in default.set.items():
+            if key not in self.metadata:
+                self.metadata[key] = value
+                self.origins[key] = f'input map: {default.source}'
+            elif self.metadata[key] != value:
+                self.reader.findings.note(
+                    f'{self.role}: {key} = {self.metadata[key]} of the sidecar is used; the input '
+                    f'map says {value} ({default.source})'
+                )
+
     def _override(self, override: Override) -> None:
         """Replace values, remembering the losers."""
         for key, value in override.set.items():
             if key in self.metadata and self.metadata[key] != value:
                 self.overruled[key] = f'{self.metadata[key]} ({self.origins[key]})'
+                self.reader.findings.note(
+                    f'{self.role}: {key} = {value} of the overrides file is used '
+                    f'({override.source}), not {self.overruled[key]}'
+                )
             self.metadata[key] = value
             self.origins[key] = f'overrides file: {override.source}'
 

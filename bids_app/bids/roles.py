@@ -63,6 +63,10 @@ class Found:
     path: Path
     entities: Mapping[str, str]
     """Long names; with suffix, extension and datatype."""
+    companions: Mapping[str, tuple[Path, ...]] | None = None
+    """json, events, aslcontext -> files that belong to it; None = by inheritance."""
+    volume_types: tuple[str, ...] = ()
+    """Of an ASL series without aslcontext: repeated over its volumes."""
 
     def get(self, entity: str) -> str | None:
         """Value of an entity, None when it is absent."""

@@ -6,12 +6,13 @@ import csv
 import io
 import json
 import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.roles import parse_name
+from bids_app.bids.roles import Found, parse_name
 from bids_app.errors import ExitCode, InputDataError, MissingInputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,32 @@ def is_not_fetched(path: Path) -> bool:
         return False
 
 
+def fetch_command(paths: Sequence[Path]) -> str:
+    """
+    Write the command that fetches files; echoes become a star.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Links without content.
+
+    Returns
+    -------
+    command : str
+        For a shell.
+
+    Examples
+    --------
+    >>> fetch_command([Path('a_echo-1_MESE.nii'), Path('a_echo-2_MESE.nii')])
+    'datalad get a_echo-*_MESE.nii'
+    """
+    several = len(paths) > 1
+    names = [
+        re.sub(r'echo-\w+?_', 'echo-*_', str(path)) if several else str(path) for path in paths
+    ]
+    return f'datalad get {" ".join(dict.fromkeys(names))}'
+
+
 def check_readable(path: Path) -> None:
     """
     Assert that a file has content.
@@ -64,7 +91,7 @@ def check_readable(path: Path) -> None:
         If it is absent, not fetched, or empty.
     """
     if is_not_fetched(path):
-        msg = f'{path.name} is not fetched (link without content); run: datalad get {path}'
+        msg = f'{path.name} is not fetched (link without content); run: {fetch_command([path])}'
         raise MissingInputError(msg)
     try:
         size = path.stat().st_size
@@ -208,6 +235,29 @@ def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list
                 matches.append((len(names), candidate))
         found += [candidate for _, candidate in sorted(matches)]
     return found
+
+
+def companions_of(found: Found, root: Path, suffix: str, extension: str) -> list[Path]:
+    """
+    Find the files that belong to a file: those its role map gave, else by inheritance.
+
+    Parameters
+    ----------
+    found : Found
+        A data file below `root`.
+    root : Path
+        The dataset.
+    suffix, extension : str
+        Of the companion, such as ``events`` and ``.tsv``.
+
+    Returns
+    -------
+    companions : list of Path
+        From the most general to the nearest.
+    """
+    if found.companions is None:
+        return find_companions(found.path, root, suffix, extension)
+    return list(found.companions.get('json' if extension == '.json' else suffix, ()))
 
 
 def find_defect(

@@ -101,6 +101,9 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         help='other derivatives to use, such as fmriprep=PATH')  # fmt: skip
     add('--metadata-overrides', type=Path, metavar='FILE',
         help='TOML with metadata that the sidecars lack')  # fmt: skip
+    add('--input-map', metavar='FILE',
+        help='TOML that gives files their roles where the dataset is not laid out as BIDS, or '
+        'ds004873, which --preset epp2025 uses where the dataset has that layout')  # fmt: skip
     add('--skip-bids-validation', action='store_true',
         help='accepted for compatibility; the app checks the files it uses')  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.capabilities import capabilities
 from bids_app.bids.dataset import prepare_output, update_shared, work_dir_of
 from bids_app.bids.inputs import (
+    DatasetInfo,
     check_dataset,
     check_selection,
     collect_participant,
@@ -29,6 +30,7 @@ from bids_app.bids.manifest import (
 )
 from bids_app.bids.metadata import without_defects
 from bids_app.bids.outputs import output_path, write_json, write_text
+from bids_app.bids.rolemap import roles_table, summarise
 from bids_app.bids.verdict import (
     MACHINE_CODES,
     RunVerdict,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.bids.roles import Found
     from bids_app.settings import RunSettings, Settings
 
 LOGGER = logging.getLogger('oxybold')
@@ -83,15 +86,38 @@ def dry_run(run: RunSettings, settings: Settings) -> str:
     text : str
         Per participant one line per map, then problems and notes.
     """
-    info = read_dataset(run)
+    info = read_dataset(run, settings.preset)
     chosen = select_participants(info, run)
     plan = check_dataset(info, run, settings)
     prepare_output(run)
     lines = [f'{info.name}: {len(chosen)} participant(s)']
     for participant in chosen:
+        lines += ['', *describe_roles(info.found[participant], info.path)]
         for unit in collect_participant(info, participant, run, settings, plan=plan):
-            lines += ['', *describe_unit(unit, settings, info.path)]
-    return '\n'.join(lines) + '\n'
+            lines += describe_unit(unit, settings, info.path)
+    return '\n'.join([*lines, *describe_map(info)]) + '\n'
+
+
+def describe_roles(found: Sequence[Found], root: Path) -> list[str]:
+    """Lines of the dry run: which files of a participant play which role."""
+    return [
+        f'  {role:12s} {said:28s} {path}' + (f' ({count} files)' if count > 1 else '')
+        for role, said, path, count in roles_table(found, root)
+    ]
+
+
+def describe_map(info: DatasetInfo) -> list[str]:
+    """Lines of the dry run: what a role map did not find, and what it left unused."""
+    if info.role_map is None or info.listing is None:
+        return []
+    rows = summarise(info.listing.unused)
+    return [
+        '',
+        *(f'input map: nothing matches {path}' for path in info.listing.unmatched),
+        f'unused: {len(info.listing.unused)} files play no role in the input map '
+        f'{info.role_map.name}',
+        *(f'  {count:6d}  {path}' for path, count in rows),
+    ]
 
 
 def describe_unit(unit: ParticipantInputs, settings: Settings, root: Path) -> list[str]:
@@ -141,9 +167,11 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     AppError
         For what concerns the run as a whole: settings, selection, output.
     """
-    info = read_dataset(run)
+    info = read_dataset(run, settings.preset)
     chosen = select_participants(info, run)
     plan = check_dataset(info, run, settings)
+    for path in info.listing.unmatched if info.listing else ():
+        LOGGER.warning('input map: nothing matches %s', path)
     choose_plugin(run)  # a plugin file that cannot be used is said before anything is computed
     prepare_output(run)
     collect = partial(collect_participant, info, run=run, settings=settings, plan=plan)

@@ -6,7 +6,7 @@ from bids_app.bids.verdict import State, judge
 from bids_app.errors import ExitCode, InputDataError
 from bids_app.settings import RunSettings, resolve
 from bids_app.workflows import app
-from bids_app.workflows.app import _map_name, run_participants
+from bids_app.workflows.app import _map_name, dry_run, run_participants
 
 
 @pytest.fixture
@@ -81,3 +81,26 @@ def test_a_mistake_of_the_program_is_not_taken_for_one_of_the_data(loop, caplog)
 )
 def test_a_lost_file_is_the_loss_of_its_map_and_of_no_other(key, entities, name):
     assert _map_name(key, entities) == name
+
+
+def test_dry_run_shows_roles_what_is_unused_and_patterns_without_match(tmp_path):
+    data = tmp_path / 'data'
+    (data / 'x').mkdir(parents=True)
+    (data / 'dataset_description.json').write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    for name in ('7_structure.nii', '7_other.nii', '8_other.nii'):
+        (data / 'x' / name).touch()
+    (tmp_path / 'map.toml').write_text(
+        '[[file]]\nrole = "t1w"\npath = ["x/{sub}_structure.nii", "x/{sub}_t1.nii"]\n'
+    )
+    run = RunSettings(
+        bids_dir=data,
+        output_dir=tmp_path / 'out',
+        level='participant',
+        input_map=str(tmp_path / 'map.toml'),
+        dry_run=True,
+    )
+    lines = dry_run(run, resolve()).splitlines()
+    assert lines[2].split() == ['t1w', 'x/7_structure.nii']
+    assert 'input map: nothing matches x/{sub}_t1.nii' in lines
+    assert lines[-2:] == ['       1  x/7_other.nii', '       1  x/8_other.nii']
+    assert not (tmp_path / 'out').exists()

@@ -1,0 +1,63 @@
+"""
+Reading the tree of ds004873 (38,760 entries): this app by its role map against a plain pybids.
+
+Give the unpacked tree (``mkdir t && tar -C t -xf skeleton.tar.xz``). Every line is a process of
+its own, so that wall time and peak memory hold the interpreter and all imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+
+DRY_RUN = (
+    'import sys; from bids_app.cli.main import main; '
+    'sys.exit(main([{root!r}, "/nonexistent/out", "participant", "--preset", "epp2025", '
+    '"--dry-run", *{options!r}]))'
+)
+PYBIDS = 'from bids import BIDSLayout; print(len(BIDSLayout({root!r}, validate=False).files))'
+PYBIDS_ALL = (
+    'import re; from bids.layout import BIDSLayout, BIDSLayoutIndexer; '
+    'indexer = BIDSLayoutIndexer(validate=False, index_metadata=False, '
+    'ignore=[re.compile(r"/\\.")]); '
+    'print(len(BIDSLayout({root!r}, validate=False, indexer=indexer).files))'
+)
+
+
+def measure(code: str) -> tuple[float, float]:
+    """Wall time, s, and peak memory, MB, of a process."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, '-W', 'ignore', '-c', code], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        sys.exit(errors)
+    return time.perf_counter() - start, usage.ru_maxrss / 1e3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('root', help='the unpacked tree')
+    parser.add_argument('--peer', action='store_true', help='measure pybids too (minutes)')
+    options = parser.parse_args()
+    one = ['--participant-label', 'p026']
+    rows = {
+        'one participant, dry run': DRY_RUN.format(root=options.root, options=one),
+        '75 participants, dry run': DRY_RUN.format(root=options.root, options=[]),
+    }
+    if options.peer:
+        rows['BIDSLayout, raw folders with metadata'] = PYBIDS.format(root=options.root)
+        rows['BIDSLayout, all folders, no metadata'] = PYBIDS_ALL.format(root=options.root)
+    for name, code in rows.items():
+        seconds, memory = measure(code)
+        print(f'{name:40s} {seconds:7.1f} s  {memory:6.0f} MB', flush=True)
+
+
+if __name__ == '__main__':
+    main()
