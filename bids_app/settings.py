@@ -245,6 +245,36 @@ class BoldSettings:
     window_start: float = _setting(
         6.0, 'a block counts from this time after its start to its end', unit='s'
     )
+    estimator: str = _setting(
+        'glm',
+        'percent change by a general linear model, or from block medians as published, which '
+        'keeps slow drift',
+        choices=('glm', 'block-median'),
+    )
+    slice_timing: str = _setting(
+        'sidecar',
+        'give every slice the design of its own time where the sidecar has SliceTiming, or not',
+        choices=('sidecar', 'none'),
+    )
+    dummy_scans: int = _setting(
+        0, 'first volumes, without a steady state, that do not count', unit='1'
+    )
+    confounds: tuple[str, ...] = _setting(
+        ('motion',),
+        'regressors of no interest: 6 or 24 of motion where it is known, noise components of '
+        'white matter and fluid',
+        choices=('motion', 'motion24', 'compcor', 'none'),
+    )
+    noise_components: int = _setting(5, 'how many noise components compcor takes', unit='1')
+    censor_dvars: float = _setting(
+        1.5,
+        'volumes do not count whose step from the volume before is this many times the median '
+        'step of the run; 0 never',
+        unit='1',
+    )
+    censor_displacement: float = _setting(
+        0.9, 'volumes do not count into which the head moved by more; 0 never', unit='mm'
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

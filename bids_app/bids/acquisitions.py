@@ -186,6 +186,10 @@ class BoldRun:
     n_volumes: int
     echo_time: float | None = None
     """s"""
+    slice_times: tuple[float, ...] = ()
+    """s, of each slice along the slice axis, the first at 0; empty where they are not known."""
+    slice_axis: int = 2
+    """Axis of the array along which slices are."""
     metadata: dict[str, object] = field(default_factory=dict)
 
 

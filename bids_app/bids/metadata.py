@@ -71,6 +71,9 @@ EPG_TOLERANCE = 0.01
 
 MIN_DSC_VOLUMES = 10
 
+EVENT_TOLERANCE = 1.0
+"""Imprecision of a table of events, s."""
+
 
 def read_echoes(
     reader: Reader,
@@ -706,7 +709,7 @@ def _slice_times(probe: Probe, header: Header | None) -> tuple[int, tuple[float,
         return 2, ()
     times = probe.numbers('SliceTiming')
     if times is None:
-        if probe.metadata.get('SliceTiming') is None:
+        if probe.metadata.get('SliceTiming') is None and probe.role == 'asl':
             probe.reader.findings.note(
                 f'{probe.file.name}: no SliceTiming; every slice has the delay of the first'
             )
@@ -1027,6 +1030,12 @@ def read_bold(
     echo_time = probe.number('EchoTime')
     probe.field_strength()
     duration = header.n_volumes * repetition_time if header and repetition_time else None
+    slice_axis, slice_times = _slice_times(probe, header)
+    if repetition_time and max(slice_times, default=0.0) >= repetition_time:
+        probe.fail(
+            f'{found.path.name}: SliceTiming reaches {max(slice_times):g} s, RepetitionTime is '
+            f'{repetition_time:g} s; correct one of them'
+        )
     events = _events(probe, companions[-1], duration)
     _note_header_time(probe, header, repetition_time)
     if not probe.ok or header is None or repetition_time is None:
@@ -1041,6 +1050,8 @@ def read_bold(
         repetition_time=repetition_time,
         n_volumes=header.n_volumes,
         echo_time=echo_time,
+        slice_times=slice_times,
+        slice_axis=slice_axis,
         metadata=probe.metadata,
     )
 
@@ -1103,10 +1114,37 @@ def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ..
     if duration is not None and last >= duration:
         looks = '; it looks like milliseconds' if last * units.MILLISECOND < duration else ''
         own.fail(
-            f'{path.name}: an event starts at {last:g} s, the run lasts {duration:g} s{looks}'
+            f'{path.name}: an event starts at {last:g} s, the run lasts {duration:g} s{looks}; '
+            'was the run cut short, or is this the table of another run?'
         )
+    _check_overlaps(own, known)
+    _note_cut(own, known, duration)
     probe.ok = probe.ok and own.ok
     return known
+
+
+def _check_overlaps(probe: Probe, events: Sequence[Event]) -> None:
+    """Refuse events of one condition that overlap; note those of different conditions."""
+    for one, other in itertools.pairwise(events):
+        shared = one.onset + one.duration - other.onset
+        if shared <= EVENT_TOLERANCE:
+            continue
+        pair = f'{one.trial_type} at {one.onset:g} s and {other.trial_type} at {other.onset:g} s'
+        text = f'{probe.file.name}: the events {pair} overlap by {shared:g} s'
+        if one.trial_type == other.trial_type:
+            probe.fail(f'{text}; correct the table')
+        else:
+            probe.reader.findings.note(f'{text}; volumes in both count for both conditions')
+
+
+def _note_cut(probe: Probe, events: Sequence[Event], duration: float | None) -> None:
+    """Say that the last event goes on after the run: the run may have been cut short."""
+    end = max((event.onset + event.duration for event in events), default=0.0)
+    if duration is not None and end > duration + EVENT_TOLERANCE:
+        probe.reader.findings.note(
+            f'{probe.file.name}: its events last until {end:g} s, the run only {duration:g} s; '
+            'was it cut short? The last block counts as far as it was acquired'
+        )
 
 
 def _event(probe: Probe, number: int, row: Mapping[str, str]) -> Event | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_app.errors import ModelInputError
+from bids_app.models.bold import drift_sensitivity, median_percent_change
 from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
 from bids_app.units import PERCENT
@@ -30,6 +32,12 @@ NOISE_CORRELATIONS: Mapping[str, FloatArray] = {
     'ols': np.zeros(1),
 }
 """Noise model -> correlations of successive noise samples that are tabulated."""
+
+LARGEST_LOSS = 0.05
+"""By which the drift columns may lengthen the standard error of a contrast; no unit."""
+
+SLACK = 1e-6
+"""Of a coefficient that the design determines; no unit."""
 
 COPIES_IN_FIT = 4
 """Arrays of the size of the data that the fit holds at once; sizes the chunks."""
@@ -164,7 +172,11 @@ def high_pass_of_design(blocks: Sequence[Sequence[Block]], run_length: float) ->
 
 
 def volumes_in_blocks(
-    blocks: Sequence[Block], *, n_volumes: int, repetition_time: float, window_start: float
+    blocks: Sequence[Block],
+    *,
+    n_volumes: int,
+    repetition_time: float,
+    window_start: float,
 ) -> BoolArray:
     """
     Select the volumes in which a block has reached its plateau.
@@ -216,8 +228,25 @@ def volumes_in_blocks(
     return window
 
 
-def fit_percent_change(
-    series: ArrayLike,
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TaskDesign:
+    """A design matrix and what the contrasts make of its coefficients."""
+
+    matrix: FloatArray
+    """(T, P)"""
+    weights: Mapping[str, FloatArray]
+    """Contrast, such as `calcMinusControl` -> weights that make the signal change and the
+    baseline, (2, P)."""
+    high_pass: float
+    """Cut-off of the drift columns, Hz."""
+    loss: float
+    """By which the drift columns lengthen the standard error of the worst contrast; no unit."""
+    kept: BoolArray
+    """(T,) volumes that count."""
+
+
+def make_task_design(
+    n_volumes: int,
     *,
     repetition_time: float,
     events: Sequence[TimedEvent],
@@ -225,21 +254,21 @@ def fit_percent_change(
     baseline: str,
     contrasts: Sequence[tuple[str, str]],
     hrf_model: str = 'spm',
-    noise_model: str = 'ar1',
     high_pass: float | None = None,
     window_start: float = 6.0,
     confounds: ArrayLike | None = None,
-    memory_mb: float = 400.0,
-) -> dict[str, Estimate]:
-    r"""
-    Estimate the percent BOLD change of each contrast with a general linear model.
+    censored: ArrayLike | None = None,
+    first_time: float = 0.0,
+) -> TaskDesign:
+    """
+    Make the design matrix of a run and the weights of its contrasts.
 
     Parameters
     ----------
-    series : (V, T) array_like
-        BOLD signal, arbitrary unit.
+    n_volumes : int
+        Volumes of the run.
     repetition_time : float
-        s; volume k is taken at k times it.
+        s; time between volumes.
     events : sequence of (float, float, str)
         Onset, duration (s) and trial type of every listed event. Those that start after the run
         are not used.
@@ -253,31 +282,106 @@ def fit_percent_change(
         Task and baseline of each contrast.
     hrf_model : str
         Haemodynamic response, as nilearn names it: spm, glover.
-    noise_model : str
-        ar1 (successive noise samples are correlated) or ols (they are not).
     high_pass : float, optional
-        Cut-off of the cosine drift, Hz; default :func:`high_pass_of_design`.
+        Cut-off of the cosine drift, Hz; default :func:`high_pass_of_design`, and lower where
+        that lengthens the standard error of a contrast by more than 5 %.
     window_start : float
         A block counts from this time after its start to its end, s.
     confounds : (T, C) array_like, optional
         Further columns of the design.
+    censored : (T,) array_like of bool, optional
+        Volumes that do not count, such as those without a steady state: each gets a column of
+        its own, and no window holds it.
+    first_time : float
+        When the first volume of these voxels is taken, s. The response is that at k times the
+        repetition time all the same, so that slices can be compared.
+
+    Returns
+    -------
+    design : TaskDesign
+        Its columns, weights and cut-off.
+
+    Raises
+    ------
+    ModelInputError
+        If a condition of a contrast has no block long enough for its window, or none that is
+        not censored, the run has fewer volumes than the design columns, or confounds are not
+        finite.
+
+    See Also
+    --------
+    fit_task_design : What uses it.
+    """
+    kept = np.ones(n_volumes, bool) if censored is None else ~np.asarray(censored, bool)
+    if kept.shape != (n_volumes,):
+        msg = f'censored must have one entry per volume ({n_volumes}), got {kept.shape}'
+        raise ModelInputError(msg)
+    run_length = n_volumes * repetition_time
+    listed = [event for event in events if event[0] < run_length]
+    blocks = _blocks_of_conditions(listed, baseline, run_length)
+    windows = _windows(contrasts, blocks, kept, repetition_time, window_start)
+    of_interest = [blocks[name] for name in {*conditions, baseline} if name in blocks]
+    chosen = high_pass_of_design(of_interest, run_length) if high_pass is None else high_pass
+    extra = _checked_confounds(confounds, n_volumes)
+    further = np.column_stack([extra, np.eye(n_volumes)[:, ~kept]])
+    modelled = _modelled(listed, baseline, run_length, window_start)
+
+    def design_from(time: float) -> pd.DataFrame:
+        return _design_matrix(
+            modelled,
+            frame_times=time + repetition_time * np.arange(n_volumes, dtype=np.float64),
+            hrf_model=hrf_model,
+            high_pass=chosen,
+            confounds=further,
+        )
+
+    while True:
+        table, reference = design_from(first_time), design_from(0.0)
+        weights = {
+            _contrast_label(task, base): _contrast_weights(
+                reference, (task, base), windows[task], windows[base]
+            )
+            for task, base in contrasts
+        }
+        loss = max((_loss_to_drift(table, pair[0]) for pair in weights.values()), default=0.0)
+        if high_pass is not None or loss <= LARGEST_LOSS or not _drift(table).any():
+            break
+        # one cosine fewer: nilearn takes the half waves up to twice the cut-off in the run
+        chosen = (_drift(table).sum() - 1 / 2) / (2 * run_length)
+    return TaskDesign(
+        matrix=table.to_numpy(float), weights=weights, high_pass=chosen, loss=loss, kept=kept
+    )
+
+
+def fit_task_design(
+    series: ArrayLike, design: TaskDesign, *, noise_model: str = 'ar1', memory_mb: float = 400.0
+) -> dict[str, Estimate]:
+    r"""
+    Estimate the percent BOLD change of each contrast with a general linear model.
+
+    Parameters
+    ----------
+    series : (V, T) array_like
+        BOLD signal, arbitrary unit.
+    design : TaskDesign
+        Of :func:`make_task_design`.
+    noise_model : str
+        ar1 (successive noise samples are correlated) or ols (they are not).
     memory_mb : float
         Approximate size of the working arrays, MB.
 
     Returns
     -------
     changes : dict of str to (V,) Estimate
-        Keyed by contrast, such as `calcMinusControl`; percent of the baseline signal. Variance
-        from the covariance of the model (signal and baseline), dof = T - rank. NO_SIGNAL where
-        the series is constant, INVALID_INPUT where it is not finite, NO_REFERENCE where the
-        baseline signal is not positive.
+        Keyed by contrast; percent of the baseline signal. Variance from the covariance of the
+        model (signal and baseline), dof = T - rank. NO_SIGNAL where the series is constant,
+        INVALID_INPUT where it is not finite, NO_REFERENCE where the baseline signal is not
+        positive; volumes that do not count may hold anything.
 
     Raises
     ------
     ModelInputError
-        If a condition of a contrast has no block long enough for its window, the run has fewer
-        volumes than the design columns, shapes disagree, the noise model is unknown, or
-        confounds are not finite.
+        If shapes disagree or the noise model is unknown.
 
     See Also
     --------
@@ -310,43 +414,151 @@ def fit_percent_change(
     .. [2] Nilearn, first-level models. doi:10.5281/zenodo.8397156
     """
     data = np.asarray(series)
-    if data.ndim != 2:
-        msg = f'the BOLD series must be (voxels, volumes), got {data.shape}'
+    if data.ndim != 2 or data.shape[1] != len(design.matrix):
+        msg = f'the BOLD series must be (voxels, volumes = {len(design.matrix)}), got {data.shape}'
         raise ModelInputError(msg)
     if noise_model not in NOISE_CORRELATIONS:
         msg = f'noise model {noise_model!r} is not one of {", ".join(NOISE_CORRELATIONS)}'
         raise ModelInputError(msg)
+    return _estimate(data, design, noise_model, memory_mb)
+
+
+def median_change(
+    series: ArrayLike,
+    *,
+    repetition_time: float,
+    events: Sequence[TimedEvent],
+    baseline: str,
+    contrasts: Sequence[tuple[str, str]],
+    window_start: float = 6.0,
+    censored: ArrayLike | None = None,
+) -> tuple[dict[str, Estimate], dict[str, dict[str, float]]]:
+    """
+    Compute the percent change of each contrast from block medians, as the published analysis.
+
+    Parameters
+    ----------
+    series : (V, T) array_like
+        BOLD signal, arbitrary unit.
+    repetition_time, events, baseline, contrasts, window_start, censored
+        As of :func:`make_task_design`.
+
+    Returns
+    -------
+    changes : dict of str to (V,) Estimate
+        Keyed by contrast; percent.
+    drift : dict of str to dict
+        What slow drift adds to each contrast.
+
+    Raises
+    ------
+    ModelInputError
+        If a condition of a contrast has no volume to look at.
+
+    See Also
+    --------
+    bids_app.models.bold.median_percent_change : The estimate.
+    """
+    data = np.asarray(series)
     n_volumes = data.shape[1]
     run_length = n_volumes * repetition_time
     listed = [event for event in events if event[0] < run_length]
     blocks = _blocks_of_conditions(listed, baseline, run_length)
-    windows = {
-        name: volumes_in_blocks(
-            blocks.get(name, []),
-            n_volumes=n_volumes,
-            repetition_time=repetition_time,
-            window_start=window_start,
-        )
-        for name in {name for contrast in contrasts for name in contrast}
-    }
-    _check_windows(windows, blocks, window_start)
-    of_interest = [blocks[name] for name in {*conditions, baseline} if name in blocks]
-    if high_pass is None:
-        high_pass = high_pass_of_design(of_interest, run_length)
-    design = _design_matrix(
-        _modelled(listed, baseline, run_length, window_start),
-        frame_times=repetition_time * np.arange(n_volumes, dtype=np.float64),
-        hrf_model=hrf_model,
+    kept = np.ones(n_volumes, bool) if censored is None else ~np.asarray(censored, bool)
+    windows = _windows(contrasts, blocks, kept, repetition_time, window_start)
+    changes, drift = {}, {}
+    for task, reference in contrasts:
+        label = _contrast_label(task, reference)
+        pair = windows[task], windows[reference]
+        changes[label] = median_percent_change(data, *pair)
+        drift[label] = {name: round(value, 4) for name, value in drift_sensitivity(*pair).items()}
+    return changes, drift
+
+
+def make_time_course_design(
+    n_volumes: int,
+    *,
+    repetition_time: float,
+    events: Sequence[TimedEvent],
+    baseline: str,
+    high_pass: float,
+    window_start: float = 6.0,
+    tail: float = 12.0,
+    confounds: ArrayLike | None = None,
+    censored: ArrayLike | None = None,
+) -> TaskDesign:
+    """
+    Make a design that assumes no response: a column per condition and volume since its start.
+
+    Parameters
+    ----------
+    n_volumes : int
+        Volumes of the run.
+    repetition_time : float
+        s; volume k is taken at k times it.
+    events : sequence of (float, float, str)
+        Onset, duration (s) and trial type.
+    baseline : str
+        The condition that is the reference; its rows, or the gaps.
+    high_pass : float
+        Cut-off of the cosine drift, Hz.
+    window_start : float
+        The reference counts from this time after the start of its blocks, s.
+    tail : float
+        How long the response lasts after the end of a block, s.
+    confounds, censored : optional
+        As of :func:`make_task_design`.
+
+    Returns
+    -------
+    design : TaskDesign
+        Its "contrasts" are `<condition>@<volume since the start>`. Those that the run cannot
+        tell from the others are left out.
+
+    Raises
+    ------
+    ModelInputError
+        If no volume is one of the baseline.
+
+    See Also
+    --------
+    fit_task_design : Gives percent of the baseline for each of them.
+    """
+    kept = np.ones(n_volumes, bool) if censored is None else ~np.asarray(censored, bool)
+    run_length = n_volumes * repetition_time
+    listed = [event for event in events if event[0] < run_length]
+    blocks = _blocks_of_conditions(listed, baseline, run_length)
+    window = _windows([(baseline, baseline)], blocks, kept, repetition_time, window_start)[
+        baseline
+    ]
+    times = repetition_time * np.arange(n_volumes, dtype=np.float64)
+    bins: dict[str, FloatArray] = {}
+    for name in sorted(set(blocks) - {baseline}):
+        longest = max(duration for _, duration in blocks[name]) + tail
+        since = np.array([times - onset for onset, _ in blocks[name]]) / repetition_time
+        of_block = np.floor(np.round(since, 6))
+        for position in range(int(np.ceil(longest / repetition_time))):
+            column = (of_block == position).any(axis=0)
+            if (column & kept).any():
+                bins[f'{name}@{position}'] = column.astype(float)
+    extra = _checked_confounds(confounds, n_volumes)
+    nuisance = _design_matrix(
+        [],
+        frame_times=times,
+        hrf_model='spm',
         high_pass=high_pass,
-        confounds=confounds,
-    )
+        confounds=np.column_stack([extra, np.eye(n_volumes)[:, ~kept]]),
+    ).to_numpy(float)
+    matrix = np.column_stack([*bins.values(), nuisance])
+    reference = matrix[window].mean(axis=0)
+    units = np.eye(matrix.shape[1])
+    known = np.abs(units - np.linalg.pinv(matrix) @ matrix).max(axis=1) < SLACK
     weights = {
-        _contrast_label(task, reference): _contrast_weights(
-            design, (task, reference), windows[task], windows[reference]
-        )
-        for task, reference in contrasts
+        name: np.array([units[index], reference])
+        for index, name in enumerate(bins)
+        if known[index]
     }
-    return _estimate(data, design.to_numpy(float), weights, noise_model, memory_mb)
+    return TaskDesign(matrix=matrix, weights=weights, high_pass=high_pass, loss=0.0, kept=kept)
 
 
 def _contrast_label(task: str, baseline: str) -> str:
@@ -375,14 +587,25 @@ def _modelled(
     return [event for event in events if gaps or event[2] != baseline]
 
 
-def _check_windows(
-    windows: dict[str, BoolArray], blocks: dict[str, list[Block]], window_start: float
-) -> None:
-    """Refuse conditions without a volume to look at."""
-    for name, window in sorted(windows.items()):
+def _windows(
+    contrasts: Sequence[tuple[str, str]],
+    blocks: dict[str, list[Block]],
+    kept: BoolArray,
+    repetition_time: float,
+    window_start: float,
+) -> dict[str, BoolArray]:
+    """Find the volumes of every condition of the contrasts; refuse one without any."""
+    windows = {}
+    for name in sorted({name for contrast in contrasts for name in contrast}):
         if name not in blocks:
             msg = f'condition {name!r} has no event in this run; it has {sorted(blocks)}'
             raise ModelInputError(msg)
+        window = volumes_in_blocks(
+            blocks[name],
+            n_volumes=len(kept),
+            repetition_time=repetition_time,
+            window_start=window_start,
+        )
         if not window.any():
             longest = max(duration for _, duration in blocks[name])
             msg = (
@@ -391,6 +614,14 @@ def _check_windows(
                 'set bold.window_start lower'
             )
             raise ModelInputError(msg)
+        windows[name] = window & kept
+        if not windows[name].any():
+            msg = (
+                f'every volume in the blocks of condition {name!r} is censored; set '
+                'bold.censor_dvars and bold.censor_displacement higher, or 0 for never'
+            )
+            raise ModelInputError(msg)
+    return windows
 
 
 def _design_matrix(
@@ -399,7 +630,7 @@ def _design_matrix(
     frame_times: FloatArray,
     hrf_model: str,
     high_pass: float,
-    confounds: ArrayLike | None,
+    confounds: FloatArray,
 ) -> pd.DataFrame:
     """Make the design with nilearn: a column per trial type, confounds, drift, constant."""
     import pandas as pd
@@ -407,8 +638,7 @@ def _design_matrix(
 
     rows = [(onset, duration, _column(name)) for onset, duration, name in events]
     table = pd.DataFrame(rows, columns=['onset', 'duration', 'trial_type'])
-    extra = _checked_confounds(confounds, frame_times.size)
-    if frame_times.size <= len({name for _, _, name in rows}) + extra.shape[1] + 1:
+    if frame_times.size <= len({name for _, _, name in rows}) + confounds.shape[1] + 1:
         msg = f'{frame_times.size} volumes are too few for this design and its confounds'
         raise ModelInputError(msg)
     return make_first_level_design_matrix(
@@ -417,8 +647,8 @@ def _design_matrix(
         hrf_model=hrf_model,
         drift_model='cosine',
         high_pass=high_pass,
-        add_regs=extra if extra.size else None,
-        add_reg_names=[f'confound_{i}' for i in range(extra.shape[1])] or None,
+        add_regs=confounds if confounds.size else None,
+        add_reg_names=[f'confound_{i}' for i in range(confounds.shape[1])] or None,
     )
 
 
@@ -442,24 +672,39 @@ def _contrast_weights(
     conditions: tuple[str, str],
     task_window: BoolArray,
     baseline_window: BoolArray,
-) -> tuple[FloatArray, FloatArray]:
+) -> FloatArray:
     """Give the weights of the coefficients that make the signal change and the baseline."""
     task = design[task_window].mean().to_numpy(float)
     baseline = design[baseline_window].mean().to_numpy(float)
     involved = design.columns.isin([_column(name) for name in conditions])
-    return np.where(involved, task - baseline, 0.0), baseline
+    return np.array([np.where(involved, task - baseline, 0.0), baseline])
+
+
+def _drift(design: pd.DataFrame) -> BoolArray:
+    """Tell which columns are those of the drift."""
+    return np.asarray(design.columns.str.startswith('drift'))
+
+
+def _loss_to_drift(design: pd.DataFrame, weights: FloatArray) -> float:
+    """Tell by how much the drift columns lengthen the standard error of a contrast."""
+    columns = ~_drift(design)
+    power = [
+        np.sum((part @ np.linalg.pinv(matrix)) ** 2)
+        for part, matrix in (
+            (weights, design.to_numpy(float)),
+            (weights[columns], design.loc[:, columns].to_numpy(float)),
+        )
+    ]
+    return float(np.sqrt(power[0] / power[1]) - 1) if power[1] > 0 else 0.0
 
 
 def _estimate(
-    data: np.ndarray,
-    design: FloatArray,
-    weights: dict[str, tuple[FloatArray, FloatArray]],
-    noise_model: str,
-    memory_mb: float,
+    data: np.ndarray, task: TaskDesign, noise_model: str, memory_mb: float
 ) -> dict[str, Estimate]:
     """Fit chunks of voxels and form every contrast."""
     n_voxels, n_volumes = data.shape
-    status = _status_of_series(data)
+    design, weights = task.matrix, task.weights
+    status = _status_of_series(data[:, task.kept])
     shape = (len(weights), n_voxels)
     value, variance = np.full(shape, np.nan), np.full(shape, np.nan)
     usable = np.flatnonzero(status == Status.OK)
@@ -468,7 +713,7 @@ def _estimate(
     table = _noise_table(design, filters, NOISE_CORRELATIONS[noise_model])
     for start in range(0, usable.size, step):
         chunk = usable[start : start + step]
-        series = data[chunk].astype(np.float64)
+        series = np.where(task.kept, data[chunk], 0.0).astype(np.float64)
         covariance = _covariance(series, design, table)
         value[:, chunk], variance[:, chunk] = _percent(filters @ series.T, covariance)
 
@@ -506,8 +751,9 @@ def _noise_table(
     powers = correlations[:, None] ** np.arange(len(design))
     power = powers @ _lag_sums(residual_maker)
     observed = powers @ _lag_sums(residual_maker[:, 1:] @ residual_maker[:-1]) / power
-    pairs = [[[np.outer(one, other) for other in pair] for one in pair] for pair in filters]
-    sums = np.array([[[_lag_sums(item) for item in row] for row in pair] for pair in pairs])
+    sums = np.array(
+        [[[_lag_products(one, other) for other in pair] for one in pair] for pair in filters]
+    )
     covariance = np.moveaxis(sums @ powers.T, -1, 0) / power[:, None, None, None]
     return observed, covariance
 
@@ -517,6 +763,15 @@ def _lag_sums(matrix: FloatArray) -> FloatArray:
     lags = np.abs(np.subtract.outer(np.arange(len(matrix)), np.arange(len(matrix))))
     sums = np.bincount(lags.ravel(), matrix.ravel(), len(matrix))
     return sums.astype(np.float64)
+
+
+def _lag_products(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Add up the products of the elements of two vectors at each distance, (T,)."""
+    both = np.correlate(one, other, 'full')
+    middle = len(one) - 1
+    sums = both[middle:] + both[middle::-1]
+    sums[0] = both[middle]
+    return np.asarray(sums, np.float64)
 
 
 def _covariance(

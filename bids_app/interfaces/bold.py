@@ -1,13 +1,23 @@
-"""Percent BOLD change from a task run."""
+"""A task run: its nuisance, the percent BOLD change, and courses that assume no response."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bids_app.engines.glm import alternate_blocks, fit_percent_change
-from bids_app.images import load_masked
+import numpy as np
+import pandas as pd
+
+from bids_app.engines.glm import (
+    alternate_blocks,
+    fit_task_design,
+    make_task_design,
+    make_time_course_design,
+    median_change,
+)
+from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
+    File,
     SimpleInterface,
     TraitedSpec,
     image,
@@ -17,11 +27,124 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
+from bids_app.interfaces.regions import read_atlas, region_levels
+from bids_app.models.bold import (
+    expand_motion,
+    framewise_displacement,
+    noise_components,
+    relative_dvars,
+)
+from bids_app.models.estimate import Estimate
+
+MOTION = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
+"""Columns of a table of motion, mm and rad."""
+
+NOT_STEADY = 'non_steady_state_outlier'
+"""Start of the columns of fMRIPrep that mark volumes without a steady state."""
+
+COMPONENT = 'a_comp_cor_'
+"""Start of the columns that hold noise components."""
+
+PURE = 0.99
+"""Tissue fraction above which a voxel of white matter or fluid holds no task; no unit."""
+
+SLOW = 128.0
+"""Period of the slowest course that a noise component may hold, s; as in fMRIPrep."""
+
+OWN_COLUMNS = ('framewise_displacement', 'relative_dvars', 'censored')
+"""Columns of the table of nuisance that are no regressors."""
 
 
-class _PercentChangeInputSpec(BaseInterfaceInputSpec):
+class _NuisanceInputSpec(BaseInterfaceInputSpec):
+    series = image('task series', 'a.u.')
+    mask = image('brain', '1')
+    white_matter = image('white-matter fraction', '1', optional=True)
+    csf = image('fraction of cerebrospinal fluid', '1', optional=True)
+    table = File(exists=True, desc='motion of every volume, or confounds of fMRIPrep', unit='')
+    repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
+    confounds = traits.List(traits.Str, usedefault=True, desc='motion, motion24, compcor', unit='')
+    components = traits.Int(5, usedefault=True, desc='noise components', unit='')
+    dummy_scans = traits.Int(0, usedefault=True, desc='first volumes that do not count', unit='')
+    censor_dvars = traits.Float(0.0, usedefault=True, desc='relative, 0 means never', unit='1')
+    censor_displacement = traits.Float(0.0, usedefault=True, desc='0 means never', unit='mm')
+
+
+class _NuisanceOutputSpec(TraitedSpec):
+    nuisance = File(exists=True, desc='regressors, and volumes that do not count', unit='')
+
+
+class FindNuisance(SimpleInterface):
+    """Collect the regressors of no interest, and find the volumes that do not count."""
+
+    input_spec = _NuisanceInputSpec
+    output_spec = _NuisanceOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        series = load_masked(self.inputs.series, mask, grid)
+        given = pd.DataFrame(index=range(series.shape[1]))
+        if isdefined(self.inputs.table):
+            given = pd.read_csv(self.inputs.table, sep='\t', na_values='n/a').fillna(0.0)
+        moves = given[list(MOTION)].to_numpy(float) if set(MOTION) <= set(given) else None
+        displacement = np.full(series.shape[1], np.nan)
+        if moves is not None:
+            displacement = framewise_displacement(moves)
+        dvars = relative_dvars(series)
+        columns = self._motion(moves)
+        if 'compcor' in self.inputs.confounds:
+            columns |= self._components(series, given, mask, grid)
+        censored = self._censored(given, dvars, displacement)
+        own = dict(zip(OWN_COLUMNS, (displacement, dvars, censored.astype(int)), strict=True))
+        path = Path(runtime.cwd) / 'nuisance.tsv'
+        table = pd.DataFrame({**own, **columns})
+        table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.8g')
+        self._results['nuisance'] = str(path)
+        return runtime
+
+    def _motion(self, moves):
+        """Give the columns of motion, where it is known and asked for."""
+        if moves is not None and 'motion24' in self.inputs.confounds:
+            columns = expand_motion(moves).T
+            return {f'motion_{index:02}': column for index, column in enumerate(columns)}
+        if moves is not None and 'motion' in self.inputs.confounds:
+            return dict(zip(MOTION, moves.T, strict=True))
+        return {}
+
+    def _censored(self, given, dvars, displacement):
+        """Mark the volumes that do not count."""
+        censored = np.arange(len(dvars)) < self.inputs.dummy_scans
+        if self.inputs.censor_dvars > 0:
+            censored |= dvars > self.inputs.censor_dvars
+        if self.inputs.censor_displacement > 0:
+            censored |= displacement > self.inputs.censor_displacement
+        unsteady = [name for name in given if name.startswith(NOT_STEADY)]
+        return censored | (given[unsteady].to_numpy(float) > 0).any(axis=1)
+
+    def _components(self, series, given, mask, grid):
+        """Take the components of the table, else find them in white matter and fluid."""
+        wanted = [f'{COMPONENT}{index:02}' for index in range(self.inputs.components)]
+        found = [name for name in wanted if name in given]
+        if found:
+            return {name: given[name].to_numpy(float) for name in found}
+        if not isdefined(self.inputs.white_matter):
+            return {}
+        white, fluid = (
+            load_masked(path, mask, grid) > PURE
+            for path in (self.inputs.white_matter, self.inputs.csf)
+        )
+        n_half_waves = int(2 * series.shape[1] * self.inputs.repetition_time / SLOW)
+        courses = noise_components(
+            series[white | fluid], self.inputs.components, n_half_waves=n_half_waves
+        )
+        return dict(zip(wanted, courses.T, strict=False))
+
+
+class _DesignInputSpec(BaseInterfaceInputSpec):
     series = image('task series', 'a.u.')
     mask = image('voxels to estimate', '1')
+    nuisance = File(
+        exists=True, mandatory=True, desc='regressors, and volumes that do not count', unit=''
+    )
     repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
     events = traits.List(
         traits.Tuple(traits.Float, traits.Float, traits.Str),
@@ -30,16 +153,31 @@ class _PercentChangeInputSpec(BaseInterfaceInputSpec):
         unit='s',
     )
     baseline = traits.Str(mandatory=True, desc='baseline trial type, or the gaps', unit='')
+    noise_model = traits.Str('ar1', usedefault=True, desc='noise of the series', unit='')
+    high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
+    hrf_model = traits.Str('spm', usedefault=True, desc='haemodynamic response', unit='')
+    window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
     contrasts = traits.List(
         traits.Tuple(traits.Str, traits.Str), mandatory=True, desc='task and baseline', unit=''
     )
-    hrf_model = traits.Str('spm', usedefault=True, desc='haemodynamic response', unit='')
-    noise_model = traits.Str('ar1', usedefault=True, desc='noise of the series', unit='')
-    high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
-    window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
+
+
+def _nuisance(path):
+    """Read the table of nuisance: regressors (T, C), which volumes do not count, and names."""
+    table = pd.read_csv(path, sep='\t')
+    columns = table.drop(columns=list(OWN_COLUMNS))
+    return columns.to_numpy(float), table['censored'].to_numpy(bool), list(columns)
+
+
+class _PercentChangeInputSpec(_DesignInputSpec):
+    estimator = traits.Enum(
+        'glm', 'block-median', usedefault=True, desc='model, or published medians', unit=''
+    )
     half = traits.Enum(
         'all', 'first', 'second', usedefault=True, desc='blocks: all, or every other one', unit=''
     )
+    slice_times = traits.List(traits.Float, desc='of every slice; unset means together', unit='s')
+    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
 
 
 class _PercentChangeOutputSpec(TraitedSpec):
@@ -60,31 +198,35 @@ class EstimatePercentChange(SimpleInterface):
     output_spec = _PercentChangeOutputSpec
 
     def _run_interface(self, runtime):
-        mask, grid = read_mask(self.inputs.mask)
-
-        series = load_masked(self.inputs.series, mask, grid)
-        events = list(self.inputs.events)
-        if self.inputs.half != 'all':
-            run_length = series.shape[-1] * self.inputs.repetition_time
+        inputs = self.inputs
+        mask, grid = read_mask(inputs.mask)
+        series = load_masked(inputs.series, mask, grid)
+        confounds, censored, names = _nuisance(inputs.nuisance)
+        events = list(inputs.events)
+        if inputs.half != 'all':
             events = alternate_blocks(
                 events,
-                run_length,
-                baseline=self.inputs.baseline,
-                keep=self.inputs.half,
-                shortest=self.inputs.window_start,
+                series.shape[1] * inputs.repetition_time,
+                baseline=inputs.baseline,
+                keep=inputs.half,
+                shortest=inputs.window_start,
             )
-        changes = fit_percent_change(
-            series,
-            repetition_time=self.inputs.repetition_time,
-            events=events,
-            conditions=sorted({trial_type for _, _, trial_type in events}),
-            baseline=self.inputs.baseline,
-            contrasts=list(self.inputs.contrasts),
-            hrf_model=self.inputs.hrf_model,
-            noise_model=self.inputs.noise_model,
-            high_pass=self.inputs.high_pass if isdefined(self.inputs.high_pass) else None,
-            window_start=self.inputs.window_start,
-        )
+        common = {
+            'repetition_time': inputs.repetition_time,
+            'events': events,
+            'baseline': inputs.baseline,
+            'contrasts': list(inputs.contrasts),
+            'window_start': inputs.window_start,
+            'censored': censored,
+        }
+        facts = {'Estimator': inputs.estimator, 'CensoredVolumes': int(censored.sum())}
+        if inputs.estimator == 'block-median':
+            changes, drift = median_change(series, **common)
+            extra = [facts | {'DriftSensitivity': drift[label]} for label in changes]
+        else:
+            common['confounds'] = confounds
+            changes, facts_of_fit = self._fit(series, mask, common)
+            extra = [facts | {'Confounds': names} | facts_of_fit] * len(changes)
 
         for port in ('bold', 'bold_variance', 'bold_status', 'bold_facts'):
             self._results[port] = []
@@ -95,4 +237,114 @@ class EstimatePercentChange(SimpleInterface):
             save_estimate(files, 'bold', estimate, mask, grid, str(folder))
             for port, value in files.items():
                 self._results[port].append(value)
+            self._results['bold_facts'][index].update(extra[index])
         return runtime
+
+    def _fit(self, series, mask, common):
+        """Fit the slices of each time with the design of that time."""
+        inputs = self.inputs
+        given = isdefined(inputs.slice_times) and inputs.slice_times
+        times = np.zeros(len(series))
+        if given:
+            times = np.asarray(inputs.slice_times)[np.nonzero(mask)[inputs.slice_axis]]
+        cut_off = inputs.high_pass if isdefined(inputs.high_pass) else None
+        parts = []
+        for time in np.unique(times):
+            design = make_task_design(
+                series.shape[1],
+                conditions=sorted({trial_type for _, _, trial_type in common['events']}),
+                hrf_model=inputs.hrf_model,
+                high_pass=cut_off,
+                first_time=time,
+                **common,
+            )
+            here = times == time
+            parts.append((here, fit_task_design(series[here], design,
+                                                noise_model=inputs.noise_model)))  # fmt: skip
+        changes = {label: _join(parts, label, len(series)) for label in parts[0][1]}
+        facts = {
+            'HighPassCutoff': round(design.high_pass, 6),
+            'HighPassLoss': round(design.loss, 4),
+            'SliceTimingCorrected': bool(given),
+        }
+        return changes, facts
+
+
+def _join(parts, label, n_voxels):
+    """Put the estimates of parts of the voxels together."""
+    value, variance, status = np.zeros((3, n_voxels))
+    for here, estimates in parts:
+        one = estimates[label]
+        value[here], variance[here], status[here] = one.value, one.variance, one.status
+    return Estimate.of(value, variance, status, parts[0][1][label].dof)
+
+
+class _CoursesInputSpec(_DesignInputSpec):
+    grey_matter = image('grey-matter fraction', '1')
+    minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
+    atlas = image('region of every voxel', '')
+    atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
+
+
+class _CoursesOutputSpec(TraitedSpec):
+    table = File(exists=True, desc='one row per region, condition and time', unit='')
+
+
+class EstimateTimeCourses(SimpleInterface):
+    """Estimate the course of BOLD after the start of each condition, per region."""
+
+    input_spec = _CoursesInputSpec
+    output_spec = _CoursesOutputSpec
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        mask, grid = read_mask(inputs.mask)
+        mask = mask & (load_data(inputs.grey_matter) > inputs.minimum_grey_matter)
+        series = load_masked(inputs.series, mask, grid)
+        atlas = load_masked(inputs.atlas, mask, grid).astype(int)
+        confounds, censored, _ = _nuisance(inputs.nuisance)
+        common = {
+            'repetition_time': inputs.repetition_time,
+            'events': list(inputs.events),
+            'baseline': inputs.baseline,
+            'window_start': inputs.window_start,
+            'confounds': confounds,
+            'censored': censored,
+        }
+        cut_off = inputs.high_pass
+        if not isdefined(cut_off):
+            cut_off = make_task_design(
+                series.shape[1],
+                conditions=sorted({trial_type for _, _, trial_type in inputs.events}),
+                contrasts=list(inputs.contrasts),
+                hrf_model=inputs.hrf_model,
+                **common,
+            ).high_pass
+        design = make_time_course_design(series.shape[1], high_pass=cut_off, **common)
+        parts = []
+        for regions, labels in region_levels(atlas, read_atlas(inputs.atlas_table)):
+            present = regions[regions['index'].isin(np.unique(labels))]
+            means = [series[labels == index].mean(axis=0) for index in present['index']]
+            if means:
+                courses = fit_task_design(np.array(means), design, noise_model=inputs.noise_model)
+                parts.append(self._rows(present, courses))
+        columns = ['level', 'index', 'name', 'network', 'condition', 'time', 'percent', 'se']
+        table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+        table['index'] = table['index'].where(table['level'] == 'parcel').astype('Int64')
+        path = Path(runtime.cwd) / 'courses.tsv'
+        table[columns].to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.5g')
+        self._results['table'] = str(path)
+        return runtime
+
+    def _rows(self, regions, courses):
+        """Turn the courses of regions into rows."""
+        rows = []
+        for label, estimate in courses.items():
+            condition, _, position = label.rpartition('@')
+            rows.append(regions[['level', 'index', 'name', 'network']].assign(
+                condition=condition,
+                time=int(position) * self.inputs.repetition_time,
+                percent=estimate.value,
+                se=np.sqrt(estimate.variance),
+            ))  # fmt: skip
+        return pd.concat(rows, ignore_index=True) if rows else regions.iloc[:0]

@@ -2,14 +2,90 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bids_app.interfaces.bold import EstimatePercentChange
+from bids_app.interfaces.bold import EstimatePercentChange, EstimateTimeCourses, FindNuisance
 from bids_app.workflows._engine import Workflow, pe, ports
 
 if TYPE_CHECKING:
     from bids_app.bids.acquisitions import BoldRun, Contrast
     from bids_app.settings import BoldSettings
+
+METHODS = {
+    'glm': 'Percent BOLD change was estimated with a general linear model whose effect was '
+    'scaled to the mean response in the task windows over the fitted baseline',
+    'block-median': 'Percent BOLD change was computed from the medians of the task windows and '
+    'of the baseline windows, without filter or regression',
+}
+
+
+def init_nuisance_wf(
+    *, run: BoldRun, settings: BoldSettings, has_tissue: bool, name: str = 'nuisance'
+) -> Workflow:
+    """
+    Build the graph from a task run to its regressors of no interest.
+
+    Parameters
+    ----------
+    run : BoldRun
+        Repetition time (s).
+    settings : BoldSettings
+        Which regressors, and which volumes do not count.
+    has_tissue : bool
+        Whether tissue maps are connected.
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    series, mask, white_matter, csf : file
+        On the grid of the run.
+    motion : file
+        Table of the motion, where it is known.
+
+    Outputs
+    -------
+    nuisance : file
+        Table, one row per volume.
+    """
+    workflow = Workflow(name)
+    inputnode = ports('inputnode', 'series', 'mask', 'white_matter', 'csf', 'motion')
+    outputnode = ports('outputnode', 'nuisance')
+    find = pe.Node(
+        FindNuisance(
+            repetition_time=run.repetition_time,
+            confounds=list(settings.confounds),
+            components=settings.noise_components,
+            dummy_scans=settings.dummy_scans,
+            censor_dvars=settings.censor_dvars,
+            censor_displacement=settings.censor_displacement,
+        ),
+        name='find_nuisance',
+        mem_gb=3,
+    )
+    tissue = [(port, port) for port in ('white_matter', 'csf') if has_tissue]
+    workflow.connect([
+        (inputnode, find, [('series', 'series'), ('mask', 'mask'), ('motion', 'table'), *tissue]),
+        (find, outputnode, [('nuisance', 'nuisance')]),
+    ])  # fmt: skip
+    return workflow
+
+
+def _design(
+    run: BoldRun, contrasts: tuple[Contrast, ...], settings: BoldSettings
+) -> dict[str, Any]:
+    """Give the inputs that describe the design."""
+    high_pass = {} if settings.high_pass is None else {'high_pass': settings.high_pass}
+    return {
+        'repetition_time': run.repetition_time,
+        'events': [(event.onset, event.duration, event.trial_type) for event in run.events],
+        'baseline': contrasts[0].baseline,
+        'contrasts': [(contrast.task, contrast.baseline) for contrast in contrasts],
+        'hrf_model': settings.hrf_model,
+        'noise_model': settings.noise_model,
+        'window_start': settings.window_start,
+        **high_pass,
+    }
 
 
 def init_bold_wf(
@@ -38,42 +114,92 @@ def init_bold_wf(
 
     Inputs
     ------
-    mask : file
+    series, mask : file
         On the grid of the run.
+    nuisance : file
+        Table, one row per volume.
 
     Outputs
     -------
     bold : quantity, one per contrast
         Percent.
     """
-    workflow = Workflow(
-        name,
-        methods='Percent BOLD change was estimated with a general linear model whose effect was '
-        'scaled to the mean response in the task windows over the fitted baseline',
-        citations=('abraham2014',),
-    )
-    inputnode = ports('inputnode', 'mask')
+    workflow = Workflow(name, methods=METHODS[settings.estimator], citations=('abraham2014',))
+    inputnode = ports('inputnode', 'series', 'mask', 'nuisance')
     outputnode = ports('outputnode', quantities=('bold',))
     estimate = pe.Node(
         EstimatePercentChange(
-            series=str(run.file),
-            repetition_time=run.repetition_time,
-            events=[(event.onset, event.duration, event.trial_type) for event in run.events],
-            baseline=contrasts[0].baseline,
-            contrasts=[(contrast.task, contrast.baseline) for contrast in contrasts],
-            hrf_model=settings.hrf_model,
-            noise_model=settings.noise_model,
-            window_start=settings.window_start,
+            estimator=settings.estimator,
             half=half,
+            slice_times=list(run.slice_times) if settings.slice_timing == 'sidecar' else [],
+            slice_axis=run.slice_axis,
+            **_design(run, contrasts, settings),
         ),
         name='estimate_percent_change',
         mem_gb=3,
     )
-    if settings.high_pass is not None:
-        estimate.inputs.high_pass = settings.high_pass
     workflow.connect([
-        (inputnode, estimate, [('mask', 'mask')]),
+        (inputnode, estimate, [(port, port) for port in ('series', 'mask', 'nuisance')]),
         (estimate, outputnode, [(f'bold{part}', f'bold{part}')
                                 for part in ('', '_variance', '_status', '_facts')]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_time_courses_wf(
+    *,
+    run: BoldRun,
+    contrasts: tuple[Contrast, ...],
+    settings: BoldSettings,
+    minimum_grey_matter: float,
+    atlas_table: str,
+    name: str = 'time_courses',
+) -> Workflow:
+    """
+    Build the graph from a task run to the course of every condition per region.
+
+    Parameters
+    ----------
+    run : BoldRun
+        Repetition time (s) and events.
+    contrasts : tuple of Contrast
+        Those whose conditions are in the run.
+    settings : BoldSettings
+        Design and noise model.
+    minimum_grey_matter : float
+        Fraction above which a voxel counts.
+    atlas_table : str
+        Index, name and network of each region.
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    series, mask, grey_matter, atlas : file
+        On the grid of the run.
+    nuisance : file
+        Table, one row per volume.
+
+    Outputs
+    -------
+    table : file
+        One row per region, condition and time.
+    """
+    workflow = Workflow(name)
+    fields = ('series', 'mask', 'grey_matter', 'atlas', 'nuisance')
+    inputnode = ports('inputnode', *fields)
+    outputnode = ports('outputnode', 'table')
+    estimate = pe.Node(
+        EstimateTimeCourses(
+            minimum_grey_matter=minimum_grey_matter,
+            atlas_table=atlas_table,
+            **_design(run, contrasts, settings),
+        ),
+        name='estimate_time_courses',
+        mem_gb=3,
+    )
+    workflow.connect([
+        (inputnode, estimate, [(port, port) for port in fields]),
+        (estimate, outputnode, [('table', 'table')]),
     ])  # fmt: skip
     return workflow

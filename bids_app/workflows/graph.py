@@ -61,6 +61,8 @@ class Graph:
     """(quantity, contrast) -> where its change is, and the task label of a BOLD change."""
     bold_halves: dict[str, tuple[Quantity, Quantity]] = field(default_factory=dict)
     """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
+    nuisance: dict[str, Workflow] = field(default_factory=dict)
+    """Name of a BOLD scan -> the graph that finds its regressors of no interest."""
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     atlas: tuple[Any, str] | None = None
     """Parcels on the quantification grid: node and port, once they are needed."""

@@ -521,6 +521,8 @@ def test_events_survive_windows_line_ends_and_missing_final_newline(full, unit):
         ('onset\tduration\ttrial_type\n3\t30\tcalc\textra\n', '4 cells'),
         ('onset\tduration\ttrial_type\n', 'no event'),
         ('onset\tduration\ttrial_type\n3\t30\tmem\n', 'calc-control cannot be made'),
+        ('onset\tduration\ttrial_type\n30\t30\tcalc\n50\t30\tcalc\n', 'overlap by 10 s'),
+        ('onset\tduration\ttrial_type\n30\t30\tcalc\n300\t30\tcalc\n', 'was the run cut short'),
     ],
 )
 def test_defective_events_name_table_and_line(full, unit, content, words):
@@ -543,6 +545,34 @@ def test_bold_without_events_is_absent_not_defective(full, unit):
     found = unit(full)
     assert (found.bold, found.problems) == ((), ())
     assert any('no events.tsv' in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ('rows', 'words'),
+    [
+        ('30\t30\tcalc\n50\t30\tmem\n', 'overlap by 10 s; volumes in both count'),
+        ('30\t30\tcalc\n220\t30\tcalc\n', 'last until 250 s, the run only 240 s'),
+    ],
+)
+def test_events_that_are_odd_but_usable_are_said(full, unit, rows, words):
+    full.find('*events.tsv').write_text(f'onset\tduration\ttrial_type\n{rows}')
+    found = unit(full)
+    assert len(found.bold) == 1
+    assert any(words in note for note in found.notes), found.notes
+
+
+def test_slice_times_of_a_run_are_read_and_must_lie_within_it(full, unit):
+    full.edit('*bold.json', SliceTiming=[0.6, 0.0])
+    assert unit(full).bold[0].slice_times == (0.6, 0.0)
+    full.edit('*bold.json', SliceTiming=[0.0, 1.3])
+    only_problem(unit(full), 'SliceTiming reaches 1.3 s', 'RepetitionTime is 1.2 s', role='bold')
+    full.edit('*bold.json', SliceTiming=[0.0, 600.0])
+    only_problem(unit(full), 'milliseconds', role='bold')
+
+
+def test_repetition_time_in_milliseconds_is_called_by_its_name(full, unit):
+    full.edit('*bold.json', RepetitionTime=1200)
+    only_problem(unit(full), 'RepetitionTime = 1200', 'write 1.2', role='bold')
 
 
 def test_header_time_that_differs_is_said(full, unit):

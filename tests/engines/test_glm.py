@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tarfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.signal import lfilter
@@ -9,9 +12,12 @@ from scipy.stats import gamma
 
 from bids_app.engines.glm import (
     alternate_blocks,
-    fit_percent_change,
+    fit_task_design,
     high_pass_of_design,
     implicit_blocks,
+    make_task_design,
+    make_time_course_design,
+    median_change,
     volumes_in_blocks,
 )
 from bids_app.errors import ModelInputError
@@ -65,7 +71,10 @@ def fit(series, design=None, **changes):
         'baseline': 'control',
         'contrasts': [('calc', 'control')],
     }
-    return fit_percent_change(series, **(arguments | changes))
+    arguments |= changes
+    how = {key: arguments.pop(key) for key in ('noise_model', 'memory_mb') if key in arguments}
+    design = make_task_design(np.shape(series)[-1], **arguments)
+    return fit_task_design(series, design, **how)
 
 
 def test_gaps_of_both_study_designs_are_the_control_blocks():
@@ -308,15 +317,176 @@ def test_errors_of_the_halves_are_independent_and_both_are_unbiased():
     found = []
     for keep in ('first', 'second'):
         half = alternate_blocks(events, 396.0, baseline='control', keep=keep, shortest=6.0)
-        (change,) = fit_percent_change(
-            series,
-            repetition_time=1.2,
-            events=half,
-            conditions=sorted({name for _, _, name in half}),
-            baseline='control',
-            contrasts=[('calc', 'control')],
-            noise_model='ols',
-        ).values()
+        conditions = sorted({name for _, _, name in half})
+        (change,) = fit(series, events=half, conditions=conditions, noise_model='ols').values()
         found.append(change.value)
     assert np.mean(found[0]) == pytest.approx(np.mean(found[1]), abs=0.05)
     assert abs(np.corrcoef(found)[0, 1]) < 0.15
+
+
+# ----------------------------------------------------------------- the events of the study
+
+SKELETON = Path(__file__).parents[2].parent / 'shared' / 'ds004873' / 'skeleton.tar.xz'
+PUBLISHED = {
+    12: {
+        'rest': [(5, 25), (130, 150), (230, 250), (330, 350)],
+        'mem': [(30, 50), (105, 125), (180, 200), (380, 400)],
+        'calc': [(55, 75), (155, 175), (255, 275), (305, 325)],
+        'control': [(80, 100), (205, 225), (280, 300), (355, 375)],
+    },
+    4: {
+        'control': [(5, 25), (55, 75), (105, 125), (155, 175)],
+        'calc': [(30, 50), (80, 100), (130, 150), (180, 200)],
+    },
+}
+"""Number of events of a design -> volume ranges of its conditions (science.md 3.1)."""
+
+
+@pytest.mark.skipif(not SKELETON.is_file(), reason='the tree of ds004873 is not here')
+def test_windows_of_every_real_events_file_are_the_published_ranges():
+    seen = dict.fromkeys(PUBLISHED, 0)
+    with tarfile.open(SKELETON) as tree:
+        for item in tree:
+            if not item.name.endswith('_task-all_events.tsv'):
+                continue
+            lines = tree.extractfile(item).read().decode().split()
+            table = list(zip(lines[3::3], lines[4::3], lines[5::3], strict=True))
+            events = [(float(onset), float(duration), name) for onset, duration, name in table]
+            n_volumes = {12: 400, 4: 200}[len(events)]
+            seen[len(events)] += 1
+            listed = {name: [e[:2] for e in events if e[2] == name] for _, _, name in events}
+            listed['control'] = implicit_blocks(events, n_volumes * TR)
+            expected = PUBLISHED[len(events)]
+            assert set(listed) == set(expected)
+            for name, ranges in expected.items():
+                found = volumes_in_blocks(
+                    listed[name], n_volumes=n_volumes, repetition_time=TR, window_start=6.0
+                )
+                chosen = np.concatenate([np.arange(*one) for one in ranges])
+                np.testing.assert_array_equal(np.flatnonzero(found), chosen)
+    assert all(count >= 10 for count in seen.values()), seen
+
+
+# ----------------------------------------------------------------- what a run may need
+
+
+def test_default_cut_off_costs_less_than_a_twentieth_of_the_standard_error():
+    for design, n_volumes in ((N30, 400), (N10, 200), ({'calc': (30, 150)}, 200)):
+        made = make_task_design(
+            n_volumes,
+            repetition_time=TR,
+            events=rows(design),
+            conditions=list(design),
+            baseline='control',
+            contrasts=[('calc', 'control')],
+        )
+        assert made.loss <= 0.05
+        assert made.high_pass > 0
+
+
+def test_cut_off_is_lowered_where_a_cosine_looks_like_the_task():
+    events = [(120.0, 120.0, 'calc')]  # the task is the half cycle of the slowest drift
+    arguments = {'repetition_time': TR, 'events': events, 'conditions': ['calc'],
+                 'baseline': 'control', 'contrasts': [('calc', 'control')]}  # fmt: skip
+    forced = make_task_design(200, high_pass=1 / 120, **arguments)
+    free = make_task_design(200, **arguments)
+    assert forced.loss > 0.05
+    assert free.loss <= 0.05
+    assert free.high_pass < 1 / 240
+
+
+def test_volumes_that_do_not_count_may_hold_anything():
+    rng = np.random.default_rng(10)
+    series = BASE * (1 + 0.01 * response(N30['calc'], 400)) + 5 * noise(rng, 20, 400, 0.4)
+    censored = np.zeros(400, bool)
+    censored[[0, 1, 60, 61, 210, 399]] = True
+    spoilt = series.copy()
+    spoilt[:, censored] = np.nan
+    spoilt[0, 0] = 1e9
+    sound, found = (fit(one, censored=censored)['calcMinusControl'] for one in (series, spoilt))
+    np.testing.assert_allclose(found.value, sound.value, rtol=1e-10)
+    np.testing.assert_allclose(found.variance, sound.variance, rtol=1e-10)
+    assert found.dof == fit(series)['calcMinusControl'].dof - 6
+
+
+def test_spikes_spoil_the_errors_unless_they_are_censored():
+    rng = np.random.default_rng(11)
+    clean = BASE * (1 + 0.01 * response(N30['calc'], 400))
+    truth = fit(clean[None])['calcMinusControl'].value[0]
+    series = clean + 10 * noise(rng, 2000, 400, 0.3)
+    censored = np.zeros(400, bool)
+    censored[[65, 66, 70, 163, 164, 310]] = True
+    series[:, censored] += 100
+    kept = fit(series, censored=censored)['calcMinusControl']
+    z = (kept.value - truth) / np.sqrt(kept.variance)
+    assert abs(z.mean()) < 0.1
+    assert z.std() == pytest.approx(1, abs=0.06)
+    assert abs(np.mean(fit(series)['calcMinusControl'].value) - truth) > 0.1 * truth
+
+
+def test_all_volumes_of_a_condition_censored_is_refused():
+    censored = window(N30['calc'], 400)
+    with pytest.raises(ModelInputError, match=r"'calc' is censored; .*bold\.censor_dvars"):
+        fit(BASE + np.arange(400.0)[None], censored=censored)
+    with pytest.raises(ModelInputError, match='one entry per volume'):
+        fit(BASE + np.arange(400.0)[None], censored=np.zeros(3, bool))
+
+
+def test_a_slice_that_is_read_late_gets_the_design_of_its_time():
+    delay, times = 0.9, np.arange(400) * TR
+    shape = np.interp(times + delay, times, response(N30['calc'], 400))
+    series = BASE * (1 + 0.01 * shape)[None]
+    truth = fit(BASE * (1 + 0.01 * response(N30['calc'], 400))[None])['calcMinusControl'].value[0]
+    late = fit(series, first_time=delay)['calcMinusControl']
+    ignored = fit(series)['calcMinusControl']
+    assert late.value[0] == pytest.approx(truth, rel=0.01)
+    assert late.variance[0] < ignored.variance[0]
+
+
+def test_medians_follow_the_windows_and_tell_their_drift():
+    rng = np.random.default_rng(12)
+    series = BASE * (1 + 0.01 * response(N30['calc'], 400)) + noise(rng, 3, 400, 0.0)
+    arguments = {'repetition_time': TR, 'events': rows(N30), 'baseline': 'control',
+                 'contrasts': [('calc', 'control'), ('mem', 'control')]}  # fmt: skip
+    changes, drift = median_change(series, **arguments)
+    task, control = window(N30['calc'], 400), window((90, 240, 330, 420), 400)
+    base = np.median(series[:, control], axis=1)
+    expected = 100 * (np.median(series[:, task], axis=1) / base - 1)
+    np.testing.assert_allclose(changes['calcMinusControl'].value, expected, rtol=1e-10)
+    assert abs(drift['memMinusControl']['Linear']) > abs(drift['calcMinusControl']['Linear'])
+
+
+@pytest.mark.parametrize('listed', [False, True])
+def test_courses_without_an_assumed_response_follow_the_true_one(listed):
+    rng = np.random.default_rng(13)
+    shape = response(N30['calc'], 400)
+    series = BASE * (1 + 0.01 * shape - 0.005 * response(N30['mem'], 400))
+    series = series + 0.2 * noise(rng, 2, 400, 0.3)
+    control = rows({'control': (90, 240, 330, 420)}) if listed else []
+    design = make_time_course_design(
+        400,
+        repetition_time=TR,
+        events=[*rows(N30), *control],
+        baseline='control',
+        high_pass=1 / 480,
+    )
+    courses = fit_task_design(series, design)
+    found = np.array([courses[f'calc@{k}'].value[0] for k in range(35)])
+    alone = 100 * 0.01 * response((0.0,), 35)
+    assert np.abs(found - alone).max() < 0.12
+    assert {name.partition('@')[0] for name in courses} == {'calc', 'mem', 'rest'}
+    z = (found - alone) / np.sqrt([courses[f'calc@{k}'].variance[0] for k in range(35)])
+    assert np.isfinite(z).all()
+
+
+def test_courses_of_a_run_too_short_to_tell_them_apart_are_left_out():
+    design = make_time_course_design(
+        100,
+        repetition_time=TR,
+        events=[(30.0, 30.0, 'calc'), (60.0, 30.0, 'mem')],
+        baseline='control',
+        high_pass=1 / 240,
+    )
+    assert 0 < len(design.weights) < 70
+    assert 'calc@0' in design.weights
+    assert 'mem@2' not in design.weights  # the tail of calc and the start of mem are one

@@ -7,7 +7,6 @@ import pytest
 from bids_app.errors import GridMismatchError
 from bids_app.images import Grid, grid_of, load_data
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
-from bids_app.interfaces.bold import EstimatePercentChange
 from bids_app.interfaces.bolus import EstimateBolus
 from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF
 from bids_app.interfaces.perfusion import (
@@ -247,31 +246,6 @@ def test_oef_and_cmro2_of_grey_matter(files):
     cmro2 = files.run(EstimateCMRO2(mask=files.mask, cao2=7.64, **ports))
     np.testing.assert_allclose(files.read(cmro2.cmro2), [50 * 0.4 * 7.64, np.nan], rtol=1e-5)
     assert files.read(cmro2.cmro2_status)[1] == Status.NO_BLOOD_VOLUME
-
-
-def test_percent_change_of_a_block_design(files, rng):
-    n, tr = 200, 1.2
-    events = [(30.0, 30.0, 'calc'), (90.0, 30.0, 'calc'), (150.0, 30.0, 'calc')]
-    response = np.zeros(n)
-    for onset, duration, _ in events:
-        block = (np.arange(n) * tr >= onset + 5) & (np.arange(n) * tr < onset + duration + 5)
-        response[block] = 1.0
-    noise = 0.2 * rng.standard_normal((2, n))
-    series = files.voxels('bold', *(1000 + np.outer([10.0, 0.0], response) + noise))
-    outputs = files.run(
-        EstimatePercentChange(
-            series=series,
-            mask=files.mask,
-            repetition_time=tr,
-            events=events,
-            baseline='control',
-            contrasts=[('calc', 'control')],
-        )
-    )
-    active, silent = files.read(outputs.bold[0])
-    assert active == pytest.approx(1.0, abs=0.05)
-    assert silent == pytest.approx(0.0, abs=0.05)
-    assert outputs.bold_facts[0]['DegreesOfFreedom'] > 100
 
 
 # ------------------------------------------------------------------------------ every interface

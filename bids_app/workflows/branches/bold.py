@@ -2,26 +2,94 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.conditions import runs_for_contrast
-from bids_app.workflows._engine import Quantity
-from bids_app.workflows.bold import init_bold_wf
+from bids_app.interfaces.spatial import ResampleLabels
+from bids_app.workflows._engine import Quantity, pe
+from bids_app.workflows.anatomy import atlas_files
+from bids_app.workflows.bold import init_bold_wf, init_nuisance_wf, init_time_courses_wf
 from bids_app.workflows.branches.scans import combine_runs, connect_scan, smooth, to_target
 
 if TYPE_CHECKING:
     from bids_app.bids.acquisitions import Contrast
+    from bids_app.workflows._engine import Workflow
+    from bids_app.workflows.derivatives import Sink
     from bids_app.workflows.graph import Graph, Scan
 
 
 def add_bold(graph: Graph) -> None:
     """Add the percent BOLD change of every contrast; halves where BOLD enters CMRO2."""
+    sink = graph.sink('save_bold')
+    for scan in graph.scans:
+        if scan.kind == 'bold' and contrasts_of(graph, scan):
+            graph.nuisance[scan.name] = _add_nuisance(graph, sink, scan)
+            if graph.has_template and graph.settings.atlas != 'none':
+                _add_time_courses(graph, sink, scan)
+    graph.close(sink)
     for label, (quantity, task) in _bold_changes(graph, 'all').items():
         graph.changes['boldPct', label] = (quantity, task)
     if graph.settings.change.route != 'quantitative':
         gate, estimate = (_bold_changes(graph, half) for half in ('first', 'second'))
         for label in gate:
             graph.bold_halves[label] = (gate[label][0], estimate[label][0])
+
+
+NUISANCE = ('outputnode.nuisance', 'inputnode.nuisance')
+
+
+def _connect_series(graph: Graph, scan: Scan, model: Workflow) -> None:
+    """Hand the run to a model."""
+    model.inputs.inputnode.series = str(scan.series.file)
+
+
+def _entities(scan: Scan) -> dict[str, Any]:
+    """Entities of a table of a run."""
+    return {'task': scan.series.task, 'run': scan.series.run}
+
+
+def _add_nuisance(graph: Graph, sink: Sink, scan: Scan) -> Workflow:
+    """Find and save the regressors of no interest of a run."""
+    nuisance = init_nuisance_wf(
+        run=scan.series,
+        settings=graph.settings.bold,
+        has_tissue=graph.has_anatomy,
+        name=f'nuisance_{scan.name}',
+    )
+    connect_scan(graph, scan, nuisance, 'white_matter', 'csf')
+    _connect_series(graph, scan, nuisance)
+    sidecar = {'Sources': graph.sources([scan.series.file])}
+    sink.add(Quantity(nuisance, 'nuisance'), 'nuisance', sidecar=sidecar, **_entities(scan))
+    return nuisance
+
+
+def _add_time_courses(graph: Graph, sink: Sink, scan: Scan) -> None:
+    """Estimate and save the course of every condition per region of a run."""
+    model = init_time_courses_wf(
+        run=scan.series,
+        contrasts=contrasts_of(graph, scan),
+        settings=graph.settings.bold,
+        minimum_grey_matter=graph.settings.change.grey_matter,
+        atlas_table=atlas_files()[1],
+        name=f'time_courses_{scan.name}',
+    )
+    connect_scan(graph, scan, model, 'grey_matter')
+    _connect_series(graph, scan, model)
+    atlas = pe.Node(ResampleLabels(), name=f'resample_atlas_{scan.name}', mem_gb=1)
+    graph.workflow.connect([
+        (graph.anatomy, atlas, [('outputnode.atlas', 'quantity')]),
+        (graph.alignment[scan.name], atlas, [('outputnode.mask', 'mask'),
+                                             ('outputnode.transform', 'target_transform')]),
+        (atlas, model, [('labels', 'inputnode.atlas')]),
+        (graph.nuisance[scan.name], model, [NUISANCE]),
+    ])  # fmt: skip
+    sink.add(
+        Quantity(model, 'table'),
+        'time_courses',
+        atlas=graph.settings.atlas,
+        sidecar={'Sources': graph.sources([scan.series.file, scan.series.events_file])},
+        **_entities(scan),
+    )
 
 
 def _bold_changes(graph: Graph, half: str) -> dict[str, tuple[Quantity, str]]:
@@ -40,6 +108,8 @@ def _bold_changes(graph: Graph, half: str) -> dict[str, tuple[Quantity, str]]:
             name=f'model_{scan.name}{suffix}',
         )
         connect_scan(graph, scan, model)
+        _connect_series(graph, scan, model)
+        graph.workflow.connect([(graph.nuisance[scan.name], model, [NUISANCE])])
         for index, contrast in enumerate(contrasts):
             source = Quantity(model, 'bold', index)
             on_grid = to_target(graph, scan, source, f'bold{suffix}_{contrast.label}')

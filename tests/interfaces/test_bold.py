@@ -1,0 +1,186 @@
+"""Nodes of a task run: nuisance, percent change, courses."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_app.images import Grid
+from bids_app.interfaces.bold import (
+    MOTION,
+    EstimatePercentChange,
+    EstimateTimeCourses,
+    FindNuisance,
+)
+from tests.interfaces.conftest import Files
+
+TR, N = 1.2, 200
+EVENTS = [(30.0, 30.0, 'calc'), (90.0, 30.0, 'calc'), (150.0, 30.0, 'calc')]
+DESIGN = {
+    'repetition_time': TR,
+    'events': EVENTS,
+    'baseline': 'control',
+    'contrasts': [('calc', 'control')],
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of 6 x 6 x 4 voxels, all in the mask."""
+    files = Files(tmp_path, Grid((6, 6, 4), np.diag([3.0, 3.0, 3.0, 1.0])))
+    files.inside[:] = True
+    files.mask = files.image('mask', files.inside)
+    return files
+
+
+def response(delay=5.0):
+    times = np.arange(N) * TR
+    boxes = [(times >= onset + delay) & (times < onset + 30 + delay) for onset, _, _ in EVENTS]
+    return np.any(boxes, axis=0).astype(float)
+
+
+def series(rng, *, change=10.0, noise=2.0):
+    data = 1000 + change * response() + noise * rng.standard_normal((6, 6, 4, N))
+    return data.astype(np.float32)
+
+
+def table(path, columns):
+    pd.DataFrame(columns).to_csv(path, sep='\t', index=False, na_rep='n/a')
+    return str(path)
+
+
+def nuisance(files, image, **options):
+    found = files.run(
+        FindNuisance(series=image, mask=files.mask, repetition_time=TR, **options)
+    ).nuisance
+    return pd.read_csv(found, sep='\t'), found
+
+
+def test_nuisance_without_motion_or_tissue_is_the_image_change_alone(run, rng):
+    data = series(rng, change=0.0)
+    data[..., 77] += 30
+    found, _ = nuisance(
+        run, run.image('bold', data), confounds=['motion', 'compcor'], dummy_scans=2,
+        censor_dvars=1.5, censor_displacement=0.9,
+    )  # fmt: skip
+    assert list(found) == ['framewise_displacement', 'relative_dvars', 'censored']
+    assert np.flatnonzero(found['censored']).tolist() == [0, 1, 77, 78]
+    assert found['framewise_displacement'].isna().all()
+
+
+@pytest.mark.parametrize(('kind', 'count'), [('motion', 6), ('motion24', 24), ('none', 0)])
+def test_motion_that_is_known_enters_the_design_and_censors(run, rng, kind, count):
+    moves = np.zeros((N, 6))
+    moves[50:, 1] = 1.2
+    path = table(run.folder / 'motion.tsv', dict(zip(MOTION, moves.T, strict=True)))
+    found, _ = nuisance(
+        run, run.image('bold', series(rng)), table=path, confounds=[kind],
+        censor_displacement=0.9,
+    )  # fmt: skip
+    assert len(found.columns) == 3 + count
+    assert np.flatnonzero(found['censored']).tolist() == [50]
+    assert found['framewise_displacement'][50] == pytest.approx(1.2)
+
+
+def test_noise_components_come_from_pure_white_matter_and_fluid(run, rng):
+    wave = rng.standard_normal(N)
+    data = series(rng)
+    data[0] += 20 * wave
+    white = np.zeros((6, 6, 4))
+    white[0, :3] = 1.0
+    fluid = np.zeros((6, 6, 4))
+    fluid[0, 3:] = 1.0
+    found, _ = nuisance(
+        run, run.image('bold', data), confounds=['compcor'], components=2,
+        white_matter=run.image('wm', white), csf=run.image('csf', fluid),
+    )  # fmt: skip
+    components = found[['a_comp_cor_00', 'a_comp_cor_01']].to_numpy()
+    assert np.abs(np.corrcoef(components[:, 0], wave)[0, 1]) > 0.95
+
+
+def test_confounds_of_fmriprep_are_taken_as_they_are(run, rng):
+    columns = dict(zip(MOTION, rng.standard_normal((6, N)) / 100, strict=True))
+    columns |= {f'a_comp_cor_0{i}': rng.standard_normal(N) for i in range(3)}
+    columns['non_steady_state_outlier00'] = (np.arange(N) == 0).astype(float)
+    columns['white_matter'] = rng.standard_normal(N)
+    path = table(run.folder / 'confounds.tsv', columns)
+    found, _ = nuisance(
+        run, run.image('bold', series(rng)), table=path, confounds=['motion', 'compcor'],
+        components=2,
+    )  # fmt: skip
+    assert list(found)[3:] == [*MOTION, 'a_comp_cor_00', 'a_comp_cor_01']
+    np.testing.assert_allclose(found['a_comp_cor_01'], columns['a_comp_cor_01'], rtol=1e-6)
+    assert np.flatnonzero(found['censored']).tolist() == [0]
+
+
+@pytest.mark.parametrize('estimator', ['glm', 'block-median'])
+def test_percent_change_of_a_block_design(run, rng, estimator):
+    data = series(rng, noise=0.2)
+    data[3:] -= 10 * response()
+    image = run.image('bold', data)
+    _, table_ = nuisance(run, image)
+    outputs = run.run(
+        EstimatePercentChange(
+            series=image, mask=run.mask, nuisance=table_, estimator=estimator, **DESIGN
+        )
+    )
+    found = run.read(outputs.bold[0]).reshape(6, 24)
+    np.testing.assert_allclose(found[:3], 1.0, atol=0.05)
+    np.testing.assert_allclose(found[3:], 0.0, atol=0.05)
+    facts = outputs.bold_facts[0]
+    assert facts['DegreesOfFreedom'] > 100
+    assert facts['Estimator'] == estimator
+    assert ('DriftSensitivity' in facts) == (estimator == 'block-median')
+
+
+def test_slices_read_late_give_the_same_change(run, rng):
+    times = [0.0, 0.3, 0.6, 0.9]
+    data = np.full((6, 6, 4, N), 1000.0)
+    smooth = np.convolve(response(), np.ones(5) / 5, 'same')
+    for index, time in enumerate(times):
+        data[:, :, index] += 10 * np.interp(np.arange(N) * TR + time, np.arange(N) * TR, smooth)
+    data += 0.05 * rng.standard_normal(data.shape)
+    image = run.image('bold', data)
+    _, table_ = nuisance(run, image)
+    found = {}
+    for name, slices in (('with', times), ('without', [])):
+        outputs = run.run(
+            EstimatePercentChange(
+                series=image, mask=run.mask, nuisance=table_, slice_times=slices, **DESIGN
+            )
+        )
+        found[name] = run.read(outputs.bold[0]).reshape(6, 6, 4).mean(axis=(0, 1))
+        assert outputs.bold_facts[0]['SliceTimingCorrected'] == bool(slices)
+    assert np.ptp(found['with']) < np.ptp(found['without'])
+    assert np.ptp(found['with']) < 0.015
+
+
+def test_courses_are_told_for_parcels_networks_and_brain(run, rng):
+    atlas = np.ones((6, 6, 4), np.int16)
+    atlas[3:] = 2
+    data = series(rng)
+    data[3:] -= 10 * response()
+    regions = table(
+        run.folder / 'atlas.tsv', {'index': [1, 2], 'name': ['A', 'B'], 'network': ['x', 'y']}
+    )
+    image = run.image('bold', data)
+    _, table_ = nuisance(run, image)
+    outputs = run.run(
+        EstimateTimeCourses(
+            series=image,
+            mask=run.mask,
+            nuisance=table_,
+            atlas=run.image('atlas', atlas),
+            atlas_table=regions,
+            grey_matter=run.mask,
+            minimum_grey_matter=0.5,
+            **DESIGN,
+        )
+    )
+    found = pd.read_csv(outputs.table, sep='\t')
+    assert set(found['level']) == {'parcel', 'network', 'brain'}
+    plateau = found[(found['time'] > 8) & (found['time'] < 28)]
+    means = plateau.groupby(['level', 'name'])['percent'].mean()
+    assert means['parcel', 'A'] == pytest.approx(1.0, abs=0.05)
+    assert means['parcel', 'B'] == pytest.approx(0.0, abs=0.05)
+    assert means['brain', 'brain'] == pytest.approx(0.5, abs=0.05)
+    assert (found['se'] > 0).all()
