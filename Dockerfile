@@ -1,7 +1,5 @@
 # The container image of oxybold: two stages, packages by hash, runs as any user without network.
-#   docker build -t oxybold .
-#   docker run --rm --network none --read-only --tmpfs /tmp -u "$(id -u):$(id -g)" \
-#     -v BIDS_DIR:/data:ro -v OUTPUT_DIR:/out oxybold /data /out participant
+# How to build and run it: docs/how-to/containers.md. oxybold.def has the same steps for Apptainer.
 # A release passes BASE with a digest.
 ARG BASE=debian:bookworm-slim
 
@@ -10,22 +8,21 @@ FROM ${BASE} AS builder
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv \
  && rm -rf /var/lib/apt/lists/*
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1
 
 WORKDIR /src
 COPY requirements-build.lock requirements-app.lock ./
-# pip compiles bytecode: a user who is not root could never write it
+# wheels are fetched or built by hash, then installed without index; pip stays outside
 RUN python3 -m venv /opt/build \
  && /opt/build/bin/pip install --quiet --require-hashes -r requirements-build.lock \
- && python3 -m venv /opt/oxybold \
- && /opt/oxybold/bin/pip install --quiet --require-hashes -r requirements-app.lock
+ && /opt/build/bin/pip wheel --quiet --require-hashes --no-build-isolation -w /wheels -r requirements-app.lock \
+ && python3 -m venv --without-pip /opt/oxybold \
+ && /opt/build/bin/pip --python /opt/oxybold/bin/python install --quiet --no-index --no-deps /wheels/*.whl
 COPY . .
-RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
- && /opt/oxybold/bin/pip install --quiet --no-deps /wheels/*.whl \
- && /opt/oxybold/bin/python -m compileall -q -j 0 /opt/oxybold/lib \
- && /opt/oxybold/bin/pip check \
- && rm -rf /opt/oxybold/bin/pip* /opt/oxybold/lib/python3*/site-packages/pip \
-      /opt/oxybold/lib/python3*/site-packages/pip-*
+# bytecode is compiled here: a user who is not root could never write it
+RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation -w /app . \
+ && /opt/build/bin/pip --python /opt/oxybold/bin/python install --quiet --no-index --no-deps /app/*.whl \
+ && /opt/build/bin/pip --python /opt/oxybold/bin/python check \
+ && /opt/oxybold/bin/python -m compileall -q -j 0 /opt/oxybold/lib
 
 # --- image ---------------------------------------------------------------------------------
 FROM ${BASE}
@@ -34,22 +31,20 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=builder /opt/oxybold /opt/oxybold
 
-# /tmp is the home of whoever runs it; nothing else is written but the output
-ENV PATH=/opt/oxybold/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1 \
-    NO_ET=1 NIPYPE_NO_ET=1 \
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
-    MPLBACKEND=Agg MPLCONFIGDIR=/tmp \
-    LOGNAME=app USER=app HOME=/tmp \
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ENV PATH=/opt/oxybold/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 \
-    OXYBOLD_CONTAINER=docker:oxybold
+    PYTHONDONTWRITEBYTECODE=1 \
+    NO_ET=1 \
+    NIPYPE_NO_ET=1 \
+    MPLCONFIGDIR=/tmp \
+    OXYBOLD_CONTAINER=docker:oxybold:${VERSION}
 
 # fails here rather than at the first participant
 RUN oxybold --version \
  && python3 -c 'import ants, bids, nilearn, nipype, scipy, bids_app.workflows.app'
 
-ARG VERSION=0.1.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="oxybold" \
       org.opencontainers.image.description="BIDS App: oxygen metabolism from quantitative BOLD and ASL, with its uncertainty, and BOLD concordance labels" \
       org.opencontainers.image.licenses="Apache-2.0" \

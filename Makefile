@@ -16,6 +16,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+ENGINE ?= docker
 
 # No telemetry, no display, one thread per process: the same numbers everywhere.
 export NO_ET := 1
@@ -39,7 +40,8 @@ install: $(STAMP) ## make .venv with the locked packages and oxybold itself
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) tools/check_machine.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-build.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -100,8 +102,8 @@ lock: ## refresh the locks (needs uv); UPGRADE=1 takes the newest versions
 	  -o requirements-build.lock
 
 .PHONY: image
-image: ## build the container image oxybold:latest
-	docker build --tag oxybold --build-arg VERSION="$$(sed -n "s/^__version__ = '\(.*\)'/\1/p" bids_app/__init__.py)" .
+image: ## build the container image oxybold; ENGINE=podman for Podman
+	$(ENGINE) build --tag oxybold --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
 
 .PHONY: clean
 clean: ## remove what the other targets made, .venv too

@@ -8,12 +8,12 @@ Positions in files follow NIfTI (RAS mm); transforms are ITK files (LPS inside).
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_app.engines.hdf5 import copy_without_times
 from bids_app.engines.templates import packaged_template
 from bids_app.errors import InputDataError
 from bids_app.images import LPS, Grid, grid_of, load_affine, load_data, save_affine, save_image
@@ -370,8 +370,8 @@ def normalise_to_template(
         write_composite_transform=True,
         reg_iterations=(20, 10),
     )
-    shutil.copyfile(result['fwdtransforms'], out_forward)
-    shutil.copyfile(result['invtransforms'], out_inverse)
+    copy_without_times(result['fwdtransforms'], out_forward)
+    copy_without_times(result['invtransforms'], out_inverse)
     return {'forward': str(out_forward), 'inverse': str(out_inverse)}
 
 

@@ -74,8 +74,7 @@ def spawn(*arguments: object, prefix: tuple[str, ...] = (), **options: object) -
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
-        **options,
+        **{'timeout': 300, **options},
     )
     return Outcome(code=done.returncode, log=done.stderr, out=done.stdout)
 
@@ -256,6 +255,18 @@ def tree_digest(folder: Path) -> str:
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def results(output: Path) -> dict[str, str]:
+    """Digest of every result: all but reports, logs and the description, which name paths."""
+    named = ('dataset_description.json', '.oxybold', 'logs')
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(output.rglob('*'))
+        if path.is_file()
+        and (name := path.relative_to(output).as_posix()).partition('/')[0] not in named
+        and not ('/' not in name and name.endswith('.html'))
+    }
 
 
 def times(folder: Path, *patterns: str) -> dict[str, int]:
