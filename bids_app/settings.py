@@ -35,6 +35,12 @@ class AnatomySettings:
         'align the scans by rigid registration, or trust the headers',
         choices=('rigid', 'header'),
     )
+    motion: str = _setting(
+        'rigid',
+        'undo the movement of the head within BOLD, ASL and DSC series; registration header '
+        'takes the volumes as they are too',
+        choices=('rigid', 'none'),
+    )
     random_seed: int = _setting(42, 'seed of everything that samples at random')
 
 

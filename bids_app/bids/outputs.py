@@ -287,7 +287,7 @@ def _allowed(target: OutputRow, name: str) -> tuple[str, ...]:
 
 def _derived(target: OutputRow, given: Mapping[str, str]) -> dict[str, str]:
     """Fill the parts that follow from the quantity or the scan."""
-    if 'suffix' in target.path:
+    if '{folder}' in target.path and 'scan' in given:
         return dict(table().scans[given['scan']])
     key = given.get('quantity', target.quantity)
     return {'folder': table().quantities[key].folder} if key else {}

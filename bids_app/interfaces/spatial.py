@@ -363,6 +363,12 @@ class _ResampleInputSpec(BaseInterfaceInputSpec):
     coordinates = image(
         'T1w position of every target voxel, where the target is a template', 'mm', optional=True
     )
+    voxels_per_sample = traits.Float(
+        1.0,
+        usedefault=True,
+        desc='voxels that shared one noise sample once the series of the scan was resampled',
+        unit='1',
+    )
 
 
 class _ResampleOutputSpec(TraitedSpec):
@@ -415,7 +421,10 @@ class ResampleQuantity(SimpleInterface):
         }
         source = grid_of(self.inputs.quantity)
         facts[VOXELS_PER_SAMPLE] = round(
-            facts.get(VOXELS_PER_SAMPLE, 1.0) * voxels_per_sample(source, target, points), 3
+            facts.get(VOXELS_PER_SAMPLE, 1.0)
+            * self.inputs.voxels_per_sample
+            * voxels_per_sample(source, target, points),
+            3,
         )
         self._results['quantity_facts'] = facts
         return runtime

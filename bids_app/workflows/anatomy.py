@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.engines.templates import SPACE as TEMPLATE
+from bids_app.interfaces.motion import EstimateMotion, ResampleSeries
 from bids_app.interfaces.spatial import (
     AverageVolumes,
     DiscretiseTissue,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from bids_app.settings import AnatomySettings
 
 TISSUE_PORTS = ('t1w', 'brain_mask', 'grey_matter', 'white_matter', 'csf')
+MOTION_PORTS = ('confounds', 'confounds_facts', 'voxels_per_sample')
 TRANSFORM_PORTS = ('to_template', 'from_template')
 
 
@@ -173,11 +176,24 @@ def _connect_template(workflow: Workflow, source: pe.Node, outputnode: pe.Node) 
     ])  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovingSeries:
+    """A series whose volumes may not lie at one place."""
+
+    file: Path
+    is_corrected: bool
+    """Whether its movement is undone."""
+    context: tuple[str, ...] = ()
+    """Kind of every volume of a label-control series."""
+    has_bolus: bool = False
+
+
 def init_alignment_wf(
     *,
     images: tuple[Path, ...],
     imaginary: tuple[Path, ...] = (),
     volumes: tuple[int, ...] = (),
+    series: MovingSeries | None = None,
     has_anatomy: bool,
     is_target: bool,
     settings: AnatomySettings,
@@ -194,6 +210,8 @@ def init_alignment_wf(
         Imaginary part of each image, where `images` are real parts.
     volumes : tuple of int
         Of a series; empty means all.
+    series : MovingSeries or None
+        What the models take, where the scan is a series.
     has_anatomy : bool
         Align to the T1w image; else to the reference scan, and find the mask in the mean.
     is_target : bool
@@ -218,13 +236,17 @@ def init_alignment_wf(
         Points of `fixed` to points of the scan.
     mask, grey_matter, white_matter, csf, noise_groups : file
         On the grid of the scan; without anatomy only the mask.
+    series : file
+        Of a series: with the head at one place, or as it is where it is not to be touched.
+    confounds, voxels_per_sample : file, number
+        Only where movement was undone.
     """
     is_rigid = settings.registration == 'rigid' and (has_anatomy or not is_target)
     methods = 'Scans were aligned rigidly to the T1w image' if is_rigid and has_anatomy else ''
     workflow = Workflow(name, methods=methods, citations=('avants2011',) if methods else ())
     inputnode = ports('inputnode', 'fixed', 'fixed_mask', *TISSUE_PORTS[1:])
     outputnode = ports('outputnode', 'reference', 'transform', 'mask', *TISSUE_PORTS[2:],
-                       'noise_groups')  # fmt: skip
+                       'noise_groups', 'series', *MOTION_PORTS)  # fmt: skip
     average = pe.Node(
         AverageVolumes(
             files=[str(path) for path in images],
@@ -234,6 +256,8 @@ def init_alignment_wf(
         name='average_volumes',
         mem_gb=1,
     )
+    if series is not None:
+        _connect_series(workflow, series, average, outputnode)
     align_class = RegisterRigid if is_rigid else TrustHeader
     align = pe.Node(align_class(random_seed=settings.random_seed), name='align_scan', mem_gb=1)
     workflow.connect([
@@ -264,3 +288,63 @@ def init_alignment_wf(
             (inputnode, align, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
         ])  # fmt: skip
     return workflow
+
+
+def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
+    """
+    Build the graph that undoes the movement within a series.
+
+    Parameters
+    ----------
+    series : MovingSeries
+        File, and how its contrast changes.
+    name : str
+        Node name in the parent graph.
+
+    Outputs
+    -------
+    series : file
+        On its own grid, with the head where it is in the mean.
+    confounds : file
+        Table of the movement.
+    voxels_per_sample : number
+        Voxels that share one noise sample after the resampling.
+    """
+    methods = (
+        'The movement of the head within every series was estimated by rigid alignment of its '
+        'volumes to their mean, and undone in one resampling'
+    )
+    workflow = Workflow(name, methods=methods, citations=('baker2004',))
+    outputnode = ports('outputnode', 'series', *MOTION_PORTS)
+    file, context = str(series.file), list(series.context)
+    estimate = pe.Node(
+        EstimateMotion(series=file, has_bolus=series.has_bolus, context=context),
+        name='estimate_motion',
+        mem_gb=2,
+    )
+    resample = pe.Node(ResampleSeries(series=file), name='resample_series', mem_gb=2)
+    workflow.connect([
+        (estimate, resample, [('matrices', 'matrices')]),
+        (estimate, outputnode, [(port, port) for port in MOTION_PORTS]),
+        (resample, outputnode, [('series', 'series')]),
+    ])  # fmt: skip
+    return workflow
+
+
+def _connect_series(
+    workflow: Workflow, series: MovingSeries, average: pe.Node, outputnode: pe.Node
+) -> None:
+    """Undo the movement within a series before anything is made of it."""
+    if not series.is_corrected:
+        outputnode.inputs.series = str(series.file)
+        return
+    motion = init_motion_wf(series=series)
+    outputs = [(f'outputnode.{port}', port) for port in ('series', *MOTION_PORTS)]
+    workflow.connect([(motion, outputnode, outputs)])
+    if average.inputs.files == [str(series.file)]:
+        workflow.connect([(motion, average, [(('outputnode.series', as_list), 'files')])])
+
+
+def as_list(item):  # noqa: ANN001, ANN201  (nipype runs its source text alone)
+    """Make a list of one item; runs inside a connection."""
+    return [item]

@@ -53,7 +53,7 @@ def init_dsc_wf(
     Parameters
     ----------
     series : DscSeries
-        File and timing (s).
+        Timing (s).
     inputs : ParticipantInputs
         Haematocrit, and the labels in the path of an arterial mask.
     settings : BloodVolumeSettings
@@ -70,8 +70,10 @@ def init_dsc_wf(
 
     Inputs
     ------
+    series : file
+        With the head at one place.
     mask, noise_groups, white_matter : file
-        On the grid of the series.
+        On its grid.
 
     Outputs
     -------
@@ -84,13 +86,13 @@ def init_dsc_wf(
     """
     spec = MODELS['cbv'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', 'noise_groups', 'white_matter')
+    inputnode = ports('inputnode', 'series', 'mask', 'noise_groups', 'white_matter')
     extras = quantities_of(settings)
     outputnode = ports(
         'outputnode', 'arterial_curve', 'arterial_curve_facts', quantities=('cbv', *extras)
     )
+    taken = ('series', 'mask', 'noise_groups')
     common: dict[str, Any] = {
-        'series': str(series.file),
         'echo_time': series.echo_time,
         'repetition_time': series.repetition_time,
         'is_widened': not is_target,
@@ -111,7 +113,7 @@ def init_dsc_wf(
         mem_gb=0.5,
     )
     workflow.connect([
-        (inputnode, bolus, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
+        (inputnode, bolus, [(port, port) for port in taken]),
         (bolus, estimate, [('mask', 'mask')]),
     ])  # fmt: skip
     if model == 'dsc':
@@ -138,7 +140,7 @@ def init_dsc_wf(
             artery.inputs.arterial_mask = mask
         curve = [(port, port) for port in ('arterial_curve', 'arterial_curve_facts')]
         workflow.connect([
-            (inputnode, artery, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
+            (inputnode, artery, [(port, port) for port in taken]),
             (artery, outputnode, curve),
         ])  # fmt: skip
         if model == 'arterial':

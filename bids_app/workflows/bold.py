@@ -102,7 +102,7 @@ def init_bold_wf(
     Parameters
     ----------
     run : BoldRun
-        File, repetition time (s) and events.
+        Repetition time (s) and events.
     contrasts : tuple of Contrast
         Those whose conditions are in the run.
     settings : BoldSettings
@@ -114,8 +114,10 @@ def init_bold_wf(
 
     Inputs
     ------
-    series, mask : file
-        On the grid of the run.
+    series : file
+        The run, with the head at one place.
+    mask : file
+        On its grid.
     nuisance : file
         Table, one row per volume.
 

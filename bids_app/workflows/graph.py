@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.outputs import source_uri
 from bids_app.workflows._engine import Quantity, Workflow
+from bids_app.workflows.anatomy import MovingSeries
 from bids_app.workflows.derivatives import Sink
 from bids_app.workflows.perfusion import reference_volumes
 
@@ -34,12 +35,34 @@ class Scan:
     """Of its nodes, such as megre_calc."""
     images: tuple[Path, ...]
     volumes: tuple[int, ...] = ()
+    corrects_motion: bool = False
+    """Whether the settings want the movement within series undone."""
 
     @property
     def imaginary(self) -> tuple[Path, ...]:
         """Imaginary part of each image, where the images are real parts."""
         is_complex = self.kind == 'megre' and not self.series.magnitude
         return self.series.imaginary if is_complex else ()
+
+    @property
+    def moving(self) -> MovingSeries | None:
+        """The series, where the scan is one whose volumes may lie differently."""
+        if self.kind in ('mese', 'megre'):
+            return None
+        context = self.series.context if self.kind == 'asl' else ()
+        # images that the scanner subtracted show no head to align
+        is_seen = self.kind != 'asl' or {'control', 'label'} <= set(context)
+        return MovingSeries(
+            file=self.series.file,
+            is_corrected=self.corrects_motion and is_seen,
+            context=context,
+            has_bolus=self.kind == 'dsc',
+        )
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether the scan is a series whose movement is undone."""
+        return self.moving is not None and self.moving.is_corrected
 
 
 @dataclass(slots=True)
@@ -133,7 +156,7 @@ def word_of(scan: Scan) -> str:
     return WORD[scan.kind]
 
 
-def find_scans(inputs: ParticipantInputs) -> tuple[Scan, ...]:
+def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> tuple[Scan, ...]:
     """List the series in the order that decides the quantification grid."""
     scans = []
     for kind in WORD:
@@ -141,7 +164,15 @@ def find_scans(inputs: ParticipantInputs) -> tuple[Scan, ...]:
             parts = [kind, getattr(series, 'task', None), series.condition, series.run]
             name = '_'.join(str(part) for part in parts if part)
             images, volumes = _reference(kind, series)
-            scans.append(Scan(kind=kind, series=series, name=name, images=images, volumes=volumes))
+            scan = Scan(
+                kind=kind,
+                series=series,
+                name=name,
+                images=images,
+                volumes=volumes,
+                corrects_motion=corrects_motion,
+            )
+            scans.append(scan)
     order = {condition: rank for rank, condition in enumerate(inputs.conditions)}
     ranked = sorted(
         scans,

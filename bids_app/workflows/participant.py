@@ -49,7 +49,9 @@ def init_participant_wf(
     InputDataError
         If there is nothing to build from.
     """
-    scans = find_scans(inputs)
+    anatomy = settings.anatomy
+    corrects_motion = anatomy.registration == 'rigid' and anatomy.motion == 'rigid'
+    scans = find_scans(inputs, corrects_motion=corrects_motion)
     found = inputs.anatomy
     graph = Graph(
         inputs=inputs,

@@ -119,8 +119,10 @@ def init_perfusion_wf(
 
     Inputs
     ------
+    series : file
+        With the head at one place.
     mask, noise_groups, grey_matter, white_matter, csf, reference : file
-        On the grid of the series.
+        On its grid.
 
     Outputs
     -------
@@ -141,7 +143,7 @@ def init_perfusion_wf(
     """
     spec = MODELS['cbf'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', 'noise_groups', *TISSUES, 'reference')
+    inputnode = ports('inputnode', 'series', 'mask', 'noise_groups', *TISSUES, 'reference')
     chain = _Chain(
         workflow=workflow,
         inputnode=inputnode,
@@ -289,13 +291,12 @@ class _Chain:
     def add_difference(self) -> Any:
         """Add the mean difference of every delay."""
         interface = EstimateDifference(
-            series=str(self.series.file),
             context=list(self.delays.context),
             pairs=self.settings.pairs,
         )
         if self.model == 'multi-delay':
             interface.inputs.delay_index = list(self.delays.index)
-        return self.node(interface, 'estimate_difference', 'mask', 'noise_groups')
+        return self.node(interface, 'estimate_difference', 'series', 'mask', 'noise_groups')
 
     def add_delay(self) -> Any:
         """Add the delay of every voxel."""
@@ -322,9 +323,11 @@ class _Chain:
                 setattr(interface.inputs, key, getattr(m0, key))
         if m0.file is None:
             interface.inputs.value = m0.value if m0.value is not None else 1.0
-        elif m0.same_grid:
+        elif m0.same_grid and m0.file != self.series.file:
             interface.inputs.series = str(m0.file)
-        node = self.node(interface, 'estimate_m0', 'mask')
+        node = self.node(
+            interface, 'estimate_m0', 'mask', *(['series'] if m0.file == self.series.file else [])
+        )
         variance = [('difference_variance', 'difference_variance')]
         self.workflow.connect([(difference, node, variance)])
         if region != 'voxel':

@@ -165,6 +165,8 @@ def test_asl_and_t1w_make_this_graph(maker):
     assert steps(graph) == [
         'align_asl.align_scan',
         'align_asl.average_volumes',
+        'align_asl.motion.estimate_motion',
+        'align_asl.motion.resample_series',
         'align_asl.resample_tissue',
         'anatomy.discretise_tissue',
         'anatomy.extract_brain',
@@ -183,6 +185,8 @@ def test_asl_and_t1w_make_this_graph(maker):
         'model_asl.map_delay',
         'model_asl.summarise_quality',
         'resample_atlas_to_grid',
+        'resample_cbf_asl',
+        'resample_effective_delay_asl',
         'save_alignment',
         'save_anatomy',
         'save_perfusion',
@@ -243,7 +247,7 @@ def test_runs_are_combined_and_names_carry_no_run(maker):
     combined = [node for node in steps(graph) if node.startswith('combine_')]
     assert 'combine_cbf_calc' in combined
     assert 'combine_bold_calcMinusControl' in combined
-    of_one_run = {'xfm_scan', 'nuisance', 'time_courses'}
+    of_one_run = {'xfm_scan', 'confounds', 'nuisance', 'time_courses'}
     assert {key for key, entities in expected if 'run' in entities} == of_one_run
 
 
@@ -270,6 +274,29 @@ def test_first_present_scan_is_the_quantification_grid(text, space, maker):
 def test_baseline_comes_first_among_scans_of_a_kind(maker):
     inputs = maker.inputs('megre:calc,control asl:-')
     assert [scan.name for scan in find_scans(inputs)] == ['megre_control', 'megre_calc', 'asl']
+
+
+MOVING = {'align_asl.motion.estimate_motion', 'align_dsc.motion.estimate_motion',
+          'align_bold_all.motion.estimate_motion'}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('settings', 'found'),
+    [({}, MOVING), ({'anatomy.motion': 'none'}, set()),
+     ({'anatomy.registration': 'header'}, set())],
+)  # fmt: skip
+def test_movement_within_series_is_undone_unless_headers_are_trusted(settings, found, maker):
+    _, _, graph, expected = build(maker, 't1w mese:- megre:- asl:- dsc:- bold', settings)
+    assert {node for node in steps(graph) if 'estimate_motion' in node} == found
+    tables = {entities['scan'] for key, entities in expected if key == 'confounds'}
+    assert tables == ({'ASL', 'DSC', 'BOLD'} if found else set())
+
+
+def test_volumes_that_the_scanner_subtracted_are_not_aligned(maker):
+    inputs = maker.inputs('t1w asl:-')
+    subtracted = replace(inputs.asl[0], context=('m0scan', 'deltam'))
+    scan = find_scans(replace(inputs, asl=(subtracted,)), corrects_motion=True)[0]
+    assert not scan.moving.is_corrected
 
 
 def test_session_is_in_every_name(maker):

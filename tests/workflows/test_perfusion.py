@@ -101,10 +101,10 @@ def single(tmp_path, **changes):
 
 
 def run(workflow, files, tmp_path):
-    """Run a graph; returns the files of its outputs by name."""
+    """Run a graph on the series of a test; returns the files of its outputs by name."""
     assert unconnected_mandatory_but_inputs(workflow) == []
     inputnode = workflow.get_node('inputnode')
-    for name, path in files.items():
+    for name, path in (files | {'series': str(tmp_path / 'asl.nii')}).items():
         setattr(inputnode.inputs, name, path)
     workflow.base_dir = str(tmp_path / 'work')
     workflow.config['execution'] = {'stop_on_first_crash': 'true', 'hash_method': 'content'}
@@ -293,6 +293,7 @@ def test_swapped_context_stops_the_branch(files, tmp_path):
     workflow = build(replace(series, context=swapped))
     node = workflow.get_node('estimate_difference')
     interface: SimpleInterface = node.interface
+    interface.inputs.series = str(series.file)
     for name in ('mask', 'noise_groups'):
         setattr(interface.inputs, name, files[name])
     with pytest.raises(InputDataError, match='swapped'):

@@ -10,7 +10,8 @@ from bids_app.workflows.anatomy import TEMPLATE, TISSUE_PORTS, init_alignment_wf
 from bids_app.workflows.graph import RESOLUTION, TISSUE_LABELS, WORD
 
 if TYPE_CHECKING:
-    from bids_app.workflows.graph import Graph
+    from bids_app.workflows.derivatives import Sink
+    from bids_app.workflows.graph import Graph, Scan
 
 
 def add_anatomy(graph: Graph) -> None:
@@ -43,27 +44,7 @@ def add_anatomy(graph: Graph) -> None:
 def add_alignment(graph: Graph) -> None:
     """Align every scan, and save the transforms and the reference image."""
     for scan in graph.scans:
-        align = init_alignment_wf(
-            images=scan.images,
-            imaginary=scan.imaginary,
-            volumes=scan.volumes,
-            has_anatomy=graph.has_anatomy,
-            is_target=scan is graph.target,
-            settings=graph.settings.anatomy,
-            name=f'align_{scan.name}',
-        )
-        graph.alignment[scan.name] = align
-        if graph.has_anatomy:
-            ports = [(f'outputnode.{name}', f'inputnode.{name}') for name in TISSUE_PORTS[1:]]
-            fixed = [('outputnode.t1w', 'inputnode.fixed'),
-                     ('outputnode.brain_mask', 'inputnode.fixed_mask')]  # fmt: skip
-            graph.workflow.connect([(graph.anatomy, align, [*ports, *fixed])])
-        elif scan is not graph.target:
-            first = graph.alignment[graph.target.name]
-            graph.workflow.connect([
-                (first, align, [('outputnode.reference', 'inputnode.fixed'),
-                                ('outputnode.mask', 'inputnode.fixed_mask')]),
-            ])  # fmt: skip
+        _add_scan(graph, scan)
     sink = graph.sink('save_alignment')
     first = graph.alignment[graph.target.name]
     sidecar = {'Sources': graph.sources(graph.target.images)}
@@ -78,7 +59,48 @@ def add_alignment(graph: Graph) -> None:
             transform = Quantity(graph.alignment[scan.name], 'transform')
             task = getattr(scan.series, 'task', None) or scan.series.condition
             sink.add(transform, 'xfm_scan', scan=word, task=task, run=scan.series.run)
+    for scan in graph.scans:
+        if scan.is_corrected:
+            _save_confounds(graph, sink, scan)
     graph.close(sink)
+
+
+def _add_scan(graph: Graph, scan: Scan) -> None:
+    """Align one scan: to the T1w image, else to the first scan."""
+    align = init_alignment_wf(
+        images=scan.images,
+        imaginary=scan.imaginary,
+        volumes=scan.volumes,
+        series=scan.moving,
+        has_anatomy=graph.has_anatomy,
+        is_target=scan is graph.target,
+        settings=graph.settings.anatomy,
+        name=f'align_{scan.name}',
+    )
+    graph.alignment[scan.name] = align
+    if graph.has_anatomy:
+        ports = [(f'outputnode.{name}', f'inputnode.{name}') for name in TISSUE_PORTS[1:]]
+        fixed = [('outputnode.t1w', 'inputnode.fixed'),
+                 ('outputnode.brain_mask', 'inputnode.fixed_mask')]  # fmt: skip
+        graph.workflow.connect([(graph.anatomy, align, [*ports, *fixed])])
+    elif scan is not graph.target:
+        first = graph.alignment[graph.target.name]
+        graph.workflow.connect([
+            (first, align, [('outputnode.reference', 'inputnode.fixed'),
+                            ('outputnode.mask', 'inputnode.fixed_mask')]),
+        ])  # fmt: skip
+
+
+def _save_confounds(graph: Graph, sink: Sink, scan: Scan) -> None:
+    """Save the movement within a series."""
+    sink.add(
+        Quantity(graph.alignment[scan.name], 'confounds'),
+        'confounds',
+        scan=WORD[scan.kind],
+        task=getattr(scan.series, 'task', None) or scan.series.condition,
+        run=scan.series.run,
+        sidecar={'Sources': graph.sources([scan.series.file])},
+    )
 
 
 def atlas_of(graph: Graph) -> tuple[Any, str]:

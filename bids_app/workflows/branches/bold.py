@@ -38,11 +38,6 @@ def add_bold(graph: Graph) -> None:
 NUISANCE = ('outputnode.nuisance', 'inputnode.nuisance')
 
 
-def _connect_series(graph: Graph, scan: Scan, model: Workflow) -> None:
-    """Hand the run to a model."""
-    model.inputs.inputnode.series = str(scan.series.file)
-
-
 def _entities(scan: Scan) -> dict[str, Any]:
     """Entities of a table of a run."""
     return {'task': scan.series.task, 'run': scan.series.run}
@@ -57,7 +52,9 @@ def _add_nuisance(graph: Graph, sink: Sink, scan: Scan) -> Workflow:
         name=f'nuisance_{scan.name}',
     )
     connect_scan(graph, scan, nuisance, 'white_matter', 'csf')
-    _connect_series(graph, scan, nuisance)
+    if scan.is_corrected:
+        table = ('outputnode.confounds', 'inputnode.motion')
+        graph.workflow.connect([(graph.alignment[scan.name], nuisance, [table])])
     sidecar = {'Sources': graph.sources([scan.series.file])}
     sink.add(Quantity(nuisance, 'nuisance'), 'nuisance', sidecar=sidecar, **_entities(scan))
     return nuisance
@@ -74,7 +71,6 @@ def _add_time_courses(graph: Graph, sink: Sink, scan: Scan) -> None:
         name=f'time_courses_{scan.name}',
     )
     connect_scan(graph, scan, model, 'grey_matter')
-    _connect_series(graph, scan, model)
     atlas = pe.Node(ResampleLabels(), name=f'resample_atlas_{scan.name}', mem_gb=1)
     graph.workflow.connect([
         (graph.anatomy, atlas, [('outputnode.atlas', 'quantity')]),
@@ -108,7 +104,6 @@ def _bold_changes(graph: Graph, half: str) -> dict[str, tuple[Quantity, str]]:
             name=f'model_{scan.name}{suffix}',
         )
         connect_scan(graph, scan, model)
-        _connect_series(graph, scan, model)
         graph.workflow.connect([(graph.nuisance[scan.name], model, [NUISANCE])])
         for index, contrast in enumerate(contrasts):
             source = Quantity(model, 'bold', index)

@@ -21,6 +21,7 @@ def connect_scan(graph: Graph, scan: Scan, model: Workflow, *ports: str) -> None
     """Hand the maps of a scan's grid to its model; tissue only where there is anatomy."""
     align = graph.alignment[scan.name]
     wanted = ['mask'] + [port for port in ports if graph.has_anatomy]
+    wanted += ['series'] if scan.moving else []
     graph.workflow.connect([
         (align, model, [(f'outputnode.{port}', f'inputnode.{port}') for port in wanted]),
     ])  # fmt: skip
@@ -28,7 +29,7 @@ def connect_scan(graph: Graph, scan: Scan, model: Workflow, *ports: str) -> None
 
 def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantity:
     """Carry a quantity from the grid of its scan to the quantification grid, in one step."""
-    if scan is graph.target:
+    if scan is graph.target and not scan.is_corrected:
         return source
     name = f'resample_{label}_{scan.name}'
     node = pe.Node(ResampleQuantity(), name=name, mem_gb=1)
@@ -37,6 +38,11 @@ def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantit
         (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
         (graph.alignment[scan.name], node, [('outputnode.transform', 'source_transform')]),
     ])  # fmt: skip
+    if scan.is_corrected:  # its interpolation counts too
+        graph.workflow.connect([
+            (graph.alignment[scan.name], node, [('outputnode.voxels_per_sample',
+                                                 'voxels_per_sample')]),
+        ])  # fmt: skip
     connect_quantity(graph.workflow, source, node, 'quantity')
     return Quantity(node, 'quantity')
 

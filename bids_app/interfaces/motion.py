@@ -1,0 +1,151 @@
+"""Movement of the head within a series, and the one resampling that undoes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bids_app.engines.masks import mask_from_mean
+from bids_app.errors import InputDataError
+from bids_app.images import grid_of, load_data, save_image
+from bids_app.interfaces._base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    image,
+    isdefined,
+    result,
+    traits,
+)
+from bids_app.models.bold import framewise_displacement
+from bids_app.models.motion import (
+    bolus_courses,
+    estimate_rigid_motion,
+    label_courses,
+    mask_centre,
+    motion_matrices,
+)
+from bids_app.models.resampling import resample_series, voxels_per_noise_sample
+
+COLUMNS = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
+
+
+class _MotionInputSpec(BaseInterfaceInputSpec):
+    series = image('series', 'a.u.')
+    context = traits.List(
+        traits.Str, desc='kind of every volume, of label-control series', unit=''
+    )
+    has_bolus = traits.Bool(False, usedefault=True, desc='a contrast agent passes', unit='')
+
+
+class _MotionOutputSpec(TraitedSpec):
+    matrices = File(
+        exists=True, desc='per volume, world of the mean image to that of the volume', unit='mm'
+    )
+    confounds = File(exists=True, desc='table of the movement', unit='mm')
+    confounds_facts = traits.Dict(desc='entries of its sidecar', unit='')
+    voxels_per_sample = traits.Float(
+        desc='voxels that share one noise sample once the movement is undone', unit='1'
+    )
+
+
+class EstimateMotion(SimpleInterface):
+    """Estimate the rigid movement within a series, relative to its mean."""
+
+    input_spec = _MotionInputSpec
+    output_spec = _MotionOutputSpec
+
+    def _run_interface(self, runtime):
+        folder = Path(runtime.cwd)
+        grid, series = grid_of(self.inputs.series), load_data(self.inputs.series)
+        mask = mask_from_mean(series, grid.affine)
+
+        motion = estimate_rigid_motion(
+            series, mask, grid.affine, courses=self._courses(series[mask])
+        )
+        centre = mask_centre(mask, grid.affine)
+        matrices = motion_matrices(motion, centre)
+        displacement = framewise_displacement(motion)
+
+        self._results['matrices'] = str(folder / 'matrices.npy')
+        np.save(self._results['matrices'], matrices)
+        table = pd.DataFrame(motion, columns=list(COLUMNS))
+        table['framewise_displacement'] = displacement
+        self._results['confounds'] = str(folder / 'confounds.tsv')
+        table.to_csv(self._results['confounds'], sep='\t', index=False)
+        samples = voxels_per_noise_sample(grid.shape, matrices, grid.affine)
+        self._results['voxels_per_sample'] = samples
+        self._results['confounds_facts'] = {
+            'CentreOfRotation': centre.round(2).tolist(),
+            'MeanFramewiseDisplacement': round(float(displacement[1:].mean()), 4),
+            'MaximumFramewiseDisplacement': round(float(displacement.max()), 4),
+        }
+        return runtime
+
+    def _courses(self, curves):
+        """How the contrast changes; None where it does not."""
+        if self.inputs.has_bolus:
+            return bolus_courses(curves.mean(axis=0))
+        return label_courses(self.inputs.context) if self.inputs.context else None
+
+
+class _ResampleSeriesInputSpec(BaseInterfaceInputSpec):
+    series = image('series', 'a.u.')
+    matrices = File(
+        exists=True, desc='per volume, world of the mean image to that of the volume', unit='mm'
+    )
+    voxel_shift = image(
+        'distortion on the grid of the series: where along shift_axis what belongs to a voxel is '
+        'found, relative to it',
+        '1',
+        optional=True,
+    )
+    shift_axis = traits.Range(0, 2, 1, usedefault=True, desc='of the array', unit='')
+
+
+class _ResampleSeriesOutputSpec(TraitedSpec):
+    series = result('series with the head at one place, named as before', 'a.u.')
+
+
+class ResampleSeries(SimpleInterface):
+    """
+    Undo movement and distortion of a series on its own grid, in one interpolation.
+
+    Both are optional. The movement comes from :class:`EstimateMotion`. The distortion is a NIfTI
+    file of 3D floats on the voxel grid of the series, `voxel_shift`: the signal that belongs to
+    voxel i is found at ``i + voxel_shift`` along array axis `shift_axis` (the phase-encoding
+    axis) of the mean image as it was acquired. The sign is thus that of the array axis, whatever
+    the header says; a field map f in Hz gives ``+- f * TotalReadoutTime`` voxels, plus where the
+    phase-encoding direction is i, j, k and minus where it is i-, j-, k-. Signal is multiplied by
+    1 + the derivative of the shift along the axis (Jacobian), so shifts must be smooth.
+    """
+
+    input_spec = _ResampleSeriesInputSpec
+    output_spec = _ResampleSeriesOutputSpec
+
+    def _run_interface(self, runtime):
+        grid, series = grid_of(self.inputs.series), load_data(self.inputs.series)
+        shift = None
+        if isdefined(self.inputs.voxel_shift):
+            if not grid_of(self.inputs.voxel_shift).matches(grid):
+                msg = (
+                    f'{self.inputs.voxel_shift} must be on the grid of {self.inputs.series}: '
+                    f'expected {grid.shape}, found {grid_of(self.inputs.voxel_shift).shape}, or '
+                    'their affines differ'
+                )
+                raise InputDataError(msg)
+            shift = load_data(self.inputs.voxel_shift)
+        matrices = np.tile(np.eye(4), (series.shape[3], 1, 1))
+        if isdefined(self.inputs.matrices):
+            matrices = np.load(self.inputs.matrices)
+
+        corrected = resample_series(
+            series, matrices, grid.affine, shift=shift, shift_axis=self.inputs.shift_axis
+        )
+
+        name = Path(self.inputs.series).name.split('.')[0]
+        self._results['series'] = save_image(corrected, grid, Path(runtime.cwd) / f'{name}.nii')
+        return runtime
