@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bids_app._typing import BoolArray, FloatArray
+    from bids_app._typing import BoolArray, FloatArray, IntArray
 
     ComplexArray: TypeAlias = NDArray[np.complex128]
 
@@ -29,6 +29,20 @@ PASSES = 3
 VOXELS_PER_SLICE = 800
 """Voxels, evenly spread over the mask, that the weights of a slice are found from: ten per
 unknown weight of a 112 matrix; more cost time and change nothing."""
+
+TRIMMINGS = 8
+"""Steps from the median of the lines to the half of them that agrees best; it settles."""
+
+MOVED_LINE = 20.0
+"""Square of shift and phase of a line over their errors (two degrees of freedom) from which it
+counts as moved: by noise alone once in 20 000 lines."""
+
+REALIGNMENTS = 12
+"""Steps in which lines without repetition are turned back."""
+
+LARGEST_TURN = 0.5
+"""Of the phase of a line in one step, rad; its slope along the line takes half of it. Beyond, the
+first order that a step is computed from fails."""
 
 SMALLEST_RIDGE = 1e-9
 """Keeps weights of empty lines solvable, relative to the largest curvature; no unit."""
@@ -105,7 +119,8 @@ def merge_redundant_echoes(
     -----
     1. A set of other echo times is carried to those of the full one, voxel by voxel, by
        :math:`\exp[-(R_2^* - i 2\pi f)\,\delta]` with its own :math:`R_2^*` and the field of the
-       full set, and by one complex factor per slice and echo, which takes up gain and drift.
+       full set, and by a gain, a phase and a frequency per slice, from the half of its lines
+       that agrees best with the full set (the other half may have been read during movement).
     2. Every line that several sets have becomes a combination of them with weights that add to
        1. A line is read once for all echoes of an excitation, so it has one weight per set and
        slice. The weights are those with which the trains of all voxels of the slice deviate least
@@ -118,7 +133,10 @@ def merge_redundant_echoes(
        repeated with the rates :math:`\rho_v` of the result. Movement breaks the exponential,
        because ghosts bring in the signal of voxels with another rate and frequency. Where the
        sets agree, the weights are those with the least noise.
-    3. Lines that the full set alone has stay.
+    3. A line that the full set alone has cannot be replaced. Movement of the head turns its
+       phase, by a constant and a slope along the line (translation); both are fitted for all
+       such lines by the same criterion. Where they are beyond noise the line is turned back
+       step by step, then scaled down, at most, to what the exponentials support; else it stays.
 
     The published method approaches a target image of the voxels whose train correlates best
     with an exponential; asking for the exponential itself needs no target and in the simulation
@@ -137,6 +155,7 @@ def merge_redundant_echoes(
     if len(sets) == 1:
         shape = (1, full.echoes.shape[line_axis], mask.shape[2])
         return MergedEchoes(full.echoes, np.zeros(mask.shape), np.ones(shape))
+    times = np.asarray(full.echo_times)
     images = [np.moveaxis(full.echoes, line_axis, 0)]
     inside = np.moveaxis(mask, line_axis, 0)
     field = _field(full, mask, line_axis)
@@ -149,11 +168,13 @@ def merge_redundant_echoes(
     weights = np.zeros((len(sets), n_total, spectra.shape[3]))
     available = np.stack([_central(n_total, count) for count in counts])
     merged = np.empty_like(spectra[0])
+    single = np.flatnonzero(~available[1:].any(axis=0))
     for z in range(spectra.shape[3]):
-        weights[:, :, z] = _line_weights(
-            spectra[:, :, :, z], available, inside[:, :, z], np.asarray(full.echo_times)
-        )
-        merged[:, :, z] = np.einsum('sl,slxe->lxe', weights[:, :, z], spectra[:, :, :, z])
+        part = _Slice.of(inside[:, :, z], times)
+        weights[:, :, z] = _line_weights(spectra[:, :, :, z], available, part)
+        joined = np.einsum('sl,slxe->lxe', weights[:, :, z], spectra[:, :, :, z])
+        mend = single.size and part.rows.size
+        merged[:, :, z] = _turn_back(joined, single, part) if mend else joined
     centre = _central(n_total, min(counts))
     disagreement = _disagreement(spectra, merged, centre, inside)
     return MergedEchoes(
@@ -207,12 +228,40 @@ def _carry(
     spectrum = _to_lines(carried)
     spectrum[~centre] = 0
     reference = _to_lines(np.moveaxis(full.echoes, line_axis, 0))[centre]
-    # of the factors that the lines give the median: few of them were read during movement
-    products = np.einsum('lxze,lxze->lze', spectrum[centre].conj(), reference)
-    power = np.einsum('lxze,lxze->lze', spectrum[centre].conj(), spectrum[centre]).real
-    factors = np.divide(products, power, out=np.ones_like(products), where=power > 0)
-    factor = np.median(factors.real, axis=0) + 1j * np.median(factors.imag, axis=0)
+    factor = np.stack(
+        [
+            _gain_and_drift(
+                spectrum[centre, :, z], reference[:, :, z], np.asarray(full.echo_times)
+            )
+            for z in range(mask.shape[2])
+        ]
+    )
     return _to_image(spectrum * factor[None, None])
+
+
+def _gain_and_drift(own: ComplexArray, reference: ComplexArray, times: FloatArray) -> ComplexArray:
+    """
+    Fit the factor (E,) that turns lines (L, X, E) of a slice into those of the reference.
+
+    One gain for all echoes, one phase and one frequency: a gain per echo would hand the decay of
+    a reference that moved to the set that did not.
+    """
+    products = np.einsum('lxe,lxe->le', own.conj(), reference)
+    power = np.einsum('lxe,lxe->le', own.conj(), own).real
+    energy = np.einsum('lxe,lxe->l', reference.conj(), reference).real
+    factor: ComplexArray = np.ones(len(times), complex)
+    if not energy.any():
+        return factor
+    ratios = np.divide(products, power, out=np.ones_like(products), where=power > 0)
+    factor = np.median(ratios.real, axis=0) + 1j * np.median(ratios.imag, axis=0)
+    for _ in range(TRIMMINGS):
+        left = energy - 2 * (products @ factor.conj()).real + power @ np.abs(factor) ** 2
+        left = np.divide(left, energy, out=np.full(len(left), np.inf), where=energy > 0)
+        kept = left <= np.median(left)  # the half that movement touched least
+        of_echo = products[kept].sum(axis=0)
+        wave = np.exp(1j * _frequency(of_echo[None], times)[0] * times)
+        factor = wave * (of_echo @ wave.conj()) / power[kept].sum()
+    return np.asarray(factor)
 
 
 def _central(n_total: int, count: int) -> BoolArray:
@@ -235,28 +284,18 @@ def _to_image(lines: ComplexArray) -> ComplexArray:
     return np.asarray(np.fft.fftshift(np.fft.ifft(shifted, axis=0, norm='ortho'), axes=0))
 
 
-def _line_weights(
-    spectra: ComplexArray, available: BoolArray, mask: BoolArray, times: FloatArray
-) -> FloatArray:
+def _line_weights(spectra: ComplexArray, available: BoolArray, part: _Slice) -> FloatArray:
     """Give the weights (S, L) of one slice's lines (S, L, X, E); `available` is (S, L)."""
     weights = available / available.sum(axis=0)
-    rows, columns = np.nonzero(mask)
-    spread = np.linspace(0, max(len(rows) - 1, 0), min(len(rows), VOXELS_PER_SLICE)).astype(int)
-    rows, columns = rows[spread], columns[spread]
     unknown = np.argwhere(available[1:])
-    if not unknown.size or not rows.size:
+    if not unknown.size or not part.rows.size:
         return np.where(np.arange(len(weights))[:, None] == 0, 1.0, 0.0)
-    n_lines = spectra.shape[1]
-    wave = _to_image(np.eye(n_lines, dtype=complex))[rows]  # (voxels, lines)
-    first = _to_image(spectra[0])[rows, columns]
-    steps = [spectra[s + 1, line] - spectra[0, line] for s, line in unknown]
-    basis = np.stack([
-        wave[:, line, None] * step[columns]
-        for (_, line), step in zip(unknown, steps, strict=True)
-    ])  # fmt: skip
+    first = part.trains(spectra[0])
+    steps = np.stack([spectra[s + 1, line] - spectra[0, line] for s, line in unknown])
+    basis = part.basis(unknown[:, 1], steps)
     for _ in range(PASSES):
-        merged = _to_image(np.einsum('sl,slxe->lxe', weights, spectra))[rows, columns]
-        tangent = _tangent(merged, times)
+        merged = part.trains(np.einsum('sl,slxe->lxe', weights, spectra))
+        tangent = _tangent(merged, part.times)
         projected = _without(basis, tangent).reshape(len(basis), -1)
         left = _without(first, tangent).ravel()
         curvature = (projected.conj() @ projected.T).real
@@ -270,25 +309,126 @@ def _line_weights(
     return np.asarray(weights)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slice:
+    """What the criterion of the merge needs to know of a slice: sampled voxels and echo times."""
+
+    wave: ComplexArray
+    """(V, L), of each line in each voxel."""
+
+    columns: IntArray
+    """(V,)."""
+
+    rows: IntArray
+    """(V,)."""
+
+    times: FloatArray
+
+    @classmethod
+    def of(cls, mask: BoolArray, times: FloatArray) -> _Slice:
+        """Sample at most `VOXELS_PER_SLICE` voxels evenly."""
+        rows, columns = np.nonzero(mask)
+        count = min(len(rows), VOXELS_PER_SLICE)
+        spread = np.linspace(0, max(len(rows) - 1, 0), count).astype(int)
+        rows, columns = rows[spread], columns[spread]
+        return cls(_to_image(np.eye(len(mask), dtype=complex))[rows], columns, rows, times)
+
+    def trains(self, spectrum: ComplexArray) -> ComplexArray:
+        """Give the trains (V, E) of lines (L, X, E)."""
+        return _to_image(spectrum)[self.rows, self.columns]
+
+    def basis(self, lines: IntArray, parts: ComplexArray) -> ComplexArray:
+        """Give what the given lines alone (N, X, E) put into the trains, (N, V, E)."""
+        return np.asarray(self.wave.T[lines, :, None] * parts[:, self.columns])
+
+
+def _turn_back(spectrum: ComplexArray, single: IntArray, part: _Slice) -> ComplexArray:
+    """Undo movement in the lines of a slice (L, X, E) that have no repetition."""
+    n_columns = spectrum.shape[1]
+    along = 2 * np.pi * np.fft.fftshift(np.fft.fftfreq(n_columns))
+    ramp: ComplexArray = np.multiply(1j, along[:, None], dtype=complex)
+    moved = np.zeros(len(single), bool)
+    spectrum = spectrum.copy()
+
+    def slopes(lines: IntArray) -> tuple[ComplexArray, ComplexArray]:
+        """Give what a turn of the phase, and one of its slope, change in lines."""
+        own = spectrum[lines]
+        return 1j * own, _along_rows(own, ramp)
+
+    for _ in range(REALIGNMENTS):
+        turns, covariance = _fit_lines(spectrum, single, slopes(single), part)
+        moved |= _significance(turns, covariance) > MOVED_LINE
+        if not moved.any():
+            return spectrum
+        chosen = single[moved]
+        (turn, slope), _ = _fit_lines(spectrum, chosen, slopes(chosen), part)
+        phase = np.clip(turn, -LARGEST_TURN, LARGEST_TURN)[:, None] + (
+            np.clip(slope, -LARGEST_TURN / 2, LARGEST_TURN / 2)[:, None] * along
+        )
+        spectrum[chosen] = _along_rows(spectrum[chosen], np.exp(1j * phase)[..., None])
+    own = spectrum[chosen]
+    (real, imaginary), _ = _fit_lines(spectrum, chosen, (own, 1j * own), part, gain=True)
+    factor = 1 + real + 1j * imaginary
+    spectrum[chosen] *= (factor / np.maximum(np.abs(factor), 1))[:, None, None]
+    return spectrum
+
+
+def _along_rows(lines: ComplexArray, factor: ComplexArray) -> ComplexArray:
+    """Multiply the k-space of lines (N, X, E) by a factor along X."""
+    spectrum = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(lines, axes=1), axis=1), axes=1)
+    back = np.fft.ifft(np.fft.ifftshift(spectrum * factor, axes=1), axis=1)
+    return np.asarray(np.fft.fftshift(back, axes=1))
+
+
+def _fit_lines(
+    spectrum: ComplexArray,
+    lines: IntArray,
+    changes: tuple[ComplexArray, ComplexArray],
+    part: _Slice,
+    *,
+    gain: bool = False,
+) -> tuple[FloatArray, FloatArray]:
+    """
+    Fit how much of two changes of each line leaves the trains most exponential.
+
+    Gives the amounts (2, N) and their covariance (2N, 2N). With `gain` the first change scales
+    the line: that it takes noise along is not counted in its favour.
+    """
+    trains = part.trains(spectrum)
+    tangent = _tangent(trains, part.times)
+    left = _without(trains, tangent)
+    basis = np.concatenate([_without(part.basis(lines, item), tangent) for item in changes])
+    basis = basis.reshape(len(basis), -1)
+    curvature = (basis.conj() @ basis.T).real
+    gradient = -(basis.conj() @ left.ravel()).real
+    n_voxels, n_echoes = trains.shape
+    # power of the noise by the median of an exponential distribution; an exponential train takes
+    # two echoes of it
+    noise = np.median(np.abs(left) ** 2) / np.log(2) * n_echoes / (n_echoes - 2)
+    diagonal = np.diag_indices(len(curvature))
+    if gain:
+        own = noise * (n_echoes - 2) * n_voxels / len(spectrum)
+        curvature[diagonal] = np.maximum(curvature[diagonal] - own, own)
+        gradient[: len(lines)] += own
+    curvature[diagonal] += SMALLEST_RIDGE * np.trace(curvature) / len(curvature)
+    inverse = np.linalg.inv(curvature)
+    return (inverse @ gradient).reshape(2, -1), inverse * noise / 2
+
+
+def _significance(amounts: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Give the squared distance from zero (N,) of pairs of amounts (2, N), in their errors."""
+    n_lines = amounts.shape[1]
+    index = np.arange(n_lines) + n_lines * np.arange(2)[:, None]
+    blocks = covariance[index[:, None], index[None]].transpose(2, 0, 1)
+    solved = np.linalg.solve(blocks, amounts.T[..., None])[..., 0]
+    return np.asarray(np.einsum('nq,nq->n', amounts.T, solved))
+
+
 def _tangent(train: ComplexArray, times: FloatArray) -> ComplexArray:
     """Give two orthonormal vectors (V, 2, E) along which exponentials near a train lie."""
-    step = np.angle(np.einsum('ve,ve->v', train[:, 1:], train[:, :-1].conj()))
-    spacing = np.diff(times).mean()
-    phase = np.angle(train * np.exp(-1j * np.outer(step / spacing, times - times[0])))
     magnitude = np.abs(train)
     rate = start_decay(magnitude, np.ones(magnitude.shape), magnitude > 0, times)[:, 1]
-    square = magnitude**2
-    centre = np.exp(1j * phase) * square
-    offset = np.angle(centre.sum(axis=1))
-    left = np.angle(np.exp(1j * (phase - offset[:, None])))
-    mean_time = square @ times / np.maximum(square.sum(axis=1), np.finfo(float).tiny)
-    lag = times - mean_time[:, None]
-    spread = np.einsum('ve,ve->v', square, lag**2)
-    slope = np.divide(
-        np.einsum('ve,ve->v', square * lag, left), spread, out=np.zeros(len(spread)),
-        where=spread > 0,
-    )  # fmt: skip
-    exponent = 1j * (step / spacing + slope) - rate
+    exponent = 1j * _frequency(train, times) - rate
     one = np.exp(exponent[:, None] * times)
     vectors = np.stack([one, times * one], axis=1)
     vectors[:, 0] /= np.linalg.norm(vectors[:, 0], axis=1, keepdims=True)
@@ -296,6 +436,24 @@ def _tangent(train: ComplexArray, times: FloatArray) -> ComplexArray:
     vectors[:, 1] -= overlap[:, None] * vectors[:, 0]
     vectors[:, 1] /= np.linalg.norm(vectors[:, 1], axis=1, keepdims=True)
     return vectors
+
+
+def _frequency(train: ComplexArray, times: FloatArray) -> FloatArray:
+    """Give the slope of the phase (V,) of trains (V, E), rad/s: unwrapped, weighted by power."""
+    step = np.angle(np.einsum('ve,ve->v', train[:, 1:], train[:, :-1].conj()))
+    coarse = step / np.diff(times).mean()
+    square = np.abs(train) ** 2
+    turned = train * np.exp(-1j * np.outer(coarse, times - times[0]))
+    offset = np.angle(np.einsum('ve,ve->v', turned, np.abs(train)))
+    left = np.angle(turned * np.exp(-1j * offset[:, None]))
+    mean_time = square @ times / np.maximum(square.sum(axis=1), np.finfo(float).tiny)
+    lag = times - mean_time[:, None]
+    spread = np.einsum('ve,ve->v', square, lag**2)
+    slope = np.divide(
+        np.einsum('ve,ve->v', square * lag, left), spread, out=np.zeros(len(spread)),
+        where=spread > 0,
+    )  # fmt: skip
+    return np.asarray(coarse + slope)
 
 
 def _without(trains: ComplexArray, vectors: ComplexArray) -> ComplexArray:

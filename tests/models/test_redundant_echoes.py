@@ -80,6 +80,44 @@ def test_movement_during_the_central_lines_of_the_full_set_is_halved_or_better(s
     assert after < before / 2
 
 
+def test_movement_in_lines_without_repetition_is_turned_back():
+    rng = np.random.default_rng(5)
+    rate, _, _, mask = head()
+    moves = still()
+    moves[4:10] = (0.6, -0.5)  # outside the central half
+    full = acquire(FULL, SIZE, moves, rng)
+    half = acquire(REDUCED, SIZE // 2, still(), rng)
+    merged = merge_redundant_echoes([full, half], mask[:, :, None])
+    before, after = (error_of(echoes, mask, rate) for echoes in (full.echoes, merged.echoes))
+    assert after < before / 2
+
+
+def test_a_set_at_rest_keeps_the_lines_that_it_alone_has():
+    rng = np.random.default_rng(6)
+    full = acquire(FULL, SIZE, still(), rng, noise=10.0)
+    half = acquire(REDUCED, SIZE // 2, still(), rng, noise=10.0)
+    merged = merge_redundant_echoes([full, half], head()[3][:, :, None])
+    kept, made = (np.fft.fft(np.fft.ifftshift(item[:, :, 0], axes=1), axis=1)
+                  for item in (full.echoes, merged.echoes))  # fmt: skip
+    outer = slice(SIZE // 4 + 1, -SIZE // 4 - 1)
+    np.testing.assert_allclose(made[:, outer], kept[:, outer], atol=1e-9 * np.abs(kept).max())
+
+
+def test_movement_of_the_full_set_does_not_change_the_decay_of_the_others():
+    rng = np.random.default_rng(7)
+    rate, _, _, mask = head()
+    moves = still()
+    moves[SIZE // 2 - 5 : SIZE // 2 + 3] = (1.5, -1.5)  # half the lines of the quarter set
+    full = acquire(FULL, SIZE, moves, rng)
+    reduced = [acquire(REDUCED, SIZE // part, still(), rng) for part in (2, 4)]
+    merged = merge_redundant_echoes([full, *reduced], mask[:, :, None])
+    resting = merge_redundant_echoes(
+        [acquire(FULL, SIZE, still(), rng), *reduced], mask[:, :, None]
+    )
+    after, bound = (error_of(item.echoes, mask, rate) for item in (merged, resting))
+    assert after < 1.3 * bound
+
+
 def test_sets_at_rest_agree_and_their_other_echo_times_do_no_harm():
     rng = np.random.default_rng(9)
     rate, _, _, mask = head()
