@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from bids_app.engines.masks import mask_from_mean
 from bids_app.errors import InputDataError
@@ -29,6 +30,9 @@ from bids_app.models.motion import (
     motion_matrices,
 )
 from bids_app.models.resampling import resample_series, voxels_per_noise_sample
+
+RIM = 2
+"""Around the brain, whose edge shows movement best, voxels."""
 
 COLUMNS = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
 
@@ -61,10 +65,11 @@ class EstimateMotion(SimpleInterface):
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
         grid, series = grid_of(self.inputs.series), load_data(self.inputs.series)
-        mask = mask_from_mean(series, grid.affine)
+        brain = mask_from_mean(series, grid.affine)
+        mask = ndimage.binary_dilation(brain, iterations=RIM)
 
         motion = estimate_rigid_motion(
-            series, mask, grid.affine, courses=self._courses(series[mask])
+            series, mask, grid.affine, courses=self._courses(series[brain])
         )
         centre = mask_centre(mask, grid.affine)
         matrices = motion_matrices(motion, centre)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ DEGREES_OF_FREEDOM = 6
 
 FEWEST_POINTS = 100
 
-SMOOTHING = 0.8
+SMOOTHING = 0.5
 """Standard deviation of the smoothing before volumes are compared, voxels."""
 
 MOST_ITERATIONS = 12
@@ -81,10 +82,11 @@ def estimate_rigid_motion(
     Notes
     -----
     Least squares by the inverse compositional Gauss-Newton method [1]_: the derivatives of the
-    mean image R by the movement are made once and serve all volumes and steps. A gain of every
-    volume is fitted along.
+    mean image R by the movement are made once and serve all volumes and steps. A shading q of every
+    volume, a polynomial of second order in space, is fitted along: smooth drift and activity would
+    otherwise be taken for movement.
 
-    .. math:: V_t(M_t x) \approx g_t R(x)
+    .. math:: V_t(M_t x) \approx q_t(x) R(x)
 
     Volumes and mean are smoothed by less than a voxel, which widens the range (several voxels)
     and makes linear interpolation good enough. The mean is made twice.
@@ -263,7 +265,9 @@ def _fit_volumes(
     level = mean[at]
     slope = np.stack([part[at] for part in np.gradient(mean)], axis=-1)
     slope = slope @ inverse[:3, :3]  # by voxel -> by mm
-    design = np.column_stack([slope, np.cross(points - centre, slope), level])
+    place = (points - centre) / np.abs(points - centre).max()
+    shading = _polynomials(place) * level[:, np.newaxis]
+    design = np.column_stack([slope, np.cross(points - centre, slope), shading])
     solver = np.linalg.pinv(design)
     motion = np.empty((len(volumes), DEGREES_OF_FREEDOM))
     for t, volume in enumerate(volumes):
@@ -276,6 +280,12 @@ def _fit_volumes(
         motion[t, 3:] = Rotation.from_matrix(matrix[:3, :3]).as_rotvec()
         motion[t, :3] = (matrix @ np.append(centre, 1))[:3] - centre
     return motion
+
+
+def _polynomials(place: FloatArray) -> FloatArray:
+    """Smooth functions (N, 10) of place (N, 3): constant, linear, quadratic."""
+    products = [a * b for a, b in combinations_with_replacement(place.T, 2)]
+    return np.column_stack([np.ones(len(place)), place, *products])
 
 
 def _step(

@@ -91,6 +91,14 @@ def test_gain_of_a_volume_is_no_movement():
     assert np.abs(found - scaled)[:, :3].max() < 0.1
 
 
+def test_smooth_shading_that_drifts_is_no_movement():
+    series, mask, _ = moved_series(AFFINES['LAS'], np.zeros((8, 6)))
+    front = world(AFFINES['LAS'])[..., 1:2]
+    drift = 1 + 0.02 * np.linspace(-1, 1, 8) * front / np.abs(front).max()
+    found = estimate_rigid_motion(series * drift, mask, AFFINES['LAS'])
+    assert np.abs(found[:, :3]).max() < 0.01
+
+
 def test_what_follows_the_contrast_is_no_movement():
     drift = np.linspace(-1, 1, 20)[:, None] * [1.0, 0, 0, 0, 0, 0]
     series, mask, _ = moved_series(AFFINES['LAS'], drift)
@@ -100,7 +108,7 @@ def test_what_follows_the_contrast_is_no_movement():
     naive = estimate_rigid_motion(series, mask, AFFINES['LAS'])
     found = estimate_rigid_motion(series, mask, AFFINES['LAS'], courses=label_courses(kinds))
     zigzag = label_courses(kinds)[:, 0] - 0.5
-    assert np.abs(zigzag @ (found - drift)).max() < 0.02
+    assert np.abs(zigzag @ (found - drift)).max() < 0.04
     assert np.abs(zigzag @ (naive - drift)).max() > 0.1
     assert found[:, 0] == pytest.approx(drift[:, 0], abs=0.05)
 
