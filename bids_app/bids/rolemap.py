@@ -286,12 +286,16 @@ def walk_tree(root: Path, *, skip: Path | None = None) -> list[str]:
     Returns
     -------
     paths : list of str
-        Relative, with slashes, sorted; nothing whose name begins with a dot.
+        Relative, with slashes, sorted; nothing whose name begins with a dot, and nothing of
+        datasets inside this one.
     """
     listed = []
     start = os.fspath(root)
     left_out = os.fspath(skip) if skip is not None else ''
     for folder, folders, names in os.walk(start):
+        if folder != start and 'dataset_description.json' in names:  # a dataset of its own
+            folders.clear()
+            continue
         folders[:] = [
             name
             for name in folders

@@ -33,10 +33,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--conditions',
-        default='control,calc',
         metavar='A,B',
         help='labels with commas; control, else rest, else the first is the baseline '
-        '(default: control,calc)',
+        '(default: control,calc; with --layout ds004873 rest,control,mem,calc)',
     )
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='default: 0')
     parser.add_argument(
@@ -64,6 +63,12 @@ def make_parser() -> argparse.ArgumentParser:
         help='write the gradient echoes as real and imaginary parts too, and with them sets of '
         'half and a quarter of the lines, 1 ms later (acq-fullres, acq-MoCoHR, acq-MoCoQR)',
     )
+    parser.add_argument(
+        '--layout',
+        default='bids',
+        metavar='{bids,ds004873}',
+        help='ds004873: file names and sidecars of that dataset, not BIDS, with redundant sets',
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -86,17 +91,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = make_parser().parse_args(argv)
     except SystemExit as leaving:
         return USAGE_ERROR if leaving.code else 0
+    from bids_app.phantom.layouts import CONDITIONS
     from bids_app.phantom.study import Study, make_study
 
+    wanted = (
+        args.conditions.split(',')
+        if args.conditions
+        else CONDITIONS.get(args.layout, CONDITIONS['bids'])
+    )
     study = Study(
         root=args.out,
         n_participants=args.participants,
-        conditions=tuple(name.strip() for name in args.conditions.split(',')),
+        conditions=tuple(name.strip() for name in wanted),
         seed=args.seed,
         grid=args.grid,
         background=args.background_field,
         dsc_defect=args.dsc_defect,
         redundant_sets=args.redundant_sets,
+        layout=args.layout,
     )
     started = time.monotonic()
     try:

@@ -67,7 +67,12 @@ def measure_gradient_echoes(
 
 
 def measure_lines(
-    train: NDArray[np.complex128], scan: MultiEcho, n_lines: int, rng: np.random.Generator
+    train: NDArray[np.complex128],
+    scan: MultiEcho,
+    n_lines: int,
+    rng: np.random.Generator,
+    *,
+    axis: int = 1,
 ) -> dict[str, NDArray[np.int16]]:
     """
     Magnitude, real and imaginary part of a gradient-echo train read with fewer lines.
@@ -79,9 +84,11 @@ def measure_lines(
     scan : MultiEcho
         Protocol.
     n_lines : int
-        Phase-encoding lines (second axis) around the centre; the others are zero.
+        Phase-encoding lines around the centre; the others are zero.
     rng : numpy.random.Generator
         Where the randomness comes from.
+    axis : int
+        Of the phase encoding.
 
     Returns
     -------
@@ -93,11 +100,12 @@ def measure_lines(
     coil = 0.8 + 1.5 * x / train.shape[0] - 1.0 * y / train.shape[1]
     noise = rng.normal(0, scan.noise * grey, (2, *train.shape))
     noisy = train * np.exp(1j * coil) + noise[0] + 1j * noise[1]
-    lines = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(noisy, axes=1), axis=1), axes=1)
-    first = train.shape[1] // 2 - n_lines // 2
-    lines[:, :first] = 0
-    lines[:, first + n_lines :] = 0
-    image = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(lines, axes=1), axis=1), axes=1)
+    lines = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(noisy, axes=axis), axis=axis), axes=axis)
+    first = train.shape[axis] // 2 - n_lines // 2
+    along = np.moveaxis(lines, axis, 0)
+    along[:first] = 0
+    along[first + n_lines :] = 0
+    image = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(lines, axes=axis), axis=axis), axes=axis)
     parts = {'mag': np.abs(image), 'real': image.real, 'imag': image.imag}
     return {name: to_integers(part, grey) for name, part in parts.items()}
 

@@ -17,6 +17,7 @@ from bids_app.phantom.defects import DEFECTS, spoil
 from bids_app.phantom.derivatives import write_fmriprep, write_truth
 from bids_app.phantom.design import Design, make_design
 from bids_app.phantom.files import write_image, write_json, write_table
+from bids_app.phantom.layouts import FIRST_LABEL, LAYOUTS, make_untidy, write_untidy_dataset
 from bids_app.phantom.participant import baseline_of, effects_of, make_participant
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Study:
     background: str = 'mild'
     dsc_defect: str | None = None
     redundant_sets: bool = False
+    layout: str = 'bids'
+    """ds004873: names and sidecars of that dataset, with the redundant sets."""
 
     def check(self) -> None:
         """
@@ -80,6 +83,9 @@ class Study:
         if self.dsc_defect not in (None, *DEFECTS):
             msg = f'--dsc-defect must be one of {", ".join(DEFECTS)}; got {self.dsc_defect!r}'
             raise ValueError(msg)
+        if self.layout not in LAYOUTS:
+            msg = f'--layout must be one of {", ".join(LAYOUTS)}; got {self.layout!r}'
+            raise ValueError(msg)
         acquisition.protocol(self.grid)
         make_design(self.conditions, length=480.0)
         if self.root.exists() and any(self.root.iterdir()):
@@ -89,6 +95,8 @@ class Study:
     @property
     def labels(self) -> tuple[str, ...]:
         """Participant labels without sub-."""
+        if self.layout == 'ds004873':
+            return tuple(f'p{i + FIRST_LABEL:03d}' for i in range(self.n_participants))
         return tuple(f'{i + 1:02d}' for i in range(self.n_participants))
 
     def stream(self, *names: str) -> np.random.Generator:
@@ -120,8 +128,12 @@ def make_study(study: Study) -> Iterator[str]:
         make_participant(study.stream(label, 'blood'), label) for label in study.labels
     ]
     _write_dataset(study, participants)
+    if study.layout == 'ds004873':
+        write_untidy_dataset(study.root, participants, acquisition.protocol(study.grid))
     for participant in participants:
         _Session(study, participant).write()
+        if study.layout == 'ds004873':
+            make_untidy(study.root, participant.label)
         yield participant.label
 
 
@@ -275,7 +287,7 @@ class _Session:
         train, ideal = acquisition.gradient_echoes(
             self.subject, scan, self.pose(name), self.effects[condition]
         )
-        if self.study.redundant_sets:
+        if self.study.redundant_sets or self.study.layout == 'ds004873':
             self.write_redundant_sets(condition, train)
         else:
             magnitude, phase = measurement.measure_gradient_echoes(train, scan, self.rng(name))
@@ -318,20 +330,21 @@ class _Session:
             self.pose(name),
             self.effects[condition],
         )
-        n_total = scan.geometry.shape[1]
+        axis = 0 if self.study.layout == 'ds004873' else 1
+        n_total = scan.geometry.shape[axis]
         for label, share in acquisition.REDUNDANT_SETS.items():
             is_full = share == 1
             n_lines = round(share * n_total)
-            data = measurement.measure_lines(
-                train if is_full else reduced, scan, n_lines, self.rng(f'{name} {label}')
-            )
+            whole = train if is_full else reduced
+            rng = self.rng(f'{name} {label}')
+            data = measurement.measure_lines(whole, scan, n_lines, rng, axis=axis)
             self.write_echoes(
                 f'{self.name}_task-{condition}_acq-{label}',
                 scan.echo_times if is_full else later,
                 {part: (image, {}) for part, image in data.items()},
                 {
                     'TaskName': condition,
-                    'PhaseEncodingDirection': 'j',
+                    'PhaseEncodingDirection': 'ij'[axis],
                     'AcquisitionMatrixPE': n_lines,
                 },
             )

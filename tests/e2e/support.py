@@ -95,12 +95,13 @@ def isolated(*, read_only: Path | None = None, network: bool = True) -> tuple[st
     return prefix if test.returncode == 0 else None
 
 
-def phantom(folder: Path, *, participants: int = 2) -> Path:
+def phantom(folder: Path, *options: str, participants: int = 2) -> Path:
     """Make a tiny study."""
     root = folder / 'study'
     with contextlib.redirect_stderr(io.StringIO()):
         code = make_phantom([
             str(root), '--grid', 'tiny', '--participants', str(participants), '--seed', '1',
+            *options,
         ])  # fmt: skip
     assert code == 0
     return root
