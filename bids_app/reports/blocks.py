@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
+from bids_app.bids.outputs import table as output_table
 from bids_app.bids.outputs import unit_of
 from bids_app.models.status import DESCRIPTIONS, Status
 from bids_app.reports import figures
@@ -23,14 +24,15 @@ from bids_app.reports.derivatives import (
     select,
     to_number,
 )
-from bids_app.reports.scene import TISSUES, Scene, slices_of
+from bids_app.reports.scene import TISSUES, ScanScene, Scene, slices_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
 
-    from bids_app._typing import BoolArray, FloatArray
+    from bids_app._typing import BoolArray, FloatArray, IntArray
     from bids_app.reports.derivatives import Derivative
 
 ORANGE, BLUE = '#ff9d2e', '#4cc3ff'
@@ -38,6 +40,9 @@ ORANGE, BLUE = '#ff9d2e', '#4cc3ff'
 
 UNCOLOURED = (0, 7)
 """Labels through which the anatomy shows: outside, and BOLD not significant."""
+
+MAX_LINES = 40
+"""Of a table that is shown."""
 
 Z_LIMITS = (-5.0, 5.0)
 """Colours of z and t maps."""
@@ -58,6 +63,15 @@ class FigureRow:
     caption: str
     good: str
     also: str = ''
+    """Further output row shown beside the first."""
+    posterior: str = ''
+    """Output row of the probability shown beside labels."""
+    seg: str = 'concordance'
+    """Label table of a label map."""
+    x: str = ''
+    """Column of a table that is the horizontal axis."""
+    columns: tuple[str, ...] = ()
+    """Columns of a table that are shown; empty = all."""
     quantity: str = ''
     made_from: str = ''
     scale: float = 1.0
@@ -75,10 +89,21 @@ class FigureRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChainStep:
+    """A step of the chain from scans to labels: where it stands and what it is made from."""
+
+    x: float
+    y: float
+    title: str
+    made_from: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportTable:
     """The whole of report.yml."""
 
     rules: Mapping[str, float]
+    chain: Mapping[str, ChainStep]
     sections: Mapping[str, Mapping[str, str]]
     figures: tuple[FigureRow, ...]
 
@@ -94,16 +119,28 @@ class Picture:
     alt: str
     title: str = ''
     """Over the picture."""
+    before: bytes = b''
+    """PNG of the same size that flickers against it; may be empty."""
 
     @property
     def source(self) -> str:
         """The picture as a data URI."""
-        return 'data:image/png;base64,' + base64.b64encode(self.content).decode()
+        return _data_uri(self.content)
+
+    @property
+    def source_before(self) -> str:
+        """The picture that flickers as a data URI."""
+        return _data_uri(self.before)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height, pixels, from the PNG header."""
         return int.from_bytes(self.content[16:20]), int.from_bytes(self.content[20:24])
+
+
+def _data_uri(content: bytes) -> str:
+    """Write a PNG as an address that needs no file."""
+    return 'data:image/png;base64,' + base64.b64encode(content).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +164,25 @@ class LegendEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table of the output."""
+
+    name: str
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table of the output as it is shown."""
+
+    columns: tuple[Column, ...]
+    lines: tuple[tuple[str, ...], ...]
+    n_hidden: int = 0
+    """Lines that are only in the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A figure of the report."""
 
@@ -136,10 +192,13 @@ class Block:
     title: str
     where: str
     caption: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Picture, ...] = ()
+    table: Table | None = None
     chart: str = ''
     """SVG element made by us."""
     chart_alt: str = ''
+    chart_note: str = ''
+    """Small print under the chart."""
     facts: tuple[Fact, ...] = ()
     legend: tuple[LegendEntry, ...] = ()
     sidecar: Mapping[str, Any] = field(default_factory=dict)
@@ -153,11 +212,19 @@ def report_table() -> ReportTable:
     raw = yaml.safe_load(text)
     rows = []
     for fields in raw['figures']:
-        for name in ('limits', 'usual'):
+        for name in ('limits', 'usual', 'columns'):
             if name in fields:
                 fields[name] = tuple(fields[name])
         rows.append(FigureRow(**fields))
-    return ReportTable(rules=raw['rules'], sections=raw['sections'], figures=tuple(rows))
+    chain = {
+        name: ChainStep(
+            x=step['x'], y=step['y'], title=step['title'], made_from=tuple(step['from'])
+        )
+        for name, step in raw['chain'].items()
+    }
+    return ReportTable(
+        rules=raw['rules'], chain=chain, sections=raw['sections'], figures=tuple(rows)
+    )
 
 
 def build_blocks(row: FigureRow, scene: Scene, output_dir: Path) -> Iterator[Block]:
@@ -198,22 +265,59 @@ def _anatomy(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
 
 
 def _alignment(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
-    """Show the reference image of the grid with the outlines of the T1w image."""
-    found = select(scene.files, row.output, scan=scene.space)
-    if not found or scene.slices is None:
-        return
-    factor = scene.backdrop.factor if scene.backdrop else 1
-    data = load_upright(found[0].path)[0]
-    fine = np.repeat(np.repeat(data, factor, axis=0), factor, axis=1)
+    """Show every scan on its own grid with the outlines of the T1w image, before and after."""
+    references = select(scene.files, row.output)
+    for file in sorted(references, key=lambda file: _rank_of_scan(file, scene)):
+        scan = ScanScene(
+            files=scene.files,
+            space=file.entities['scan'],
+            conditions=scene.conditions,
+            reference=file,
+        )
+        if scan.slices is None or scan.backdrop is None:
+            continue
+        is_grid = _is_grid(file, scene)
+        if scene.t1w is None and not is_grid:
+            continue  # nothing to compare it with
+        shift, angle = scan.movement
+        outlined = partial(_outlined, scan, scan.slices, scan.backdrop)
+        moved = shift > 0.01 or angle > 0.01
+        names = [file.entities[name] for name in ('scan', 'task', 'run') if name in file.entities]
+        yield _block(
+            row,
+            file,
+            pictures=[(row.title, outlined(scan.to_t1w), '')],
+            before=outlined(np.eye(4)) if moved else None,
+            where=' '.join(names) + (', quantification grid' if is_grid else ''),
+            output_key='_'.join([row.key, *names]),
+            facts=[
+                Fact(name='movement from the header to the T1w image',
+                     text=f'{number(shift)} mm and {number(angle)}°'),
+            ] if scene.t1w is not None else [],
+        )  # fmt: skip
+
+
+def _rank_of_scan(file: Derivative, scene: Scene) -> tuple[bool, int, str]:
+    """Order of the alignments: the quantification grid first, then as in the output table."""
+    scans = list(output_table().scans)
+    return not _is_grid(file, scene), scans.index(file.entities['scan']), file.path.name
+
+
+def _is_grid(file: Derivative, scene: Scene) -> bool:
+    """Tell whether a reference image is that of the quantification grid."""
+    return file.entities['scan'] == scene.space and 'task' not in file.entities
+
+
+def _outlined(
+    scan: ScanScene, slices: figures.Slices, backdrop: figures.Backdrop, world: FloatArray
+) -> Figure:
+    """Draw the outlines of brain and white matter over a scan."""
     outlines = {
-        ORANGE: scene.outlined('brain_mask', factor),
-        BLUE: scene.outlined('probseg', factor, label='WM'),
+        ORANGE: scan.outlined('brain_mask', backdrop.factor, world),
+        BLUE: scan.outlined('probseg', backdrop.factor, world, label='WM'),
     }
     drawn = {colour: values for colour, values in outlines.items() if values is not None}
-    figure = figures.draw_outlines(figures.Backdrop(fine, factor), drawn, scene.slices)
-    yield _block(
-        row, found[0], pictures=[(row.title, figure, '')], where=scene.space, output_key=row.key
-    )
+    return figures.draw_outlines(backdrop, drawn, slices)
 
 
 def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
@@ -230,6 +334,11 @@ def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
         error = _standard_error(scene, row, condition)
         if error is not None:
             drawn.append(_error_picture(row, error, scene.slices, mask))
+        reasons, legend = _reasons(status, mask)
+        if legend:
+            figure = figures.draw_labels(reasons, legend_colours(legend), scene.slices)
+            alt = f'Axial slices of the reasons why {row.title} has no value, or is doubtful.'
+            drawn.append(('Reasons and cautions', figure, alt))
         tissues = tissue_values(values, mask, scene)
         yield _block(
             row,
@@ -238,8 +347,42 @@ def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
             where=condition or 'shared',
             extra={'range': range_text(values[mask], row.unit)},
             chart=_histogram(row, tissues, '-'.join([row.key, *file.entities.values()])),
-            facts=_map_facts(row, values, error=error, status=status, mask=mask, tissues=tissues),
+            chart_note=HISTOGRAM_NOTE if row.usual else HISTOGRAM_NOTE.partition('. ')[2],
+            facts=_map_facts(row, values, error=error, mask=mask, tissues=tissues),
+            legend=tuple(entry for _, entry in legend),
         )
+
+
+HISTOGRAM_NOTE = (
+    'Shaded: where the grey-matter median usually lies. The outermost bins hold everything '
+    'beyond them.'
+)
+
+
+def legend_colours(legend: Iterable[tuple[int, LegendEntry]]) -> dict[int, str]:
+    """Colour of each code."""
+    return {code: entry.colour for code, entry in legend}
+
+
+def _reasons(
+    status: FloatArray | None, mask: BoolArray
+) -> tuple[IntArray, tuple[tuple[int, LegendEntry], ...]]:
+    """List the codes of a status map other than OK with their colours and shares."""
+    if status is None:
+        return np.zeros(mask.shape, int), ()
+    codes = np.where(mask, np.rint(np.nan_to_num(status)), 0).astype(int)
+    known = {int(code) for code in Status} - {int(Status.OK)}
+    found = [code for code in np.unique(codes[mask]).tolist() if code in known]
+    entries = []
+    for position, code in enumerate(found):
+        count = int(np.sum(codes[mask] == code))
+        entry = LegendEntry(
+            colour=figures.STATUS_COLOURS[position % len(figures.STATUS_COLOURS)],
+            name=DESCRIPTIONS[Status(code)],
+            share=f'{count:,} voxels, {percent(count / max(1, mask.sum()))}',
+        )
+        entries.append((code, entry))
+    return codes, tuple(entries)
 
 
 def _error_picture(
@@ -298,45 +441,136 @@ def _effects(row: FigureRow, scene: Scene, statistic: str) -> Iterator[Block]:
 
 
 def _labels(row: FigureRow, scene: Scene, output_dir: Path) -> Iterator[Block]:
-    """Show the robust labels beside those of the sign rule."""
+    """Show a label map over the anatomy, beside other labels and their probability."""
     for file in scene.maps(row.output):
         if scene.slices is None:
             return
         same = {name: file.entities.get(name) for name in ('contrast', 'task')}
-        names = read_table(root_file(output_dir, 'label_table', seg='concordance'))
+        names = read_table(root_file(output_dir, 'label_table', seg=row.seg))
         colours = {int(line['index']): _colour(line) for line in names}
-        shown = {index: c for index, c in colours.items() if index not in UNCOLOURED}
-        both = [('Robust rule', file)]
-        both += [('Published sign rule', other) for other in scene.maps(row.also, **same)[:1]]
+        clear = UNCOLOURED if row.seg == 'concordance' else (0,)
+        shown = {index: c for index, c in colours.items() if index not in clear}
+        both = [('Robust rule' if row.also else row.title, file)]
+        if row.also:
+            both += [('Published sign rule', other) for other in scene.maps(row.also, **same)[:1]]
         drawn, counts = [], []
         for title, source in both:
             labels = np.rint(np.nan_to_num(load_upright(source.path)[0])).astype(int)
             figure = figures.draw_labels(labels, shown, scene.slices, backdrop=scene.backdrop)
             drawn.append((title, figure, f'{title}: axial slices with labels.'))
             counts.append((title, labels))
+        if row.posterior:
+            drawn += _probabilities(scene.maps(row.posterior, **same)[:1], scene.slices)
         yield _block(
             row,
             file,
             pictures=drawn,
             where=contrast_text(file),
-            legend=_legend(names, counts),
+            legend=_legend(names, counts, clear),
         )
+
+
+def _probabilities(
+    found: Iterable[Derivative], slices: figures.Slices
+) -> Iterator[tuple[str, Figure, str]]:
+    """Draw the probability that signs differ."""
+    for file in found:
+        values = load_upright(file.path)[0]
+        scale = figures.Scale(limits=(0.0, 1.0), colormap='PuOr_r',
+                              label='probability of opposite signs')  # fmt: skip
+        alt = f'Probability that the signs differ. {range_text(values, "")}'
+        yield 'Posterior probability', figures.draw_map(values, slices, scale), alt
 
 
 def _arterial_curve(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
     """Show the arterial input and say which voxels it is the mean of."""
-    for file in sorted(select(scene.files, row.output), key=scene.rank):
-        table = read_table(file.path)
-        time, values = (
-            np.array([to_number(line[name]) for line in table]) for name in ('time', 'rate_change')
-        )
-        figure = figures.draw_curve(time, values, label='change of R2*', unit=row.unit)
+    for block, file in _curves(row, scene):
         voxels = file.sidecar.get('Voxels', [])
         origin = 'the mask' if file.sidecar.get('FromMask') else 'the shape of the curves'
         places = ', '.join(str(tuple(voxel)) for voxel in voxels[:8])
-        words = f'{len(voxels)} voxels by {origin}, of which the first are {places}'
-        where = f'{file.entities.get("condition") or "shared"}, {words}'
-        yield _block(row, file, pictures=[(row.title, figure, '')], where=where)
+        fact = Fact(name=f'{len(voxels)} voxels by {origin}', text=f'the first: {places}')
+        yield replace(block, facts=(fact,))
+
+
+def _series(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
+    """Show columns of a table over another of its columns."""
+    yield from (block for block, _ in _curves(row, scene))
+
+
+def _curves(row: FigureRow, scene: Scene) -> Iterator[tuple[Block, Derivative]]:
+    """Draw columns of a table over another of its columns."""
+    units = {column.name: column.unit for column in _columns(row.output)}
+    for file in sorted(select(scene.files, row.output), key=scene.rank):
+        lines = read_table(file.path)
+        if not lines:
+            continue
+        found = [name for name in row.columns if name in lines[0]]
+        columns = {
+            name: np.array([to_number(line[name]) for line in lines]) for name in (row.x, *found)
+        }
+        x = columns.pop(row.x)
+        axis = row.x.replace('_', ' ') + (f' ({units[row.x]})' if units.get(row.x) else '')
+        figure = figures.draw_curves(
+            x,
+            {name.replace('_', ' '): values for name, values in columns.items()},
+            labels=(axis, row.label),
+        )
+        where = _where(file)
+        block = _block(row, file, where=where)
+        chart = figures.svg(figure, name=block.key)
+        alt = row.alt.format(where=where, range='').strip()
+        yield replace(block, chart=chart, chart_alt=alt), file
+
+
+def _table(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
+    """Show a table of the output with the units of its columns."""
+    for file in sorted(select(scene.files, row.output), key=scene.rank):
+        lines = read_table(file.path)
+        if not lines:
+            continue
+        columns = tuple(
+            column
+            for column in _columns(row.output)
+            if (not row.columns or column.name in row.columns)
+            and any(line.get(column.name, 'n/a') not in ('n/a', '') for line in lines)
+        )
+        shown = tuple(
+            tuple(cell(line.get(column.name, '')) for column in columns)
+            for line in lines[:MAX_LINES]
+        )
+        table = Table(columns=columns, lines=shown, n_hidden=max(0, len(lines) - MAX_LINES))
+        yield _block(row, file, where=_where(file), table=table)
+
+
+def _columns(key: str) -> tuple[Column, ...]:
+    """Columns of a table of outputs.yml."""
+    return tuple(
+        Column(name=name, unit=about.get('unit', ''), description=about['description'])
+        for name, about in output_table().rows[key].columns.items()
+    )
+
+
+def _where(file: Derivative) -> str:
+    """Say of which condition, task, run or contrast a table is; nothing where it is of all."""
+    if 'contrast' in file.entities:
+        return contrast_text(file)
+    names = ('condition', 'task', 'run')
+    return ', '.join(file.entities[name] for name in names if name in file.entities)
+
+
+def cell(text: str) -> str:
+    """
+    Write the cell of a table: numbers with three digits, nothing for n/a.
+
+    Examples
+    --------
+    >>> cell('0.123456'), cell('n/a'), cell('calc'), cell('12')
+    ('0.123', '', 'calc', '12')
+    """
+    if text in ('n/a', ''):
+        return ''
+    value = to_number(text)
+    return text if np.isnan(value) or text.isdigit() else number(value)
 
 
 KINDS: Mapping[str, Callable[[FigureRow, Scene, Path], Iterator[Block]]] = {
@@ -344,10 +578,11 @@ KINDS: Mapping[str, Callable[[FigureRow, Scene, Path], Iterator[Block]]] = {
     'alignment': _alignment,
     'map': _map,
     'arterial_curve': _arterial_curve,
+    'series': _series,
+    'table': _table,
     'change': _change,
     'labels': _labels,
     'group_change': _group_change,
-    'group_labels': _labels,
 }
 """Kind of report.yml -> how it is drawn."""
 
@@ -356,16 +591,16 @@ def _block(
     row: FigureRow,
     file: Derivative,
     *,
-    pictures: list[tuple[str, Figure, str]],
+    pictures: Sequence[tuple[str, Figure, str]] = (),
+    before: Figure | None = None,
     where: str = '',
     output_key: str = '',
     extra: Mapping[str, str] | None = None,
     **content: Any,
 ) -> Block:
     """Put a block together; the first picture takes the alternative text of the row."""
-    entities = {
-        k: file.entities[k] for k in ('ses', 'task', 'condition', 'contrast') if k in file.entities
-    }
+    named = ('ses',) if output_key else ('ses', 'task', 'condition', 'run', 'contrast')
+    entities = {k: file.entities[k] for k in named if k in file.entities}
     key = '_'.join([output_key or row.key, *(f'{k}-{v}' for k, v in entities.items())])
     words = {'where': where, 'range': '', **(extra or {})}
     alt = row.alt.format(**words).strip()
@@ -375,6 +610,7 @@ def _block(
             content=figures.png(figure),
             alt=own_alt if number and own_alt else alt,
             title=title if len(pictures) > 1 else '',
+            before=figures.png(before) if before is not None and not number else b'',
         )
         for number, (title, figure, own_alt) in enumerate(pictures)
     ]
@@ -460,7 +696,6 @@ def _map_facts(
     values: FloatArray,
     *,
     error: FloatArray | None,
-    status: FloatArray | None,
     mask: BoolArray,
     tissues: Mapping[str, FloatArray],
 ) -> list[Fact | None]:
@@ -471,8 +706,6 @@ def _map_facts(
         facts.append(Fact(name='typical standard error of a voxel', text=text))
     main = next(iter(tissues.items()))
     facts.append(_share_fact(main[1], main[0]))
-    if status is not None:
-        facts += _status_facts(status[mask])
     facts.append(_unit_fact(row))
     return facts
 
@@ -511,20 +744,6 @@ def _missing_fact(values: FloatArray, mask: BoolArray, scene: Scene) -> Fact:
     return _share_fact(taken, name)
 
 
-def _status_facts(status: FloatArray) -> list[Fact | None]:
-    """Say how many voxels have which reason or caution; OK is not listed."""
-    codes, counts = np.unique(status.astype(int), return_counts=True)
-    known = {int(code) for code in Status}
-    return [
-        Fact(
-            name=DESCRIPTIONS[Status(code)],
-            text=f'{count:,} voxels, {percent(count / len(status))}',
-        )
-        for code, count in zip(codes.tolist(), counts.tolist(), strict=True)
-        if code != Status.OK and code in known
-    ]
-
-
 def _unit_fact(row: FigureRow) -> Fact | None:
     """Say that the unit shown is not that of the file."""
     if row.scale == 1.0:
@@ -545,7 +764,9 @@ def _strength_fact(tested: FloatArray, statistic: str) -> Fact | None:
 
 
 def _legend(
-    names: list[dict[str, str]], counts: list[tuple[str, np.ndarray[Any, Any]]]
+    names: list[dict[str, str]],
+    counts: list[tuple[str, IntArray]],
+    clear: tuple[int, ...],
 ) -> tuple[LegendEntry, ...]:
     """List the labels with their shares of the labelled voxels under each rule."""
     entries = []
@@ -554,10 +775,11 @@ def _legend(
         if index == 0:
             continue
         shares = [
-            f'{title.lower()} {percent(np.sum(labels == index) / max(1, np.sum(labels > 0)))}'
+            (f'{title.lower()} ' if counts[1:] else '')
+            + percent(np.sum(labels == index) / max(1, np.sum(labels > 0)))
             for title, labels in counts
         ]
-        colour = 'transparent' if index in UNCOLOURED else _colour(line)
+        colour = 'transparent' if index in clear else _colour(line)
         entries.append(LegendEntry(colour=colour, name=line['name'], share=', '.join(shares)))
     return tuple(entries)
 

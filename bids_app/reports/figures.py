@@ -45,11 +45,16 @@ MISSING = '#5d626b'
 PAGE_TEXT = '#010203'
 """Stands for the text colour of the page in charts; replaced by currentColor."""
 
-INK = '#222222'
-"""Of charts that are pictures on white."""
-
 GROUP_COLOURS = ('#2f8fd0', '#d98a1e', '#8a9099')
 """Of histogram groups; read on white and on black."""
+
+CURVE_COLOURS = ('#2f8fd0', '#d98a1e', '#12a37f', '#c45ab3', '#8a9099', '#b5502a')
+"""Of curves; read on white and on black and by every kind of colour vision."""
+
+STATUS_COLOURS = (
+    '#e69f00', '#56b4e9', '#009e73', '#f0e442', '#cc79a7', '#d55e00', '#3f7fbf', '#b8b8b8',
+)  # fmt: skip
+"""Of reasons why there is no value, in the order of their codes; Okabe and Ito."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -370,34 +375,40 @@ def draw_histogram(content: Histogram) -> Figure:
     return figure
 
 
-def draw_curve(time: FloatArray, values: FloatArray, *, label: str, unit: str) -> Figure:
+def draw_curves(
+    x: FloatArray, curves: Mapping[str, FloatArray], *, labels: tuple[str, str]
+) -> Figure:
     """
-    Draw one quantity over time.
+    Draw quantities of one unit over a common axis.
 
     Parameters
     ----------
-    time : (T,) ndarray
-        s.
-    values : (T,) ndarray
-        The quantity.
-    label, unit : str
-        Of the quantity.
+    x : (T,) ndarray
+        Such as time, s.
+    curves : mapping of str to (T,) ndarray
+        Name to values; NaN leave a gap.
+    labels : (str, str)
+        Of both axes with their units.
 
     Returns
     -------
     figure : matplotlib Figure
-        Chart on white, as the other pictures are images.
+        Chart in page colours.
     """
-    figure = _chart(height=2.6)
-    figure.set_facecolor('white')
-    axes = figure.add_axes((0.09, 0.2, 0.88, 0.75))
-    axes.plot(time, values, color=GROUP_COLOURS[0], linewidth=1.8, marker='o', markersize=3)
-    axes.axhline(0.0, color=INK, linewidth=0.6)
-    axes.set_xlabel('time (s)', color=INK, fontsize=11)
-    axes.set_ylabel(f'{label} ({unit})', color=INK, fontsize=11)
-    axes.tick_params(colors=INK, labelsize=10)
+    figure = _chart(height=2.4)
+    axes = figure.add_axes((0.12, 0.22, 0.86, 0.66))
+    for number, (name, values) in enumerate(curves.items()):
+        colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
+        axes.plot(x, values, color=colour, linewidth=1.5, marker='o', markersize=2.2, label=name)
+    axes.set_xlabel(labels[0], color=PAGE_TEXT, fontsize=11)
+    axes.set_ylabel(labels[1], color=PAGE_TEXT, fontsize=11)
+    axes.tick_params(colors=PAGE_TEXT, labelsize=10)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
+    for side in ('bottom', 'left'):
+        axes.spines[side].set_color(PAGE_TEXT)
+    if len(curves) > 1:
+        _legend_above(axes)
     return figure
 
 

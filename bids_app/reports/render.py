@@ -19,10 +19,10 @@ from bids_app.reports.blocks import (
     Block,
     FigureRow,
     build_blocks,
-    number,
     percent,
     report_table,
 )
+from bids_app.reports.charts import draw_chain
 from bids_app.reports.citations import Reference, Segment, numbered, resolve
 from bids_app.reports.derivatives import (
     Derivative,
@@ -31,11 +31,9 @@ from bids_app.reports.derivatives import (
     read_json,
     read_table,
     root_file,
-    select,
-    to_number,
 )
 from bids_app.reports.scene import Scene, TemplateScene
-from bids_app.reports.tables import ContrastTables, contrast_tables
+from bids_app.reports.tables import TIPPING, ContrastTables, contrast_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,6 +56,7 @@ RECORDS = {
     'values': ('name', 'value', 'unit', 'origin', 'overruled'),
     'maps': ('map', 'condition', 'state', 'reason', 'files'),
     'errors': ('node', 'message', 'trace'),
+    'scans': ('scan', 'condition', 'run', 'files', 'facts'),
 }
 """Lists of the run summary and the fields of their entries."""
 
@@ -112,8 +111,8 @@ class UnitPage:
     methods: tuple[tuple[Segment, ...], ...] = ()
     references: tuple[Reference, ...] = ()
     unreadable: tuple[str, ...] = field(default=())
-    quality: tuple[Mapping[str, str], ...] = ()
-    """Lines of the quality table of blood flow."""
+    chain: str = ''
+    """SVG element of the chain from scans to labels."""
 
 
 def render_participant(output_dir: Path, participant: str) -> Path:
@@ -232,6 +231,7 @@ def _page(
         'look': _verdict(summary) if summary else None,
         'reasons': _reasons(summary),
         'units': units,
+        'tipping_columns': TIPPING,
         'rules': {name: percent(share) for name, share in report_table().rules.items()},
     }
 
@@ -259,24 +259,23 @@ def _unit(about: Mapping[str, Any], files: Sequence[Derivative], output_dir: Pat
     own = tuple(file for file in files if file.entities.get('ses') == session)
     scene = Scene(own, str(about.get('space') or ''), tuple(about.get('conditions') or ()))
     sections, unreadable = _sections('participant', scene, output_dir, label)
-    page = _unit_page(
-        about,
-        sections,
-        unreadable,
-        tables=contrast_tables(own, ('summary', 'regions'), output_dir),
-    )
-    return replace(page, quality=_quality(own))
+    tables = contrast_tables(own, ('summary', 'regions'), output_dir)
+    page = _unit_page(about, sections, unreadable, tables=tables)
+    return replace(page, chain=_chain(page.about)) if page.about['maps'] else page
 
 
-def _quality(files: Sequence[Derivative]) -> tuple[Mapping[str, str], ...]:
-    """Read the quality of the blood flow maps."""
-    found = select(files, 'cbf_quality')
-    rows = [line for file in found for line in read_table(file.path)]
-    return tuple(
-        {name: '' if text == 'n/a' else text for name, text in line.items()}
-        | {'value': number(to_number(line.get('value')))}
-        for line in rows
-    )
+def _chain(about: Mapping[str, Any]) -> str:
+    """Draw the chain from scans to labels with what there is."""
+    states: dict[str, str] = {}
+    for scan in about['scans']:
+        is_there = bool(scan['files']) or states.get(scan['scan']) == 'made'
+        states[scan['scan']] = 'made' if is_there else 'no such scan'
+    for state in about['maps']:
+        name = str(state['map'])
+        if states.get(name) != 'made':
+            reason = state['reason'] or state['state']
+            states[name] = 'made' if state['state'] == 'made' else str(reason)
+    return draw_chain(report_table().chain, states)
 
 
 def _group_unit(space: str, summary: Mapping[str, Any], output_dir: Path) -> UnitPage:
@@ -358,9 +357,9 @@ def _sections(
 
 
 def _steps(sections: Iterable[Section], states: list[dict[str, Any]]) -> tuple[Step, ...]:
-    """Build the chain from inputs to CMRO2."""
+    """Build the cards of the maps that were made, or that are missing for a reason."""
     blocks = [block for section in sections for block in section.blocks]
-    return tuple(
+    steps = (
         Step(
             title=row.title,
             made_from=row.made_from,
@@ -371,6 +370,7 @@ def _steps(sections: Iterable[Section], states: list[dict[str, Any]]) -> tuple[S
         for row in report_table().figures
         if row.kind == 'map' and row.in_chain
     )
+    return tuple(step for step in steps if step.results or step.reasons)
 
 
 def _result(block: Block) -> tuple[str, str, str, str]:

@@ -66,12 +66,18 @@ class Scene:
     @cached_property
     def to_t1w(self) -> FloatArray:
         """From points of the quantification grid to points of the T1w image, RAS mm (4, 4)."""
+        return self.transform()
+
+    def transform(self, **entities: str | None) -> FloatArray:
+        """From points of a scan of the space to points of the T1w image, RAS mm (4, 4)."""
         scan = SCAN_OF_SPACE.get(self.space, self.space)
-        found = select(self.files, 'xfm_scan', scan=scan)
-        found = tuple(sorted(found, key=lambda file: len(file.entities)))
+        found = select(self.files, 'xfm_scan', scan=scan, **entities)
         if not found:
             return np.eye(4)
-        return np.asarray(np.linalg.inv(load_affine(found[0].path)))
+        ranks = {condition: rank for rank, condition in enumerate(self.conditions)}
+        first = min(found, key=lambda file: (ranks.get(file.entities.get('task', ''), -1),
+                                             file.entities.get('run', '')))  # fmt: skip
+        return np.asarray(np.linalg.inv(load_affine(first.path)))
 
     @cached_property
     def t1w(self) -> tuple[FloatArray, Grid] | None:
@@ -142,13 +148,54 @@ class Scene:
         found = select(self.files, 'reference', scan=self.space)
         return Backdrop(load_upright(found[0].path)[0]) if found else None
 
-    def outlined(self, key: str, factor: int, **entities: str) -> FloatArray | None:
-        """Return a mask or tissue map on the quantification grid made finer in the slice."""
+    def outlined(
+        self, key: str, factor: int, world: FloatArray, **entities: str
+    ) -> FloatArray | None:
+        """Return a mask or tissue map on the grid made finer in the slice, moved by `world`."""
         source = self.anatomical(key, **entities)
         if source is None or self.grid is None:
             return None
         finer = finer_in_slice(self.grid, factor)
-        return sample(np.nan_to_num(source[0]), source[1], finer, self.to_t1w)
+        return sample(np.nan_to_num(source[0]), source[1], finer, world)
+
+
+@dataclass(eq=False, kw_only=True)
+class ScanScene(Scene):
+    """The grid of one scan, as it was measured."""
+
+    reference: Derivative
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """Grid of the reference image, upright."""
+        return load_upright(self.reference.path)[1]
+
+    @cached_property
+    def to_t1w(self) -> FloatArray:
+        """From points of the scan to points of the T1w image, RAS mm (4, 4)."""
+        at = {name: self.reference.entities.get(name) for name in ('task', 'run')}
+        return self.transform(**at) if at['task'] else self.transform()
+
+    def maps(self, key: str, **entities: str | None) -> tuple[Derivative, ...]:
+        """Nothing is saved on the grid of a scan but its reference image."""
+        return ()
+
+    @cached_property
+    def backdrop(self) -> Backdrop | None:
+        """Reference image, each voxel repeated until outlines are smooth."""
+        data, grid = load_upright(self.reference.path)
+        factor = max(1, round(float(grid.zooms[:2].min()) / FINENESS))
+        return Backdrop(np.repeat(np.repeat(data, factor, axis=0), factor, axis=1), factor)
+
+    @property
+    def movement(self) -> tuple[float, float]:
+        """Shift of the centre (mm) and rotation (degrees) from the header to the T1w image."""
+        if self.grid is None:
+            return 0.0, 0.0
+        middle = self.grid.affine @ [*((np.array(self.grid.shape) - 1) / 2), 1.0]
+        shift = float(np.linalg.norm((self.to_t1w @ middle - middle)[:3]))
+        cosine = (np.trace(self.to_t1w[:3, :3]) - 1) / 2
+        return shift, float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
 @dataclass(eq=False)

@@ -30,6 +30,14 @@ RULES = {
 }
 """Rules of the summary table in words; others stand as they are."""
 
+TIPPING = (
+    ('tipping_cbv', 'CBV changes by', '%', 100.0),
+    ('tipping_cbf', 'CBF of the task is wrong by', '%', 100.0),
+    ('tipping_r2', 'R2 is too high by', '1/s', 1.0),
+    ('bold_route_bias', 'Calibrated BOLD would report', '%', 1.0),
+)
+"""Columns of the tipping points: column, title, unit shown, factor."""
+
 MAX_PARCELS = 40
 """Rows of the list of parcels with a certain label."""
 
@@ -42,9 +50,34 @@ class Share:
     n_voxels: str
     discordant: str
     interval: str
+    bounds: tuple[float, float, float]
+    """Discordant share with its interval; NaN where there is none."""
     note: str
     parts: tuple[tuple[str, str, float, str], ...]
     """Name, colour, width in percent, text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForestRow:
+    """A number with its interval; places are percent of the width of the chart."""
+
+    name: str
+    text: str
+    at: float
+    left: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forest:
+    """Numbers with their intervals on one axis."""
+
+    title: str
+    zero: float
+    """Place of zero on the axis, percent."""
+    ends: tuple[str, str]
+    """Both ends of the axis."""
+    rows: tuple[ForestRow, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +95,10 @@ class ContrastTables:
     """Networks without any estimate; they are named instead of listed."""
     parcels: tuple[tuple[str, ...], ...] = ()
     """Parcel, effect, z, label."""
+    forests: tuple[Forest, ...] = ()
+    """Discordant shares by rule, then changes per network."""
+    tipping: tuple[tuple[str, ...], ...] = ()
+    """Network and :data:`TIPPING`."""
 
 
 def contrast_tables(
@@ -102,6 +139,8 @@ def contrast_tables(
                 regions=_network_effects(parts, quantities),
                 empty=_empty_networks(parts),
                 parcels=_certain_parcels(parts, labels),
+                forests=(*_share_forest(shares), *_effect_forests(parts, quantities)),
+                tipping=_tipping_points(parts),
             )
         )
     return tuple(tables)
@@ -128,16 +167,90 @@ def _share(line: Mapping[str, str]) -> Share:
         if total and counts[column] > 0
     ]
     low, high = to_number(line.get('ci_low')), to_number(line.get('ci_high'))
-    bold = {'positive': 'BOLD up', 'negative': 'BOLD down'}.get(line['bold'], 'all')
     note = line.get('note', '')
+    share = to_number(line.get('discordant_fraction'))
     return Share(
-        title=f'{RULES.get(line["rule"], line["rule"])}, {bold}',
+        title=_rule_title(line),
         n_voxels=line['n_voxels'],
-        discordant=_discordant(to_number(line.get('discordant_fraction'))),
+        discordant=_discordant(share),
+        bounds=(share, low, high),
         interval=f'{percent(low)} to {percent(high)}' if math.isfinite(low + high) else '',
         note='' if note == 'n/a' else note,
         parts=tuple(parts),
     )
+
+
+def _rule_title(line: Mapping[str, str]) -> str:
+    """Name a rule and the voxels it was applied to."""
+    bold = {'positive': 'BOLD up', 'negative': 'BOLD down'}.get(line['bold'], 'all')
+    return f'{RULES.get(line["rule"], line["rule"])}, {bold}'
+
+
+def _share_forest(lines: Iterable[Mapping[str, str]]) -> tuple[Forest, ...]:
+    """Draw the discordant share by every rule on one axis from 0 to 100 %."""
+    shares = [_share(line) for line in lines if line['network'] == 'all']
+    rows = []
+    for share in shares:
+        value, low, high = (100 * bound for bound in share.bounds)
+        if math.isfinite(value):
+            low, high = (low, high) if math.isfinite(low + high) else (value, value)
+            interval = f' ({share.interval})' if share.interval else ''
+            text = share.discordant.removesuffix(' discordant') + interval
+            row = ForestRow(name=share.title, text=text, at=value, left=low, width=high - low)
+            rows.append(row)
+    if not rows:
+        return ()
+    title = 'Discordant share by rule, with 95 % interval where there is one'
+    return (Forest(title=title, zero=0.0, ends=('0 %', '100 %'), rows=tuple(rows)),)
+
+
+def _effect_forests(
+    lines: Sequence[Mapping[str, str]], quantities: Iterable[str]
+) -> tuple[Forest, ...]:
+    """Draw the change of every quantity per network with its 95 % interval."""
+    forests = []
+    for quantity in quantities:
+        found = [
+            (line['name'], effect, 1.96 * error)
+            for line in lines
+            if line['quantity'] == quantity and line['level'] in ('brain', 'network')
+            for effect, error in [(to_number(line['effect']), to_number(line['se']))]
+            if math.isfinite(effect + error)
+        ]
+        if not found:
+            continue
+        low = min(0.0, *(effect - half for _, effect, half in found))
+        high = max(0.0, *(effect + half for _, effect, half in found))
+        span = 100 / (high - low) if high > low else 1.0
+        rows = tuple(
+            ForestRow(
+                name=name,
+                text=f'{number(effect)} ± {number(half)}',
+                at=span * (effect - low),
+                left=span * (effect - half - low),
+                width=2 * span * half,
+            )
+            for name, effect, half in found
+        )
+        title = f'{_quantity_title(quantity, lines)}, mean and 95 % interval'
+        ends = (number(low), number(high))
+        forests.append(Forest(title=title, zero=-span * low, ends=ends, rows=rows))
+    return tuple(forests)
+
+
+def _tipping_points(lines: Iterable[Mapping[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """List what would turn the sign of the CMRO2 change of each network."""
+    found = []
+    for line in lines:
+        if line['quantity'] == 'cmro2' and line['level'] in ('brain', 'network'):
+            values = [factor * to_number(line.get(column)) for column, _, _, factor in TIPPING]
+            if any(map(math.isfinite, values)):
+                texts = [
+                    f'{number(value)} {unit}' if math.isfinite(value) else '–'
+                    for value, (_, _, unit, _) in zip(values, TIPPING, strict=True)
+                ]
+                found.append((line['name'], *texts))
+    return tuple(found)
 
 
 def _discordant(share: float) -> str:

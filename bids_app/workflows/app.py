@@ -31,6 +31,7 @@ from bids_app.bids.manifest import (
 from bids_app.bids.metadata import without_defects
 from bids_app.bids.outputs import output_path, write_json, write_text
 from bids_app.bids.rolemap import roles_table, summarise
+from bids_app.bids.scan_facts import scan_records
 from bids_app.bids.verdict import (
     MACHINE_CODES,
     RunVerdict,
@@ -290,6 +291,7 @@ def _run_unit(
             {'task': c.task, 'baseline': c.baseline, 'label': c.label} for c in unit.contrasts
         ],
         'space': word_of(scans[0]) if scans else 'T1w',
+        'scans': scan_records(unit, run.bids_dir),
         'notes': list(unit.notes),
         'problems': [
             {

@@ -144,9 +144,14 @@ def labels(tree, mask, pattern, affine, *, prefix, extra, about):
     values = np.digitize(pattern, [-0.5, -0.2, 0.2, 0.5]) + 1
     robust = np.where(mask, np.array([0, 3, 6, 7, 5, 1])[values], 0).astype(np.uint8)
     sign = np.where(mask, np.array([0, 3, 4, 7, 2, 1])[values], 0).astype(np.uint8)
+    names = {**extra, 'task': 'all', 'contrast': 'calcMinusControl'}
     for key, data in (('concordance', robust), ('concordance_sign', sign)):
-        names = {**extra, 'task': 'all', 'contrast': 'calcMinusControl'}
         tree.image(prefix + key, data, affine, about, **names)
+    if not prefix:
+        probability = np.where(mask, 0.5 + 0.2 * np.sign(pattern), np.nan).astype(np.float32)
+        tree.image('discordant', probability, affine, about, **names)
+        mode = np.where(mask, 1 + (pattern > 0), 0).astype(np.uint8)
+        tree.image('response_mode', mode, affine, about, **names)
 
 
 def contrast_tables(tree, prefix, extra):
@@ -165,6 +170,7 @@ def contrast_tables(tree, prefix, extra):
             row = {'level': level, 'index': 1, 'name': name, 'network': name}
             row |= {'quantity': quantity, 'unit': unit, 'effect': 6.25, 'se': 1.25, 'z': 5.0}
             row |= {'n_voxels': 321, 'coverage': 0.97, 'label': 2 if quantity == 'cmro2' else ''}
+            row |= {'tipping_cbv': 0.123 if not prefix and quantity == 'cmro2' else 'n/a'}
             rows.append(row)
     empty = {'level': 'network', 'name': 'Limbic', 'effect': 'n/a', 'se': 'n/a', 'label': 'n/a'}
     rows.append(rows[0] | empty)
@@ -185,6 +191,16 @@ def run_summary(sub, **changes):
         'baseline': 'control',
         'contrasts': [{'task': 'calc', 'baseline': 'control', 'label': 'calcMinusControl'}],
         'space': 'MESE',
+        'scans': [
+            {
+                'scan': 'MESE',
+                'condition': None,
+                'run': None,
+                'files': ['a_MESE.nii.gz'],
+                'facts': {'echo times': f'16, 32 ms {HOSTILE}'},
+            },
+            {'scan': 'DSC', 'condition': None, 'run': None, 'files': [], 'facts': {}},
+        ],
         'notes': [f'Hct is a default {HOSTILE}'],
         'problems': [],
         'values': [
@@ -222,6 +238,10 @@ def participant(tree, sub, **changes):
     mask = tissue_on(MESE_AFFINE, MESE_SHAPE, 'desc-brain_mask', SHIFT) > 0.5
     reference = tissue_on(MESE_AFFINE, MESE_SHAPE, 'T1w', SHIFT).astype(np.float32)
     tree.image('reference', reference, MESE_AFFINE, sub=sub, scan='MESE')
+    tree.image('reference', reference, MESE_AFFINE, sub=sub, scan='MEGRE', task='calc')
+    save_affine(np.linalg.inv(SHIFT), tree.path('xfm_scan', sub=sub, scan='MEGRE', task='calc'))
+    quality = {'condition': 'calc', 'measure': f'qei {HOSTILE}', 'value': 0.912345}
+    tree.table('cbf_quality', [quality | {'verdict': 'good', 'rule': 'at least 0.5'}], sub=sub)
     value_maps(tree, sub, (grey, white), mask)
     about = {'Contrast': {'Task': 'calc', 'Baseline': 'control'}}
     where = {'sub': sub, 'space': 'MESE'}
@@ -235,6 +255,11 @@ def participant(tree, sub, **changes):
 
 def root(tree):
     write_text(json.dumps({'Name': f'Study {HOSTILE}'}), tree.path('dataset_description'))
+    modes = [
+        {'index': 1, 'name': 'flow-led', 'color': '#d55e00'},
+        {'index': 2, 'name': 'extraction-led', 'color': '#0072b2'},
+    ]
+    tree.table('label_table', modes, seg='responseMode')
     for seg in ('concordance', 'concordanceSign'):
         rows = [
             {'index': int(x), 'name': LABEL_NAMES[x], 'color': LABEL_COLORS[x]}

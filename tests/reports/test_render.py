@@ -160,7 +160,8 @@ def test_the_graph_is_readable_as_text(pages):
 
 
 def test_the_legend_gives_the_share_of_each_label(pages, output_dir):
-    legend = pages['sub-01'].partition('class="legend"')[2].partition('</ul>')[0]
+    labels = pages['sub-01'].partition('id="labels_')[2]
+    legend = labels.partition('class="legend"')[2].partition('</ul>')[0]
     assert legend.count('<li>') == 7
     shares = [float(x) for x in re.findall(r'robust rule ([\d.]+) %', legend)]
     assert sum(shares) == pytest.approx(100, abs=2)
@@ -297,8 +298,59 @@ def test_no_page_scrolls_sideways_and_no_picture_is_broken(
 
 
 def test_arterial_input_is_shown(pages):
-    ids = {a.get('id') for _, a in Page(pages['sub-01']).elements}
-    assert 'arterial_curve' in ids
-    assert 'Course of the change of R2* in the arteries' in Page(pages['sub-01']).text or any(
-        'in the arteries' in image['alt'] for image in Page(pages['sub-01']).all('img')
-    )
+    page = Page(pages['sub-01'])
+    assert 'arterial_curve' in {a.get('id') for _, a in page.elements}
+    labels = [a.get('aria-label', '') for _, a in page.elements]
+    assert any('Course of the change of R2* in the arteries' in label for label in labels)
+
+
+def test_scans_are_listed_with_their_timing_and_those_missing_are_named(pages):
+    table = pages['sub-01'].partition('aria-label="Scans"')[2].partition('</table>')[0]
+    assert 'echo times</span> 16, 32 ms' in table
+    assert 'a_MESE.nii.gz' in table
+    assert 'not found' in table.partition('DSC')[2]
+
+
+def test_alignment_flickers_against_the_position_of_the_header(pages):
+    for scan, name in (('alignment_MESE', 'MESE, quantification grid'),
+                       ('alignment_MEGRE_calc', 'MEGRE calc')):  # fmt: skip
+        figure = pages['sub-01'].partition(f'id="{scan}"')[2].partition('</figure>')[0]
+        assert name in figure
+        assert figure.count('<img') == 2
+        assert 'class="before"' in figure
+        assert '5.39 mm' in figure  # |(2, -3, 4)|
+
+
+def test_the_chain_shows_what_is_there_and_why_the_rest_is_not(pages):
+    chain = pages['sub-02'].partition('<svg class="chain-graph"')[2].partition('</svg>')[0]
+    assert 'There: MESE.' in chain
+    assert 'CBV: no DSC' in chain
+    assert 'DSC: no such scan' in chain
+
+
+def test_the_posterior_stands_beside_the_labels(pages):
+    figure = pages['sub-01'].partition('id="labels_')[2].partition('</figure>')[0]
+    titles = re.findall(r'<h4>([^<]+)</h4>', figure)
+    assert titles == ['Robust rule', 'Published sign rule', 'Posterior probability']
+
+
+def test_reasons_without_a_value_have_a_picture_and_a_share(pages):
+    figure = pages['sub-01'].partition('id="cbf_condition-calc"')[2].partition('</figure>')[0]
+    assert 'Reasons and cautions' in figure
+    assert re.search(r'<small>[\d,]+ voxels, [\d.]+ %</small>', figure)
+
+
+def test_tables_of_the_output_keep_units_verdicts_and_plain_text(pages):
+    figure = pages['sub-01'].partition('id="cbf_quality"')[2].partition('</figure>')[0]
+    assert '0.912' in figure
+    assert 'class="mark good"' in figure
+    assert 'probable_cause' not in figure  # nothing in that column
+
+
+def test_intervals_and_tipping_points_of_the_networks(pages):
+    text = Page(pages['sub-01']).text
+    assert '6.25 ± 2.45' in text  # 1.96 standard errors
+    assert '12.3 %' in text.partition('Tipping points')[2]
+    places = [float(x) for x in re.findall(r'left:(-?[\d.]+)%', pages['sub-01'])]
+    assert places
+    assert all(-0.01 <= place <= 100.01 for place in places)

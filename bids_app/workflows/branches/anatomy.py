@@ -55,10 +55,7 @@ def add_alignment(graph: Graph) -> None:
             tissue = Quantity(first, name)
             sink.add(tissue, 'probseg', label=label, space=graph.space, sidecar=sidecar)
         for scan in graph.scans:
-            word = 'boldref' if scan.kind == 'bold' else WORD[scan.kind]
-            transform = Quantity(graph.alignment[scan.name], 'transform')
-            task = getattr(scan.series, 'task', None) or scan.series.condition
-            sink.add(transform, 'xfm_scan', scan=word, task=task, run=scan.series.run)
+            _save_scan(graph, sink, scan)
     for scan in graph.scans:
         if scan.is_corrected:
             _save_confounds(graph, sink, scan)
@@ -101,6 +98,19 @@ def _save_confounds(graph: Graph, sink: Sink, scan: Scan) -> None:
         run=scan.series.run,
         sidecar={'Sources': graph.sources([scan.series.file])},
     )
+
+
+def _save_scan(graph: Graph, sink: Sink, scan: Scan) -> None:
+    """Save the transform of a scan and the mean image that it was found with."""
+    word = 'boldref' if scan.kind == 'bold' else WORD[scan.kind]
+    align = graph.alignment[scan.name]
+    task = getattr(scan.series, 'task', None) or scan.series.condition
+    at = {'task': task, 'run': scan.series.run}
+    sink.add(Quantity(align, 'transform'), 'xfm_scan', scan=word, **at)
+    if scan is not graph.target:
+        sidecar = {'Sources': graph.sources(scan.images)}
+        image = Quantity(align, 'reference')
+        sink.add(image, 'reference', scan=WORD[scan.kind], sidecar=sidecar, **at)
 
 
 def atlas_of(graph: Graph) -> tuple[Any, str]:
