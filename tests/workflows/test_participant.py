@@ -266,7 +266,8 @@ def test_runs_are_combined_and_names_carry_no_run(maker):
 )
 def test_first_present_scan_is_the_quantification_grid(text, space, maker):
     _, _, _, expected = build(maker, text)
-    assert {entities['scan'] for key, entities in expected if key == 'reference'} == {space}
+    grid = next(entities for key, entities in expected if key == 'reference')
+    assert (grid['scan'], grid.get('task')) == (space, None)
     words = {entities.get('space') for key, entities in expected if key == 'contrast'}
     assert words <= {space, 'MNI152NLin6Asym'}
 
