@@ -247,7 +247,7 @@ def test_runs_are_combined_and_names_carry_no_run(maker):
     combined = [node for node in steps(graph) if node.startswith('combine_')]
     assert 'combine_cbf_calc' in combined
     assert 'combine_bold_calcMinusControl' in combined
-    of_one_run = {'xfm_scan', 'confounds', 'nuisance', 'time_courses'}
+    of_one_run = {'xfm_scan', 'reference', 'confounds', 'nuisance', 'time_courses'}
     assert {key for key, entities in expected if 'run' in entities} == of_one_run
 
 
