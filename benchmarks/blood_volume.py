@@ -45,7 +45,7 @@ def osipi():
         return
     with path.open() as file:
         rows = list(csv.DictReader(file))
-    for index in (0.035, 0.065):
+    for index in (0.035, 0.05):
         good = {'CBV': 0, 'CBF': 0}
         worst = {'CBV': 0.0, 'CBF': 0.0}
         for one in rows:
@@ -97,7 +97,7 @@ def simulated_curves(count=200, seed=1, repetition_time=1.5, snr=100):
 
 
 def simulations():
-    for index in (0.035, 0.065):
+    for index in (0.035, 0.05):
         errors = []
         for tissue, artery, volume, flow in simulated_curves():
             found = deconvolve([tissue], artery, repetition_time=1.5, oscillation_index=index)
@@ -109,6 +109,83 @@ def simulations():
                 f'200 simulated curves with delay and dispersion, SNR 100, {name}, index {index}',
                 'printed',
                 f'error: median {middle:+.1%}, quartiles {low:+.1%} to {high:+.1%}',
+            )
+
+
+def choose_index():
+    """Error of flow by index, over curves of two noise levels: how the default was chosen."""
+    sizes = {}
+    for index in (0.02, 0.035, 0.05, 0.065, 0.08, 0.1):
+        squares = []
+        for snr in (30, 100):
+            errors = [
+                deconvolve([tissue], artery, repetition_time=1.5, oscillation_index=index)
+                .flow.value[0] / flow - 1
+                for tissue, artery, _, flow in simulated_curves(seed=11, snr=snr)
+            ]  # fmt: skip
+            squares.append(np.sqrt(np.mean(np.square(errors))))
+        sizes[index] = np.mean(squares)
+    best = min(sizes, key=sizes.get)
+    row(
+        'oscillation index: relative RMSE of CBF, mean of SNR 30 and 100, 200 other curves',
+        'the default has the smallest; the OSIPI curves were not used',
+        f'{", ".join(f"{index}: {size:.3f}" for index, size in sizes.items())}; smallest {best}',
+    )
+
+
+def returning_leak(kind, transfer, seed=31, n=3000, n_volumes=90):
+    """
+    A brain of which an eighth leaks into a space from which the agent returns.
+
+    Made after the correction was: other bolus, transits, repetition time, angle, T1 and
+    relaxivities than `leakage`; `transfer` is the median Ktrans, 1/min.
+    """
+    rng = np.random.default_rng(seed)
+    repetition_time, echo_time, angle, r1 = 1.9, 0.035, np.radians(75), 1 / 1.1
+    step = repetition_time / 10
+    fine = np.arange(0, n_volumes * repetition_time, step)
+    lag = np.clip(fine - 38, 0, None)
+    late = np.clip(fine - 58, 0, None) / 12
+    plasma = (lag / 6) ** 2.2 * np.exp(2.2 * (1 - lag / 6))
+    plasma += 0.18 * late**1.8 * np.exp(1.8 * (1 - late))
+    plasma += 0.12 * (1 - np.exp(-np.clip(fine - 48, 0, None) / 8)) * np.exp(-lag / 600)
+    volume = rng.permutation(np.linspace(0.02, 0.06, n))
+    leaks = rng.random(n) < 1 / 8
+    into = np.where(leaks, transfer / 60 * rng.uniform(0.5, 1.5, n), 0)
+    back = into / rng.uniform(0.15, 0.45, n)
+    transit = rng.uniform(3, 6, n)
+    inside, outside = np.zeros((2, n, len(fine)))
+    for i in range(1, len(fine)):
+        kept = np.exp(-step / transit)
+        inside[:, i] = kept * inside[:, i - 1] + (1 - kept) * 6 * plasma[i]
+        outside[:, i] = np.exp(-step * back) * outside[:, i - 1] + step * into * 6 * plasma[i]
+    inside, outside = inside[:, ::10], outside[:, ::10]
+    rate = 60 * volume[:, None] * inside + (kind == 'T2*') * 20 * outside
+    recovery = np.exp(-repetition_time * (r1 + (kind == 'T1') * 4.5 * outside))
+    steady = (1 - recovery) / (1 - recovery * np.cos(angle))
+    signal = 1000 * steady / steady[:, :1] * np.exp(-echo_time * rate)
+    noise = rng.standard_normal((2, *signal.shape)) * 1000 / 60
+    return np.hypot(signal + noise[0], noise[1]), volume, leaks, echo_time, repetition_time
+
+
+def leakage_that_returns():
+    for kind in ('T1', 'T2*'):
+        for transfer in (0.02, 0.05, 0.1, 0.2):
+            signal, volume, leaks, echo_time, repetition_time = returning_leak(kind, transfer)
+            parts = []
+            for area in ('first-pass', 'full'):
+                bias = []
+                for corrected in (False, True):
+                    found = estimate_relative_cbv(
+                        signal, echo_time=echo_time, repetition_time=repetition_time, area=area,
+                        correct_leakage=corrected,
+                    ).relative_cbv.value / volume  # fmt: skip
+                    bias.append(np.median(found[leaks]) / np.median(found[~leaks]) - 1)
+                parts.append(f'{area} {bias[1]:+.1%} (uncorrected {bias[0]:+.1%})')
+            row(
+                f'independent leak that returns, dominated by {kind}, transfer {transfer} /min',
+                'under 10 % where uncorrected is off by more than 30 %',
+                ', '.join(parts),
             )
 
 
@@ -280,7 +357,9 @@ def main():
     speed()  # first, so that the peak of memory is its own
     osipi()
     simulations()
+    choose_index()
     leakage()
+    leakage_that_returns()
     coverage()
     coarse_phantom()
     if len(sys.argv) > 1:

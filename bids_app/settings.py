@@ -173,7 +173,7 @@ class BloodVolumeSettings:
         choices=('none', 'oscillation-limited'),
     )
     oscillation_index: float = _setting(
-        0.035, 'largest oscillation of the residue function', unit='1'
+        0.05, 'largest oscillation of the residue function', unit='1'
     )
     arterial_mask: str | None = _setting(
         None,

@@ -130,6 +130,7 @@ class EstimateBolus(SimpleInterface):
         quantities = {'relative_cbv': bolus.areas.relative_cbv}
         if self.inputs.correct_leakage:
             quantities |= {'k1': bolus.areas.k1, 'k2': bolus.areas.k2}
+            facts = facts | {'LeakageReturnRate': bolus.areas.return_rate}
         bolus.save(self._results, quantities, facts, runtime.cwd)
         self._results['mask'] = save_image(bolus.mask, bolus.grid, Path(runtime.cwd) / 'mask.nii')
         return runtime

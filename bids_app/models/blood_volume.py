@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.ndimage import median_filter
@@ -22,7 +22,7 @@ from bids_app.models.constants import (
     SPOILT_VOLUME,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.leakage import find_reference, leakage_functionals
+from bids_app.models.leakage import find_reference, find_return_rate, leakage_functionals
 from bids_app.models.noise import pool_variance
 from bids_app.models.status import Status, combine_status, is_missing
 
@@ -216,6 +216,8 @@ class BolusAreas:
         Height relative to the reference tissue without the leak, dimensionless.
     k2 : (V,) Estimate
         Leak: positive where T1 shortening lowers the curve, negative where it adds to it, 1/s.
+    return_rate : float
+        At which leaked agent returns to the blood, 1/s; NaN where no leak can be estimated.
     window : BolusWindow
         Baseline and first pass.
     rate_change : (V, T) ndarray
@@ -227,6 +229,7 @@ class BolusAreas:
     relative_cbv: Estimate
     k1: Estimate
     k2: Estimate
+    return_rate: float
     window: BolusWindow
     rate_change: FloatArray
     rate_variance: FloatArray
@@ -321,7 +324,7 @@ def estimate_relative_cbv(
     pass_end = window.pass_end if area == 'first-pass' else n_volumes
     plain = np.zeros(n_volumes)
     plain[window.pass_start : pass_end] = repetition_time
-    k1_weights, k2_weights, corrected = _leakage_weights(
+    k1_weights, k2_weights, corrected, return_rate = _leakage_weights(
         curves, repetition_time, pass_end, needed=correct_leakage
     )
     relative_cbv = curves.total(corrected if correct_leakage else plain)
@@ -332,6 +335,7 @@ def estimate_relative_cbv(
         relative_cbv=replace(relative_cbv, status=status),
         k1=k1,
         k2=k2,
+        return_rate=return_rate,
         window=window,
         rate_change=curves.rate_change,
         rate_variance=curves.noise / (echo_time * curves.level) ** 2,
@@ -425,26 +429,31 @@ def _check_volumes(signal: FloatArray) -> None:
 
 def _leakage_weights(
     curves: _Curves, repetition_time: float, pass_end: int, *, needed: bool
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give the weights of K1, K2 and the corrected area; NaN where they cannot be had."""
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """
+    Give the weights of K1, K2 and the corrected area, and the rate at which the leak returns.
+
+    NaN where they cannot be had.
+    """
     window = curves.window
+    rate_change = curves.rate_change[curves.brain]
+    during: dict[str, Any] = {
+        'repetition_time': repetition_time,
+        'pass_start': window.pass_start,
+        'pass_end': pass_end,
+    }
     try:
         reference = find_reference(
-            curves.rate_change[curves.brain],
-            pass_start=window.pass_start,
-            pass_end=window.pass_end,
+            rate_change, pass_start=window.pass_start, pass_end=window.pass_end
         )
-        return leakage_functionals(
-            curves.rate_change[curves.brain][reference].mean(axis=0),
-            repetition_time=repetition_time,
-            pass_start=window.pass_start,
-            pass_end=pass_end,
-        )
+        mean = rate_change[reference].mean(axis=0)
+        rate = find_return_rate(rate_change[~reference], mean, **during)
+        return *leakage_functionals(mean, return_rate=rate, **during), rate
     except ModelInputError:
         if needed:
             raise
         nothing = np.full(curves.rate_change.shape[1], np.nan)
-        return nothing, nothing, nothing
+        return nothing, nothing, nothing, np.nan
 
 
 def normalise_to_white_matter(

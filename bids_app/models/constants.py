@@ -418,6 +418,12 @@ DECONVOLUTION_CHUNK_MB = 100.0
 LEAKAGE_FIT_PASSES = 2
 """Length of the fit of a leak in lengths of the area that is corrected; ours."""
 
+LEAKAGE_RETURN_RATES = (
+    0.0, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.048, 0.064,
+)  # fmt: skip
+"""Rates at which leaked agent may return to the blood, 1/s; transfer constants of up to 0.6 per
+minute over extravascular spaces of 0.15 and more lie within, Leu et al. 2016."""
+
 LEAKAGE_OUTLIER = 1.5
 """Robust standard deviations from the usual tail beyond which a voxel may leak, 1; ours."""
 

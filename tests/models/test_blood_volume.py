@@ -521,3 +521,17 @@ def test_tipping_point_is_that_of_the_specification():
             task_cbf=1.0, baseline_cbf=1.0, task_r2_prime=-1.0, baseline_r2_prime=5.3
         )
     )
+
+
+def test_a_leak_that_returns_to_the_blood_is_corrected_at_the_rate_that_is_found():
+    curve = gamma_variate(recirculation=0.12)
+    times = REPETITION_TIME * np.arange(len(curve))
+    leaked = REPETITION_TIME * np.convolve(curve, np.exp(-0.032 * times))[: len(curve)]
+    scale = np.linspace(0.4, 1.0, 800)[:, np.newaxis]
+    leaks = np.arange(800) % 5 == 0
+    noise = 4.0 * np.random.default_rng(17).standard_normal((800, len(curve)))
+    signal = dsc_signal(scale * (curve + 0.03 * leaks[:, np.newaxis] * leaked)) + noise
+    found = bolus_areas(signal, correct_leakage=True)
+    ratio = found.relative_cbv.value / scale[:, 0]
+    assert found.return_rate == pytest.approx(0.032, abs=0.016)
+    assert np.median(ratio[leaks]) == pytest.approx(np.median(ratio[~leaks]), rel=0.03)
