@@ -326,6 +326,31 @@ class ChangeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSettings:
+    """Inference over participants."""
+
+    covariates: tuple[str, ...] = _setting(
+        (), 'columns of participants.tsv that are regressed out; each is tested too'
+    )
+    groups: str | None = _setting(
+        None, 'column of participants.tsv with two values whose groups are compared'
+    )
+    exclude: tuple[str, ...] = _setting(
+        (),
+        'leave out participants by verdict: incomplete, degraded, or quality of the blood flow',
+        choices=('incomplete', 'degraded', 'quality'),
+    )
+    permutations: int = _setting(1000, 'rearrangements of the tests by permutation', unit='1')
+    bootstraps: int = _setting(1000, 'bootstrap samples of partial least squares', unit='1')
+    random_seed: int = _setting(42, 'seed of permutations and samples', unit='1')
+    tfce: str = _setting(
+        'no',
+        'threshold-free cluster enhancement with permutations; about a second per permutation',
+        choices=('no', 'yes'),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that changes numbers."""
 
@@ -357,6 +382,7 @@ class Settings:
     oxygen: OxygenSettings = field(default_factory=OxygenSettings)
     bold: BoldSettings = field(default_factory=BoldSettings)
     change: ChangeSettings = field(default_factory=ChangeSettings)
+    group: GroupSettings = field(default_factory=GroupSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,7 +205,11 @@ def participant_digest(
     paths = {path for unit in units for path in unit.files}
     return Digest(
         inputs={_name(path, roots): _input_digest(path) for path in sorted(paths)},
-        settings=flatten(settings),
+        settings={
+            name: value
+            for name, value in flatten(settings).items()
+            if not name.startswith('group.')
+        },
         values={unit.label: _values_of(unit) for unit in units},
         code=code_digest(),
         libraries=library_versions(),

@@ -31,6 +31,10 @@ FLAGS = {
     'oxygen.hct': '--hct',
     'oxygen.sao2': '--sao2',
     'change.fwhm': '--fwhm',
+    'change.smallest_effect': '--smallest-effect',
+    'group.covariates': '--covariates',
+    'group.groups': '--groups',
+    'group.tfce': '--tfce',
 }
 """Settings with an option of their own; all others by --config-file or --set NAME=VALUE."""
 
@@ -143,6 +147,11 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         declaration, annotation = field_of(name)
         options: dict[str, Any] = {'dest': f'set_{name}', 'default': None}
         metadata = declaration.metadata
+        if metadata['choices'] == ('no', 'yes'):
+            group.add_argument(
+                flag, action='store_const', const='yes', help=metadata['help'], **options
+            )
+            continue
         if annotation == tuple[str, ...]:
             options['nargs'] = '+'
         elif annotation in (float, float | None):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,6 +101,10 @@ class Weighting:
     prior_dof: float = 0.0
     prior_scale: float = 1.0
 
+    def of(self, participants: BoolArray | IntArray) -> Weighting:
+        """Keep some participants."""
+        return replace(self, participants=self.participants[participants])
+
 
 def weigh_participants(
     effects: ArrayLike, variances: ArrayLike | None, design: ArrayLike | None = None
@@ -152,7 +156,7 @@ def weigh_participants(
     x, v, known = _checked(effects, variances)
     weights = _weights(x, v, known)
     plain = random_effects(x, v, weighting=Weighting(participants=weights), design=design)
-    typical = _typical_variance(v, known)
+    typical = typical_variance(v, known)
     usable = (plain.n >= 2) & (plain.residual > 0) & (typical > 0)
     dof, scale = _prior(plain.residual[usable] / typical[usable], plain.dof[usable])
     return Weighting(participants=weights, prior_dof=dof, prior_scale=scale)
@@ -244,7 +248,7 @@ def random_effects(
     residuals = np.where(known, x, 0.0) - columns @ coefficients
     dof = np.maximum(freedom, 1).astype(float)
     residual = (weights * residuals**2).sum(axis=0) / dof
-    variance, total = _moderate(residual, dof, _typical_variance(v, known), weighting)
+    variance, total = moderate(residual, dof, typical_variance(v, known), weighting)
     return _tested(
         coefficients[tested],
         variance * spread[:, tested],
@@ -254,6 +258,205 @@ def random_effects(
         n=n,
         missing=~enough,
     )
+
+
+def nuisance_residuals(
+    effects: FloatArray, known: BoolArray, weighting: Weighting, columns: FloatArray
+) -> FloatArray:
+    """Take columns of a design out of effects, voxel by voxel; 0 where there is no effect."""
+    x = np.where(known, effects, 0.0)
+    if columns.shape[1] == 0:
+        return x
+    weights = np.where(known, weighting.participants[:, None], 0.0)
+    coefficients, _, _ = _regress(x, weights, columns)
+    return np.where(known, x - columns @ coefficients, 0.0)
+
+
+def jackknife_interval(estimate: float, left_out: ArrayLike) -> tuple[float, float]:
+    r"""
+    Give a 95 % interval of a share from its values with participants left out in turn.
+
+    Parameters
+    ----------
+    estimate : float
+        Of all participants, in [0, 1].
+    left_out : (G,) array_like
+        With each participant, or each of G groups of participants, left out.
+
+    Returns
+    -------
+    low, high : float
+        Within [0, 1]; NaN where a value is missing or G is below two.
+
+    Notes
+    -----
+    .. math:: \hat\pi \pm t_{G-1} \sqrt{\tfrac{G-1}{G} \sum_g (\pi_{-g} - \bar\pi)^2}
+
+    The bootstrap over participants must not be used: a sample holds some participants twice, and
+    with them their noise, which looks like discordance.
+
+    Examples
+    --------
+    >>> low, high = jackknife_interval(0.2, [0.19, 0.21, 0.2, 0.2])
+    >>> round(low, 3), round(high, 3)
+    (0.161, 0.239)
+    """
+    values = np.asarray(left_out, float)
+    n = values.size
+    if n < MINIMUM or not np.isfinite(values).all():
+        return float('nan'), float('nan')
+    error = np.sqrt((n - 1) / n * np.sum((values - values.mean()) ** 2))
+    reach = float(stats.t.ppf(0.975, n - 1) * error)
+    return max(0.0, estimate - reach), min(1.0, estimate + reach)
+
+
+def equivalence(result: RandomEffects, smallest: float) -> FloatArray:
+    r"""
+    Test whether an effect is smaller than the smallest one of interest (two one-sided tests).
+
+    Parameters
+    ----------
+    result : RandomEffects
+        Of a group.
+    smallest : float
+        Smallest effect of interest delta, positive, unit of the effects.
+
+    Returns
+    -------
+    p : (V,) ndarray of float64
+        Probability of effects this close to 0 if the true one were delta in size; small where
+        "no change" is shown and not just not refuted.
+
+    Raises
+    ------
+    ModelInputError
+        If `smallest` is not positive.
+
+    See Also
+    --------
+    detectable_effect : What a study of this size can find.
+
+    References
+    ----------
+    .. [1] Schuirmann, J Pharmacokinet Biopharm 15:657, 1987. doi:10.1007/BF01068419
+
+    Examples
+    --------
+    >>> result = random_effects(np.array([[0.1], [-0.1], [0.0], [0.05]]), None)
+    >>> bool(equivalence(result, 1.0)[0] < 0.001)
+    True
+    """
+    if not smallest > 0:
+        msg = f'the smallest effect must be positive, got {smallest}'
+        raise ModelInputError(msg)
+    error = np.sqrt(np.where(result.variance > 0, result.variance, np.nan))
+    nearer = (smallest - np.abs(result.effect)) / error
+    p: FloatArray = stats.t.sf(nearer, result.dof)
+    return p
+
+
+def detectable_effect(
+    result: RandomEffects, *, power: float = 0.8, alpha: float = 0.05
+) -> FloatArray:
+    r"""
+    Compute the effect that a study of this size and noise finds with a given power.
+
+    Parameters
+    ----------
+    result : RandomEffects
+        Of a group.
+    power : float
+        Probability to find it.
+    alpha : float
+        Two-sided level of the test of one voxel.
+
+    Returns
+    -------
+    effect : (V,) ndarray of float64
+        Unit of the effects.
+
+    See Also
+    --------
+    equivalence : Whether the effect is shown to be small.
+
+    Notes
+    -----
+    .. math:: (t_{1-\alpha/2} + t_{power})\,\sqrt{var(\hat\mu)}
+
+    Examples
+    --------
+    >>> result = random_effects(np.array([[1.0], [2.0], [3.0], [2.0]]), None)
+    >>> detectable_effect(result).round(2)
+    array([1.7])
+    """
+    reach = stats.t.ppf(1 - alpha / 2, result.dof) + stats.t.ppf(power, result.dof)
+    effect: FloatArray = reach * np.sqrt(result.variance)
+    return effect
+
+
+def prevalence(bold: ArrayLike, change: RandomEffects, *, quantile: float = 0.0) -> FloatArray:
+    r"""
+    Estimate the share of the population whose true changes of BOLD and CMRO2 are opposite.
+
+    Parameters
+    ----------
+    bold : (V,) array_like
+        BOLD change of the group; only its sign counts.
+    change : (V,) RandomEffects
+        CMRO2 change of the group.
+    quantile : float
+        0: the expected share. Else the share where the mean lies that many standard errors
+        further in the direction of BOLD (1.96 and -1.96: a 95 % interval).
+
+    Returns
+    -------
+    share : (V,) ndarray of float64
+        In [0, 1].
+
+    See Also
+    --------
+    random_effects : Mean and variance between participants.
+
+    Notes
+    -----
+    The true change of participant i in voxel j is normal with mean mu_j and variance tau_j^2. With
+    the direction of BOLD as positive, the share is :math:`\Phi(-\mu_j/\tau_j)`; over the
+    uncertainty of mu_j its expectation is
+
+    .. math:: \Phi\left(-\hat\mu_j / \sqrt{\tau_j^2 + var(\hat\mu_j)}\right)
+
+    Examples
+    --------
+    >>> result = random_effects(np.array([[1.0], [3.0], [2.0]]), np.full((3, 1), 0.1))
+    >>> prevalence([1.0], result).round(3), prevalence([-1.0], result).round(3)
+    (array([0.036]), array([0.964]))
+    """
+    aligned = np.sign(np.asarray(bold, float)) * change.effect
+    if quantile == 0.0:
+        spread = np.sqrt(change.tau2 + change.variance)
+    else:
+        aligned = aligned + quantile * np.sqrt(change.variance)
+        spread = np.sqrt(np.maximum(change.tau2, np.finfo(float).tiny))
+    share: FloatArray = special.ndtr(-aligned / spread)
+    return share
+
+
+def typical_variance(variances: FloatArray | None, known: BoolArray) -> FloatArray:
+    """Give the median random variance of each voxel; 1 without variances, 0 where nothing is."""
+    if variances is None:
+        return np.ones(known.shape[1])
+    median = _masked_median(variances.T, known.T)
+    return np.where(np.isfinite(median), median, 0.0)
+
+
+def moderate(
+    residual: FloatArray, dof: FloatArray, typical: FloatArray, weighting: Weighting
+) -> tuple[FloatArray, FloatArray]:
+    """Draw residual variances towards what the other voxels lead to expect."""
+    borrowed = np.where(typical > 0, weighting.prior_dof, 0.0)
+    expected = weighting.prior_scale * typical
+    total = dof + borrowed
+    return (borrowed * expected + dof * residual) / total, total
 
 
 def _checked(
@@ -272,19 +475,11 @@ def _checked(
     return x, v, np.isfinite(x) if v is None else np.isfinite(x) & np.isfinite(v)
 
 
-def _typical_variance(variances: FloatArray | None, known: BoolArray) -> FloatArray:
-    """Give the median random variance of each voxel; 1 without variances, 0 where nothing is."""
-    if variances is None:
-        return np.ones(known.shape[1])
-    median = _masked_median(variances.T, known.T)
-    return np.where(np.isfinite(median), median, 0.0)
-
-
 def _weights(x: FloatArray, variances: FloatArray | None, known: BoolArray) -> FloatArray:
     """Give the relative weight of each participant, mean 1."""
     if variances is None:
         return np.ones(x.shape[0])
-    typical = _typical_variance(variances, known)
+    typical = typical_variance(variances, known)
     usable = known & (typical > 0)
     ratio = np.divide(variances, typical, out=np.ones_like(variances), where=usable)
     level = _masked_median(ratio, usable)
@@ -328,16 +523,6 @@ def _prior(ratio: FloatArray, dof: FloatArray) -> tuple[float, float]:
         lambda value: special.polygamma(1, value) - excess, 1e-6, LARGEST_PRIOR_DOF
     )
     return 2.0 * half, float(np.exp(mean + special.digamma(half) - np.log(half)))
-
-
-def _moderate(
-    residual: FloatArray, dof: FloatArray, typical: FloatArray, weighting: Weighting
-) -> tuple[FloatArray, FloatArray]:
-    """Draw residual variances towards what the other voxels lead to expect."""
-    borrowed = np.where(typical > 0, weighting.prior_dof, 0.0)
-    expected = weighting.prior_scale * typical
-    total = dof + borrowed
-    return (borrowed * expected + dof * residual) / total, total
 
 
 def _masked_median(rows: FloatArray, known: BoolArray) -> FloatArray:

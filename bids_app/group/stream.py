@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from bids_app._typing import BoolArray, FloatArray, IntArray
     from bids_app.group.inputs import MapSet, MapSource
 
-BLOCK_BYTES = 2**26
-"""Memory of one block, values and variances in double precision."""
+BLOCK_BYTES = 2**27
+"""Memory of one block with everything that is computed from it."""
 
 SAMPLE = 20_000
 """Voxels, evenly spread over the mask, from which the group learns what all voxels share."""
@@ -72,14 +72,20 @@ class Stack:
             None if self.variances is None else self._read(self.variances, where)
         )
 
+    def row(self, participant: int) -> FloatArray:
+        """Read all voxels of one participant: values (V,)."""
+        offset = 4 * participant * self.n_voxels
+        values = np.fromfile(self.values, np.float32, self.n_voxels, offset=offset)
+        return values.astype(float)
+
     def _read(self, path: Path, where: slice | IntArray) -> FloatArray:
         # mapped for this block only: pages of the file never add up in memory
         mapped = np.memmap(path, np.float32, 'r', shape=self.shape)
         return np.array(mapped[:, where], float)
 
-    def slices(self, copies: int = 1) -> Iterator[slice]:
-        """Cut the voxels into blocks; `copies` arrays of a block's size fit into its memory."""
-        size = max(BLOCK_BYTES // (16 * copies * max(len(self.participants), 1)), 256)
+    def slices(self, rows: int) -> Iterator[slice]:
+        """Cut the voxels into blocks of which `rows` numbers per voxel fit into memory."""
+        size = max(BLOCK_BYTES // (8 * max(rows, 1)), 256)
         for start in range(0, self.n_voxels, size):
             yield slice(start, min(start + size, self.n_voxels))
 
@@ -215,7 +221,7 @@ def stack_effects(
     weighting = weigh_participants(*stack.sample(), design=design)
     parts = [
         random_effects(*stack.block(where), weighting=weighting, design=design, tested=tested)
-        for where in stack.slices(copies=8)
+        for where in stack.slices(12 * len(stack.participants))
     ]
     return RandomEffects(
         **{
@@ -223,6 +229,41 @@ def stack_effects(
             for item in fields(RandomEffects)
         }
     )
+
+
+def paired_blocks(
+    stacks: Sequence[Stack], rows: int = 0
+) -> Iterator[tuple[slice, list[FloatArray]]]:
+    """
+    Read blocks of voxels of several quantities in the participants that have all of them.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+        Of the same voxels.
+    rows : int
+        Numbers per voxel that are computed from a block besides the values.
+
+    Yields
+    ------
+    where : slice
+        Voxels.
+    values : list of (N, B) ndarray
+        One per stack, rows in the same order.
+    """
+    common = common_participants(stacks)
+    places = [[stack.participants.index(name) for name in common] for stack in stacks]
+    needed = rows + 3 * sum(len(stack.participants) for stack in stacks)
+    for where in stacks[0].slices(needed):
+        yield (
+            where,
+            [stack.block(where)[0][place] for stack, place in zip(stacks, places, strict=True)],
+        )
+
+
+def common_participants(stacks: Sequence[Stack]) -> tuple[str, ...]:
+    """Find the participants that are in every stack, sorted."""
+    return tuple(sorted(set.intersection(*(set(stack.participants) for stack in stacks))))
 
 
 def on_grid(path: Path, grid: Grid) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from bids_app.bids.outputs import row, scale_of, source_uri, write_image, write_table
 from bids_app.engines.templates import SPACE, packaged_template
 from bids_app.errors import AppError
+from bids_app.group.design import Design
 from bids_app.group.stream import Stack, on_grid, stack_maps
 from bids_app.images import Grid, grid_of, save_image
 
@@ -42,6 +43,8 @@ class Study:
         Of the template.
     folder : Path
         For files on their way.
+    design : Design
+        Columns over participants.
     absences, defects : dict of str to None
         Sentences for the verdict, in order, each once.
     """
@@ -52,9 +55,17 @@ class Study:
     mask: BoolArray
     grid: Grid
     folder: Path
+    design: Design = field(default_factory=lambda: Design(values={}, meaning={}))
     absences: dict[str, None] = field(default_factory=dict)
     defects: dict[str, None] = field(default_factory=dict)
     stacks: dict[str, Stack] = field(default_factory=dict)
+    pls_rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Contrast -> rows of its table of latent variables."""
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels of the mask."""
+        return int(self.mask.sum())
 
     def stack(self, maps: MapSet) -> Stack:
         """Read the maps of a quantity, once."""

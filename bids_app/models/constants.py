@@ -482,3 +482,30 @@ ABSURD_Z = 3.0
 
 LARGE_VESSEL_CBV = 0.1
 """Blood volume from which a vessel dominates a voxel, mL/mL; upper limit of Epp et al. 2025."""
+
+
+# --- published rules for a group ----------------------------------------------------------
+
+PLS_SAMPLES = 3000
+"""Permutations and bootstrap samples, 1; Epp et al. 2025, doi:10.1038/s41593-025-02132-9."""
+
+PLS_BATCH = 250
+"""Permutations or samples that are worked on at once, 1; a choice: memory."""
+
+PLS_TIE = 1e-12
+"""Relative difference below which singular values are equal, 1; rounding errors."""
+
+BOOTSTRAP_RATIO = 2.0
+"""Bootstrap ratio of a significant BOLD change, 1; Epp et al. 2025."""
+
+CLUSTER_EXTENT = 30
+"""Smallest cluster, voxels; Epp et al. 2025."""
+
+TYPICAL_DEVIATIONS = 2.5
+"""Allowed distance above the median, unscaled median absolute deviations; Epp et al. 2025."""
+
+QUARTILES = (0.25, 0.5, 0.75)
+"""Edges of quartiles, 1."""
+
+RULE_LEVEL = 0.05
+"""False discovery rate, 1; Goltermann, Huth & Buechel 2026, doi:10.64898/2026.04.21.719913."""

@@ -51,6 +51,7 @@ EXAMPLES = {
     'atlas': 'Schaefer2018',
     'figure': 'sub-01_desc-cbf',
     'res': '2',
+    'column': 'age',
 }
 ORDER = [
     *('sub', 'tpl', 'ses', 'cohort', 'task', 'acq', 'run', 'from', 'to', 'mode', 'space'),

@@ -13,6 +13,7 @@ from bids_app.engines.templates import SPACE, packaged_template
 from bids_app.errors import ExitCode, SelectionError
 from bids_app.group import workflow
 from bids_app.group.inputs import from_derivatives
+from bids_app.group.regions import save_regions
 from bids_app.group.study import Study as GroupStudy
 from bids_app.group.study import group_mask
 from bids_app.group.workflow import run_group
@@ -199,7 +200,7 @@ def test_rows_of_a_quantity_that_the_first_participant_lacks_are_kept(study):
     study.regions('04', None, ('boldPct', 'cmro2'), 0)
     inputs = from_derivatives(study.folder, ['01', '02', '03', '04'])
     at = {'run': study.run, 'settings': resolve(), 'folder': study.folder}
-    workflow._regions(GroupStudy(inputs=inputs, mask=None, grid=None, **at), CONTRAST)
+    save_regions(GroupStudy(inputs=inputs, mask=None, grid=None, **at), CONTRAST, {})
     table = study.table('group_regions', atlas='Schaefer2018').set_index(['level', 'quantity'])
     assert table.loc['brain', 'boldPct'].n_participants == 2
     assert table.loc['brain', 'cmro2'].n_participants == 4
@@ -218,7 +219,8 @@ def test_sessions_are_repeats_and_not_participants(study):
 def test_one_participant_is_no_group(study):
     verdict = study.participant('01', quantities=('cmro2',)).group()
     assert verdict.code != 0
-    assert not list(study.folder.rglob('tpl-*'))
+    assert any('in its own report' in reason for reason in verdict.verdicts[0].reasons)
+    assert not list(study.folder.rglob('tpl-*statmap*'))
 
 
 def test_effect_without_its_variance_does_not_count(study):
@@ -292,3 +294,117 @@ def test_map_that_cannot_be_true_is_left_out_and_named(value, message, study):
     sidecar = study.map('cmro2', 'effect')
     sidecar = json.loads(sidecar.with_name(sidecar.name.replace('.nii.gz', '.json')).read_text())
     assert sidecar['Participants'] == ['sub-01', 'sub-02']
+
+
+# ------------------------------------------------------------------------------ every rule
+
+
+@pytest.fixture(scope='module')
+def six(tmp_path_factory):
+    """Six participants with baselines; BOLD rises, CMRO2 falls in one half of the block."""
+    study = Study(tmp_path_factory.mktemp('six'))
+    rng = np.random.default_rng(5)
+    direction = np.where(np.arange(4) < 2, 1.0, -1.0)[:, None, None]
+    for number in range(1, 7):
+        sub = f'0{number}'
+        study.participant(sub, quantities=())
+        for table in study.folder.rglob('*regions.tsv'):
+            table.unlink()
+        for quantity, effect in (('boldPct', 1.0), ('cmro2', 20.0 * direction)):
+            task = 'all' if quantity == 'boldPct' else None
+            at = {'sub': sub, 'quantity': quantity, 'contrast': CONTRAST, 'task': task}
+            noise = 0.05 * np.max(effect) * rng.standard_normal((4, 4, 4))
+            study.image(effect + noise, 'contrast', statistic='effect', **at)
+            study.image(0.003 * np.max(effect) ** 2, 'contrast', statistic='variance', **at)
+        at = {'sub': sub, 'condition': 'control'}
+        study.image(130 + rng.normal(0, 3, (4, 4, 4)), 'cmro2', **at)
+        study.image(4.0, 'variance', quantity='cmro2', **at)
+    (study.run.bids_dir / 'participants.tsv').write_text(
+        'participant_id\tage\n' + ''.join(f'sub-0{n}\t{20 + n}\n' for n in range(1, 7))
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, 'render_group', lambda output_dir: None)
+        patch.setattr(workflow, 'render_index', lambda output_dir: '')
+        patch.setattr('bids_app.models.constants.FEWEST_NOISE_BLOCKS', 1)
+        study.verdict = study.group(**{
+            'group.covariates': ('age',), 'group.permutations': 63, 'group.bootstraps': 200,
+        })  # fmt: skip
+    return study
+
+
+def test_every_rule_stands_side_by_side(six):
+    table = six.table('group_summary').set_index(['rule', 'bold', 'network'])
+    for rule in ('sign', 'ttest', 'consistency', 'robust', 'noise_corrected', 'noise_only'):
+        row = table.loc[rule, 'all', 'all']
+        assert row.n_voxels == 64, rule
+    for rule in ('sign', 'ttest', 'robust'):
+        assert table.loc[rule, 'all', 'all'].n_discordant == 32, rule
+    corrected = table.loc['noise_corrected', 'positive', 'all']
+    assert corrected.ci_low <= 0.5 <= corrected.ci_high
+    assert corrected.discordant_fraction == pytest.approx(0.5, abs=0.05)
+    assert 'jackknife' in corrected.note
+    assert table.loc['noise_only', 'all', 'all'].discordant_fraction < 0.05
+
+
+def test_prevalence_and_posterior_follow_the_signs(six):
+    share = load_data(six.map('cmro2', 'prevalence'))[BLOCK]
+    posterior = six.path('group_discordant', res='2', contrast=CONTRAST, task='all')
+    for values in (share, load_data(posterior)[BLOCK]):
+        assert (values[:2] < 0.05).all()
+        assert (values[2:] > 0.95).all()
+
+
+def test_equivalence_is_not_shown_where_there_is_a_change(six):
+    assert (load_data(six.map('cmro2', 'pEquivalence'))[BLOCK] > 0.95).all()
+    assert (load_data(six.map('cmro2', 'detectable'))[BLOCK] < 5).all()
+    assert not six.map('boldPct', 'pEquivalence').exists()
+
+
+def test_permutation_and_bootstrap_maps_are_written_and_the_covariate_is_tested(six):
+    assert load_data(six.map('cmro2', 'pFwe'))[BLOCK].max() <= 0.05
+    assert np.sign(load_data(six.map('cmro2', 'bsr'))[BLOCK][:, 0, 0]).tolist() == [1, 1, -1, -1]
+    at = {'quantity': 'cmro2', 'contrast': CONTRAST, 'column': 'age', 'res': '2'}
+    slope = load_data(six.path('group_covariate', statistic='effect', **at))[BLOCK]
+    assert np.abs(slope).max() < 3
+    pls = six.table('group_pls').set_index('quantity')
+    assert pls.loc['cmro2'].p <= 0.05
+    assert pls.loc['cmro2'].design_scores == '-0.7071, 0.7071'
+
+
+def test_regions_come_from_the_maps_where_there_are_no_tables(six):
+    table = six.table('group_regions', atlas='Schaefer2018')
+    brain = table[table.level == 'brain'].set_index('quantity')
+    assert brain.loc['boldPct'].effect == pytest.approx(1.0, abs=0.02)
+    assert brain.loc['cmro2'].n_voxels == 64
+    assert brain.loc['cmro2'].n_participants == 6
+    assert 0 < brain.loc['cmro2'].prevalence_low < brain.loc['cmro2'].prevalence_high < 1
+
+
+def test_table_of_regions_that_is_none_is_named(study):
+    for sub in ('01', '02', '03'):
+        study.participant(sub, quantities=('cmro2',))
+    next((study.folder / 'sub-02').rglob('*regions.tsv')).write_text('')
+    (verdict,) = study.group().verdicts
+    assert any(
+        'sub-02' in reason and 'no table of regions' in reason for reason in verdict.reasons
+    )
+
+
+def test_who_is_in_the_group_is_listed(three):
+    table = pd.read_csv(three.path('group_participants'), sep='\t', na_values=['n/a'])
+    table = table.set_index('participant')
+    assert table.included.to_dict() == {'sub-01': 'yes', 'sub-02': 'yes', 'sub-03': 'partly'}
+    assert table.loc['sub-03'].reason == f'no map of boldPct of {CONTRAST}'
+
+
+def test_excluded_participant_is_named(study):
+    for sub in ('01', '02', '03'):
+        study.participant(sub, quantities=('cmro2',))
+    path = study.folder / 'logs' / 'sub-02_run_summary.json'
+    summary = json.loads(path.read_text())
+    summary['verdict'] = {'state': 'incomplete', 'exit_code': 1, 'reasons': ['DSC clipped']}
+    path.write_text(json.dumps(summary))
+    (verdict,) = study.group(**{'group.exclude': ('incomplete',)}).verdicts
+    assert verdict.reasons == ('sub-02 left out: verdict incomplete: DSC clipped',)
+    table = pd.read_csv(study.path('group_participants'), sep='\t').set_index('participant')
+    assert table.loc['sub-02'].included == 'no'

@@ -1,0 +1,343 @@
+"""Concordance of a contrast in the group: every rule side by side, and what survives the noise."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.group.effects import Effect, mean_baseline, smallest_effect
+from bids_app.group.statistics import (
+    jackknife_interval,
+    prevalence,
+    random_effects,
+    weigh_participants,
+)
+from bids_app.group.stream import common_participants, paired_blocks
+from bids_app.images import load_data
+from bids_app.interfaces.regions import network_masks, read_atlas
+from bids_app.models.concordance import (
+    concordance_summary,
+    discordance_probability,
+    gate_by_probability,
+    label_robust,
+    noise_corrected_summary,
+)
+from bids_app.models.constants import NOISE_BLOCK_WIDTHS
+from bids_app.models.estimate import Estimate
+from bids_app.models.pls import keep_clusters
+from bids_app.models.published_rules import (
+    VoxelTable,
+    below_typical,
+    describe_voxels,
+    label_by_consistency,
+    label_by_medians,
+    label_by_ttests,
+    median_over_participants,
+)
+from bids_app.models.response import label_response_mode, log_ratio
+from bids_app.models.sign_rate import estimate_discordance, spatial_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bids_app._typing import BoolArray, FloatArray, StatusArray
+    from bids_app.group.study import Study
+
+LOGGER = logging.getLogger('oxybold')
+
+LABEL_MAPS = {
+    'sign': 'group_concordance_sign',
+    'ttest': 'group_concordance_ttest',
+    'robust': 'group_concordance',
+}
+"""Rule -> row of its map."""
+
+LARGEST_JACKKNIFE = 40
+"""With more participants, this many groups of them are left out in turn."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Concordance:
+    """
+    Labels of a contrast by every rule, with what they were made from.
+
+    Parameters
+    ----------
+    table : VoxelTable
+        Means, medians and counts over participants.
+    is_percent : bool
+        Whether the CMRO2 changes in `table` are percent of the baseline.
+    labels : dict of str to (V,) ndarray of uint8
+        Rule to labels: sign, ttest, consistency, robust.
+    gate, pls_gate : (V,) ndarray of bool
+        Where BOLD is significant by t and false discovery rate, and by bootstrap ratios.
+    rows : list of dict
+        Of the summary table.
+    fractions : (G,) ndarray of float64
+        pi_d of all voxels with each group of participants left out.
+    """
+
+    table: VoxelTable
+    is_percent: bool
+    labels: dict[str, StatusArray]
+    gate: BoolArray
+    pls_gate: BoolArray
+    rows: list[Any]
+    fractions: FloatArray
+
+
+def analyse_concordance(study: Study, bold: Effect, change: Effect) -> Concordance:
+    """Label the voxels of a contrast by every rule, count them, and write maps and table."""
+    LOGGER.info('group: concordance of %s', change.maps.contrast)
+    levels = study.settings.change
+    everywhere = np.ones(study.n_voxels, bool)
+    table, is_percent = _describe(study, bold, change)
+    gate = gate_by_probability(bold.result.p, q=levels.bold_q, mask=everywhere)
+    pls_gate = keep_clusters(study.volume(bold.bsr))[study.mask] & _limits(study, change)
+    t_gate = gate_by_probability(table.bold_p, q=levels.bold_q, mask=everywhere)
+    labels = {
+        'sign': label_by_medians(table, pls_gate, everywhere),
+        'ttest': label_by_ttests(table, everywhere, q=levels.cmro2_q),
+        'consistency': label_by_consistency(
+            table.bold_mean, table.n_signs, table.n_concordant, t_gate, q=levels.cmro2_q
+        ),
+        'robust': label_robust(
+            bold.result.as_estimate,
+            change.result.as_estimate,
+            gate,
+            everywhere,
+            level=levels.false_sign_rate,
+        ),
+    }
+    networks = study_networks(study)
+    rows: list[Any] = []
+    for rule, found in labels.items():
+        rows += concordance_summary(found, rule=rule, networks=networks)
+    corrected, fractions = _noise_corrected(study, (bold, change), gate, networks)
+    result = Concordance(
+        table=table,
+        is_percent=is_percent,
+        labels=labels,
+        gate=gate,
+        pls_gate=pls_gate,
+        rows=rows + corrected,
+        fractions=fractions,
+    )
+    _save(study, bold, change, result)
+    return result
+
+
+def study_networks(study: Study) -> dict[str, BoolArray]:
+    """Give the networks of the packaged atlas as voxels of the mask."""
+    atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
+    return network_masks(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
+
+
+def _describe(study: Study, bold: Effect, change: Effect) -> tuple[VoxelTable, bool]:
+    """Reduce the participants that have both; CMRO2 in percent where there is a baseline."""
+    stacks = [bold.stack, change.stack]
+    baseline = study.inputs.baseline_of(change.maps)
+    is_percent = False
+    if baseline is not None:
+        found = study.stack(baseline)
+        is_percent = set(common_participants(stacks)) <= set(found.participants)
+        stacks += [found] if is_percent else []
+    parts = []
+    for _, values in paired_blocks(stacks, rows=6 * len(bold.stack.participants)):
+        cmro2 = values[1]
+        if is_percent:
+            positive = values[2] > 0
+            cmro2 = np.where(positive, 100 * cmro2 / np.where(positive, values[2], 1.0), np.nan)
+        parts.append(describe_voxels(values[0], cmro2))
+    names = VoxelTable.__dataclass_fields__
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return VoxelTable(**joined), is_percent
+
+
+def _limits(study: Study, change: Effect) -> BoolArray:
+    """Find the voxels within the published limits of blood volume and R2', if asked for."""
+    inside = np.ones(study.n_voxels, bool)
+    if study.settings.change.limits == 'none':
+        return inside
+    for quantity in ('cbv', 'R2prime'):
+        maps = study.inputs.baseline_of(change.maps, quantity)
+        if maps is None:
+            study.absences[f'{quantity} of the baseline is not there: no limit of it'] = None
+            continue
+        stack = study.stack(maps)
+        medians = [
+            median_over_participants(stack.block(where)[0])
+            for where in stack.slices(6 * len(stack.participants))
+        ]
+        inside &= below_typical(np.concatenate(medians)[None])
+    return inside
+
+
+def _noise_corrected(
+    study: Study,
+    effects: tuple[Effect, Effect],
+    gate: BoolArray,
+    networks: Mapping[str, BoolArray],
+) -> tuple[list[Any], FloatArray]:
+    """Estimate what survives the noise; intervals hold what leaving participants out tells."""
+    bold, change = effects
+    smallest = smallest_effect(study, change.baseline)
+    smallest = 0.0 if np.isnan(smallest) else max(smallest, 0.0)
+    width = noise_width(study, change)
+    rows: list[Any] = list(
+        noise_corrected_summary(
+            bold.result.as_estimate,
+            change.result.as_estimate,
+            gate,
+            np.ones(study.n_voxels, bool),
+            smallest_effect=smallest,
+            blocks=spatial_blocks(
+                np.argwhere(study.mask) * study.grid.zooms, side=NOISE_BLOCK_WIDTHS * width
+            ),
+            networks=networks,
+        )
+    )
+    aligned, errors = _leave_out(study, effects, gate)
+    parts = {'all': np.ones(study.n_voxels, bool)} | dict(networks)
+    signs = {
+        'all': np.ones(study.n_voxels, bool),
+        'positive': bold.result.effect > 0,
+        'negative': bold.result.effect < 0,
+    }
+    of_all = np.full(len(aligned), np.nan)
+    for row in rows:
+        if row['rule'] != 'noise_corrected' or np.isnan(row['discordant_fraction']):
+            continue
+        chosen = (parts[row['network']] & signs[row['bold']])[gate]
+        fractions = np.array(
+            [
+                estimate_discordance(
+                    x[chosen], s[chosen], smallest_effect=smallest, interval=False
+                ).fraction
+                for x, s in zip(aligned, errors, strict=True)
+            ]
+        )
+        if row['network'] == row['bold'] == 'all':
+            of_all = fractions
+        low, high = jackknife_interval(row['discordant_fraction'], fractions)
+        row['ci_low'] = float(np.fmin(row['ci_low'], low))
+        row['ci_high'] = float(np.fmax(row['ci_high'], high))
+        row['note'] += f'; jackknife over participants {low:.3f} to {high:.3f}'
+    return rows, of_all
+
+
+def _leave_out(
+    study: Study, effects: tuple[Effect, Effect], gate: BoolArray
+) -> tuple[FloatArray, FloatArray]:
+    """Give aligned effects and errors in the gate with each group of participants left out."""
+    bold, change = effects
+    stack = change.stack
+    design = study.design.matrix(stack.participants)
+    weighting = weigh_participants(*stack.sample(), design=design)
+    n = len(stack.participants)
+    n_groups = min(n, LARGEST_JACKKNIFE)
+    member = np.arange(n) % n_groups
+    sign = np.sign(bold.result.effect)
+    aligned: list[list[FloatArray]] = [[] for _ in range(n_groups)]
+    errors: list[list[FloatArray]] = [[] for _ in range(n_groups)]
+    for where in stack.slices(14 * n):
+        here = gate[where]
+        values, variances = stack.block(where)
+        values = values[:, here]
+        variances = None if variances is None else variances[:, here]
+        for group in range(n_groups):
+            kept = member != group
+            part = random_effects(
+                values[kept],
+                None if variances is None else variances[kept],
+                weighting=weighting.of(kept),
+                design=design[kept],
+            )
+            aligned[group].append(sign[where][here] * part.effect)
+            errors[group].append(part.standard_error)
+    return (
+        np.stack([np.concatenate(parts) for parts in aligned]),
+        np.stack([np.concatenate(parts) for parts in errors]),
+    )
+
+
+def noise_width(study: Study, effect: Effect) -> float:
+    """
+    Estimate the width of the correlation of the errors between voxels.
+
+    Returns
+    -------
+    width : float
+        Full width at half maximum of a Gaussian, mm, from the correlation of the residuals of
+        (at most ten) participants between neighbours; at least the voxel.
+    """
+    stack = effect.stack
+    error = np.sqrt(effect.result.residual)
+    zooms = study.grid.zooms
+    products, squares = np.zeros(3), np.zeros(3)
+    for number in range(min(len(stack.participants), 10)):
+        values = stack.row(number)
+        residual = study.volume((values - effect.result.effect) / np.where(error > 0, error, 1.0))
+        for axis in range(3):
+            first, second = (
+                residual.take(range(1, residual.shape[axis]), axis),
+                residual.take(range(residual.shape[axis] - 1), axis),
+            )
+            both = np.isfinite(first) & np.isfinite(second)
+            products[axis] += np.sum(first[both] * second[both])
+            squares[axis] += np.sum((first[both] ** 2 + second[both] ** 2) / 2)
+    correlation = np.clip(products / np.maximum(squares, np.finfo(float).tiny), 1e-6, 0.999)
+    widths = zooms * np.sqrt(-2 * np.log(2) / np.log(correlation))
+    return float(max(np.exp(np.mean(np.log(widths))), zooms.max()))
+
+
+def _save(study: Study, bold: Effect, change: Effect, found: Concordance) -> None:
+    """Write the maps and the table of a contrast."""
+    at = {'contrast': change.maps.contrast, 'task': bold.maps.task}
+    about = study.about(change.maps)
+    sidecar = {key: about[key] for key in ('Contrast', 'Participants')}
+    for rule, key in LABEL_MAPS.items():
+        study.save_image(found.labels[rule], key, sidecar, **at)
+    everywhere = np.ones(study.n_voxels, bool)
+    probability = discordance_probability(
+        bold.result.as_estimate, change.result.as_estimate, found.gate, everywhere
+    )
+    study.save_image(probability, 'group_discordant', sidecar, **at)
+    share = np.where(found.gate, prevalence(bold.result.effect, change.result), np.nan)
+    study.save_image(
+        share,
+        'group_contrast',
+        sidecar,
+        quantity='cmro2',
+        statistic='prevalence',
+        contrast=change.maps.contrast,
+        task=change.maps.task,
+    )
+    study.save_table(found.rows, 'group_summary', contrast=change.maps.contrast)
+
+
+def save_response_mode(
+    study: Study, effects: Mapping[str, Effect], gate: BoolArray, bold: Effect
+) -> None:
+    """Write whether flow or extraction changed more, where both have a baseline."""
+    ratios = []
+    for quantity in ('cbf', 'oef'):
+        effect = effects.get(quantity)
+        baseline = None if effect is None else mean_baseline(study, effect.maps)
+        if effect is None or baseline is None:
+            return
+        estimate: Estimate = effect.result.as_estimate
+        ratios.append(log_ratio(estimate, baseline))
+    labels = label_response_mode(ratios[0], ratios[1], gate, np.ones(study.n_voxels, bool))
+    about = study.about(bold.maps)
+    study.save_image(
+        labels,
+        'group_response_mode',
+        {key: about[key] for key in ('Contrast', 'Participants')},
+        contrast=bold.maps.contrast,
+        task=bold.maps.task,
+    )

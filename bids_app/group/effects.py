@@ -1,0 +1,278 @@
+"""The change of one quantity over participants: tests, permutations, and what could be found."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+
+from bids_app.group.permutation import max_statistic
+from bids_app.group.statistics import (
+    MINIMUM,
+    RandomEffects,
+    detectable_effect,
+    equivalence,
+    weigh_participants,
+)
+from bids_app.group.stream import Stack, stack_effects
+from bids_app.models.concordance import false_discovery_rate
+from bids_app.models.pls import (
+    PartialLeastSquares,
+    bootstrap_ratios,
+    cross_products,
+    fit_pls,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bids_app._typing import FloatArray
+    from bids_app.group.inputs import MapSet
+    from bids_app.group.study import Study
+
+LOGGER = logging.getLogger('oxybold')
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Effect:
+    """
+    What is known of the change of one quantity.
+
+    Parameters
+    ----------
+    maps : MapSet
+        Where it came from.
+    stack : Stack
+        Participants x voxels.
+    result : RandomEffects
+        Mean over participants.
+    bsr : (V,) ndarray of float64
+        Bootstrap ratio of partial least squares; NaN where a participant has no estimate.
+    baseline : (V,) ndarray of float64 or None
+        Mean of the baseline over participants.
+    """
+
+    maps: MapSet
+    stack: Stack
+    result: RandomEffects
+    bsr: FloatArray
+    baseline: FloatArray | None
+
+
+def random_of(study: Study, name: str) -> np.random.Generator:
+    """Make a generator that depends on the seed and on what it is for, not on the order."""
+    return np.random.default_rng([study.settings.group.random_seed, crc32(name.encode())])
+
+
+def testable(study: Study) -> Iterator[MapSet]:
+    """
+    Read the changes; give those of enough participants, name what is missing.
+
+    Yields
+    ------
+    maps : MapSet
+        With at least two participants, and more than the design has columns.
+    """
+    for maps in study.inputs.changes:
+        stack = study.stack(maps)
+        what = f'{maps.quantity} of {maps.contrast}'
+        lacking = sorted(set(study.inputs.participants) - set(maps.sources))
+        if lacking:
+            study.absences[f'{what} without {", ".join(lacking)}'] = None
+        n, columns = len(stack.participants), 1 + len(study.design.columns)
+        if n < MINIMUM:
+            who = ', '.join(f'sub-{name}' for name in stack.participants) or 'no participant'
+            study.absences[
+                f'{what} is there for one participant only ({who}): no group statistics; labels, '
+                'pi_d and regions of a single participant are in its own report'
+            ] = None
+        elif n <= columns:
+            study.absences[
+                f'{what}: {n} participants cannot tell {columns} columns of the design apart'
+            ] = None
+        else:
+            yield maps
+
+
+def analyse_effect(study: Study, maps: MapSet) -> Effect:
+    """Test the mean over participants, block by block, and write its maps and PLS."""
+    LOGGER.info('group: %s of %s', maps.quantity, maps.contrast)
+    stack = study.stack(maps)
+    design = study.design.matrix(stack.participants)
+    result = stack_effects(stack, design=design)
+    baseline = mean_baseline(study, maps)
+    fit, bsr = _partial_least_squares(study, stack, maps.name)
+    statistics = _statistics(study, stack, maps.name, result) | {
+        'z': result.z,
+        'detectable': detectable_effect(result),
+        'bsr': bsr,
+    }
+    smallest = smallest_effect(study, baseline)
+    if smallest > 0:
+        statistics['pEquivalence'] = equivalence(result, smallest)
+    if study.settings.group.tfce == 'yes':
+        statistics['pTfce'] = _tfce(study, stack)
+    sidecar = study.about(maps) | {
+        'DegreesOfFreedom': float(np.nanmedian(result.dof)),
+        'SmallestEffect': smallest,
+        'Permutations': study.settings.group.permutations,
+    }
+    _save(study, maps, statistics, 'group_contrast', sidecar)
+    for number, column in enumerate(study.design.columns, start=1):
+        slope = stack_effects(stack, design=design, tested=number)
+        found = _statistics(study, stack, f'{maps.name}_{column}', slope, tested=number)
+        about = sidecar | {'Column': study.design.meaning[column]}
+        _save(study, maps, found, 'group_covariate', about, column=column)
+    if fit is not None:
+        study.pls_rows.setdefault(maps.contrast or '', []).extend(_pls_rows(maps, stack, fit, bsr))
+    return Effect(maps=maps, stack=stack, result=result, bsr=bsr, baseline=baseline)
+
+
+def smallest_effect(study: Study, baseline: FloatArray | None) -> float:
+    """Give the smallest effect of interest of a quantity with a baseline; NaN without."""
+    if baseline is None or not np.isfinite(baseline).any():
+        return float('nan')
+    return study.settings.change.smallest_effect * float(np.nanmedian(baseline))
+
+
+def mean_baseline(study: Study, maps: MapSet, quantity: str | None = None) -> FloatArray | None:
+    """Average the baseline of a contrast over participants; None where there is none."""
+    baseline = study.inputs.baseline_of(maps, quantity)
+    if baseline is None:
+        return None
+    stack = study.stack(baseline)
+    if not stack.participants:
+        return None
+    parts = []
+    for where in stack.slices(4 * len(stack.participants)):
+        values, _ = stack.block(where)
+        known = np.isfinite(values)
+        n = known.sum(axis=0)
+        total = np.where(known, values, 0.0).sum(axis=0)
+        parts.append(np.where(n > 0, total / np.maximum(n, 1), np.nan))
+    return np.concatenate(parts)
+
+
+def _statistics(
+    study: Study, stack: Stack, name: str, result: RandomEffects, tested: int = 0
+) -> dict[str, FloatArray]:
+    """Collect effect, tests and the probability by permutation."""
+    settings = study.settings.group
+    design = study.design.matrix(stack.participants)
+    rows = 2 * 128 + 8 * len(stack.participants)
+    found = max_statistic(
+        (stack.block(where) for where in stack.slices(rows)),
+        weigh_participants(*stack.sample(), design=design),
+        design,
+        tested,
+        n_permutations=settings.permutations,
+        rng=random_of(study, name),
+    )
+    return {
+        'effect': result.effect,
+        'variance': result.variance,
+        't': result.t,
+        'p': result.p,
+        'q': false_discovery_rate(result.p),
+        'pFwe': found.p,
+    }
+
+
+def _save(
+    study: Study,
+    maps: MapSet,
+    statistics: dict[str, FloatArray],
+    key: str,
+    sidecar: dict[str, Any],
+    **entities: str,
+) -> None:
+    """Write statistical maps of a quantity."""
+    for statistic, values in statistics.items():
+        study.save_image(
+            values,
+            key,
+            sidecar,
+            quantity=maps.quantity,
+            contrast=maps.contrast,
+            statistic=statistic,
+            task=maps.task,
+            **entities,
+        )
+
+
+def _partial_least_squares(
+    study: Study, stack: Stack, name: str
+) -> tuple[PartialLeastSquares | None, FloatArray]:
+    """Compare task and baseline: changes against zeros, in voxels that every participant has."""
+    settings = study.settings.group
+    size = len(stack.participants)
+    rows = 2 * settings.bootstraps + 8 * size
+    products = np.zeros((2 * size, 2 * size))
+    complete = []
+    for where in stack.slices(rows):
+        values, _ = stack.block(where)
+        complete.append(np.isfinite(values).all(axis=0))
+        products += cross_products(_against_zero(values[:, complete[-1]]))
+    ratios = np.full(stack.n_voxels, np.nan)
+    if not products.any():
+        return None, ratios
+    fit = fit_pls(
+        products,
+        2,
+        rng=random_of(study, f'pls_{name}'),
+        n_permutations=settings.permutations,
+        n_bootstraps=settings.bootstraps,
+    )
+    for where, known in zip(stack.slices(rows), complete, strict=True):
+        values, _ = stack.block(where)
+        part = ratios[where]
+        part[known] = bootstrap_ratios(_against_zero(values[:, known]), fit)[0]
+    return fit, ratios
+
+
+def _against_zero(changes: FloatArray) -> FloatArray:
+    """Put a baseline of zeros before changes."""
+    return np.stack([np.zeros_like(changes), changes])
+
+
+def _pls_rows(
+    maps: MapSet, stack: Stack, fit: PartialLeastSquares, bsr: FloatArray
+) -> list[dict[str, Any]]:
+    """Make the rows of the table of latent variables."""
+    return [
+        {
+            'quantity': maps.quantity,
+            'conditions': ', '.join(maps.about.get(key, key) for key in ('Baseline', 'Task')),
+            'n_participants': len(stack.participants),
+            'n_voxels': int(np.isfinite(bsr).sum()),
+            'latent': latent + 1,
+            'singular_value': fit.singular[latent],
+            'explained': fit.explained[latent],
+            'p': fit.p[latent],
+            'design_scores': ', '.join(f'{score:.4f}' for score in fit.design[:, latent]),
+        }
+        for latent in range(fit.singular.size)
+    ]
+
+
+def _tfce(study: Study, stack: Stack) -> FloatArray:
+    """Enhance clusters in the voxels that every participant has."""
+    from bids_app.engines.permutation import tfce_probability
+
+    values, _ = stack.block(slice(None))
+    complete = np.isfinite(values).all(axis=0)
+    p = np.full(stack.n_voxels, np.nan)
+    if complete.any():
+        mask = study.volume(complete, 0) > 0
+        p[complete] = tfce_probability(
+            values[:, complete],
+            mask,
+            study.grid,
+            n_permutations=study.settings.group.permutations,
+            random_seed=study.settings.group.random_seed,
+            n_jobs=study.run.nprocs,
+        )
+    return p
