@@ -433,7 +433,7 @@ def prevalence(bold: ArrayLike, change: RandomEffects, *, quantile: float = 0.0)
     """
     aligned = np.sign(np.asarray(bold, float)) * change.effect
     if quantile == 0.0:
-        spread = np.sqrt(change.tau2 + change.variance)
+        spread = np.sqrt(np.maximum(change.tau2 + change.variance, np.finfo(float).tiny))
     else:
         aligned = aligned + quantile * np.sqrt(change.variance)
         spread = np.sqrt(np.maximum(change.tau2, np.finfo(float).tiny))

@@ -16,11 +16,13 @@ from bids_app.bids.outputs import write_json, write_text
 from bids_app.bids.verdict import RunVerdict, combine, judge, participant_summary
 from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.errors import ExitCode, SelectionError
-from bids_app.group.concordance import analyse_concordance, save_response_mode
+from bids_app.group.baseline import save_baseline_tables, save_conjunctions
+from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
 from bids_app.group.design import excluded_by_verdict, make_design
 from bids_app.group.effects import Effect, analyse_effect, testable
 from bids_app.group.inputs import GroupInputs, from_derivatives
 from bids_app.group.regions import save_regions
+from bids_app.group.robustness import save_robustness
 from bids_app.group.study import Study, group_mask
 from bids_app.reports.citations import citation_bibtex, citation_markdown
 from bids_app.reports.render import render_group, render_index
@@ -96,21 +98,28 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         for maps in testable(study):
             of_contrast = effects.setdefault(maps.contrast or '', {})
             of_contrast[maps.quantity] = analyse_effect(study, maps)
-        for contrast, found in effects.items():
-            _contrast(study, contrast, found)
+        labelled: dict[str, Concordance] = {}
+        for contrast, of_contrast in effects.items():
+            labelled |= _contrast(study, contrast, of_contrast)
+        save_conjunctions(study, labelled)
         _participants(study, left_out | dict(unusable))
         return _finish(study, names, made=bool(effects))
 
 
-def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> None:
-    """Make what a contrast has beside the maps of its quantities."""
+def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[str, Concordance]:
+    """Make what a contrast has beside the maps of its quantities; give its labels."""
+    labelled = {}
     if study.pls_rows.get(contrast):
         study.save_table(study.pls_rows[contrast], 'group_pls', contrast=contrast)
     if {'boldPct', 'cmro2'} <= set(effects):
         found = analyse_concordance(study, effects['boldPct'], effects['cmro2'])
         save_response_mode(study, effects, found.gate, effects['boldPct'])
+        save_baseline_tables(study, effects, found)
+        save_robustness(study, effects, found)
+        labelled[contrast] = found
     if study.settings.atlas != 'none':
         save_regions(study, contrast, effects)
+    return labelled
 
 
 def _participants(study: Study, left_out: dict[str, str]) -> None:

@@ -509,3 +509,9 @@ QUARTILES = (0.25, 0.5, 0.75)
 
 RULE_LEVEL = 0.05
 """False discovery rate, 1; Goltermann, Huth & Buechel 2026, doi:10.64898/2026.04.21.719913."""
+
+COUPLING_PERMUTATIONS = 5000
+"""Permutations of voxels, 1; Epp et al. 2025."""
+
+COUPLING_LEVEL = 0.05
+"""Level of the set of Fieller, 1."""

@@ -1,6 +1,7 @@
 """The group level on small derivatives: it reads maps and tables, and nothing else."""
 
 import json
+from types import SimpleNamespace
 
 import nibabel as nb
 import numpy as np
@@ -12,6 +13,7 @@ from bids_app.bids.verdict import State
 from bids_app.engines.templates import SPACE, packaged_template
 from bids_app.errors import ExitCode, SelectionError
 from bids_app.group import workflow
+from bids_app.group.baseline import save_conjunctions
 from bids_app.group.inputs import from_derivatives
 from bids_app.group.regions import save_regions
 from bids_app.group.study import Study as GroupStudy
@@ -408,3 +410,56 @@ def test_excluded_participant_is_named(study):
     assert verdict.reasons == ('sub-02 left out: verdict incomplete: DSC clipped',)
     table = pd.read_csv(study.path('group_participants'), sep='\t').set_index('participant')
     assert table.loc['sub-02'].included == 'no'
+
+
+def test_tables_of_the_contrast_are_there_and_agree_with_the_labels(six):
+    quartiles = six.table('group_quartiles')
+    assert quartiles[quartiles.rule == 'robust'].n_discordant.sum() == 32
+    reliability = six.table('group_reliability').set_index('quantity')
+    halves = reliability[reliability.measure.str.startswith('split')]
+    assert halves.loc['cmro2'].value > 0.99
+    left_out = reliability[reliability.measure.str.startswith('pi_d')]
+    assert len(left_out) == 6
+    yields = six.table('group_yield')
+    assert sorted(set(yields.n_participants)) == [3, 4, 6]
+    assert (yields[yields.fwhm == 0].decided_fraction > 0.95).all()
+    multiverse = six.table('group_multiverse')
+    assert len(multiverse) == 8
+    np.testing.assert_allclose(multiverse.sign_fraction, 0.5)
+    np.testing.assert_allclose(multiverse.pi_d, 0.5, atol=0.05)
+    lines = six.table('group_regression').set_index('response')
+    assert lines.loc['cmro2'].n_voxels == 64
+    assert lines.loc['cmro2'].reliability < 0.5, 'the baseline of this study does not vary'
+    baseline = six.table('group_baseline').set_index('rule')
+    assert baseline.loc['robust'].n_discordant == 32
+    assert baseline.loc['robust'].p_participants > 0.01
+
+
+def test_two_contrasts_with_opposite_bold_are_compared(tmp_path):
+    labels = np.array([1, 2, 3, 7])
+    bold = np.array([1.0, 1.0, -1.0, 1.0])
+
+    class Labelled:
+        def __init__(self, codes, change):
+            self.labels = {'sign': codes, 'robust': codes}
+            self.table = SimpleNamespace(bold_median=change)
+
+    saved = {}
+    study = SimpleNamespace(save_table=lambda rows, key: saved.update({key: rows}))
+    other = np.array([3, 4, 1, 3])
+    save_conjunctions(study, {'a': Labelled(labels, bold), 'b': Labelled(other, -bold)})
+    first, second = saved['group_conjunction'][:2]
+    assert (first['first'], first['second'], first['bold']) == ('a', 'b', 'first_up')
+    assert (first['n_concordant'], first['n_discordant'], first['n_inconsistent']) == (1, 1, 0)
+    assert second['n_concordant'] == 1
+
+
+def test_other_derivatives_enter_the_multiverse_by_name(study, tmp_path):
+    for sub in ('01', '02', '03'):
+        study.participant(sub)
+    object.__setattr__(study.run, 'derivatives', {'davis': study.folder})
+    study.group()
+    table = study.table('group_multiverse')
+    assert set(table.source) == {'this output', 'davis'}
+    both = table.groupby('source').sign_fraction.mean()
+    assert both['davis'] == both['this output']
