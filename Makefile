@@ -63,10 +63,12 @@ lint: install
 
 .PHONY: check
 check: lint ## the fast part, under 90 s: style, types, layers, unit tests
+	$(BIN)/pytest -q --doctest-modules bids_app
 	$(BIN)/pytest -q -m "not e2e and not prove and not network" $(ARGS)
 
 .PHONY: test
 test: lint ## everything but the long proofs; what .ci/run calls
+	$(BIN)/pytest -q --doctest-modules bids_app
 	$(BIN)/pytest -m "not prove" $(ARGS)
 
 .PHONY: prove

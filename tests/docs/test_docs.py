@@ -205,7 +205,6 @@ def test_the_installation_says_what_is_missing(machine, version, has_venv, says)
     assert all(word in text for word, text in zip(says, found, strict=True))
 
 
-@pytest.mark.prove
 def test_the_pages_build_without_a_warning(tmp_path):
     build = subprocess.run(
         [sys.executable, '-m', 'sphinx', '-W', '-q', '-b', 'html', 'docs', str(tmp_path)],
@@ -216,3 +215,19 @@ def test_the_pages_build_without_a_warning(tmp_path):
         check=False,
     )
     assert build.returncode == 0, build.stderr
+
+
+@pytest.mark.parametrize('name', ['relaxometry', 'perfusion', 'blood-volume', 'calibrated-bold',
+                                  'asymmetric-spin-echo', 'labels'])  # fmt: skip
+def test_every_model_page_has_a_figure_made_by_the_code_it_shows(name):
+    text = (ROOT / 'docs' / 'explanation' / f'{name}.md').read_text('utf-8')
+    assert '.. plot::' in text
+    assert 'from bids_app.models' in text
+    assert ':alt:' in text
+
+
+def test_examples_of_docstrings_are_run_by_the_server():
+    text = (ROOT / 'Makefile').read_text('utf-8')
+    for target in ('check', 'test'):
+        recipe = re.search(rf'^{target}:.*\n((?:\t.*\n)+)', text, re.M)[1]
+        assert '--doctest-modules bids_app' in recipe
