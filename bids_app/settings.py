@@ -40,6 +40,17 @@ class AnatomySettings:
         'undo the movement of the head within BOLD, ASL and DSC series; registration header '
         'takes the volumes as they are too',
         choices=('rigid', 'none'),
+    distortion: str = _setting(
+        'auto',
+        'undo the distortion of BOLD, ASL and DSC by the field maps of the dataset, else by the '
+        'field of the gradient echo',
+        choices=('auto', 'none'),
+    )
+    fieldmap_phase_scale: float | None = _setting(
+        None,
+        'radians per unit of the phases in fmap/ whose sidecar does not say Units: rad; they are '
+        'not used without it',
+        unit='rad',
     )
     random_seed: int = _setting(42, 'seed of everything that samples at random')
 

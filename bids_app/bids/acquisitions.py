@@ -92,6 +92,42 @@ class EchoSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Readout:
+    """How an echo-planar image was read out: what the field displaces."""
+
+    axis: int
+    """Of the array, along the phase encoding."""
+    polarity: int
+    """1, or -1 where the direction is i-, j- or k-."""
+    echo_spacing: float
+    """Effective, s."""
+    n_lines: int
+    """Of the image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldMap:
+    """A field map of the dataset."""
+
+    name: str
+    """Of its file, without extension."""
+    kind: str
+    """phase (of two echoes, or their difference) or field."""
+    files: tuple[Path, ...]
+    """Two where there are two phases."""
+    magnitude: Path
+    """Not distorted; for the alignment."""
+    scale: float
+    """Radians, or Hz, per unit of the files."""
+    echo_difference: float = 0.0
+    """s, of a phase."""
+    intended: tuple[str, ...] = ()
+    """IntendedFor."""
+    identifiers: tuple[str, ...] = ()
+    """B0FieldIdentifier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class M0Image:
     """Equilibrium magnetisation of blood and tissue for CBF."""
 
@@ -140,6 +176,10 @@ class AslSeries:
     """Signal kept by the suppression pulses, from the setting or 0.93 per pulse."""
     labeling_efficiency: float
     m0: M0Image
+    readout: Readout | None = None
+    """None: distortion is not corrected."""
+    field_map: FieldMap | None = None
+    """Of the dataset; without one the gradient echo gives the field."""
     metadata: dict[str, object] = field(default_factory=dict)
 
 
@@ -154,6 +194,10 @@ class DscSeries:
     """s"""
     repetition_time: float
     """s"""
+    readout: Readout | None = None
+    """None: distortion is not corrected."""
+    field_map: FieldMap | None = None
+    """Of the dataset; without one the gradient echo gives the field."""
     metadata: dict[str, object] = field(default_factory=dict)
 
 
@@ -190,6 +234,10 @@ class BoldRun:
     """s, of each slice along the slice axis, the first at 0; empty where they are not known."""
     slice_axis: int = 2
     """Axis of the array along which slices are."""
+    readout: Readout | None = None
+    """None: distortion is not corrected."""
+    field_map: FieldMap | None = None
+    """Of the dataset; without one the gradient echo gives the field."""
     metadata: dict[str, object] = field(default_factory=dict)
 
 

@@ -20,6 +20,7 @@ from bids_app.bids.conditions import (
     plan_unit,
     runs_for_contrast,
 )
+from bids_app.bids.fieldmaps import choose_field_map, read_field_maps
 from bids_app.bids.metadata import (
     read_asl,
     read_bold,
@@ -458,6 +459,7 @@ def _collect_unit(
         sao2=sao2,
     )
     inputs = _with_contrasts(context, reader, inputs, files)
+    inputs = _with_field_maps(reader, inputs, files['fieldmaps'])
     _note_absences(context, findings, files, anatomy)
     _note_blood_volume(findings, inputs, context.settings.blood_volume)
     return replace(
@@ -480,6 +482,30 @@ def _note_role_map(context: _Context, findings: Findings) -> None:
         findings.problem(problem)
     for note in listing.notes.get(context.participant, ()):
         findings.note(note)
+
+
+def _with_field_maps(
+    reader: Reader, inputs: ParticipantInputs, found: Sequence[Found]
+) -> ParticipantInputs:
+    """Choose what undoes the distortion of every echo-planar series."""
+    if reader.settings.anatomy.distortion == 'none':
+        kept: dict[str, Any] = {
+            kind: tuple(replace(one, readout=None) for one in getattr(inputs, kind))
+            for kind in ('asl', 'dsc', 'bold')
+        }
+        return replace(inputs, **kept)
+    maps = read_field_maps(reader, found)
+    has_gradient_echo = any(series.has_phase for series in inputs.megre)
+    chosen: dict[str, Any] = {
+        kind: tuple(
+            choose_field_map(
+                one, maps, has_gradient_echo=has_gradient_echo, findings=reader.findings
+            )
+            for one in getattr(inputs, kind)
+        )
+        for kind in ('asl', 'dsc', 'bold')
+    }
+    return replace(inputs, **chosen)
 
 
 def _anatomy(

@@ -30,6 +30,7 @@ from bids_app.bids.acquisitions import (
 )
 from bids_app.bids.conditions import normalise
 from bids_app.bids.delays import USED, describe_delays, distinct_delays, expand_times, pairs_of
+from bids_app.bids.fieldmaps import read_readout
 from bids_app.bids.reading import Probe, Reader, as_list, choose, is_number
 from bids_app.bids.roles import Found
 from bids_app.bids.sources import (
@@ -457,6 +458,7 @@ def read_asl(
         default=LABELING_EFFICIENCY.get(label_type),
     )
     calibration = _m0(probe, header, context, m0, suppression=suppression)
+    readout = read_readout(probe, header)
     if probe.ok:
         _check_pairs(probe, context)
     if probe.ok and delays and durations:
@@ -478,6 +480,7 @@ def read_asl(
         background_suppression_factor=kept,
         labeling_efficiency=efficiency,
         m0=calibration,
+        readout=readout,
         metadata=probe.metadata,
     )
 
@@ -977,6 +980,7 @@ def read_dsc(
     header = probe.header((4,))
     echo_time = probe.number('EchoTime', 'it scales signal to relaxation rate', required=True)
     repetition_time = probe.repetition_time(required=True)
+    readout = read_readout(probe, header)
     probe.field_strength()
     if header is not None and header.n_volumes < MIN_DSC_VOLUMES:
         probe.fail(
@@ -991,6 +995,7 @@ def read_dsc(
         file=probe.file,
         echo_time=echo_time,
         repetition_time=repetition_time,
+        readout=readout,
         metadata=probe.metadata,
     )
 
@@ -1031,6 +1036,7 @@ def read_bold(
     probe.field_strength()
     duration = header.n_volumes * repetition_time if header and repetition_time else None
     slice_axis, slice_times = _slice_times(probe, header)
+    readout = read_readout(probe, header)
     if repetition_time and max(slice_times, default=0.0) >= repetition_time:
         probe.fail(
             f'{found.path.name}: SliceTiming reaches {max(slice_times):g} s, RepetitionTime is '
@@ -1052,6 +1058,7 @@ def read_bold(
         echo_time=echo_time,
         slice_times=slice_times,
         slice_axis=slice_axis,
+        readout=readout,
         metadata=probe.metadata,
     )
 

@@ -31,6 +31,11 @@ RANGES = {
     'SliceTiming': (0.0, 30.0),
     'SliceThickness': (0.05, 50.0),
     'AcquisitionMatrixPE': (1.0, 4096.0),
+    'ReconMatrixPE': (1.0, 4096.0),
+    'EffectiveEchoSpacing': (1e-6, 2e-2),
+    'TotalReadoutTime': (1e-4, 2.0),
+    'EchoTime1': (5e-4, 0.5),
+    'EchoTime2': (5e-4, 0.5),
     'MagneticFieldStrength': (0.05, 25.0),
     'LabelingEfficiency': (1e-2, 1.0),
     'BackgroundSuppressionNumberPulses': (0.0, 20.0),
@@ -43,6 +48,10 @@ RANGES = {
 
 TIMES = (
     'EchoTime',
+    'EchoTime1',
+    'EchoTime2',
+    'EffectiveEchoSpacing',
+    'TotalReadoutTime',
     'RepetitionTime',
     'RepetitionTimePreparation',
     'PostLabelingDelay',
@@ -53,6 +62,8 @@ TIMES = (
 
 OTHER_KEYS = (
     'ArterialSpinLabelingType',
+    'B0FieldIdentifier',
+    'B0FieldSource',
     'BackgroundSuppression',
     'BolusCutOffFlag',
     'BolusCutOffTechnique',

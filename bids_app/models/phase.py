@@ -156,6 +156,63 @@ def field_map_from_echoes(
     return Estimate.of(value, variance, np.where(mask & ~known, Status.NO_SIGNAL, status))
 
 
+def field_map_from_difference(
+    difference: ArrayLike, mask: ArrayLike, *, echo_difference: float
+) -> FloatArray:
+    r"""
+    Turn the phase that the field winds up between two echoes into the field.
+
+    Parameters
+    ----------
+    difference : (X, Y, Z) array_like
+        Phase of the later echo minus that of the earlier one, rad, wrapped or not.
+    mask : (X, Y, Z) array_like of bool
+        Where the phase is not noise.
+    echo_difference : float
+        Time between the echoes, s; positive.
+
+    Returns
+    -------
+    field_map : (X, Y, Z) ndarray of float64
+        Hz; NaN outside the mask. Known up to a multiple of 1 / echo_difference for each
+        connected part of the mask: the one whose median is nearest to 0.
+
+    Raises
+    ------
+    ModelInputError
+        If shapes differ or the time is not positive.
+
+    See Also
+    --------
+    field_map_from_echoes : From three echoes or more, with its error.
+
+    Notes
+    -----
+    .. math:: f = \Delta\varphi / (2\pi\,\Delta TE)
+
+    Examples
+    --------
+    >>> phase = np.full((4, 4, 4), 0.5 * np.pi)
+    >>> field = field_map_from_difference(phase, np.ones((4, 4, 4)), echo_difference=0.005)
+    >>> field[0, 0, 0].round(6)
+    np.float64(50.0)
+    """
+    difference, mask = np.asarray(difference, float), np.asarray(mask, bool)
+    if difference.shape != mask.shape or difference.ndim != 3 or not echo_difference > 0:
+        msg = (
+            f'phase difference {difference.shape} and mask {mask.shape} of one shape (X, Y, Z) '
+            f'and a positive time between echoes (s) expected, got {echo_difference}'
+        )
+        raise ModelInputError(msg)
+    known = mask & np.isfinite(difference)
+    field: FloatArray = np.full(difference.shape, np.nan)
+    if known.any():
+        wrapped = (np.where(known, difference, 0.0) + np.pi) % TURN - np.pi
+        unwrapped = _remove_turns(_unwrap(wrapped, known), known)
+        field[known] = unwrapped[known] / (TURN * echo_difference)
+    return field
+
+
 def slice_gradient(
     field_map: Estimate, mask: ArrayLike, *, slice_spacing: float, axis: int = 2
 ) -> Estimate:

@@ -375,6 +375,16 @@ def average(
     return result
 
 
+def field_at(subject: Subject, geometry: Geometry, to_head: FloatArray) -> FloatArray:
+    """Give the field at the voxel centres of a scan, (X, Y, Z), Hz, as far as in the head."""
+    to_world = to_head @ geometry.affine
+    index = np.indices(geometry.shape).reshape(3, -1).T
+    position = index @ to_world[:3, :3].T + to_world[:3, 3]
+    field = physics.CYCLES_PER_TESLA * subject.anatomy.background.field(position)
+    low, high = np.percentile(field[subject.anatomy.is_head(position)], [0.1, 99.9])
+    return np.asarray(np.clip(field, low, high).reshape(geometry.shape))
+
+
 def spin_echoes(subject: Subject, scan: MultiEcho, to_head: FloatArray) -> FloatArray:
     """Give the noise-free spin-echo train, (X, Y, Z, E)."""
 

@@ -69,6 +69,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='{bids,ds004873}',
         help='ds004873: file names and sidecars of that dataset, not BIDS, with redundant sets',
     )
+    parser.add_argument(
+        '--distort-epi',
+        action='store_true',
+        help='displace BOLD, ASL and DSC along the phase encoding by the static field, and say '
+        'how in their sidecars',
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -109,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dsc_defect=args.dsc_defect,
         redundant_sets=args.redundant_sets,
         layout=args.layout,
+        distorted=args.distort_epi,
     )
     started = time.monotonic()
     try:

@@ -352,3 +352,50 @@ def background_field(
         axial = 2 * square[..., 2] - square[..., 0] - square[..., 1]
         field = field + moment * axial / square.sum(-1) ** 2.5
     return np.asarray(field)
+
+
+def distort(image: FloatArray, shift: FloatArray, *, axis: int) -> FloatArray:
+    r"""
+    Displace an image as the field does: the forward model of the distortion.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) ndarray
+        True signal.
+    shift : (X, Y, Z) ndarray
+        Voxels: where the signal of a voxel goes.
+    axis : int
+        Of the phase encoding.
+
+    Returns
+    -------
+    distorted : (X, Y, Z) ndarray of float64
+        The same signal in all, except what leaves the image.
+
+    Notes
+    -----
+    Every voxel is taken as a box whose ends move to where the field takes them; its signal is
+    spread over the voxels that it then covers. So signal piles up where boxes overlap.
+
+    Examples
+    --------
+    >>> line = np.array([0.0, 1.0, 0.0, 0.0]).reshape(1, 4, 1)
+    >>> distort(line, np.full(line.shape, 1.5), axis=1).ravel()
+    array([0. , 0. , 0.5, 0.5])
+    """
+    rows = np.moveaxis(np.asarray(image, float), axis, -1)
+    moves = np.moveaxis(np.asarray(shift, float), axis, -1)
+    n_voxels = rows.shape[-1]
+    flat, moved = rows.reshape(-1, n_voxels), moves.reshape(-1, n_voxels)
+    ends = np.concatenate(
+        [moved[:, :1], (moved[:, 1:] + moved[:, :-1]) / 2, moved[:, -1:]], axis=1
+    )
+    ends = ends + np.arange(n_voxels + 1)  # in voxels from the lower end of the row
+    low, high = np.minimum(ends[:, 1:], ends[:, :-1]), np.maximum(ends[:, 1:], ends[:, :-1])
+    length = np.maximum(high - low, 1e-3)
+    high = low + length
+    spread = np.zeros_like(flat)
+    for target in range(n_voxels):
+        shared = np.clip(np.minimum(high, target + 1) - np.maximum(low, target), 0, None)
+        spread[:, target] = np.sum(flat * shared / length, axis=1)
+    return np.moveaxis(spread.reshape(rows.shape), -1, axis)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app import __version__
-from bids_app.phantom import acquisition, measurement, truth
+from bids_app.phantom import acquisition, measurement, physics, truth
 from bids_app.phantom.anatomy import Anatomy, make_head, make_slab, random_rigid
 from bids_app.phantom.defects import DEFECTS, spoil
 from bids_app.phantom.derivatives import write_fmriprep, write_truth
@@ -46,6 +46,10 @@ AXIAL_GRADIENT = {'mild': 40e-6, 'strong': 160e-6}
 """Background gradient at the base of the brain, T/m."""
 
 
+READOUT = 0.030
+"""Time in which all lines of an echo-planar image are read, s."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
     """What to make."""
@@ -60,6 +64,8 @@ class Study:
     redundant_sets: bool = False
     layout: str = 'bids'
     """ds004873: names and sidecars of that dataset, with the redundant sets."""
+    distorted: bool = False
+    """Whether the field displaces the echo-planar images."""
 
     def check(self) -> None:
         """
@@ -258,6 +264,24 @@ class _Session:
             target_to_head=self.pose('MESE'),
         )
 
+    def displaced(
+        self, images: FloatArray, geometry: acquisition.Geometry, scan: str
+    ) -> FloatArray:
+        """Displace echo-planar images (X, Y, Z, N) by the field, where that is wanted."""
+        if not self.study.distorted:
+            return images
+        field = acquisition.field_at(self.subject, geometry, self.pose(scan))
+        shift = READOUT * field
+        volumes = [physics.distort(volume, shift, axis=1) for volume in np.moveaxis(images, -1, 0)]
+        return np.stack(volumes, axis=-1)
+
+    def readout(self, geometry: acquisition.Geometry) -> dict[str, Any]:
+        """Sidecar entries that tell how the field displaces."""
+        if not self.study.distorted:
+            return {}
+        spacing = round(READOUT / geometry.shape[1], 9)
+        return {'PhaseEncodingDirection': 'j', 'EffectiveEchoSpacing': spacing}
+
     def make_structural(self) -> tuple[np.ndarray, np.ndarray]:
         """Write the T1w image; give it with the brain mask."""
         geometry = self.protocol.t1w
@@ -355,19 +379,24 @@ class _Session:
         difference, m0 = acquisition.labeling_images(
             self.subject, scan, self.pose(name), self.effects[condition]
         )
-        series, m0_image = measurement.measure_labeling(difference, m0, scan, self.rng(name))
+        both = self.displaced(np.stack([difference, m0], axis=-1), scan.geometry, name)
+        series, m0_image = measurement.measure_labeling(
+            both[..., 0], both[..., 1], scan, self.rng(name)
+        )
+        readout = self.readout(scan.geometry)
         start = self.folder / 'perf' / f'{self.name}_acq-{condition}'
         affine = scan.geometry.affine
         write_image(
             Path(f'{start}_asl.nii.gz'), series, affine, repetition_time=scan.repetition_time
         )
-        write_json(Path(f'{start}_asl.json'), _labeling_sidecar(scan))
+        write_json(Path(f'{start}_asl.json'), _labeling_sidecar(scan) | readout)
         context = [('control',), ('label',)] * scan.n_pairs
         write_table(Path(f'{start}_aslcontext.tsv'), ('volume_type',), context)
         write_image(Path(f'{start}_m0scan.nii.gz'), m0_image, affine)
         target = f'bids::{self.name}/perf/{self.name}_acq-{condition}_asl.nii.gz'
         write_json(
-            Path(f'{start}_m0scan.json'), _readout_sidecar(scan) | {'IntendedFor': [target]}
+            Path(f'{start}_m0scan.json'),
+            _readout_sidecar(scan) | readout | {'IntendedFor': [target]},
         )
         cbf = truth.measured_cbf(difference, m0, scan)
         return self.carried(cbf, scan.geometry, name)
@@ -376,7 +405,8 @@ class _Session:
         """Write the DSC series; give perfect blood volume on the quantification grid."""
         scan = self.protocol.dsc
         whole, first_pass = acquisition.bolus_passage(self.subject, scan, self.pose('DSC'))
-        stored = measurement.measure_bolus(whole, scan, self.rng('DSC'))
+        displaced = self.displaced(whole, scan.geometry, 'DSC')
+        stored = measurement.measure_bolus(displaced, scan, self.rng('DSC'))
         if self.study.dsc_defect is not None:
             stored = spoil(stored, scan, self.study.dsc_defect)
         stem = self.folder / 'perf' / f'{self.name}_dsc'
@@ -387,6 +417,7 @@ class _Session:
             repetition_time=scan.repetition_time,
         )
         sidecar = {'EchoTime': scan.echo_time, 'RepetitionTime': scan.repetition_time}
+        sidecar |= self.readout(scan.geometry)
         write_json(stem.with_suffix('.json'), COMMON | sidecar | {'FlipAngle': 60})
         cbv = truth.measured_cbv(first_pass, scan)
         return self.carried(cbv, scan.geometry, 'DSC')
@@ -399,7 +430,8 @@ class _Session:
         rng = self.rng('BOLD')
         motion = measurement.motion_course(scan, rng)
         responses = design.responses(scan.times).reshape(-1, scan.n_volumes)
-        stored = measurement.measure_bold(states, responses, motion, scan, rng)
+        displaced = self.displaced(states, scan.geometry, 'BOLD')
+        stored = measurement.measure_bold(displaced, responses, motion, scan, rng)
         start = self.folder / 'func' / f'{self.name}_task-all'
         write_image(
             Path(f'{start}_bold.nii.gz'),
@@ -413,7 +445,7 @@ class _Session:
             'EchoTime': scan.echo_time,
             'FlipAngle': 70,
         }
-        write_json(Path(f'{start}_bold.json'), COMMON | sidecar)
+        write_json(Path(f'{start}_bold.json'), COMMON | sidecar | self.readout(scan.geometry))
         write_table(
             Path(f'{start}_events.tsv'), ('onset', 'duration', 'trial_type'), design.events
         )
