@@ -40,6 +40,7 @@ class AnatomySettings:
         'undo the movement of the head within BOLD, ASL and DSC series; registration header '
         'takes the volumes as they are too',
         choices=('rigid', 'none'),
+    )
     distortion: str = _setting(
         'auto',
         'undo the distortion of BOLD, ASL and DSC by the field maps of the dataset, else by the '

@@ -112,13 +112,15 @@ class FieldMap:
     name: str
     """Of its file, without extension."""
     kind: str
-    """phase (of two echoes, or their difference) or field."""
+    """phase (of two echoes, or their difference), field, or opposite (phase encoding)."""
     files: tuple[Path, ...]
-    """Two where there are two phases."""
+    """Two where there are two phases, or opposites: along the axis and against it."""
     magnitude: Path
-    """Not distorted; for the alignment."""
+    """For the alignment."""
     scale: float
-    """Radians, or Hz, per unit of the files."""
+    """Radians, or Hz, per unit of the files; Hz per voxel of displacement of opposites."""
+    axis: int = 1
+    """Of the phase encoding of opposites."""
     echo_difference: float = 0.0
     """s, of a phase."""
     intended: tuple[str, ...] = ()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bids_app.bids.acquisitions import FieldMap, Readout
+from bids_app.bids.acquisitions import AslSeries, BoldRun, DscSeries, FieldMap, Readout
 from bids_app.bids.reading import Probe, as_list
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
 
-    from bids_app.bids.acquisitions import AslSeries, BoldRun, DscSeries
+    from bids_app.bids.acquisitions import ParticipantInputs
     from bids_app.bids.reading import Findings, Reader
     from bids_app.bids.roles import Found
     from bids_app.bids.sources import Header
 
-    Series = AslSeries | BoldRun | DscSeries
+AnySeries = TypeVar('AnySeries', AslSeries, BoldRun, DscSeries)
 
 AXES = {'i': 0, 'j': 1, 'k': 2}
 """PhaseEncodingDirection -> axis of the array."""
@@ -72,30 +73,34 @@ def read_field_maps(reader: Reader, found: Sequence[Found]) -> tuple[FieldMap, .
     Returns
     -------
     maps : tuple of FieldMap
-        Phase differences, pairs of phases and measured fields, sorted by name.
+        Phase differences, pairs of phases, measured fields and pairs of opposite phase
+        encoding, sorted by name.
     """
     groups: dict[tuple[tuple[str, str], ...], dict[str, Found]] = {}
     for item in found:
-        same = tuple(sorted((key, value) for key, value in item.entities.items()
-                            if key not in ('suffix', 'extension', 'datatype')))  # fmt: skip
-        groups.setdefault(same, {})[str(item.get('suffix'))] = item
+        suffix = str(item.get('suffix'))
+        # the two of a pair differ in their direction alone
+        apart = ('suffix', 'extension', 'datatype', 'direction' if suffix == 'epi' else '')
+        same = {key: value for key, value in item.entities.items() if key not in apart}
+        same['kind'] = 'epi' if suffix == 'epi' else ''
+        name = item.path.name if suffix == 'epi' else suffix
+        groups.setdefault(tuple(sorted(same.items())), {})[name] = item
     maps = [_field_map(reader, group) for _, group in sorted(groups.items())]
     return tuple(one for one in maps if one is not None)
 
 
 def _field_map(reader: Reader, group: Mapping[str, Found]) -> FieldMap | None:
     """Read one field map; None, with a note, where it cannot be used."""
-    main = next((name for name in ('phasediff', 'phase1', 'fieldmap') if name in group), None)
-    if main is None:
-        names = ', '.join(item.path.name for item in group.values())
-        reader.findings.note(
-            f'{names}: not used for the distortion; only phase differences, pairs of phases and '
-            'measured fields are'
-        )
-        return None
+    known = (name for name in ('phasediff', 'phase1', 'fieldmap') if name in group)
+    main = next(known, next(iter(group)))
     scratch = replace(reader, findings=type(reader.findings)())
     probe = Probe.of(scratch, 'fieldmaps', group[main], None)
-    made = _read_field(probe, group) if main == 'fieldmap' else _read_phase(probe, group, main)
+    if main in ('phasediff', 'phase1'):
+        made = _read_phase(probe, group, main)
+    elif main == 'fieldmap':
+        made = _read_field(probe, group)
+    else:
+        made = _read_opposites(probe, group)
     reader.findings.files.update(scratch.findings.files)
     for problem in scratch.findings.problems:
         reader.findings.note(f'{problem.message}; the field map is not used')
@@ -104,14 +109,18 @@ def _field_map(reader: Reader, group: Mapping[str, Found]) -> FieldMap | None:
 
 def _common(probe: Probe, group: Mapping[str, Found]) -> dict[str, Any]:
     """Read what all kinds share: the image to align, and which scans the map is for."""
-    magnitude = next((group[name].path for name in MAGNITUDES if name in group), None)
-    if magnitude is None:
+    image = next((group[name] for name in MAGNITUDES if name in group), None)
+    if image is None:
         probe.fail(f'{probe.file.name}: there is no magnitude image to align it by')
     else:
-        probe.reader.findings.files.add(magnitude)
+        probe.reader.findings.files.add(image.path)
+    return {'magnitude': image.path if image else None, **_purpose(probe)}
+
+
+def _purpose(probe: Probe) -> dict[str, Any]:
+    """Read the name of a map and which scans it is for."""
     return {
         'name': probe.file.name.partition('.')[0],
-        'magnitude': magnitude,
         'intended': tuple(str(one) for one in as_list(probe.metadata.get('IntendedFor') or [])),
         'identifiers': tuple(
             str(one) for one in as_list(probe.metadata.get('B0FieldIdentifier') or [])
@@ -172,9 +181,69 @@ def _read_field(probe: Probe, group: Mapping[str, Found]) -> FieldMap | None:
     return FieldMap(kind='field', files=(probe.file,), scale=HERTZ_PER_UNIT[unit], **common)
 
 
+def _read_opposites(probe: Probe, group: Mapping[str, Found]) -> FieldMap | None:
+    """Read two echo-planar images of opposite phase encoding."""
+    probes = [Probe.of(probe.reader, 'fieldmaps', item, None) for item in group.values()]
+    headers = [one.header((3, 4)) for one in probes]
+    readouts = [read_readout(one, header) for one, header in zip(probes, headers, strict=True)]
+    pair = {one.polarity: one for one in readouts if one is not None}
+    alike = {(one.axis, round(one.echo_spacing * one.n_lines, 6)) for one in pair.values()}
+    shapes = {header.shape[:3] for header in headers if header is not None}
+    if len(probes) != 2 or len(pair) != 2 or len(alike) != 1 or len(shapes) != 1:
+        names = ', '.join(one.file.name for one in probes)
+        probe.fail(
+            f'{names}: expected two images of one shape, with opposite PhaseEncodingDirection and '
+            'equally fast readout (EffectiveEchoSpacing or TotalReadoutTime)'
+        )
+        return None
+    files = {one.polarity: it.file for one, it in zip(readouts, probes, strict=True) if one}
+    plus = pair[1]
+    return FieldMap(
+        kind='opposite',
+        files=(files[1], files[-1]),
+        magnitude=files[1],
+        scale=1 / (plus.n_lines * plus.echo_spacing),
+        axis=plus.axis,
+        **_purpose(probe),
+    )
+
+
+def field_map_images(inputs: ParticipantInputs) -> set[Path]:
+    """Give the images of all field maps that are used."""
+    maps = {one.field_map for one in inputs.asl}
+    maps |= {one.field_map for one in inputs.dsc} | {one.field_map for one in inputs.bold}
+    return {path for one in maps if one for path in _images(one)}
+
+
+def _images(field_map: FieldMap) -> tuple[Path, ...]:
+    """Give the images of a field map."""
+    return (*field_map.files, field_map.magnitude)
+
+
+def with_sound_field(series: AnySeries, bad: Collection[Path | None]) -> AnySeries:
+    """
+    Leave the distortion of a series as it is where its field map cannot be used.
+
+    Parameters
+    ----------
+    series : AslSeries, BoldRun or DscSeries
+        With its field map, if there is one.
+    bad : collection of Path
+        Images that cannot be used.
+
+    Returns
+    -------
+    series : AslSeries, BoldRun or DscSeries
+        Without map and readout where an image of the map is among them.
+    """
+    if series.field_map is None or not set(_images(series.field_map)) & set(bad):
+        return series
+    return replace(series, readout=None, field_map=None)
+
+
 def choose_field_map(
-    series: Series, maps: Sequence[FieldMap], *, has_gradient_echo: bool, findings: Findings
-) -> Series:
+    series: AnySeries, maps: Sequence[FieldMap], *, has_gradient_echo: bool, findings: Findings
+) -> AnySeries:
     """
     Give a series its field map, and say it where its distortion is not corrected.
 

@@ -30,7 +30,7 @@ from bids_app.bids.acquisitions import (
 )
 from bids_app.bids.conditions import normalise
 from bids_app.bids.delays import USED, describe_delays, distinct_delays, expand_times, pairs_of
-from bids_app.bids.fieldmaps import read_readout
+from bids_app.bids.fieldmaps import field_map_images, read_readout, with_sound_field
 from bids_app.bids.reading import Probe, Reader, as_list, choose, is_number
 from bids_app.bids.roles import Found
 from bids_app.bids.sources import (
@@ -1268,9 +1268,13 @@ def without_defects(inputs: ParticipantInputs) -> ParticipantInputs:
         anatomy=None if anatomy and bad & set(_anatomy_images(anatomy)) else anatomy,
         mese=tuple(item for item in inputs.mese if not bad & set(item.files)),
         megre=tuple(item for item in inputs.megre if not bad & set(item.files)),
-        asl=tuple(item for item in inputs.asl if not bad & {item.file, item.m0.file}),
-        dsc=tuple(item for item in inputs.dsc if item.file not in bad),
-        bold=tuple(item for item in inputs.bold if item.file not in bad),
+        asl=tuple(
+            with_sound_field(item, bad)
+            for item in inputs.asl
+            if not bad & {item.file, item.m0.file}
+        ),
+        dsc=tuple(with_sound_field(item, bad) for item in inputs.dsc if item.file not in bad),
+        bold=tuple(with_sound_field(item, bad) for item in inputs.bold if item.file not in bad),
         problems=(*inputs.problems, *problems),
     )
 
@@ -1303,4 +1307,4 @@ def _images(inputs: ParticipantInputs) -> dict[Path, tuple[str, str | None]]:
             images.setdefault(asl.m0.file, ('m0', asl.condition))
     images |= {item.file: ('dsc', item.condition) for item in inputs.dsc}
     images |= {item.file: ('bold', item.condition) for item in inputs.bold}
-    return images
+    return images | dict.fromkeys(field_map_images(inputs), ('fieldmaps', None))

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.engines.templates import SPACE as TEMPLATE
+from bids_app.interfaces.distortion import (
+    FieldFromOpposites,
+    MapVoxelShift,
+    ReadFieldMap,
+    UndistortImage,
+)
 from bids_app.interfaces.motion import EstimateMotion, ResampleSeries
 from bids_app.interfaces.spatial import (
     AverageVolumes,
@@ -27,11 +33,12 @@ from bids_app.workflows._engine import Workflow, pe, ports
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bids_app.bids.acquisitions import FoundAnatomy
+    from bids_app.bids.acquisitions import FieldMap, FoundAnatomy, Readout
     from bids_app.settings import AnatomySettings
 
 TISSUE_PORTS = ('t1w', 'brain_mask', 'grey_matter', 'white_matter', 'csf')
 MOTION_PORTS = ('confounds', 'confounds_facts', 'voxels_per_sample')
+FIELD_PORTS = ('field_map', 'field_transform')
 TRANSFORM_PORTS = ('to_template', 'from_template')
 
 
@@ -186,6 +193,8 @@ class MovingSeries:
     context: tuple[str, ...] = ()
     """Kind of every volume of a label-control series."""
     has_bolus: bool = False
+    readout: Readout | None = None
+    """How the field displaces it, where that is undone."""
 
 
 def init_alignment_wf(
@@ -227,11 +236,15 @@ def init_alignment_wf(
         Image to align to.
     brain_mask, grey_matter, white_matter, csf : file
         On the grid of `fixed`; only with anatomy.
+    field_map, field_transform : file
+        Field, Hz, and points of `fixed` to those of its image; where distortion is undone.
 
     Outputs
     -------
     reference : file
-        Mean image of the scan.
+        Mean image of the scan, undistorted where that can be.
+    acquired, voxel_shift : file
+        The mean image before, and the displacement; where distortion is undone.
     transform : file
         Points of `fixed` to points of the scan.
     mask, grey_matter, white_matter, csf, noise_groups : file
@@ -244,9 +257,10 @@ def init_alignment_wf(
     is_rigid = settings.registration == 'rigid' and (has_anatomy or not is_target)
     methods = 'Scans were aligned rigidly to the T1w image' if is_rigid and has_anatomy else ''
     workflow = Workflow(name, methods=methods, citations=('avants2011',) if methods else ())
-    inputnode = ports('inputnode', 'fixed', 'fixed_mask', *TISSUE_PORTS[1:])
+    inputnode = ports('inputnode', 'fixed', 'fixed_mask', *TISSUE_PORTS[1:], *FIELD_PORTS)
     outputnode = ports('outputnode', 'reference', 'transform', 'mask', *TISSUE_PORTS[2:],
-                       'noise_groups', 'series', *MOTION_PORTS)  # fmt: skip
+                       'noise_groups', 'series', 'acquired', 'voxel_shift',
+                       *MOTION_PORTS)  # fmt: skip
     average = pe.Node(
         AverageVolumes(
             files=[str(path) for path in images],
@@ -256,21 +270,27 @@ def init_alignment_wf(
         name='average_volumes',
         mem_gb=1,
     )
-    if series is not None:
-        _connect_series(workflow, series, average, outputnode)
+    workflow.add_nodes([inputnode, average])
     align_class = RegisterRigid if is_rigid else TrustHeader
     align = pe.Node(align_class(random_seed=settings.random_seed), name='align_scan', mem_gb=1)
     workflow.connect([
-        (average, outputnode, [('reference', 'reference')]),
-        (average, align, [('reference', 'moving')]),
         (align, outputnode, [('transform', 'transform')]),
+    ])  # fmt: skip
+    moving = stands = (average, 'reference')
+    if series is not None:
+        _connect_series(workflow, series, average, outputnode)
+        if series.readout is not None:
+            moving, stands = _connect_distortion(workflow, series.readout, is_rigid=is_rigid)
+    workflow.connect([
+        (stands[0], outputnode, [(stands[1], 'reference')]),
+        (moving[0], align, [(moving[1], 'moving')]),
     ])  # fmt: skip
     if has_anatomy:
         tissue = pe.Node(ResampleTissue(), name='resample_tissue', mem_gb=1)
         workflow.connect([
             (inputnode, align, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
             (inputnode, tissue, [(port, port) for port in TISSUE_PORTS[1:]]),
-            (average, tissue, [('reference', 'reference')]),
+            (stands[0], tissue, [(stands[1], 'reference')]),
             (align, tissue, [('transform', 'transform')]),
             (tissue, outputnode, [(port, port) for port in ('mask', *TISSUE_PORTS[2:],
                                                             'noise_groups')]),
@@ -278,7 +298,7 @@ def init_alignment_wf(
         return workflow
     find_mask = pe.Node(MaskFromMean(), name='find_mask', mem_gb=0.5)
     workflow.connect([
-        (average, find_mask, [('reference', 'reference')]),
+        (stands[0], find_mask, [(stands[1], 'reference')]),
         (find_mask, outputnode, [('mask', 'mask')]),
     ])  # fmt: skip
     if is_target:
@@ -292,57 +312,172 @@ def init_alignment_wf(
 
 def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
     """
-    Build the graph that undoes the movement within a series.
+    Build the graph that undoes movement and distortion of a series, in one resampling.
 
     Parameters
     ----------
     series : MovingSeries
-        File, and how its contrast changes.
+        File, how its contrast changes, and what is undone.
     name : str
         Node name in the parent graph.
+
+    Inputs
+    ------
+    voxel_shift : file
+        Displacement by the field, where distortion is undone.
 
     Outputs
     -------
     series : file
         On its own grid, with the head where it is in the mean.
     confounds : file
-        Table of the movement.
+        Table of the movement, where that is undone.
     voxels_per_sample : number
-        Voxels that share one noise sample after the resampling.
+        Voxels that share one noise sample after the resampling; with the table.
     """
     methods = (
         'The movement of the head within every series was estimated by rigid alignment of its '
         'volumes to their mean, and undone in one resampling'
     )
-    workflow = Workflow(name, methods=methods, citations=('baker2004',))
+    is_moved = series.is_corrected
+    workflow = Workflow(
+        name, methods=methods if is_moved else '', citations=('baker2004',) if is_moved else ()
+    )
+    inputnode = ports('inputnode', 'voxel_shift')
     outputnode = ports('outputnode', 'series', *MOTION_PORTS)
     file, context = str(series.file), list(series.context)
-    estimate = pe.Node(
-        EstimateMotion(series=file, has_bolus=series.has_bolus, context=context),
-        name='estimate_motion',
-        mem_gb=2,
-    )
     resample = pe.Node(ResampleSeries(series=file), name='resample_series', mem_gb=2)
-    workflow.connect([
-        (estimate, resample, [('matrices', 'matrices')]),
-        (estimate, outputnode, [(port, port) for port in MOTION_PORTS]),
-        (resample, outputnode, [('series', 'series')]),
-    ])  # fmt: skip
+    workflow.connect([(resample, outputnode, [('series', 'series')])])
+    if is_moved:
+        estimate = pe.Node(
+            EstimateMotion(series=file, has_bolus=series.has_bolus, context=context),
+            name='estimate_motion',
+            mem_gb=2,
+        )
+        workflow.connect([
+            (estimate, resample, [('matrices', 'matrices')]),
+            (estimate, outputnode, [(port, port) for port in MOTION_PORTS]),
+        ])  # fmt: skip
+    if series.readout is not None:
+        resample.inputs.shift_axis = series.readout.axis
+        workflow.connect([(inputnode, resample, [('voxel_shift', 'voxel_shift')])])
     return workflow
 
 
 def _connect_series(
     workflow: Workflow, series: MovingSeries, average: pe.Node, outputnode: pe.Node
 ) -> None:
-    """Undo the movement within a series before anything is made of it."""
-    if not series.is_corrected:
+    """Undo movement and distortion of a series before anything is made of it."""
+    if not series.is_corrected and series.readout is None:
         outputnode.inputs.series = str(series.file)
         return
     motion = init_motion_wf(series=series)
-    outputs = [(f'outputnode.{port}', port) for port in ('series', *MOTION_PORTS)]
-    workflow.connect([(motion, outputnode, outputs)])
-    if average.inputs.files == [str(series.file)]:
+    made = ('series', *MOTION_PORTS) if series.is_corrected else ('series',)
+    workflow.connect([(motion, outputnode, [(f'outputnode.{port}', port) for port in made])])
+    # with distortion the mean as it was acquired comes first: the shift follows from it
+    if series.readout is None and average.inputs.files == [str(series.file)]:
         workflow.connect([(motion, average, [(('outputnode.series', as_list), 'files')])])
+
+
+def _connect_distortion(
+    workflow: Workflow, readout: Readout, *, is_rigid: bool
+) -> tuple[tuple[pe.Node, str], tuple[pe.Node, str]]:
+    """
+    Undo the distortion of the mean image and of the series.
+
+    A distorted image is aligned only roughly. So the first alignment gives a first displacement,
+    the image corrected by it the alignment that counts, and that the displacement that counts.
+
+    Returns
+    -------
+    moving, reference : (node, port)
+        What is to be aligned, and the corrected mean image.
+    """
+    inputnode, outputnode = (workflow.get_node(name) for name in ('inputnode', 'outputnode'))
+    average, align = (workflow.get_node(name) for name in ('average_volumes', 'align_scan'))
+    moving: tuple[pe.Node, str] = (average, 'reference')
+    passes = [('shift', align)]
+    if is_rigid:
+        first = pe.Node(
+            RegisterRigid(random_seed=align.inputs.random_seed), name='align_distorted', mem_gb=1
+        )
+        workflow.connect([
+            (inputnode, first, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
+            (average, first, [('reference', 'moving')]),
+        ])  # fmt: skip
+        passes.insert(0, ('first_shift', first))
+    for name, alignment in passes:
+        shift = pe.Node(
+            MapVoxelShift(
+                echo_spacing=readout.echo_spacing,
+                n_lines=readout.n_lines,
+                polarity=readout.polarity,
+            ),
+            name=f'map_{name}',
+            mem_gb=0.5,
+        )
+        correct = pe.Node(
+            UndistortImage(axis=readout.axis), name=f'undistort_by_{name}', mem_gb=0.5
+        )
+        workflow.connect([
+            (inputnode, shift, [('field_map', 'field_map'),
+                                ('field_transform', 'source_transform')]),
+            (alignment, shift, [('transform', 'target_transform')]),
+            (average, shift, [('reference', 'reference')]),
+            (average, correct, [('reference', 'acquired')]),
+            (shift, correct, [('voxel_shift', 'voxel_shift')]),
+        ])  # fmt: skip
+        if alignment is not align:
+            moving = (correct, 'undistorted')
+    workflow.connect([
+        (shift, workflow.get_node('motion'), [('voxel_shift', 'inputnode.voxel_shift')]),
+        (average, outputnode, [('reference', 'acquired')]),
+        (shift, outputnode, [('voxel_shift', 'voxel_shift')]),
+    ])  # fmt: skip
+    return moving, (correct, 'undistorted')
+
+
+def init_field_map_wf(*, field_map: FieldMap, name: str) -> Workflow:
+    """
+    Build the graph from the field map of a dataset to the field.
+
+    Parameters
+    ----------
+    field_map : FieldMap
+        Files and what they hold.
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    mask : file
+        Brain on the grid of the map; not for images of opposite phase encoding.
+
+    Outputs
+    -------
+    field_map : file
+        Hz.
+    images : list of file
+        Image to align; only of images of opposite phase encoding.
+    """
+    workflow = Workflow(name)
+    inputnode = ports('inputnode', 'mask')
+    outputnode = ports('outputnode', 'field_map', 'images')
+    files = [str(path) for path in field_map.files]
+    if field_map.kind == 'opposite':
+        interface = FieldFromOpposites(files=files, axis=field_map.axis, scale=field_map.scale)
+        made, wanted = ['field_map', 'images'], []
+    else:
+        interface = ReadFieldMap(
+            files=files,
+            kind=field_map.kind,
+            scale=field_map.scale,
+            echo_difference=field_map.echo_difference,
+        )
+        made, wanted = ['field_map'], [('mask', 'mask')]
+    find = pe.Node(interface, name='find_field', mem_gb=0.5)
+    workflow.connect([(inputnode, find, wanted), (find, outputnode, [(p, p) for p in made])])
+    return workflow
 
 
 def as_list(item):  # noqa: ANN001, ANN201  (nipype runs its source text alone)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.bids.acquisitions import ParticipantInputs, Readout
     from bids_app.settings import RunSettings, Settings
 
 RESOLUTION = '2'
@@ -37,6 +37,8 @@ class Scan:
     volumes: tuple[int, ...] = ()
     corrects_motion: bool = False
     """Whether the settings want the movement within series undone."""
+    readout: Readout | None = None
+    """How the field displaces the scan, where there is a field to undo it."""
 
     @property
     def imaginary(self) -> tuple[Path, ...]:
@@ -47,7 +49,7 @@ class Scan:
     @property
     def moving(self) -> MovingSeries | None:
         """The series, where the scan is one whose volumes may lie differently."""
-        if self.kind in ('mese', 'megre'):
+        if self.kind not in ('asl', 'dsc', 'bold'):
             return None
         context = self.series.context if self.kind == 'asl' else ()
         # images that the scanner subtracted show no head to align
@@ -57,6 +59,7 @@ class Scan:
             is_corrected=self.corrects_motion and is_seen,
             context=context,
             has_bolus=self.kind == 'dsc',
+            readout=self.readout,
         )
 
     @property
@@ -84,6 +87,8 @@ class Graph:
     """(quantity, contrast) -> where its change is, and the task label of a BOLD change."""
     bold_halves: dict[str, tuple[Quantity, Quantity]] = field(default_factory=dict)
     """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
+    fields: dict[str | None, tuple[Quantity, Scan]] = field(default_factory=dict)
+    """Condition of a gradient echo -> its field and the scan it was measured in."""
     nuisance: dict[str, Workflow] = field(default_factory=dict)
     """Name of a BOLD scan -> the graph that finds its regressors of no interest."""
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
@@ -159,6 +164,7 @@ def word_of(scan: Scan) -> str:
 def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> tuple[Scan, ...]:
     """List the series in the order that decides the quantification grid."""
     scans = []
+    has_echoes = any(series.has_phase for series in inputs.megre)
     for kind in WORD:
         for series in getattr(inputs, kind):
             parts = [kind, getattr(series, 'task', None), series.condition, series.run]
@@ -171,6 +177,7 @@ def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> t
                 images=images,
                 volumes=volumes,
                 corrects_motion=corrects_motion,
+                readout=_readout(series, has_echoes=has_echoes),
             )
             scans.append(scan)
     order = {condition: rank for rank, condition in enumerate(inputs.conditions)}
@@ -183,6 +190,12 @@ def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> t
         ),
     )
     return tuple(ranked)
+
+
+def _readout(series: Any, *, has_echoes: bool) -> Readout | None:
+    """How the field displaces a series, where a field is known."""
+    field_map = getattr(series, 'field_map', None)
+    return getattr(series, 'readout', None) if field_map or has_echoes else None
 
 
 def _reference(kind: str, series: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:

@@ -10,6 +10,7 @@ from bids_app.workflows.branches.anatomy import add_alignment, add_anatomy
 from bids_app.workflows.branches.blood_volume import add_blood_volume
 from bids_app.workflows.branches.bold import add_bold
 from bids_app.workflows.branches.change import add_changes
+from bids_app.workflows.branches.distortion import add_distortion
 from bids_app.workflows.branches.labels import add_labels
 from bids_app.workflows.branches.oxygen import add_oxygen
 from bids_app.workflows.branches.perfusion import add_perfusion
@@ -68,6 +69,7 @@ def init_participant_wf(
     if scans:
         add_alignment(graph)
         add_relaxometry(graph)
+        add_distortion(graph)
         add_perfusion(graph)
         add_blood_volume(graph)
         add_oxygen(graph)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.delays import USED, distinct_delays
+from bids_app.interfaces.distortion import UndistortImage
 from bids_app.interfaces.perfusion import (
     CorrectPartialVolume,
     EstimateCBF,
@@ -31,7 +32,7 @@ from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bids_app.bids.acquisitions import AslSeries
+    from bids_app.bids.acquisitions import AslSeries, Readout
     from bids_app.settings import AnatomySettings, PerfusionSettings
 
 TISSUES = ('grey_matter', 'white_matter', 'csf')
@@ -95,6 +96,7 @@ def init_perfusion_wf(
     anatomy: AnatomySettings,
     constants: PerfusionConstants,
     has_tissue: bool,
+    readout: Readout | None = None,
     name: str = 'perfusion',
 ) -> Workflow:
     """
@@ -114,6 +116,8 @@ def init_perfusion_wf(
         Relaxation times.
     has_tissue : bool
         Whether tissue maps are connected; quality and tissue CBF need them.
+    readout : Readout or None
+        Of the series, where its distortion is undone; then M0 on its grid is undistorted too.
     name : str
         Node name in the parent graph.
 
@@ -121,8 +125,8 @@ def init_perfusion_wf(
     ------
     series : file
         With the head at one place.
-    mask, noise_groups, grey_matter, white_matter, csf, reference : file
-        On its grid.
+    mask, noise_groups, grey_matter, white_matter, csf, reference, voxel_shift : file
+        On its grid; the last where distortion is undone.
 
     Outputs
     -------
@@ -143,7 +147,9 @@ def init_perfusion_wf(
     """
     spec = MODELS['cbf'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'series', 'mask', 'noise_groups', *TISSUES, 'reference')
+    inputnode = ports(
+        'inputnode', 'series', 'mask', 'noise_groups', *TISSUES, 'reference', 'voxel_shift'
+    )
     chain = _Chain(
         workflow=workflow,
         inputnode=inputnode,
@@ -154,6 +160,7 @@ def init_perfusion_wf(
         constants=constants,
         has_tissue=has_tissue,
         is_rigid=anatomy.registration == 'rigid',
+        readout=readout,
     )
     made = chain.build()
     plain = [name for name in ('quality', 'delay') if name in made]
@@ -246,6 +253,7 @@ class _Chain:
     constants: PerfusionConstants
     has_tissue: bool
     is_rigid: bool
+    readout: Readout | None
 
     @property
     def is_relative(self) -> bool:
@@ -323,20 +331,30 @@ class _Chain:
                 setattr(interface.inputs, key, getattr(m0, key))
         if m0.file is None:
             interface.inputs.value = m0.value if m0.value is not None else 1.0
-        elif m0.same_grid and m0.file != self.series.file:
-            interface.inputs.series = str(m0.file)
-        node = self.node(
-            interface, 'estimate_m0', 'mask', *(['series'] if m0.file == self.series.file else [])
-        )
+        node = self.node(interface, 'estimate_m0', 'mask')
         variance = [('difference_variance', 'difference_variance')]
         self.workflow.connect([(difference, node, variance)])
         if region != 'voxel':
             self.workflow.connect([(self.inputnode, node, [(region, 'fraction')])])
-        if m0.file is not None and not m0.same_grid:
+        if m0.file is not None:
+            self.connect_m0(node)
+        return node
+
+    def connect_m0(self, node: Any) -> None:
+        """Hand the M0 image to its estimate, in the place and shape of the series."""
+        m0 = self.series.m0
+        if m0.file == self.series.file:
+            self.workflow.connect([(self.inputnode, node, [('series', 'series')])])
+        elif not m0.same_grid:
             aligned = self.add_alignment()
             node.inputs.volumes = []
             self.workflow.connect([(aligned, node, [('fraction', 'series')])])
-        return node
+        elif self.readout is None:
+            node.inputs.series = str(m0.file)
+        else:
+            interface = UndistortImage(acquired=str(m0.file), axis=self.readout.axis)
+            undistort = self.node(interface, 'undistort_m0', 'voxel_shift')
+            self.workflow.connect([(undistort, node, [('undistorted', 'series')])])
 
     def add_alignment(self) -> Any:
         """Bring an M0 image of another grid or position to the series."""

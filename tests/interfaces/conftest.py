@@ -46,6 +46,10 @@ class Files:
         folder.mkdir(exist_ok=True)
         return interface.run(cwd=str(folder)).outputs
 
+    def read_all(self, path):
+        """Every voxel."""
+        return load_data(path)
+
     def read(self, path):
         """Values of the two voxels."""
         return load_data(path)[self.inside]

@@ -190,6 +190,22 @@ def test_a_plain_inverse_of_the_raw_images_finds_the_truth(root):
     assert np.median(cbf) / np.median(true_cbf) == pytest.approx(1.0, abs=0.03)
 
 
+def test_field_displaces_the_echo_planar_images_on_request(root, tmp_path):
+    folder = tmp_path / 'distorted'
+    arguments = ['--grid', 'tiny', '--participants', '1', '--seed', '7', '--distort-epi']
+    assert main([str(folder), *arguments]) == 0
+    for name in ('func/sub-01_task-all_bold', 'perf/sub-01_dsc', 'perf/sub-01_acq-calc_asl'):
+        plain, moved = (load(base / 'sub-01' / f'{name}.nii.gz').mean(-1)
+                        for base in (root, folder))  # fmt: skip
+        assert np.abs(moved - plain).mean() > 0.02 * plain.mean()
+        assert moved.sum() == pytest.approx(plain.sum(), rel=0.1)
+        sidecar = json.loads((folder / 'sub-01' / f'{name}.json').read_text())
+        assert sidecar['PhaseEncodingDirection'] == 'j'
+        assert sidecar['EffectiveEchoSpacing'] == pytest.approx(0.03 / 12)
+    name = 'anat/sub-01_task-calc_echo-1_part-mag_MEGRE.nii.gz'
+    np.testing.assert_array_equal(load(root / 'sub-01' / name), load(folder / 'sub-01' / name))
+
+
 def test_handed_over_anatomy_is_complete(root):
     folder = root / 'derivatives' / 'fmriprep' / 'sub-01' / 'anat'
     names = sorted(p.name.removeprefix('sub-01_') for p in folder.iterdir())

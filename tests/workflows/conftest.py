@@ -11,9 +11,11 @@ from bids_app.bids.acquisitions import (
     DscSeries,
     EchoSeries,
     Event,
+    FieldMap,
     FoundAnatomy,
     M0Image,
     ParticipantInputs,
+    Readout,
 )
 from bids_app.settings import RunSettings
 
@@ -80,6 +82,23 @@ class Maker:
             echo_times=TIMES,
         )
 
+    def _distortion(self, words):
+        """Words: readout (the scan can be corrected), fmap:<kind> (by a map of the dataset)."""
+        if 'readout' not in words:
+            return {}
+        readout = Readout(axis=1, polarity=-1, echo_spacing=0.0006, n_lines=64)
+        if 'fmap' not in words:
+            return {'readout': readout}
+        field_map = FieldMap(
+            name='sub-01_phasediff',
+            kind=words['fmap'],
+            files=(self.file('field_1.nii.gz'), self.file('field_2.nii.gz')),
+            magnitude=self.file('field_magnitude.nii.gz'),
+            scale=1.0,
+            echo_difference=0.002,
+        )
+        return {'readout': readout, 'field_map': field_map}
+
     def _asl(self, condition, run, words):
         file = self.file(f'{condition}_{run}_asl.nii.gz')
         m0 = M0Image(kind='Separate', file=self.file('m0.nii.gz'), shared='shared-m0' in words)
@@ -93,12 +112,15 @@ class Maker:
             post_label_delay=(1.8, 1.8),
             labeling_efficiency=0.85,
             m0=m0,
+            **self._distortion(words),
         )
 
     def _dsc(self, condition, run, words):
         file = self.file(f'{condition}_{run}_dsc.nii.gz')
         times = {'echo_time': 0.03, 'repetition_time': 1.5}
-        return DscSeries(condition=condition, run=run, file=file, **times)
+        return DscSeries(
+            condition=condition, run=run, file=file, **times, **self._distortion(words)
+        )
 
     def _bold(self, condition, run, words):
         return BoldRun(
@@ -112,6 +134,7 @@ class Maker:
             repetition_time=1.2,
             n_volumes=150,
             echo_time=0.03,
+            **self._distortion(words),
         )
 
     def _anatomy(self, has_template):

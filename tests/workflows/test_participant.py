@@ -34,6 +34,12 @@ DATA = {
     'MESE of one condition is left': FULL.replace('mese:-', 'mese:control'),
     'T1w and ASL': 't1w asl:-',
     'MESE and MEGRE': 'mese:- megre:-',
+    'distortion by the gradient echo': f'{FULL} readout',
+    'distortion without T1w': f'{FULL} readout'.replace('t1w ', ''),
+    'distortion by a phase map': f'{FULL} readout fmap:phase',
+    'distortion by opposites': f'{FULL} readout fmap:opposite',
+    'distortion without a field': f'{FULL} readout'.replace('phase ', ''),
+    'BOLD alone, distorted': 't1w bold readout fmap:phase',
     'BOLD alone': 'bold',
     'T1w alone': 't1w',
     'ASL of one condition': 't1w asl:control',
@@ -249,6 +255,23 @@ def test_runs_are_combined_and_names_carry_no_run(maker):
     assert 'combine_bold_calcMinusControl' in combined
     of_one_run = {'xfm_scan', 'reference', 'confounds', 'nuisance', 'time_courses'}
     assert {key for key, entities in expected if 'run' in entities} == of_one_run
+
+
+@pytest.mark.parametrize('by', ['', ' fmap:phase', ' fmap:opposite'])
+def test_distortion_of_every_echo_planar_scan_is_undone_and_shown(maker, by):
+    _, _, graph, expected = build(maker, f'{FULL} readout{by}')
+    made = [key for key, _ in expected]
+    assert [made.count(f'epi_{what}') for what in ('acquired', 'undistorted', 'shift')] == [4] * 3
+    nodes = steps(graph)
+    assert 'model_asl_calc.undistort_m0' in nodes
+    assert 'align_bold_all.align_distorted' in nodes
+    assert ('field_sub_01_phasediff.find_field' in nodes) == bool(by)
+
+
+def test_scans_without_a_field_are_not_corrected(maker):
+    _, _, graph, expected = build(maker, f'{FULL} readout'.replace('phase ', ''))
+    assert not [key for key, _ in expected if key.startswith('epi_')]
+    assert not [node for node in steps(graph) if 'distort' in node]
 
 
 # ------------------------------------------------------------------------------ grid, names

@@ -44,7 +44,7 @@ def add_anatomy(graph: Graph) -> None:
 def add_alignment(graph: Graph) -> None:
     """Align every scan, and save the transforms and the reference image."""
     for scan in graph.scans:
-        _add_scan(graph, scan)
+        add_scan(graph, scan)
     sink = graph.sink('save_alignment')
     first = graph.alignment[graph.target.name]
     sidecar = {'Sources': graph.sources(graph.target.images)}
@@ -62,7 +62,7 @@ def add_alignment(graph: Graph) -> None:
     graph.close(sink)
 
 
-def _add_scan(graph: Graph, scan: Scan) -> None:
+def add_scan(graph: Graph, scan: Scan) -> None:
     """Align one scan: to the T1w image, else to the first scan."""
     align = init_alignment_wf(
         images=scan.images,

@@ -59,11 +59,12 @@ def add_perfusion(graph: Graph) -> None:
             anatomy=graph.settings.anatomy,
             constants=constants,
             has_tissue=graph.has_anatomy,
+            readout=scan.readout,
             name=f'model_{scan.name}',
         )
-        graph.workflow.connect([
-            (graph.alignment[scan.name], model, [('outputnode.reference', 'inputnode.reference')]),
-        ])  # fmt: skip
+        wanted = ('reference',) if scan.readout is None else ('reference', 'voxel_shift')
+        connected = [(f'outputnode.{port}', f'inputnode.{port}') for port in wanted]
+        graph.workflow.connect([(graph.alignment[scan.name], model, connected)])
         if graph.has_anatomy:
             tables.append(Quantity(model, 'quality'))
         return model

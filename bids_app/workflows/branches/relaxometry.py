@@ -57,6 +57,7 @@ def add_relaxometry(graph: Graph) -> None:
             save_map(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
             if kind == 'megre' and scans[0].series.has_phase:
                 model_wf = models[scans[0].name]
+                graph.fields[condition] = (Quantity(model_wf, 'field_map'), scans[0])
                 _save_field_map(graph, sink, model_wf, condition, sidecar)
             if settings.smoothing:
                 rate = graph.maps[quantity, condition]
