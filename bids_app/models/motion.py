@@ -82,7 +82,7 @@ def estimate_rigid_motion(
     Notes
     -----
     Least squares by the inverse compositional Gauss-Newton method [1]_: the derivatives of the
-    mean image R by the movement are made once and serve all volumes and steps. A shading q of every
+    mean image R by the movement are made once and serve all volumes and steps. A shading q of each
     volume, a polynomial of second order in space, is fitted along: smooth drift and activity would
     otherwise be taken for movement.
 
