@@ -16,12 +16,14 @@ from bids_app.engines.glm import (
 )
 from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
+    VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     File,
     SimpleInterface,
     TraitedSpec,
     image,
     isdefined,
+    load_estimate,
     read_mask,
     result,
     save_estimate,
@@ -29,12 +31,15 @@ from bids_app.interfaces._base import (
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
 from bids_app.models.bold import (
+    bold_from_r2_star,
     expand_motion,
     framewise_displacement,
     noise_components,
     relative_dvars,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.regions import summarise_regions
+from bids_app.models.status import Status
 
 MOTION = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
 """Columns of a table of motion, mm and rad."""
@@ -348,3 +353,70 @@ class EstimateTimeCourses(SimpleInterface):
                 se=np.sqrt(estimate.variance),
             ))  # fmt: skip
         return pd.concat(rows, ignore_index=True) if rows else regions.iloc[:0]
+
+
+class _ConsistencyInputSpec(BaseInterfaceInputSpec):
+    mask = image('brain', '1')
+    grey_matter = image('grey-matter fraction', '1')
+    minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
+    atlas = image('region of every voxel', '')
+    atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
+    echo_time = traits.Float(mandatory=True, desc='of the BOLD runs', unit='s')
+    bold = image('percent BOLD change', '%')
+    bold_variance = image('its random variance', '%^2')
+    bold_status = image('its status', '')
+    bold_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    task = image('R2* of the task', '1/s')
+    task_variance = image('its random variance', '1/s^2')
+    task_status = image('its status', '')
+    task_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    baseline = image('R2* of the baseline', '1/s')
+    baseline_variance = image('its random variance', '1/s^2')
+    baseline_status = image('its status', '')
+
+
+class _ConsistencyOutputSpec(TraitedSpec):
+    table = File(exists=True, desc='one row per region', unit='')
+
+
+class CompareWithGradientEcho(SimpleInterface):
+    """Compare BOLD, per region, with what R2* of the gradient echoes predicts."""
+
+    input_spec = _ConsistencyInputSpec
+    output_spec = _ConsistencyOutputSpec
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        mask, grid = read_mask(inputs.mask)
+        mask = mask & (load_data(inputs.grey_matter) > inputs.minimum_grey_matter)
+        bold, task, baseline = (
+            load_estimate(inputs, name, mask, grid) for name in ('bold', 'task', 'baseline')
+        )
+        predicted = bold_from_r2_star(task, baseline, echo_time=inputs.echo_time)
+        both = np.where(np.isfinite(bold.value) & np.isfinite(predicted.value), Status.OK,
+                        Status.INVALID_INPUT)  # fmt: skip
+        measured = {
+            'measured': (Estimate.of(bold.value, bold.variance, both), inputs.bold_facts),
+            'predicted': (Estimate.of(predicted.value, predicted.variance, both),
+                          inputs.task_facts),
+        }  # fmt: skip
+        atlas = load_masked(inputs.atlas, mask, grid).astype(int)
+        parts = []
+        for regions, labels in region_levels(atlas, read_atlas(inputs.atlas_table)):
+            rows = regions[['level', 'index', 'name', 'network']].copy()
+            for name, (estimate, facts) in measured.items():
+                shared = facts.get(VOXELS_PER_SAMPLE, 1.0) if isdefined(facts) else 1.0
+                summary = summarise_regions(
+                    estimate, labels, regions['index'], voxels_per_sample=shared
+                )
+                rows[name], rows[f'{name}_se'] = summary['mean'], summary['se']
+                rows['n_voxels'] = summary['n_voxels']
+            rows['difference'] = rows['measured'] - rows['predicted']
+            rows['z'] = rows['difference'] / np.hypot(rows['measured_se'], rows['predicted_se'])
+            parts.append(rows)
+        table = pd.concat(parts, ignore_index=True)
+        table['index'] = table['index'].where(table['level'] == 'parcel').astype('Int64')
+        path = Path(runtime.cwd) / 'consistency.tsv'
+        table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
+        self._results['table'] = str(path)
+        return runtime

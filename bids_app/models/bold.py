@@ -9,7 +9,7 @@ import numpy as np
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import MAD_TO_SD, ROTATION_RADIUS
 from bids_app.models.estimate import Estimate
-from bids_app.models.status import Status
+from bids_app.models.status import Status, combine_status
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
@@ -176,6 +176,54 @@ def drift_sensitivity(task_window: ArrayLike, baseline_window: ArrayLike) -> dic
         drift = np.cos(phase) / 2 if half_waves else position / max(len(task) - 1, 1)
         sensitivity[name] = float(np.median(drift[task]) - np.median(drift[baseline]))
     return sensitivity
+
+
+def bold_from_r2_star(task: Estimate, baseline: Estimate, *, echo_time: float) -> Estimate:
+    r"""
+    Predict the percent BOLD change from R2* measured in two conditions.
+
+    Parameters
+    ----------
+    task, baseline : (V,) Estimate
+        R2*, 1/s.
+    echo_time : float
+        Of the BOLD run, s; positive.
+
+    Returns
+    -------
+    change : (V,) Estimate
+        Percent; the errors of the two are independent.
+
+    Raises
+    ------
+    ModelInputError
+        If the echo time is not positive.
+
+    See Also
+    --------
+    median_percent_change : What it is compared with.
+
+    Notes
+    -----
+    .. math:: p = -100\,TE\,(R^*_{2,task} - R^*_{2,baseline})
+
+    Valid for small changes; changes of the signal at echo time 0 (inflow, volume) are not in it.
+
+    Examples
+    --------
+    >>> change = bold_from_r2_star(Estimate.of([19.5]), Estimate.of([20.0]), echo_time=0.03)
+    >>> change.value.round(6)
+    array([1.5])
+    """
+    if not echo_time > 0:
+        msg = f'echo_time must be positive (s), got {echo_time}'
+        raise ModelInputError(msg)
+    factor = -echo_time / PERCENT
+    return Estimate.of(
+        factor * (task.value - baseline.value),
+        factor**2 * (task.variance + baseline.variance),
+        combine_status(task.status, baseline.status),
+    )
 
 
 def expand_motion(motion: ArrayLike) -> FloatArray:

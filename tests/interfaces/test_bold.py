@@ -7,10 +7,12 @@ import pytest
 from bids_app.images import Grid
 from bids_app.interfaces.bold import (
     MOTION,
+    CompareWithGradientEcho,
     EstimatePercentChange,
     EstimateTimeCourses,
     FindNuisance,
 )
+from bids_app.models.status import Status
 from tests.interfaces.conftest import Files
 
 TR, N = 1.2, 200
@@ -184,3 +186,34 @@ def test_courses_are_told_for_parcels_networks_and_brain(run, rng):
     assert means['parcel', 'B'] == pytest.approx(0.0, abs=0.05)
     assert means['brain', 'brain'] == pytest.approx(0.5, abs=0.05)
     assert (found['se'] > 0).all()
+
+
+def test_measured_bold_stands_beside_what_the_gradient_echo_predicts(run):
+    n = int(run.inside.sum())
+    regions = table(
+        run.folder / 'atlas.tsv', {'index': [1, 2], 'name': ['A', 'B'], 'network': ['x', 'y']}
+    )
+    atlas = np.ones((6, 6, 4), np.int16)
+    atlas[3:] = 2
+    missing = np.zeros(n, np.uint8)
+    missing[0] = Status.NOT_CONVERGED
+    outputs = run.run(
+        CompareWithGradientEcho(
+            mask=run.mask,
+            grey_matter=run.mask,
+            minimum_grey_matter=0.5,
+            atlas=run.image('atlas', atlas),
+            atlas_table=regions,
+            echo_time=0.03,
+            **run.quantity('bold', *np.full(n, 1.6), variance=0.04, status=np.zeros(n)),
+            **run.quantity('task', *np.full(n, 19.5), variance=0.5, status=missing),
+            **run.quantity('baseline', *np.full(n, 20.0), variance=0.5, status=np.zeros(n)),
+        )
+    )
+    found = pd.read_csv(outputs.table, sep='\t').set_index('name')
+    assert found['predicted'].tolist() == pytest.approx([1.5] * 5)
+    assert found['difference'].tolist() == pytest.approx([0.1] * 5)
+    assert found['n_voxels'].tolist() == [71, 72, 71, 72, 143]
+    np.testing.assert_allclose(found.loc['A', 'predicted_se'], 3 / np.sqrt(71), rtol=1e-5)
+    spread = np.hypot(found['measured_se'], found['predicted_se'])
+    np.testing.assert_allclose(found['z'], found['difference'] / spread, rtol=1e-4)

@@ -6,6 +6,7 @@ from scipy.signal import lfilter
 
 from bids_app.errors import ModelInputError
 from bids_app.models.bold import (
+    bold_from_r2_star,
     drift_sensitivity,
     expand_motion,
     framewise_displacement,
@@ -13,6 +14,7 @@ from bids_app.models.bold import (
     noise_components,
     relative_dvars,
 )
+from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
 
 RANGES = {
@@ -131,3 +133,14 @@ def test_noise_components_need_voxels_that_change():
         noise_components(np.ones((3, 9)), 1)
     with pytest.raises(ModelInputError, match='expected'):
         noise_components(np.ones(9), 1)
+
+
+def test_gradient_echo_predicts_bold_with_the_errors_of_both_conditions():
+    task = Estimate.of([19.0, 20.0, np.nan], 0.04, [0, 0, Status.NOT_CONVERGED])
+    baseline = Estimate.of([20.0, 20.0, 20.0], 0.05)
+    change = bold_from_r2_star(task, baseline, echo_time=0.03)
+    np.testing.assert_allclose(change.value, [3.0, 0.0, np.nan])
+    np.testing.assert_allclose(change.variance[:2], 9 * 0.09)
+    assert change.status[2] == Status.NOT_CONVERGED
+    with pytest.raises(ModelInputError, match='echo_time'):
+        bold_from_r2_star(task, baseline, echo_time=0.0)

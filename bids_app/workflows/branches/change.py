@@ -56,7 +56,7 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         r2_shared=('r2', None) in graph.maps,
         m0_shared=bool(shared) and all(shared),
         settings=graph.settings.change,
-        echo_time=_bold_echo_time(graph, contrast),
+        echo_time=bold_echo_time(graph, contrast),
         rate=(
             rate_of(graph.inputs, graph.settings.oxygen)
             if available['oef'] or available['cmro2']
@@ -76,11 +76,11 @@ def _has_bold_route(graph: Graph, contrast: Contrast, route: str) -> bool:
         and has_task
         and graph.has('cmro2', contrast.baseline)
         and contrast.label in graph.bold_halves
-        and _bold_echo_time(graph, contrast) > 0
+        and bold_echo_time(graph, contrast) > 0
     )
 
 
-def _bold_echo_time(graph: Graph, contrast: Contrast) -> float:
+def bold_echo_time(graph: Graph, contrast: Contrast) -> float:
     """Echo time of the BOLD runs of a contrast, s; 0 where it is unknown or differs."""
     times = {
         scan.series.echo_time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bids_app.interfaces.bold import CompareWithGradientEcho
 from bids_app.interfaces.bolus import SummariseCBVRules
 from bids_app.interfaces.change import LabelResponseMode, LimitVoxels
 from bids_app.interfaces.regions import SummariseRegions
@@ -12,7 +13,7 @@ from bids_app.models.constants import PUBLISHED_LIMITS
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.branches.anatomy import atlas_of
-from bids_app.workflows.branches.change import contrast_sidecar
+from bids_app.workflows.branches.change import bold_echo_time, contrast_sidecar
 from bids_app.workflows.branches.scans import merge_node
 from bids_app.workflows.change import INTERFACES, init_label_wf
 from bids_app.workflows.oxygen import cao2_of, rate_of
@@ -41,6 +42,8 @@ def add_labels(graph: Graph) -> None:
             _label_contrast(graph, sink, contrast, atlas)
         if changes and atlas is not None:
             _add_region_table(graph, sink, contrast, changes, atlas)
+            if 'boldPct' in changes:
+                _add_consistency(graph, sink, contrast, atlas)
             if 'cmro2' in changes and 'cbv' not in changes:
                 _add_cbv_rules(graph, sink, contrast, atlas)
         graph.close(sink)
@@ -180,6 +183,42 @@ def _add_region_table(
         atlas=graph.settings.atlas,
         contrast=contrast.label,
         sidecar=contrast_sidecar(graph, contrast),
+    )
+
+
+def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[Any, str]) -> None:
+    """Compare BOLD with what R2* of the two conditions predicts, where both were measured."""
+    named = {
+        'bold': graph.changes['boldPct', contrast.label][0],
+        'task': graph.maps.get(('r2_star', contrast.task)),
+        'baseline': graph.maps.get(('r2_star', contrast.baseline)),
+    }
+    echo_time = bold_echo_time(graph, contrast)
+    if None in named.values() or not echo_time:
+        return
+    node = pe.Node(
+        CompareWithGradientEcho(
+            minimum_grey_matter=graph.settings.change.grey_matter,
+            atlas_table=atlas_files()[1],
+            echo_time=echo_time,
+        ),
+        name=f'compare_bold_{contrast.label}',
+        mem_gb=0.5,
+    )
+    align = graph.alignment[graph.target.name]
+    graph.workflow.connect([
+        (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
+        (atlas[0], node, [(atlas[1], 'atlas')]),
+    ])  # fmt: skip
+    for port, source in named.items():
+        if source is not None:
+            connect_quantity(graph.workflow, source, node, port)
+    sink.add(
+        Quantity(node, 'table'),
+        'consistency',
+        atlas=graph.settings.atlas,
+        contrast=contrast.label,
+        sidecar={**contrast_sidecar(graph, contrast), 'EchoTime': echo_time},
     )
 
 
