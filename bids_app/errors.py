@@ -76,3 +76,7 @@ class ModelInputError(AppError, ValueError):
     """An argument of a model lies outside its range or has the wrong shape."""
 
     exit_code = ExitCode.BAD_INPUT
+
+
+class StepKilledError(AppError):
+    """The process of a step was killed; by the kernel, where memory runs out."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -21,6 +22,7 @@ from bids_app.bids.outputs import (
     create_once,
     output_error,
     output_path,
+    remove_unfinished,
     row,
     table,
     to_json,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from bids_app.settings import RunSettings
+
+LOGGER = logging.getLogger('oxybold')
 
 NAME = 'oxybold'
 """Of the app in dataset_description.json."""
@@ -345,11 +349,18 @@ def _link(path: Path, output_dir: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(output_dir: Path) -> Iterator[None]:
+def lock(output_dir: Path, name: str = 'shared') -> Iterator[None]:
     """
-    Hold the lock of the output; other jobs wait.
+    Hold a lock of the output; other jobs wait.
 
     A file system without locks is no reason to stop: files are replaced as a whole anyway.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Root of the output.
+    name : str
+        What is locked: the files all participants share, or ``sub-XX``.
 
     Raises
     ------
@@ -358,7 +369,7 @@ def lock(output_dir: Path) -> Iterator[None]:
     """
     import fcntl
 
-    path = Path(output_dir) / HIDDEN / 'lock'
+    path = Path(output_dir) / HIDDEN / f'{name}.lock'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open('ab')
@@ -366,7 +377,11 @@ def lock(output_dir: Path) -> Iterator[None]:
         raise output_error(error, path) from error
     with stream:
         with contextlib.suppress(OSError):
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                LOGGER.info('%s: another job is at work on it; waiting', name)
+                fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
@@ -413,6 +428,8 @@ def update_shared(
         If they cannot be written.
     """
     with lock(output_dir):
+        for key in ('participants', 'participants_json', 'index'):
+            remove_unfinished(Path(output_dir), output_path(key).name)
         records = participant_rows(output_dir)
         written = [
             write_table(records, output_dir=output_dir, key='participants', entities={}),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bids_app
-from bids_app.bids.outputs import atomic_write, output_path, to_json
+from bids_app.bids.outputs import atomic_write, output_path, remove_unfinished, to_json
 from bids_app.bids.verdict import State
 from bids_app.settings import flatten
 
@@ -345,8 +345,12 @@ def read_manifest(output_dir: Path, participant: str) -> dict[str, Any] | None:
 
 
 def remove_manifest(output_dir: Path, participant: str) -> None:
-    """Take the manifest away before a participant is computed anew."""
-    (Path(output_dir) / output_path('manifest', sub=participant)).unlink(missing_ok=True)
+    """Take the manifest, and what a killed run was writing, away before computing anew."""
+    root, name = Path(output_dir), f'sub-{participant}'
+    (root / output_path('manifest', sub=participant)).unlink(missing_ok=True)
+    remove_unfinished(root / name, deep=True)
+    for folder in (root, root / 'logs'):
+        remove_unfinished(folder, f'{name}[_.]*')
 
 
 def remove_stale(

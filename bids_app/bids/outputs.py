@@ -603,6 +603,24 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f'.{path.name}.{os.getpid()}.{secrets.token_hex(4)}')
 
 
+def remove_unfinished(folder: Path, name: str = '*', *, deep: bool = False) -> None:
+    """
+    Remove what a killed process was writing; only while no other can be at it.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files were to appear; may be absent.
+    name : str
+        Of the files; a pattern.
+    deep : bool
+        Look into the folders below too.
+    """
+    pattern = f'.{name}.*.' + '[0-9a-f]' * 8
+    for path in folder.rglob(pattern) if deep else folder.glob(pattern):
+        path.unlink(missing_ok=True)
+
+
 def to_json(content: Any) -> bytes:
     r"""
     Write JSON as all files of the output have it: two spaces, NaN as null, infinity as text.

@@ -7,8 +7,10 @@ was started with both gives the same numbers each time. The request and the repl
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,15 @@ TASKS = (
 
 LAST_LINES = 15
 """Lines of the error output that an error quotes."""
+
+KILLED = (
+    'the process of this step was killed, probably because memory ran out; give more memory, or '
+    'run fewer steps at once (--nprocs, --low-mem)'
+)
+"""What is said where a process ended without an answer."""
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux: the signal that a process gets when its parent has ended."""
 
 THREAD_VARIABLES = (
     'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
@@ -70,6 +81,8 @@ def run_isolated(
     ------
     AppError
         Of the class the function raised; or, if the process died, with its last lines.
+    StepKilledError
+        If the process was killed.
 
     Examples
     --------
@@ -96,9 +109,12 @@ extract_brain, segment_tissue, register_rigid, normalise_to_template, template_c
         answer = json.loads(reply.read_text()) if reply.exists() else {}
     if 'error' in answer:
         raise getattr(errors, answer['error'])(answer['message'])
+    if done.returncode == -signal.SIGKILL:
+        raise errors.StepKilledError(KILLED)
     if done.returncode != 0 or 'result' not in answer:
-        lines = '\n'.join((done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:])
-        msg = f'{task} ended with code {done.returncode}; its last lines:\n{lines}'
+        lines = (done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:] or ['none']
+        shown = '\n'.join(lines)
+        msg = f'{task} ended with code {done.returncode}: {lines[-1]}\nIts last lines:\n{shown}'
         raise errors.AppError(msg)
     result: dict[str, Any] = answer['result']
     return result
@@ -118,8 +134,14 @@ def _environment(scratch: Path, seed: int, n_threads: int) -> dict[str, str]:
     }
 
 
+def end_with_parent() -> None:
+    """Let the kernel end this process when its parent has ended, even by a kill."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _answer(request: Path, reply: Path) -> None:
     """Do what the request asks; write the result, or an error the user can act on."""
+    end_with_parent()
     wanted = json.loads(request.read_text())
     function = getattr(import_module('bids_app.engines.ants'), wanted['task'])
     seed = int(os.environ['ANTS_RANDOM_SEED'])

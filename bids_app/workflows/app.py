@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.capabilities import capabilities
-from bids_app.bids.dataset import prepare_output, update_shared, work_dir_of
+from bids_app.bids.dataset import lock, prepare_output, update_shared, work_dir_of
 from bids_app.bids.inputs import (
     DatasetInfo,
     check_dataset,
@@ -205,7 +205,8 @@ def _serve(
     found: Sequence[ParticipantInputs] = ()
     try:
         found = collect(participant)
-        return found, run_participant(found, run, settings)
+        with lock(run.output_dir, f'sub-{participant}'):
+            return found, run_participant(found, run, settings)
     except KeyboardInterrupt:
         verdict = interrupted(participant)
     except Exception as error:  # nothing that one participant does may harm another

@@ -72,7 +72,7 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     gc.freeze()  # nipype collects garbage at every poll; without this that takes most of the time
     try:
         with request.listening():
-            workflow.run(plugin=plugin, plugin_args=arguments)
+            workflow.run(plugin=_runner(plugin, arguments), plugin_args=arguments)
     except KeyboardInterrupt:
         logging.getLogger('concurrent.futures').setLevel(logging.CRITICAL)  # misses its workers
         for child in multiprocessing.active_children():
@@ -87,6 +87,15 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     finally:
         gc.unfreeze()
     return []
+
+
+def _runner(plugin: str, arguments: dict[str, Any]) -> Any:
+    """Give what nipype runs a graph with: a name, or workers of our own for MultiProc."""
+    if plugin != 'MultiProc':
+        return plugin
+    from bids_app.workflows._workers import WorkersPlugin
+
+    return WorkersPlugin(plugin_args=arguments)
 
 
 @dataclass(slots=True)
@@ -172,17 +181,7 @@ def choose_plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
         If the plugin file cannot be read or names no plugin.
     """
     if run.plugin_file is not None:
-        import yaml
-
-        try:
-            content = yaml.safe_load(run.plugin_file.read_text('utf-8'))
-            return str(content['plugin']), dict(content.get('plugin_args') or {})
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            msg = (
-                f'--nipype-plugin-file {run.plugin_file} should be YAML with the entries plugin '
-                f'and plugin_args: {error}'
-            )
-            raise SettingsError(msg) from error
+        return _read_plugin(run.plugin_file)
     if run.nprocs == 1:
         return 'Linear', {}
     return 'MultiProc', {
@@ -191,6 +190,28 @@ def choose_plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
         'raise_insufficient': False,
         'maxtasksperchild': 1,
     }
+
+
+def _read_plugin(path: Path) -> tuple[str, dict[str, Any]]:
+    """Read a plugin file; refuse a plugin that would return before anything has run."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text('utf-8'))
+        plugin, arguments = str(content['plugin']), dict(content.get('plugin_args') or {})
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        msg = (
+            f'--nipype-plugin-file {path} should be YAML with the entries plugin and '
+            f'plugin_args: {error}'
+        )
+        raise SettingsError(msg) from error
+    if plugin.endswith('Graph') and '--wait' not in str(arguments.get('sbatch_args', '')):
+        msg = (
+            f'--nipype-plugin-file {path}: {plugin} returns before the steps have run, so nothing '
+            'could be said about them; use SLURM, or SLURMGraph with --wait in its sbatch_args'
+        )
+        raise SettingsError(msg)
+    return plugin, arguments
 
 
 def _clear(folder: Path) -> None:

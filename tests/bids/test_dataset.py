@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-import multiprocessing
 import os
 from pathlib import Path
 
@@ -259,22 +258,3 @@ def test_a_broken_summary_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / 'logs' / 'sub-02_run_summary.json').write_text('{')
     (tmp_path / 'logs' / 'group_run_summary.json').write_text('{"participant": "group"}')
     assert [line['participant_id'] for line in dataset.participant_rows(tmp_path)] == ['sub-01']
-
-
-def job(run: RunSettings, participant: str) -> None:
-    dataset.prepare_output(run)
-    summarise(run.output_dir, participant)
-    dataset.update_shared(run.output_dir, lambda root: '<p>index</p>')
-
-
-def test_jobs_side_by_side_give_what_one_after_the_other_gives(
-    run: RunSettings, tmp_path: Path
-) -> None:
-    names = [f'{number:02d}' for number in range(8)]
-    context = multiprocessing.get_context('spawn')
-    with context.Pool(4) as pool:
-        pool.starmap(job, [(run, name) for name in names], chunksize=1)
-    serial = dataclasses.replace(run, output_dir=tmp_path / 'serial')
-    for name in names:
-        job(serial, name)
-    assert tree(run.output_dir) == tree(serial.output_dir)

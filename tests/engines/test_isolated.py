@@ -2,13 +2,17 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bids_app.engines import ants, isolated
 from bids_app.engines.isolated import TASKS, _environment, run_isolated
-from bids_app.errors import AppError, InputDataError, SettingsError
+from bids_app.errors import AppError, InputDataError, SettingsError, StepKilledError
 from bids_app.images import Grid, load_data, save_affine, save_image
 
 
@@ -48,6 +52,34 @@ def test_death_of_the_process_quotes_its_last_lines(tmp_path):
     with pytest.raises(AppError, match=r'(?s)ended with code 1.*unexpected keyword') as caught:
         run_isolated('correct_bias', cwd=tmp_path, colour='red')
     assert type(caught.value) is AppError
+
+
+ORPHAN = """
+import subprocess, sys, time
+code = 'from bids_app.engines.isolated import end_with_parent as e; e(); print(1, flush=True)'
+child = subprocess.Popen([sys.executable, '-c', code + '; import time; time.sleep(60)'],
+                         stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_engine_process_ends_when_the_app_is_killed():
+    with subprocess.Popen([sys.executable, '-c', ORPHAN], stdout=subprocess.PIPE) as app:
+        child = int(app.stdout.readline())
+        app.kill()
+    deadline = time.monotonic() + 10
+    while Path(f'/proc/{child}').exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f'/proc/{child}').exists()
+
+
+def test_killed_process_says_that_memory_may_have_run_out(tmp_path, monkeypatch):
+    killed = type('Done', (), {'returncode': -9, 'stderr': '', 'stdout': ''})
+    monkeypatch.setattr(isolated.subprocess, 'run', lambda *_, **__: killed)
+    with pytest.raises(StepKilledError, match='memory'):
+        run_isolated('correct_bias', cwd=tmp_path)
 
 
 def test_environment_fixes_threads_seed_and_scratch_only_for_the_child(tmp_path, monkeypatch):

@@ -114,6 +114,13 @@ def test_plugin_file_that_says_nothing_is_an_error_of_usage(content, tmp_path):
         choose_plugin(settings(tmp_path, plugin_file=path))
 
 
+def test_plugin_that_does_not_wait_for_its_jobs_is_refused(tmp_path):
+    path = tmp_path / 'plugin.yml'
+    path.write_text('plugin: SLURMGraph\nplugin_args: {sbatch_args: "-p long"}\n')
+    with pytest.raises(SettingsError, match='--wait'):
+        choose_plugin(settings(tmp_path, plugin_file=path))
+
+
 # ------------------------------------------------------------------------------ running
 
 
@@ -126,6 +133,15 @@ def refuse(x):
 
     msg = f'{x} is refused'
     raise InputDataError(msg)
+
+
+def be_killed(x):
+    import os
+    import signal
+    import time
+
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def function_node(function, name, **inputs):
@@ -171,3 +187,21 @@ def test_polling_is_tuned(two_branches, tmp_path):
     run_graph(two_branches, run=settings(tmp_path), work_dir=tmp_path)
     assert float(two_branches.config['execution']['poll_sleep_duration']) == execution.POLL_SECONDS
     assert execution.POLL_SECONDS <= 0.1
+
+
+def test_killed_worker_loses_its_branch_only_and_nobody_waits_for_it(tmp_path):
+    workflow = Workflow('sub_01')
+    bad, after = function_node(be_killed, 'bad', x=3), function_node(double, 'after_bad')
+    good = [function_node(double, f'good{number}') for number in range(4)]
+    first = function_node(double, 'first', x=1)
+    pairs = zip([first, *good[:-1]], good, strict=True)
+    workflow.connect([(bad, after, [('out', 'x')])])
+    workflow.connect([(one, two, [('out', 'x')]) for one, two in pairs])
+    errors = run_graph(workflow, run=settings(tmp_path, nprocs=2), work_dir=tmp_path)
+    killed = {error.node for error in errors}
+    assert 'sub_01.bad' in killed
+    assert len(killed) <= 2, 'the step that was at work beside it'
+    assert all('memory' in error.message for error in errors)
+    done = {path.parent.name for path in tmp_path.rglob('result_*.pklz')}
+    assert 'after_bad' not in done
+    assert len(killed) == 2 or 'good3' in done

@@ -1,0 +1,112 @@
+"""On a real SLURM: the scripts and plugin files of the docs give the numbers of a local run.
+
+Needs a SLURM in which this machine is a node; skipped where there is none.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from bids_app.workflows.execution import choose_plugin
+from tests.e2e import support
+from tests.workflows.test_execution import settings
+
+FILES = Path(__file__).parents[2] / 'docs' / 'how-to' / 'slurm'
+PARTICIPANTS = 8
+
+
+@pytest.mark.parametrize('name', ['slurm', 'slurm-graph'])
+def test_plugin_file_of_the_docs_can_be_used(name, tmp_path):
+    plugin, _ = choose_plugin(settings(tmp_path, plugin_file=FILES / f'{name}.yml'))
+    assert plugin in {'SLURM', 'SLURMGraph'}
+
+
+def test_array_script_is_sound_shell():
+    subprocess.run(['bash', '-n', FILES / 'participants.sh'], check=True)
+
+
+def has_slurm():
+    if shutil.which('sbatch') is None:
+        return False
+    return subprocess.run(['sinfo'], capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    if not has_slurm():
+        pytest.skip('no SLURM answers here (sinfo)')
+    return support.phantom(tmp_path_factory.mktemp('slurm'), participants=PARTICIPANTS)
+
+
+@pytest.fixture(scope='module')
+def local(study):
+    output = study.parent / 'local'
+    outcome = support.spawn(study, output, 'participant', *options(study), timeout=900)
+    assert outcome.code == 0
+    return support.results(output)
+
+
+def options(study):
+    return (*support.anatomy_of(study), *support.HEADER)
+
+
+def submit(study, output, array, *more):
+    """Submit the array script of the docs; its options stand in the order of the command line."""
+    command = ['sbatch', '--parsable', f'--array={array}', '--cpus-per-task=1', '--mem=1500',
+               '-o', f'{output}-%a.log', *more, FILES / 'participants.sh', study, output,
+               *options(study)]  # fmt: skip
+    environment = {**os.environ, 'OXYBOLD': ' '.join(support.command())}
+    return subprocess.run(
+        list(map(str, command)), env=environment, text=True, capture_output=True, check=True,
+        timeout=900,
+    ).stdout.strip()  # fmt: skip
+
+
+@pytest.mark.prove
+def test_array_gives_the_numbers_of_a_local_run(study, local):
+    output = study.parent / 'array'
+    submit(study, output, f'1-{PARTICIPANTS}%4', '--wait')
+    assert support.results(output) == local
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert condition()
+
+
+@pytest.mark.prove
+def test_cancelled_task_ends_in_order_and_the_same_script_resumes(study):
+    output = study.parent / 'cancelled'
+    log = Path(f'{output}-1.log')
+    job = submit(study, output, '1')
+    wait_for(lambda: any(output.glob('.oxybold/work/sub-01*/**/result_*.pklz')))
+    subprocess.run(['scancel', job], check=True)
+    wait_for(lambda: 'exit code 75' in log.read_text())
+    submit(study, output, '1-2', '--wait')
+    assert 'exit code 0' in log.read_text().splitlines()[-1]
+    names = [name for name in support.results(output) if name.startswith('sub-01/')]
+    assert names
+    assert not [path for path in output.rglob('*') if '.tmp' in path.name]
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize('name', ['slurm', 'slurm-graph'])
+def test_plugin_gives_the_numbers_of_a_local_run(study, tmp_path, name):
+    text = (FILES / f'{name}.yml').read_text().replace('--mem=3G', '--mem=800')
+    (tmp_path / 'plugin.yml').write_text(text)
+    part = (study, *options(study), '--participant-label', '01', '--output-spaces', 'none',
+            '--ignore', 'asl', 'dsc', 'bold', 'megre')  # fmt: skip
+    outputs = [tmp_path / 'plugin', tmp_path / 'local']
+    extra = [('--nipype-plugin-file', tmp_path / 'plugin.yml'), ()]
+    for output, more in zip(outputs, extra, strict=True):
+        raw, *rest = part
+        outcome = support.spawn(raw, output, 'participant', *rest, *more, timeout=900)
+        assert outcome.code == 0, outcome.log
+    first, second = map(support.results, outputs)
+    assert first == second

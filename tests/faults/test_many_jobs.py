@@ -1,0 +1,88 @@
+"""Many jobs on one output: no shared file is ever corrupt, and none is lost."""
+
+import csv
+import io
+import json
+import multiprocessing
+import subprocess
+import time
+
+import pytest
+
+from bids_app.bids.dataset import prepare_output, root_files, update_shared
+from bids_app.bids.outputs import write_json
+from bids_app.bids.verdict import judge, participant_summary
+from bids_app.settings import RunSettings
+from tests.e2e import support
+
+WRITERS = 50
+
+
+def write(run, label):
+    """What a job does to the files of all: fixed content, its own record, the shared tables."""
+    root = run.output_dir
+    prepare_output(run)
+    summary = participant_summary(judge(label), command=('oxybold',), units=[])
+    entities = {'sub': label}
+    write_json(summary, output_dir=root, key='run_summary', entities=entities)
+    update_shared(root, lambda folder: f'<html>{len(list(folder.glob("logs/*")))}</html>')
+
+
+def test_fifty_processes_write_the_shared_files_and_readers_never_see_a_part(tmp_path):
+    context = multiprocessing.get_context('fork')
+    labels = [f'{number:02d}' for number in range(WRITERS)]
+    run = RunSettings(bids_dir=tmp_path / 'raw', output_dir=tmp_path / 'out', level='participant')
+    jobs = [context.Process(target=write, args=(run, label)) for label in labels]
+    for job in jobs:
+        job.start()
+    reads = 0
+    while any(job.is_alive() for job in jobs):
+        check_shared(run)
+        reads += 1
+        time.sleep(0.01)
+    assert [job.exitcode for job in jobs] == [0] * WRITERS
+    assert reads > 10
+    rows = check_shared(run)
+    assert [row['participant_id'] for row in rows] == [f'sub-{label}' for label in labels]
+    assert {path.name for path in run.output_dir.glob('.*')} == {'.bidsignore', '.oxybold'}
+
+
+def check_shared(run):
+    """Whatever is there can be read as a whole."""
+    root = run.output_dir
+    for name, content in root_files(run).items():
+        assert not (root / name).exists() or (root / name).read_bytes() == content
+    table = root / 'participants.tsv'
+    if (root / 'index.html').exists():
+        assert (root / 'index.html').read_text().endswith('</html>')
+    if (root / 'participants.json').exists():
+        assert json.loads((root / 'participants.json').read_text())
+    if not table.exists():
+        return []
+    text = table.read_text()
+    assert text.endswith('\n')
+    rows = list(csv.DictReader(io.StringIO(text), delimiter='\t'))
+    assert all(None not in row and None not in row.values() for row in rows)
+    return rows
+
+
+@pytest.mark.e2e
+@pytest.mark.prove
+def test_four_jobs_at_once_give_what_one_job_gives(study, tmp_path):
+    root = support.start_dataset(tmp_path / 'raw', study)
+    labels = ['01', '02', '03', '04']
+    for label in labels:
+        support.add_participant(root, study, label, 'mese', 'asl')
+    command = (root, tmp_path / 'together', 'participant', *support.HEADER)
+    jobs = [
+        subprocess.Popen(
+            support.command(*command, '--participant-label', label), stderr=subprocess.DEVNULL
+        )
+        for label in labels
+    ]
+    assert [job.wait(timeout=500) for job in jobs] == [0, 0, 0, 0]
+    alone = support.spawn(root, tmp_path / 'alone', 'participant', *support.HEADER)
+    assert alone.code == 0
+    assert support.results(tmp_path / 'together') == support.results(tmp_path / 'alone')
+    pages = [(tmp_path / name / 'index.html').read_text() for name in ('together', 'alone')]
+    assert pages[0] == pages[1]
