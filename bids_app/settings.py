@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -417,6 +418,7 @@ class RunSettings:
     nprocs: int = 1
     omp_nthreads: int = 1
     memory_mb: float = 4000.0
+    low_mem: bool = False
     plugin_file: Path | None = None
     dry_run: bool = False
     reports_only: bool = False
@@ -426,6 +428,37 @@ class RunSettings:
     force: bool = False
     verbose: int = 0
     command: tuple[str, ...] = ()
+
+
+NOT_NEGATIVE = (0.0, math.inf)
+"""Limits of a number that has none of its own below; NaN and infinity are refused everywhere."""
+
+LIMITS = {
+    'relaxometry.dephasing_floor': (0.0, 1.0),
+    'relaxometry.phase_scale': (-1e3, 1e3),
+    'perfusion.labeling_efficiency': (0.01, 1.0),
+    'perfusion.background_suppression_factor': (0.01, 1.0),
+    'perfusion.t1_blood': (0.1, 10.0),
+    'perfusion.t1_tissue': (0.1, 10.0),
+    'perfusion.partition_coefficient': (0.1, 2.0),
+    'blood_volume.white_matter_cbv': (1e-3, 0.5),
+    'blood_volume.grey_matter_cbv': (1e-3, 0.5),
+    'blood_volume.large_vessel_cbv': (1e-3, 1.0),
+    'blood_volume.oscillation_index': (1e-3, 1.0),
+    'oxygen.b0': (0.05, 25.0),
+    'oxygen.hct': (0.1, 0.75),
+    'oxygen.sao2': (0.3, 1.0),
+    'oxygen.small_vessel_hct_ratio': (0.1, 1.5),
+    'oxygen.susceptibility': (1e-9, 1e-5),
+    'oxygen.gyromagnetic_ratio': (1e6, 1e9),
+    'change.cbv_response': (-1.0, 10.0),
+    'change.fwhm': (0.0, 50.0),
+    'change.bold_q': (0.0, 1.0),
+    'change.cmro2_q': (0.0, 1.0),
+    'change.false_sign_rate': (0.0, 0.5),
+    'change.grey_matter': (0.0, 1.0),
+}
+"""Smallest and largest value of a setting, in its unit: what lies outside is a slip."""
 
 
 def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
@@ -538,6 +571,8 @@ def _checked(
         expected = str(annotation).removeprefix("<class '").removesuffix("'>")
         msg = f'{origin}: {name} = {value!r} should be of type {expected}'
         raise SettingsError(msg)
+    if isinstance(value, int | float):
+        _check_limits(name, value, declaration.metadata['unit'], origin)
     known = declaration.metadata['choices']
     given = value if isinstance(value, tuple) else (value,)
     wrong = [item for item in given if known and item is not None and item not in known]
@@ -545,6 +580,17 @@ def _checked(
         msg = f'{origin}: {name} = {wrong[0]!r} is not one of {", ".join(known)}'
         raise SettingsError(msg)
     return value
+
+
+def _check_limits(name: str, value: float, unit: str, origin: str) -> None:
+    """Refuse a number that is not finite or lies outside of what is possible."""
+    low, high = LIMITS.get(name, NOT_NEGATIVE)
+    if math.isfinite(value) and low <= value <= high:
+        return
+    upper = f'to {high:g}' if math.isfinite(high) else 'up'
+    shown = f' {unit}' if unit not in ('', '1') else ''
+    msg = f'{origin}: {name} = {value:g} should be a number from {low:g} {upper}{shown}'
+    raise SettingsError(msg)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

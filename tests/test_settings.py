@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bids_app.errors import SettingsError
 from bids_app.settings import (
+    LIMITS,
     Settings,
     apply,
     field_of,
@@ -59,8 +60,14 @@ def test_every_preset_loads_and_says_what_it_is():
 NUMBERS = [name for name in flatten(Settings()) if field_of(name)[1] in (float, float | None)]
 
 
-@given(st.dictionaries(st.sampled_from(NUMBERS), st.floats(-1e6, 1e6), max_size=4))
-def test_settings_survive_their_file(tmp_path_factory, values):
+def within(name, share):
+    low, high = LIMITS.get(name, (0.0, 1e6))
+    return low + share * (high - low)
+
+
+@given(st.dictionaries(st.sampled_from(NUMBERS), st.floats(0, 1), max_size=4))
+def test_settings_survive_their_file(tmp_path_factory, shares):
+    values = {name: within(name, share) for name, share in shares.items()}
     settings = apply(Settings(), values, 'test')
     file = write(tmp_path_factory.mktemp('toml'), to_toml(settings))
     assert resolve(config_file=file) == settings
@@ -140,3 +147,37 @@ def test_absent_settings_file_is_an_error_of_usage(tmp_path):
     (tmp_path / 'binary.toml').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(SettingsError, match='not a TOML file'):
         resolve(config_file=tmp_path / 'binary.toml')
+
+
+@pytest.mark.parametrize('name', sorted(LIMITS))
+def test_limits_are_of_settings_that_exist(name):
+    low, high = LIMITS[name]
+    assert low < high
+    assert name in flatten(Settings())
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('oxygen.hct', float('nan')),
+        ('oxygen.hct', 42.0),
+        ('oxygen.sao2', 98.0),
+        ('change.fwhm', float('inf')),
+        ('change.fwhm', -1.0),
+        ('anatomy.random_seed', -1),
+        ('perfusion.labeling_efficiency', 0.0),
+        ('change.bold_q', 5.0),
+    ],
+)
+def test_number_that_cannot_be_meant_is_refused_with_its_limits(name, value):
+    with pytest.raises(SettingsError, match=rf'command line: {name} = .* should be a number from'):
+        apply(Settings(), {name: value}, 'command line')
+
+
+@pytest.mark.parametrize('name', [n for n, v in flatten(Settings()).items()
+                                  if isinstance(v, float)])  # fmt: skip
+def test_defaults_lie_within_their_limits_and_no_number_may_be_nan(name):
+    default = flatten(Settings())[name]
+    assert flatten(apply(Settings(), {name: default}, 'x'))[name] == default
+    with pytest.raises(SettingsError):
+        apply(Settings(), {name: float('nan')}, 'x')

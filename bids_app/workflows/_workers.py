@@ -29,13 +29,12 @@ class WorkersPlugin(MultiProcPlugin):
     Parameters
     ----------
     plugin_args : dict
-        As for nipype's MultiProc.
+        As for nipype's MultiProc; and ``new_process_per_node``, with one process at a time.
     """
 
     def __init__(self, plugin_args: dict[str, Any]) -> None:
         super().__init__(plugin_args=plugin_args)
-        self.pool.shutdown()
-        self._start_workers()
+        self._replace_workers()
 
     def _start_workers(self) -> None:
         self.pool = ProcessPoolExecutor(
@@ -46,12 +45,17 @@ class WorkersPlugin(MultiProcPlugin):
         )
 
     def _submit_job(self, node: Any, updatehash: bool = False) -> int:
+        if self.plugin_args.get('new_process_per_node'):
+            self._replace_workers()
         try:
             return int(super()._submit_job(node, updatehash=updatehash))
         except BrokenProcessPool:
-            self.pool.shutdown()
-            self._start_workers()
+            self._replace_workers()
             return int(super()._submit_job(node, updatehash=updatehash))
+
+    def _replace_workers(self) -> None:
+        self.pool.shutdown()
+        self._start_workers()
 
     def _async_callback(self, args: Future[Any]) -> None:
         if not _was_killed(args):

@@ -182,13 +182,13 @@ def choose_plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
     """
     if run.plugin_file is not None:
         return _read_plugin(run.plugin_file)
-    if run.nprocs == 1:
+    if run.nprocs == 1 and not run.low_mem:
         return 'Linear', {}
     return 'MultiProc', {
-        'n_procs': run.nprocs,
+        'n_procs': 1 if run.low_mem else run.nprocs,
         'memory_gb': run.memory_mb / 1e3,
         'raise_insufficient': False,
-        'maxtasksperchild': 1,
+        'new_process_per_node': run.low_mem,
     }
 
 

@@ -94,6 +94,17 @@ def test_one_process_is_linear_and_more_are_multiproc(tmp_path):
     assert (name, arguments['n_procs'], arguments['memory_gb']) == ('MultiProc', 3, 6.0)
 
 
+def test_low_memory_is_one_process_for_every_step(tmp_path):
+    name, arguments = choose_plugin(settings(tmp_path, nprocs=4, low_mem=True))
+    assert (name, arguments['n_procs']) == ('MultiProc', 1)
+    workflow = Workflow('sub_01')
+    first, second = function_node(process_id, 'first', x=1), function_node(process_id, 'second')
+    workflow.connect([(first, second, [('out', 'x')])])
+    assert run_graph(workflow, run=settings(tmp_path, low_mem=True), work_dir=tmp_path) == []
+    ids = {load_result(path).outputs.out for path in tmp_path.rglob('result_*.pklz')}
+    assert len(ids) == 2
+
+
 def test_plugin_file_is_taken_as_written(tmp_path):
     path = tmp_path / 'plugin.yml'
     path.write_text('plugin: SLURM\nplugin_args: {sbatch_args: "-p long"}\n')
@@ -133,6 +144,18 @@ def refuse(x):
 
     msg = f'{x} is refused'
     raise InputDataError(msg)
+
+
+def process_id(x):
+    import os
+
+    return os.getpid()
+
+
+def load_result(path):
+    from nipype.utils.filemanip import loadpkl
+
+    return loadpkl(path)
 
 
 def be_killed(x):
