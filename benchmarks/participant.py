@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 LIMITS = {'minutes': 15.0, 'memory': 6.0, 'work': 3.0}
@@ -86,7 +86,7 @@ def steps(work: Path) -> list[tuple[str, float, float]]:
             runtime = pickle.load(stream).runtime
         for one in runtime if isinstance(runtime, list) else [runtime]:
             start, end = (
-                datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp()
+                datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
                 for text in (one.startTime, one.endTime)
             )
             part = path.relative_to(work).parts

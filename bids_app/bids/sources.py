@@ -111,6 +111,8 @@ def read_header(path: Path) -> Header:
     ------
     MissingInputError
         If the file is absent, not fetched, empty, truncated or not NIfTI.
+    InputDataError
+        If its voxels are colours or complex numbers.
     """
     import nibabel as nb
 
@@ -127,6 +129,13 @@ def read_header(path: Path) -> Header:
     ) as error:
         msg = f'{path.name} cannot be read as a NIfTI image ({error}); is it complete?'
         raise MissingInputError(msg) from error
+    dtype = image.get_data_dtype()
+    if dtype.kind not in 'iuf':
+        msg = (
+            f'{path.name} holds {dtype.name if dtype.names is None else "colours"}; expected one '
+            'real number per voxel: save magnitude, phase, real and imaginary parts apart'
+        )
+        raise InputDataError(msg)
     zooms = tuple(float(zoom) for zoom in image.header.get_zooms())
     return Header(shape=tuple(image.shape), affine=image.affine, zooms=zooms)
 

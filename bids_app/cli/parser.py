@@ -125,7 +125,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
     add('--mem', type=parse_memory, default=None, metavar='MB',
         help='memory limit in MB, or with K, M, G, T; default that of the cgroup')  # fmt: skip
     add('--low-mem', action='store_true',
-        help='one step at a time, each in a process of its own that gives its memory back')  # fmt: skip
+        help='one step at a time, each in a process that gives its memory back')  # fmt: skip
     add('--nipype-plugin-file', type=Path, metavar='FILE',
         help='YAML: plugin and plugin_args of nipype')  # fmt: skip
     add('--dry-run', action='store_true',

@@ -12,28 +12,46 @@ from typing import TYPE_CHECKING, Any
 from bids_app.engines.isolated import KILLED, end_with_parent
 from bids_app.errors import StepKilledError
 
-# isort: split
-from nipype.pipeline.plugins.multiproc import MultiProcPlugin
-
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from nipype.pipeline.plugins.multiproc import MultiProcPlugin as Base
+else:
+    Base = object
 
-class WorkersPlugin(MultiProcPlugin):
+
+def make_plugin(plugin_args: dict[str, Any]) -> Any:
     """
-    Run the nodes of a graph in several processes.
+    Make what nipype runs a graph with.
 
-    nipype waits for ever when the kernel kills a worker for want of memory. Here its node fails
-    with a sentence, those that were at work beside it too, and new workers go on with the rest.
+    nipype's plugins draw a random number when they are imported, so that is done here.
 
     Parameters
     ----------
     plugin_args : dict
         As for nipype's MultiProc; and ``new_process_per_node``, with one process at a time.
+
+    Returns
+    -------
+    plugin : Workers
+        Which is a MultiProcPlugin.
+    """
+    from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+
+    plugin: Any = type('WorkersPlugin', (Workers, MultiProcPlugin), {})
+    return plugin(plugin_args=plugin_args)
+
+
+class Workers(Base):
+    """
+    What is different from nipype's MultiProc; goes before it among the bases.
+
+    nipype waits for ever when the kernel kills a worker for want of memory. Here its node fails
+    with a sentence, those that were at work beside it too, and new workers go on with the rest.
     """
 
-    def __init__(self, plugin_args: dict[str, Any]) -> None:
-        super().__init__(plugin_args=plugin_args)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self._replace_workers()
 
     def _start_workers(self) -> None:

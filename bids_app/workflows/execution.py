@@ -93,9 +93,9 @@ def _runner(plugin: str, arguments: dict[str, Any]) -> Any:
     """Give what nipype runs a graph with: a name, or workers of our own for MultiProc."""
     if plugin != 'MultiProc':
         return plugin
-    from bids_app.workflows._workers import WorkersPlugin
+    from bids_app.workflows._workers import make_plugin
 
-    return WorkersPlugin(plugin_args=arguments)
+    return make_plugin(arguments)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,232 @@
+"""Every input role x every way to be broken: said in one line with the file, and only it is lost.
+
+The whole app meets each class of defect in test_bad_input; here the layer that reads the input
+meets every combination.
+"""
+
+import gzip
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from bids_app.bids.inputs import check_dataset, collect_participant, read_dataset
+from bids_app.bids.metadata import without_defects
+from bids_app.settings import RunSettings, Settings
+from tests.e2e import support
+
+FILES = {
+    't1w': ('anat', '*_T1w.nii.gz'),
+    'mese': ('anat', '*_echo-3_MESE.nii.gz'),
+    'megre_mag': ('anat', '*_echo-3_part-mag_MEGRE.nii.gz'),
+    'megre_phase': ('anat', '*_echo-3_part-phase_MEGRE.nii.gz'),
+    'asl': ('perf', '*_asl.nii.gz'),
+    'm0': ('perf', '*_m0scan.nii.gz'),
+    'dsc': ('perf', '*_dsc.nii.gz'),
+    'bold': ('func', '*_bold.nii.gz'),
+    'aslcontext': ('perf', '*_aslcontext.tsv'),
+    'events': ('func', '*_events.tsv'),
+}
+"""Role -> folder and pattern; the first file is broken."""
+
+IMAGES = tuple(role for role in FILES if role not in {'aslcontext', 'events'})
+SERIES = ('asl', 'dsc', 'bold')
+LOSES = {'aslcontext': 'asl', 'm0': 'asl', 'events': 'bold', 'megre_mag': 'megre',
+         'megre_phase': 'megre'}  # fmt: skip
+"""Role -> what is lost with it, where it is not the role itself."""
+
+
+def save(path, data, **header):
+    image = nb.load(path)
+    affine = image.affine
+    nb.Nifti1Image(data, affine).to_filename(path)
+
+
+def missing(path):
+    path.unlink()
+
+
+def empty(path):
+    path.write_bytes(b'')
+
+
+def truncated(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+
+
+def cut_line(path):
+    path.write_text(path.read_text().rstrip('\n').rpartition('\n')[0] + '\n')
+
+
+def wrong_shape(path):
+    data = support.read(path)
+    save(path, data[..., 0] if data.ndim == 4 else data[:-1] if 'echo' in path.name else data[0])
+
+
+def fill(value):
+    def harm(path):
+        save(path, np.full(support.read(path).shape, value, np.float32))
+
+    return harm
+
+
+def complex_numbers(path):
+    save(path, support.read(path).astype(np.complex64))
+
+
+def colours(path):
+    shape = support.read(path).shape
+    save(path, np.zeros(shape, [('R', 'u1'), ('G', 'u1'), ('B', 'u1')]))
+
+
+def times_in_milliseconds(*keys):
+    def harm(path):
+        stem = path.name.replace('.nii.gz', '.json')
+        if 'echo-3' in stem:
+            stem = stem.replace('echo-3_', 'echo-*_')
+        for sidecar in path.parent.glob(stem):
+            support.edit_json(
+                sidecar,
+                lambda content: content.update(
+                    {key: np.multiply(content[key], 1e3).tolist() for key in keys}
+                ),
+            )
+
+    return harm
+
+
+def in_scanner_units(path):
+    save(path, (support.read(path) * 1000).astype(np.float32))
+
+
+def onsets_in_milliseconds(path):
+    head, *rows = path.read_text().splitlines()
+    column = head.split('\t').index('onset')
+    lines = [head]
+    for row in rows:
+        cells = row.split('\t')
+        cells[column] = str(float(cells[column]) * 1e3)
+        lines.append('\t'.join(cells))
+    path.write_text('\n'.join(lines) + '\n')
+
+
+def words(path):
+    path.write_text(path.read_text().replace('control', 'baseline').replace('label', 'tag'))
+
+
+def not_fetched(path):
+    path.unlink()
+    path.symlink_to('../../.git/annex/objects/MD5E-s1--0/x')
+
+
+def folder_in_its_place(path):
+    path.unlink()
+    path.mkdir()
+
+
+def garbage(path):
+    path.write_bytes(bytes(range(256)) * 4)
+
+
+def garbage_gz(path):
+    path.write_bytes(gzip.compress(bytes(range(256)) * 4))
+
+
+ANY = {
+    'empty': empty, 'notfetched': not_fetched, 'garbage': garbage,
+}  # fmt: skip
+OF_IMAGES = ANY | {
+    'truncated': truncated,
+    'shape': wrong_shape,
+    'nan': fill(np.nan),
+    'zeros': fill(0),
+    'constant': fill(7),
+    'complex': complex_numbers,
+    'colours': colours,
+    'garbagegz': garbage_gz,
+}
+UNITS = {
+    'mese': times_in_milliseconds('EchoTime'),
+    'megre_mag': times_in_milliseconds('EchoTime'),
+    'megre_phase': in_scanner_units,
+    'asl': times_in_milliseconds('PostLabelingDelay', 'LabelingDuration'),
+    'm0': times_in_milliseconds('RepetitionTimePreparation'),
+    'dsc': times_in_milliseconds('EchoTime'),
+    'bold': times_in_milliseconds('RepetitionTime'),
+    'events': onsets_in_milliseconds,
+    'aslcontext': words,
+}
+CASES = {
+    **{(role, name): harm for role in IMAGES for name, harm in OF_IMAGES.items()},
+    **{(role, name): harm for role in ('aslcontext', 'events') for name, harm in ANY.items()},
+    **{(role, 'units'): harm for role, harm in UNITS.items()},
+    ('aslcontext', 'cut'): cut_line,
+    ('mese', 'missing'): missing,
+    ('megre_mag', 'missing'): missing,
+    ('megre_phase', 'missing'): missing,
+    ('aslcontext', 'missing'): missing,
+}
+ABSENT = ('t1w', 'asl', 'm0', 'dsc', 'bold', 'events')
+"""Roles that may be missing as a whole: that is no defect."""
+
+
+def label(case):
+    return ''.join(case).replace('_', '')
+
+
+def families(unit):
+    names = ('t1w', 'mese', 'megre', 'asl', 'dsc', 'bold')
+    return {name: len(getattr(unit, name)) for name in names}
+
+
+@pytest.fixture(scope='module')
+def hospital(study, tmp_path_factory):
+    """A dataset of one participant per case, a sound one beside them, and how to read one."""
+    root = support.start_dataset(tmp_path_factory.mktemp('matrix') / 'raw', study)
+    everything = tuple(support.FAMILIES)
+    support.add_participant(root, study, 'sound', *everything)
+    for case, harm in [*CASES.items(), *[((role, 'missing'), missing) for role in ABSENT]]:
+        folder = support.add_participant(root, study, label(case), *everything)
+        place, pattern = FILES[case[0]]
+        harm(sorted((folder / place).glob(pattern))[0])
+    run = RunSettings(bids_dir=root, output_dir=root.parent / 'out', level='participant')
+    info = read_dataset(run)
+    plan = check_dataset(info, run, Settings())
+
+    def collect(case):
+        units = collect_participant(info, label(case), run=run, settings=Settings(), plan=plan)
+        return without_defects(units[0])
+
+    return collect
+
+
+@pytest.fixture(scope='module')
+def sound(hospital):
+    unit = hospital(('sound',))
+    assert unit.problems == ()
+    return families(unit)
+
+
+@pytest.mark.parametrize('case', CASES, ids=label)
+def test_defect_is_said_once_per_file_and_costs_only_its_family(hospital, sound, case):
+    unit = hospital(case)
+    assert unit.problems
+    for problem in unit.problems:
+        assert problem.file is not None
+        assert problem.code in {65, 66}
+        assert '\n' not in problem.message
+        assert problem.message.strip()
+    assert len({problem.message for problem in unit.problems}) == len(unit.problems)
+    lost = LOSES.get(case[0], case[0])
+    found = families(unit)
+    assert {name: found[name] for name in found if name != lost} == {
+        name: sound[name] for name in sound if name != lost
+    }
+    assert found[lost] < sound[lost]
+
+
+@pytest.mark.parametrize('role', ABSENT)
+def test_absence_is_no_defect(hospital, role):
+    unit = hospital((role, 'missing'))
+    assert unit.problems == () or role == 'm0'
