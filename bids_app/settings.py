@@ -353,6 +353,11 @@ class GroupSettings:
         'leave out participants by verdict: incomplete, degraded, or quality of the blood flow',
         choices=('incomplete', 'degraded', 'quality'),
     )
+    accept_suspects: tuple[str, ...] = _setting(
+        (),
+        'signs of a wrong scan in spite of which a participant stays in the group',
+        choices=('copy', 'small-bold', 'short-bold', 'one-sided'),
+    )
     permutations: int = _setting(1000, 'rearrangements of the tests by permutation', unit='1')
     bootstraps: int = _setting(1000, 'bootstrap samples of partial least squares', unit='1')
     random_seed: int = _setting(42, 'seed of permutations and samples', unit='1')

@@ -23,6 +23,19 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspicion:
+    """A sign that a scan is not what its name says; it is used, but not in the group."""
+
+    kind: str
+    """copy, small-bold, short-bold or one-sided."""
+    role: str
+    reason: str
+    file: Path
+    condition: str | None = None
+    """None = it concerns every contrast."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataValue:
     """A number that came from somewhere; a row of the constants table."""
 
@@ -287,6 +300,8 @@ class ParticipantInputs:
     values: tuple[DataValue, ...] = ()
     problems: tuple[Problem, ...] = ()
     """Branches that need these files are not built."""
+    suspicions: tuple[Suspicion, ...] = ()
+    """Leave the participant out of the group, unless the user accepts them."""
     notes: tuple[str, ...] = ()
     """Absences, defaults and choices, said in the report."""
     files: tuple[Path, ...] = ()

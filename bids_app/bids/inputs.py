@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.acquisitions import FoundAnatomy, ParticipantInputs, Problem
+from bids_app.bids.acquisitions import FoundAnatomy, ParticipantInputs, Problem, Suspicion
 from bids_app.bids.capabilities import arrival_is_shared
 from bids_app.bids.conditions import (
     Labels,
@@ -42,6 +42,7 @@ from bids_app.bids.roles import (
     scan_names,
 )
 from bids_app.bids.sources import companions_of, read_json
+from bids_app.bids.suspects import find_suspects
 from bids_app.errors import AppError, DatasetError, SelectionError, SettingsError
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class DatasetInfo:
     """Given where the dataset is not laid out as BIDS."""
     listing: Listing | None = None
     """What the role map makes of the dataset."""
+    suspects: Mapping[str, tuple[Suspicion, ...]] = field(default_factory=dict)
+    """Participant -> signs that its files are not what they are named."""
 
 
 # --------------------------------------------------------------------------- the dataset
@@ -129,16 +132,18 @@ def read_dataset(run: RunSettings, preset: str = '') -> DatasetInfo:
     listing = list_roles(role_map, root, skip=run.output_dir) if role_map else None
     found = listing.found if listing else _scan_all(root)
     bold = [item for files in found.values() for item in assign_roles(files)['bold']]
+    types = {item.path: _trial_types(item, root) for item in bold}
     return DatasetInfo(
         path=root,
         name=str(description.get('Name') or root.resolve().name),
         participants=tuple(found),
         description=description,
         found=found,
-        trial_types={item.path: _trial_types(item, root) for item in bold},
+        trial_types=types,
         blood=read_participants(root, role_map.units if role_map else None),
         role_map=role_map,
         listing=listing,
+        suspects=find_suspects(found, types, root),
     )
 
 
@@ -465,10 +470,18 @@ def _collect_unit(
     return replace(
         inputs,
         values=tuple(findings.values),
+        suspicions=_suspicions(context, files),
         problems=tuple(findings.problems),
         notes=tuple(findings.notes),
         files=tuple(sorted(findings.files)),
     )
+
+
+def _suspicions(context: _Context, files: Mapping[str, Sequence[Found]]) -> tuple[Suspicion, ...]:
+    """Give those of the files of a unit."""
+    used = {item.path for found in files.values() for item in found}
+    known = context.info.suspects.get(context.participant, ())
+    return tuple(suspicion for suspicion in known if suspicion.file in used)
 
 
 def _note_role_map(context: _Context, findings: Findings) -> None:

@@ -227,6 +227,7 @@ def _values_of(unit: ParticipantInputs) -> dict[str, Any]:
         'sao2': unit.sao2,
         'values': {value.name: value.value for value in unit.values},
         'problems': sorted(problem.message for problem in unit.problems),
+        'suspicions': sorted(suspicion.reason for suspicion in unit.suspicions),
     }
 
 

@@ -11,7 +11,7 @@ with or without variances, in the unit of data/outputs.yml or with a factor to i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from bids_app.bids.outputs import match, row, table
 from bids_app.engines.templates import SPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 BASELINES = ('cbf', 'cbv', 'oef', 'cmro2', 'R2prime')
 """Quantities whose baseline is used beside the changes; R2prime where a provider has it."""
@@ -204,6 +204,62 @@ def from_derivatives(output_dir: Path, participants: Iterable[str]) -> GroupInpu
         grey_matter=grey,
         regions=_region_tables(output_dir, names),
     )
+
+
+def without_suspects(
+    inputs: GroupInputs,
+    suspicions: Mapping[str, Sequence[Mapping[str, str | None]]],
+    accepted: Sequence[str],
+) -> tuple[GroupInputs, tuple[str, ...]]:
+    """
+    Leave participants out of the contrasts in which one of their scans is suspicious.
+
+    Parameters
+    ----------
+    inputs : GroupInputs
+        Everything that was found.
+    suspicions : mapping of str to sequence of dict
+        Participant to kind, condition (None: every contrast) and reason, from its summary.
+    accepted : sequence of str
+        Kinds that do not matter to the user.
+
+    Returns
+    -------
+    inputs : GroupInputs
+        The rest.
+    sentences : tuple of str
+        Who was left out of what, why, and how to keep them.
+    """
+    sentences: dict[str, None] = {}
+    dropped: dict[str, set[str]] = {}
+    for maps in inputs.changes:
+        for participant in sorted(maps.sources):
+            for one in suspicions.get(participant, ()):
+                concerned = one['condition'] is None or one['condition'] in maps.about.values()
+                if one['kind'] in accepted or not concerned:
+                    continue
+                dropped.setdefault(str(maps.contrast), set()).add(participant)
+                sentences[
+                    f'sub-{participant} is left out of {maps.contrast}: {one["reason"]} (keep it '
+                    f'with --set group.accept_suspects={one["kind"]})'
+                ] = None
+    changes = (
+        replace(
+            maps,
+            sources={
+                name: sources
+                for name, sources in maps.sources.items()
+                if name not in dropped.get(str(maps.contrast), ())
+            },
+        )
+        for maps in inputs.changes
+    )
+    regions = {
+        contrast: tuple(item for item in tables if item[0] not in dropped.get(contrast, ()))
+        for contrast, tables in inputs.regions.items()
+    }
+    kept = replace(inputs, changes=tuple(m for m in changes if m.sources), regions=regions)
+    return kept, tuple(sentences)
 
 
 def contrast_of(path: Path) -> dict[str, str]:

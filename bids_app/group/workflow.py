@@ -20,7 +20,7 @@ from bids_app.group.baseline import save_baseline_tables, save_conjunctions
 from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
 from bids_app.group.design import excluded_by_verdict, make_design
 from bids_app.group.effects import Effect, analyse_effect, testable
-from bids_app.group.inputs import GroupInputs, from_derivatives
+from bids_app.group.inputs import GroupInputs, from_derivatives, without_suspects
 from bids_app.group.regions import save_regions
 from bids_app.group.robustness import save_robustness
 from bids_app.group.study import Study, group_mask
@@ -74,12 +74,16 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     design, incomplete = make_design((run.output_dir, run.bids_dir), names, settings.group)
     left_out |= incomplete
     names = tuple(name for name in names if name not in left_out)
-    inputs = find_inputs(run, names)
+    inputs, suspects = without_suspects(
+        find_inputs(run, names), _suspicions(run), settings.group.accept_suspects
+    )
     if not inputs.changes:
         msg = (
             f'{run.output_dir} holds no change maps in {TEMPLATE} of {", ".join(names)}; run the '
             'participant level with a T1w image and two conditions first'
         )
+        if suspects:
+            msg = f'no participant is left: {"; ".join(suspects)}'
         raise SelectionError(msg)
     mask, grid, unusable = group_mask(inputs, settings.change.grey_matter)
     with tempfile.TemporaryDirectory(dir=_scratch(run)) as folder:
@@ -91,7 +95,9 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
             grid=grid,
             folder=Path(folder),
             design=design,
-            absences=dict.fromkeys(f'sub-{one} left out: {why}' for one, why in left_out.items()),
+            absences=dict.fromkeys(
+                [*(f'sub-{one} left out: {why}' for one, why in left_out.items()), *suspects]
+            ),
             defects=dict.fromkeys(f'sub-{name}: {reason}' for name, reason in unusable),
         )
         effects: dict[str, dict[str, Effect]] = {}
@@ -183,6 +189,16 @@ def _select(run: RunSettings) -> tuple[str, ...]:
         )
         raise SelectionError(msg)
     return tuple(sorted(run.participants or present))
+
+
+def _suspicions(run: RunSettings) -> dict[str, list[dict[str, str | None]]]:
+    """Read what the participant level found suspicious."""
+    return {
+        summary['participant']: [
+            one for unit in summary.get('units', ()) for one in unit.get('suspicions', ())
+        ]
+        for summary in read_summaries(run.output_dir)
+    }
 
 
 def _scratch(run: RunSettings) -> Path:

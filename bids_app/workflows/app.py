@@ -32,6 +32,7 @@ from bids_app.bids.metadata import without_defects
 from bids_app.bids.outputs import output_path, write_json, write_text
 from bids_app.bids.rolemap import roles_table, summarise
 from bids_app.bids.scan_facts import scan_records
+from bids_app.bids.suspects import with_suspicions
 from bids_app.bids.verdict import (
     MACHINE_CODES,
     RunVerdict,
@@ -138,6 +139,7 @@ def describe_unit(unit: ParticipantInputs, settings: Settings, root: Path) -> li
     for problem in unit.problems:
         place = f' [{_relative(problem.file, root)}]' if problem.file else ''
         lines.append(f'  problem: {problem.role}: {problem.message}{place}')
+    lines += [f'  suspicious ({one.kind}): {one.reason}' for one in unit.suspicions]
     lines += [f'  note: {note}' for note in unit.notes]
     return lines
 
@@ -239,7 +241,7 @@ def run_participant(
         Never an exception for the fault of data: others must go on.
     """
     participant = found[0].participant
-    units = tuple(without_defects(unit) for unit in found)
+    units = tuple(with_suspicions(without_defects(unit)) for unit in found)
     digest = participant_digest(units, settings, roots=(run.bids_dir, *run.derivatives.values()))
     reason = check_manifest(run.output_dir, participant, digest)
     if reason is None:
@@ -294,6 +296,10 @@ def _run_unit(
         'space': word_of(scans[0]) if scans else 'T1w',
         'scans': scan_records(unit, run.bids_dir),
         'notes': list(unit.notes),
+        'suspicions': [
+            {'kind': one.kind, 'condition': one.condition, 'reason': one.reason}
+            for one in unit.suspicions
+        ],
         'problems': [
             {
                 'role': problem.role,

@@ -505,6 +505,9 @@ def test_participants_of_the_tree_say_what_to_fetch(skeleton, tmp_path):
         'memMinusControl',
         'restMinusControl',
     }
+    (suspect,) = info.suspects.pop('p031')
+    assert (suspect.kind, suspect.condition) == ('copy', 'rest')
+    assert not info.suspects
     blood = {}
     for label in ('p026', 'p058', 'p042', 'dp021', 'r070'):
         (unit,) = collect_participant(info, label, run, settings, plan=plan)
