@@ -32,7 +32,7 @@ def test_a_suspicious_scan_costs_the_contrasts_of_its_condition():
     assert kept.regions['restMinusControl'] == (('01', Path('a')),)
     assert sentences == (
         'sub-02 is left out of restMinusControl: rest.nii has the same bytes (keep it with --set '
-        'accept_suspects=copy)',
+        'group.accept_suspects=copy)',
     )
 
 
