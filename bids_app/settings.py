@@ -222,7 +222,12 @@ class BloodVolumeSettings:
 class OxygenSettings:
     """Oxygen extraction and metabolism."""
 
-    oef_model: str = _setting('mqbold', 'model of OEF', choices=choices('oef'))
+    oef_model: str | None = _setting(
+        None,
+        'model of OEF; default mqbold, or qbold where there is an asymmetric spin echo and not '
+        'both multi-echo scans',
+        choices=choices('oef'),
+    )
     cmro2_model: str = _setting('fick', 'model of CMRO2', choices=choices('cmro2'))
     b0: float | None = _setting(
         None, 'main magnetic field; default MagneticFieldStrength of the sidecars', unit='T'
@@ -391,7 +396,7 @@ class Settings:
     ignore: tuple[str, ...] = _setting(
         (),
         'inputs to leave alone',
-        choices=('mese', 'megre', 'phase', 'redundant', 'asl', 'dsc', 'bold', 't1w'),
+        choices=('mese', 'megre', 'phase', 'redundant', 'ase', 'asl', 'dsc', 'bold', 't1w'),
     )
     anatomy: AnatomySettings = field(default_factory=AnatomySettings)
     relaxometry: RelaxometrySettings = field(default_factory=RelaxometrySettings)
@@ -427,6 +432,8 @@ class RunSettings:
     plugin_file: Path | None = None
     dry_run: bool = False
     reports_only: bool = False
+    replay: dict[str, Any] | None = None
+    """Constants to change in a replay of an earlier run; None = no replay."""
     stop_on_first_crash: bool = False
     write_graph: bool = False
     skip_bids_validation: bool = False

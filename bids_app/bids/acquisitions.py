@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bids_app.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +203,18 @@ class AslSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AseSeries:
+    """Asymmetric spin echo, one 4D file."""
+
+    condition: str | None
+    run: str | None
+    file: Path
+    displacements: tuple[float, ...]
+    """Of the spin echo from the time of the readout, s, one per volume."""
+    metadata: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DscSeries:
     """Dynamic susceptibility contrast, one 4D file."""
 
@@ -273,6 +289,37 @@ class FoundAnatomy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SavedMaps:
+    """Maps of an earlier run, from which a replay goes on without the scans."""
+
+    root: Path
+    """The derivatives they lie in."""
+    kind: str
+    """Of the scan whose grid is the quantification grid, such as mese."""
+    transform: Path | None
+    """From that scan to the T1w image; None without anatomy."""
+    to_template: Path | None
+    """From the T1w image to the template."""
+    cbv_model: str
+    """The blood volume that was measured, or none."""
+    bold_tasks: tuple[tuple[str, str], ...] = ()
+    """Contrast and BOLD task of every BOLD change."""
+    echo_times: tuple[tuple[str, float], ...] = ()
+    """Contrast and echo time of its BOLD runs, s."""
+    scales: tuple[tuple[str, float], ...] = ()
+    """Quantity and the factor by which changed constants scale it."""
+    smooth_bold: bool = False
+    """The BOLD changes were saved unsmoothed and are to be smoothed now."""
+    rows: tuple[Mapping[str, Any], ...] = ()
+    """What the earlier run could make, as its dry run said."""
+
+    @property
+    def has_anatomy(self) -> bool:
+        """Whether there are tissue maps."""
+        return self.transform is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParticipantInputs:
     """Everything one unit of work (participant, session or none) starts from."""
 
@@ -288,6 +335,7 @@ class ParticipantInputs:
     anatomy: FoundAnatomy | None = None
     mese: tuple[EchoSeries, ...] = ()
     megre: tuple[EchoSeries, ...] = ()
+    ase: tuple[AseSeries, ...] = ()
     asl: tuple[AslSeries, ...] = ()
     dsc: tuple[DscSeries, ...] = ()
     bold: tuple[BoldRun, ...] = ()
@@ -306,6 +354,8 @@ class ParticipantInputs:
     """Absences, defaults and choices, said in the report."""
     files: tuple[Path, ...] = ()
     """Every file whose bytes the result depends on, sorted."""
+    saved: SavedMaps | None = None
+    """In place of scans, where an earlier run is replayed."""
 
     @property
     def label(self) -> str:

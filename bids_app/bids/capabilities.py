@@ -22,6 +22,7 @@ ROLES = {
     'anatomy': ('t1w',),
     'mese': ('mese',),
     'megre': ('megre_mag', 'megre_phase', 'megre_real', 'megre_imag'),
+    'ase': ('ase',),
     'asl': ('asl', 'aslcontext', 'm0'),
     'dsc': ('dsc',),
     'bold': ('bold', 'events'),
@@ -62,28 +63,37 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
         Keys map, condition, state, files, fallback, reason. Changes are called
         ``change_<quantity>``; their condition is the label of the contrast.
     """
+    if inputs.saved is not None:
+        return [
+            {**row, 'files': tuple(Path(path) for path in row['files'])}
+            for row in inputs.saved.rows
+        ]
     rows = [_anatomy(inputs), _template(inputs)]
     conditions = _Maps(inputs, settings)
-    for name, families in PER_CONDITION.items():
+    for name, always in PER_CONDITION.items():
+        families = always or _families_of(name, inputs, settings)
         rows += [conditions.make(name, one) for one in _conditions(inputs, families, settings)]
     for contrast in inputs.contrasts:
         rows += _changes(conditions, contrast)
     return [asdict(row) for row in rows]
 
 
-MEASURED_CBV = ('dsc', 'arterial')
+BOLUS_CBV = ('dsc', 'arterial')
 """Models of CBV that are made of a bolus series."""
+
+MEASURED_CBV = (*BOLUS_CBV, 'ase')
+"""Models of CBV that are measured."""
 
 PER_CONDITION = {
     'T2': ('mese',),
     'T2star': ('megre',),
-    'R2prime': ('mese', 'megre'),
+    'R2prime': (),
     'cbf': ('asl',),
     'cbv': ('cbv',),
-    'oef': ('mese', 'megre', 'cbv'),
-    'cmro2': ('mese', 'megre', 'cbv', 'asl'),
+    'oef': (),
+    'cmro2': (),
 }
-"""Map -> the inputs whose conditions it is made in."""
+"""Map -> the inputs whose conditions it is made in; none = that depends on the model."""
 
 
 def cbv_model(inputs: ParticipantInputs, settings: Settings) -> str:
@@ -101,11 +111,51 @@ def cbv_model(inputs: ParticipantInputs, settings: Settings) -> str:
     -------
     model : str
         The setting; else dsc where the unit has a usable DSC series and tissue maps can be
-        made (white matter is the reference), else none.
+        made (white matter is the reference), else ase where it has an asymmetric spin echo,
+        else none.
     """
     if settings.blood_volume.model is not None:
         return settings.blood_volume.model
-    return 'dsc' if inputs.dsc and (inputs.t1w or inputs.anatomy) else 'none'
+    if inputs.dsc and (inputs.t1w or inputs.anatomy):
+        return 'dsc'
+    return 'ase' if inputs.ase else 'none'
+
+
+def oef_model(inputs: ParticipantInputs, settings: Settings) -> str:
+    """
+    Decide which model OEF comes from.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        One unit.
+    settings : Settings
+        With `oxygen.oef_model`.
+
+    Returns
+    -------
+    model : str
+        The setting; else mqbold, or qbold where there is an asymmetric spin echo and not both
+        multi-echo scans.
+    """
+    if settings.oxygen.oef_model is not None:
+        return settings.oxygen.oef_model
+    return 'qbold' if inputs.ase and not (inputs.mese and inputs.megre) else 'mqbold'
+
+
+def is_by_ase(inputs: ParticipantInputs, settings: Settings) -> bool:
+    """Tell whether OEF comes from the asymmetric spin echo."""
+    return oef_model(inputs, settings) != 'mqbold'
+
+
+def _families_of(name_of: str, inputs: ParticipantInputs, settings: Settings) -> tuple[str, ...]:
+    """List the inputs that a map is made of, where there are two ways to it."""
+    by_ase = is_by_ase(inputs, settings)
+    if name_of == 'R2prime':
+        has_echoes = inputs.mese and inputs.megre
+        return ('ase',) if by_ase and not has_echoes else ('mese', 'megre')
+    extraction = ('ase',) if by_ase else ('mese', 'megre', 'cbv')
+    return extraction if name_of == 'oef' else (*extraction, 'asl')
 
 
 def cbf_model(series: AslSeries, settings: Settings) -> str:
@@ -162,9 +212,8 @@ def _conditions(
     inputs: ParticipantInputs, families: Sequence[str], settings: Settings
 ) -> tuple[str | None, ...]:
     """Conditions in which any of the inputs was acquired; one shared row without any."""
-    model = {'grubb': 'asl', **dict.fromkeys(MEASURED_CBV, 'dsc')}.get(
-        cbv_model(inputs, settings), ''
-    )
+    by_model = {'grubb': 'asl', 'ase': 'ase', **dict.fromkeys(BOLUS_CBV, 'dsc')}
+    model = by_model.get(cbv_model(inputs, settings), '')
     names = [model if family == 'cbv' else family for family in families]
     names = [name for name in names if name]
     found = {item.condition for name in names for item in getattr(inputs, name)}
@@ -267,7 +316,17 @@ class _Maps:
             fallback='' if has_phase else 'no usable phase: background gradients stay in T2*',
         )
 
+    def _ase(self, name: str, condition: str | None) -> Capability:
+        """Make a map from an asymmetric spin echo."""
+        series = for_condition(self.inputs.ase, condition)
+        if not series:
+            return _lacking(self.inputs, name, 'ase', condition, 'no ASE')
+        files = tuple(item.file for item in series)
+        return Capability(map=name, condition=condition, state=MADE, files=files)
+
     def _r2prime(self, condition: str | None) -> Capability:
+        if _families_of('R2prime', self.inputs, self.settings) == ('ase',):
+            return self._ase('R2prime', condition)
         return _combined('R2prime', condition, [self._t2(condition), self._t2star(condition)])
 
     def _cbf(self, condition: str | None) -> Capability:
@@ -303,6 +362,8 @@ class _Maps:
         model = cbv_model(self.inputs, self.settings)
         if model == 'none':
             return self._no_cbv(condition)
+        if model == 'ase':
+            return self._ase('cbv', condition)
         if model == 'grubb':
             return _combined('cbv', condition, [self._cbf(condition)])
         anatomy = _anatomy(self.inputs)
@@ -320,7 +381,8 @@ class _Maps:
     def _grid(self) -> Capability:
         """Tell whether there is a scan, whose grid the maps are made on."""
         inputs = self.inputs
-        if inputs.mese or inputs.megre or inputs.asl or inputs.dsc or inputs.bold:
+        kinds = (inputs.mese, inputs.megre, inputs.ase, inputs.asl, inputs.dsc, inputs.bold)
+        if any(kinds):
             return Capability(map='grid', state=MADE)
         return Capability(map='grid', state=ABSENT, reason='no scan to make it for')
 
@@ -343,6 +405,8 @@ class _Maps:
 
     def _oef(self, condition: str | None) -> Capability:
         parts = [self._r2prime(condition), self._cbv(condition)]
+        if is_by_ase(self.inputs, self.settings):
+            parts = [self._ase('oef', condition)]
         if math.isnan(self.inputs.hct):
             parts.append(self._unknown('oef', condition, 'participants'))
         if math.isnan(self.inputs.b0):
@@ -371,17 +435,21 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
             return Capability(map=row.map, condition=label, state=ABSENT, reason=reason)
         return row
 
-    cbf, r2_prime = both('cbf', 'asl'), both('R2prime', 'megre')
+    rate = _families_of('R2prime', inputs, maps.settings)[-1]
+    cbf, r2_prime = both('cbf', 'asl'), both('R2prime', rate)
     oef = _combined('change_oef', label, [r2_prime, *(maps.make('oef', side) for side in sides)])
+    if is_by_ase(inputs, maps.settings):
+        oef = both('oef', 'ase')
     bold = _bold(maps, contrast)
     route = maps.settings.change.route
     metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
     if route != 'quantitative':
         metabolic = [cbf, maps.make('cmro2', contrast.baseline), _with_echo_time(maps, bold)]
+        metabolic += [maps.make(name, contrast.baseline) for name in ('T2', 'T2star')]
         metabolic += [r2_prime] if route == 'combined' else []
     cmro2 = _combined('change_cmro2', label, metabolic)
     # one CBV for both conditions is the usual design, not a loss: then there is no row
-    family = {'dsc': 'dsc', 'grubb': 'asl'}.get(cbv_model(inputs, maps.settings))
+    family = {'dsc': 'dsc', 'grubb': 'asl', 'ase': 'ase'}.get(cbv_model(inputs, maps.settings))
     cbv = [both('cbv', family)] if family else []
     cbv = [row for row in cbv if row.state == MADE]
     labels = _combined('concordance', label, [bold, cmro2, _anatomy(inputs)])

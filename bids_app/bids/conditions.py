@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BASELINES = ('control', 'rest')
 """Names taken for the baseline, in order, when none is chosen."""
 
-QUANTITATIVE = ('mese', 'megre', 'asl', 'dsc')
+QUANTITATIVE = ('mese', 'megre', 'ase', 'asl', 'dsc')
 """Families whose scans are made once per condition."""
 
 SHAREABLE = ('mese', 'dsc')

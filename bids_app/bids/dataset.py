@@ -325,7 +325,8 @@ def dataset_description(run: RunSettings) -> dict[str, Any]:
     kind, _, tag = os.environ.get(CONTAINER_VARIABLE, '').partition(':')
     if kind:
         generator['Container'] = {'Type': kind, **({'Tag': tag} if tag else {})}
-    sources = {'raw': run.bids_dir, **run.derivatives}
+    raw = {'raw': run.bids_dir} if run.replay is None else {}
+    sources = {**raw, **run.derivatives}
     links = {name: _link(Path(path), run.output_dir) for name, path in sources.items()}
     return {
         'Name': 'Oxygen metabolism maps',

@@ -22,6 +22,7 @@ from bids_app.bids.conditions import (
 )
 from bids_app.bids.fieldmaps import choose_field_map, read_field_maps
 from bids_app.bids.metadata import (
+    read_ase,
     read_asl,
     read_bold,
     read_dsc,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 MAIN_ROLES = {
     'mese': 'mese',
     'megre': 'megre_mag',
+    'ase': 'ase',
     'asl': 'asl',
     'dsc': 'dsc',
     'bold': 'bold',
@@ -64,6 +66,7 @@ MODALITY = {
     't1w': 'T1w image',
     'mese': 'MESE (multi-echo spin echo)',
     'megre': 'MEGRE (multi-echo gradient echo)',
+    'ase': 'ASE (asymmetric spin echo)',
     'asl': 'ASL series',
     'dsc': 'DSC series',
     'bold': 'task BOLD run',
@@ -332,8 +335,16 @@ def check_selection(units: Sequence[ParticipantInputs]) -> None:
 
 def has_data(inputs: ParticipantInputs) -> bool:
     """Tell whether a unit has anything to compute from."""
-    kinds = (inputs.t1w, inputs.mese, inputs.megre, inputs.asl, inputs.dsc, inputs.bold)
-    return any(kinds) or inputs.anatomy is not None
+    kinds = (
+        inputs.t1w,
+        inputs.mese,
+        inputs.megre,
+        inputs.ase,
+        inputs.asl,
+        inputs.dsc,
+        inputs.bold,
+    )
+    return any(kinds) or inputs.anatomy is not None or inputs.saved is not None
 
 
 # --------------------------------------------------------------------------- one participant
@@ -442,10 +453,15 @@ def _collect_unit(
     anatomy, t1w = _anatomy(context, reader, session)
     mese = _echoes(context, reader, files, 'mese')
     megre = _echoes(context, reader, files, 'megre')
+    ase = tuple(
+        one
+        for (condition, run), item in _single(context, reader, files['ase'], 'ase').items()
+        if (one := read_ase(reader, item, condition=condition, run=run)) is not None
+    )
     asl = _asl(context, reader, files)
     dsc = _dsc(context, reader, files)
     bold = _bold(context, reader, files)
-    needs_b0 = files['asl'] or files['megre_mag']
+    needs_b0 = files['asl'] or files['megre_mag'] or files['ase']
     b0 = read_field_strength(reader) if needs_b0 else math.nan
     hct, sao2 = read_blood(reader, context.info.blood, context.participant)
     inputs = ParticipantInputs(
@@ -456,6 +472,7 @@ def _collect_unit(
         anatomy=anatomy,
         mese=mese,
         megre=megre,
+        ase=ase,
         asl=asl,
         dsc=dsc,
         bold=bold,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from bids_app import units
 from bids_app.bids.acquisitions import (
+    AseSeries,
     AslSeries,
     BoldRun,
     DataValue,
@@ -45,7 +46,13 @@ from bids_app.bids.sources import (
     read_table,
 )
 from bids_app.errors import AppError, ExitCode
-from bids_app.models.constants import LABELING_EFFICIENCY, SUPPRESSION_PER_PULSE
+from bids_app.models.constants import (
+    ASE_FEWEST_LONG,
+    ASE_LONG,
+    ASE_SPIN_ECHO,
+    LABELING_EFFICIENCY,
+    SUPPRESSION_PER_PULSE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -1000,6 +1007,59 @@ def read_dsc(
     )
 
 
+def read_ase(
+    reader: Reader, found: Found, *, condition: str | None, run: str | None
+) -> AseSeries | None:
+    """
+    Read one asymmetric spin echo.
+
+    Parameters
+    ----------
+    reader : Reader
+        Collects problems.
+    found : Found
+        The series.
+    condition, run : str or None
+        Of the series.
+
+    Returns
+    -------
+    series : AseSeries or None
+        None when anything is wrong with it.
+    """
+    probe = Probe.of(reader, 'ase', found, condition)
+    header = probe.header((4,))
+    probe.require('SpinEchoDisplacement', 'it is the displacement of every volume, s')
+    displacements = probe.numbers('SpinEchoDisplacement')
+    probe.field_strength()
+    if header is not None and displacements and header.n_volumes != len(displacements):
+        probe.fail(
+            f'{probe.file.name} has {header.n_volumes} volumes, but SpinEchoDisplacement lists '
+            f'{len(displacements)} numbers; one per volume is needed'
+        )
+    if probe.ok and displacements and not is_sufficient(displacements):
+        probe.fail(
+            f'{probe.file.name}: SpinEchoDisplacement should hold 0 and at least '
+            f'{ASE_FEWEST_LONG} displacements of {1e3 * ASE_LONG:g} ms or more, found '
+            f'{", ".join(f"{1e3 * tau:g}" for tau in displacements)} ms'
+        )
+    if not probe.ok or displacements is None:
+        return None
+    return AseSeries(
+        condition=condition,
+        run=run,
+        file=probe.file,
+        displacements=displacements,
+        metadata=probe.metadata,
+    )
+
+
+def is_sufficient(displacements: tuple[float, ...]) -> bool:
+    """Tell whether the blood volume can be read from displacements (s)."""
+    n_long = sum(abs(tau) >= ASE_LONG for tau in displacements)
+    return n_long >= ASE_FEWEST_LONG and any(abs(tau) < ASE_SPIN_ECHO for tau in displacements)
+
+
 def read_bold(
     reader: Reader, found: Found, *, condition: str | None, run: str | None
 ) -> BoldRun | None:
@@ -1268,6 +1328,7 @@ def without_defects(inputs: ParticipantInputs) -> ParticipantInputs:
         anatomy=None if anatomy and bad & set(_anatomy_images(anatomy)) else anatomy,
         mese=tuple(item for item in inputs.mese if not bad & set(item.files)),
         megre=tuple(item for item in inputs.megre if not bad & set(item.files)),
+        ase=tuple(item for item in inputs.ase if item.file not in bad),
         asl=tuple(
             with_sound_field(item, bad)
             for item in inputs.asl
@@ -1305,6 +1366,7 @@ def _images(inputs: ParticipantInputs) -> dict[Path, tuple[str, str | None]]:
         images[asl.file] = ('asl', asl.condition)
         if asl.m0.file is not None:
             images.setdefault(asl.m0.file, ('m0', asl.condition))
+    images |= {item.file: ('ase', item.condition) for item in inputs.ase}
     images |= {item.file: ('dsc', item.condition) for item in inputs.dsc}
     images |= {item.file: ('bold', item.condition) for item in inputs.bold}
     return images | dict.fromkeys(field_map_images(inputs), ('fieldmaps', None))

@@ -40,6 +40,7 @@ RANGES = {
     'LabelingEfficiency': (1e-2, 1.0),
     'BackgroundSuppressionNumberPulses': (0.0, 20.0),
     'BolusCutOffDelayTime': (1e-2, 10.0),
+    'SpinEchoDisplacement': (-0.2, 0.2),
     'M0Estimate': (1e-9, 1e15),
     'Hct': (0.1, 0.75),
     'SaO2': (0.3, 1.0),
@@ -58,6 +59,7 @@ TIMES = (
     'LabelingDuration',
     'SliceTiming',
     'BolusCutOffDelayTime',
+    'SpinEchoDisplacement',
 )
 
 OTHER_KEYS = (

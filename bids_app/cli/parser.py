@@ -130,6 +130,9 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         help='YAML: plugin and plugin_args of nipype')  # fmt: skip
     add('--dry-run', action='store_true',
         help='print which maps can be made from which files, and stop')  # fmt: skip
+    add('--replay', nargs='*', default=None, metavar='NAME=VALUE',
+        help='BIDS_DIR is the output of an earlier run: recompute its maps, changes and labels '
+        'with these constants, without fitting anew')  # fmt: skip
     add('--reports-only', action='store_true', help='make the reports anew from the derivatives')
     add('--stop-on-first-crash', action='store_true', help='stop at the first error')
     add('--write-graph', action='store_true', help='write the graph to logs/')
@@ -239,13 +242,40 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
         for name in FLAGS
         if (value := getattr(options, f'set_{name}')) is not None
     }
-    for item in options.set:
+    values |= _named_values('--set', options.set)
+    if options.replay is not None:
+        _check_replay(options, values)
+        options.replay = _named_values('--replay', options.replay)
+    return options, values
+
+
+def _named_values(option: str, items: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE pairs in the types of their settings."""
+    values = {}
+    for item in items:
         name, separator, text = item.partition('=')
         if not separator:
-            msg = f'--set expects NAME=VALUE, got {item!r}'
+            msg = f'{option} expects NAME=VALUE, got {item!r}'
             raise UsageError(msg)
-        values[name] = _typed(name, text)
-    return options, values
+        values[name] = _typed(option, name, text)
+    return values
+
+
+def _check_replay(options: argparse.Namespace, values: dict[str, Any]) -> None:
+    """Refuse what a replay does not read: its settings are those of the earlier run."""
+    given = [option for option, is_given in (
+        ('--preset', options.preset), ('--config-file', options.config_file),
+        ('--set and the options of models', values), ('--derivatives', options.derivatives),
+        ('--input-map', options.input_map), ('--bids-filter-file', options.bids_filter_file),
+        ('--metadata-overrides', options.metadata_overrides), ('--task-id', options.task_id),
+        ('--reports-only', options.reports_only), ('level group', options.level == 'group'),
+    ) if is_given]  # fmt: skip
+    if given:
+        msg = (
+            f'--replay takes the settings of the earlier run, so it cannot be combined with '
+            f'{given[0]}; write what is to change as --replay NAME=VALUE'
+        )
+        raise UsageError(msg)
 
 
 def _with_dashes(argument: str) -> str:
@@ -256,8 +286,8 @@ def _with_dashes(argument: str) -> str:
     return name.replace('_', '-') + separator + value
 
 
-def _typed(name: str, text: str) -> Any:
-    """Read the value of --set in the type of its setting."""
+def _typed(option: str, name: str, text: str) -> Any:
+    """Read a value in the type of its setting."""
     _, annotation = field_of(name)
     if annotation == tuple[str, ...]:
         return tuple(text.split(','))
@@ -266,7 +296,7 @@ def _typed(name: str, text: str) -> Any:
     try:
         return int(text) if annotation is int else float(text)
     except ValueError as error:
-        msg = f'--set {name}={text}: expected a number'
+        msg = f'{option} {name}={text}: expected a number'
         raise UsageError(msg) from error
 
 

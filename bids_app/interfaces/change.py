@@ -59,6 +59,22 @@ class _ChangeInputSpec(BaseInterfaceInputSpec):
     baseline_cbv_variance = image('its random variance', '(mL/mL)^2', optional=True)
     baseline_cbv_status = image('its status', '', optional=True)
     baseline_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    task_oef = image('OEF of the task by ASE', '1', optional=True)
+    task_oef_variance = image('its random variance', '1', optional=True)
+    task_oef_status = image('its status', '', optional=True)
+    task_oef_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    task_r2_prime = image("R2' of the task by ASE", '1/s', optional=True)
+    task_r2_prime_variance = image('its random variance', '1/s^2', optional=True)
+    task_r2_prime_status = image('its status', '', optional=True)
+    task_r2_prime_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    baseline_oef = image('OEF of the baseline by ASE', '1', optional=True)
+    baseline_oef_variance = image('its random variance', '1', optional=True)
+    baseline_oef_status = image('its status', '', optional=True)
+    baseline_oef_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    baseline_r2_prime = image("R2' of the baseline by ASE", '1/s', optional=True)
+    baseline_r2_prime_variance = image('its random variance', '1/s^2', optional=True)
+    baseline_r2_prime_status = image('its status', '', optional=True)
+    baseline_r2_prime_facts = traits.Dict(desc='entries of the sidecar', unit='')
     cbv_shared = traits.Bool(True, usedefault=True, desc='one CBV serves both', unit='')
     cbv_exponent = traits.Float(
         0.0, usedefault=True, desc='of the power law, where CBV comes from CBF', unit='1'
@@ -111,6 +127,10 @@ _MEASURED = (
     'baseline_r2',
     'task_cbv',
     'baseline_cbv',
+    'task_oef',
+    'baseline_oef',
+    'task_r2_prime',
+    'baseline_r2_prime',
     'bold',
 )
 
@@ -179,6 +199,8 @@ class EstimateChangeInR2Prime(ChangeInterface):
 
     def change_of(self, maps):
         """Give dR2'."""
+        if 'task_r2_prime' in maps:
+            return models.change_between(maps['task_r2_prime'], maps['baseline_r2_prime'])
         own = (
             {'task_r2': maps['r2'], 'baseline_r2': maps['baseline_r2']}
             if ('baseline_r2' in maps)
@@ -192,6 +214,8 @@ class EstimateChangeInOEF(ChangeInterface):
 
     def change_of(self, maps):
         """Give dOEF."""
+        if 'task_oef' in maps:
+            return models.change_between(maps['task_oef'], maps['baseline_oef'])
         return models.change_in_oef(
             **{name: maps[name] for name in _MEASURED if name in maps and 'cbf' not in name},
             cbv_shared=self.inputs.cbv_shared,
@@ -207,6 +231,12 @@ class EstimateChangeInCMRO2(ChangeInterface):
         """Give D."""
         if self.inputs.route != 'quantitative':
             return self._change_with_bold(maps)
+        if 'task_oef' in maps:
+            return models.change_in_cmro2_from_oef(
+                **{name: maps[name] for name in _MEASURED if name in maps},
+                cao2=self.inputs.cao2,
+                m0_relative_variance=maps['m0_relative_variance'],
+            )
         return models.change_in_cmro2(
             **{name: maps[name] for name in _MEASURED if name in maps},
             cbv_shared=self.inputs.cbv_shared,

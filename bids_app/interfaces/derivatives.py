@@ -1,21 +1,31 @@
-"""Write derivatives: names, units and sidecars come from data/outputs.yml."""
+"""Write derivatives, and read them back: names and units come from data/outputs.yml."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bids_app.bids.outputs import row, write_copy, write_image, write_table
+from bids_app.images import load_masked
 from bids_app.interfaces._base import (
+    VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     DynamicTraitedSpec,
     SimpleInterface,
     TraitedSpec,
+    image,
     isdefined,
+    read_mask,
+    result,
+    save_estimate,
     traits,
 )
+from bids_app.models.estimate import Estimate
+from bids_app.models.relaxometry import time_from_rate
+from bids_app.models.status import Status
 
 
 class _SaveInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -77,3 +87,48 @@ def _write(source: Path, target: dict[str, Any], sidecar: dict[str, Any]) -> Pat
         table = pd.read_csv(source, sep='\t', keep_default_na=False, na_values=['n/a'])
         return write_table(table, **target, sidecar=sidecar)
     return write_copy(source, **target)
+
+
+class _LoadInputSpec(BaseInterfaceInputSpec):
+    mask = image('voxels to read', '1')
+    value = image('saved map', '')
+    variance = image('its random variance', '')
+    status = image('its status; unset means that of an estimate wherever there is one', '',
+                   optional=True)  # fmt: skip
+    facts = traits.Dict({}, usedefault=True, desc='entries of its sidecar', unit='')
+    scale = traits.Float(1.0, usedefault=True, desc='multiplies the value', unit='1')
+    is_time = traits.Bool(False, usedefault=True, desc='a time, to be read as a rate', unit='')
+
+
+class _LoadOutputSpec(TraitedSpec):
+    quantity = result('the map as it travels through the graph', '')
+    quantity_variance = result('its random variance', '')
+    quantity_status = result('why a voxel has no estimate', '')
+    quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
+
+
+class LoadQuantity(SimpleInterface):
+    """Read a quantity back from the derivatives."""
+
+    input_spec = _LoadInputSpec
+    output_spec = _LoadOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        scale = self.inputs.scale
+        known = self.inputs.status
+        status = load_masked(known, mask, grid).astype(np.uint8) if isdefined(known) else Status.OK
+
+        quantity = Estimate.of(
+            scale * load_masked(self.inputs.value, mask, grid),
+            scale**2 * load_masked(self.inputs.variance, mask, grid),
+            status,
+            float(self.inputs.facts.get('DegreesOfFreedom', np.inf)),
+        )
+        quantity = time_from_rate(quantity) if self.inputs.is_time else quantity
+
+        save_estimate(self._results, 'quantity', quantity, mask, grid, runtime.cwd)
+        if VOXELS_PER_SAMPLE in self.inputs.facts:
+            share = self.inputs.facts[VOXELS_PER_SAMPLE]
+            self._results['quantity_facts'][VOXELS_PER_SAMPLE] = share
+        return runtime

@@ -476,6 +476,25 @@ class ResampleLabels(SimpleInterface):
         return runtime
 
 
+class _ProbabilityOutputSpec(TraitedSpec):
+    probability = result('probability on the target grid; NaN where there is none', '1')
+
+
+class ResampleProbability(SimpleInterface):
+    """Carry the probability of a label to another grid with the labels: by nearest neighbour."""
+
+    input_spec = _LabelsInputSpec
+    output_spec = _ProbabilityOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, target = read_mask(self.inputs.mask)
+        points = _source_points(self.inputs, target)
+        values = resample_nearest(load_data(self.inputs.quantity), points, fill=np.nan)
+        path = Path(runtime.cwd) / 'probability.nii'
+        self._results['probability'] = save_image(np.where(mask, values, np.nan), target, path)
+        return runtime
+
+
 class _FractionInputSpec(_LabelsInputSpec):
     pass
 

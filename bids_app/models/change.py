@@ -369,6 +369,69 @@ def change_in_oef(
     return difference_from_terms(value, terms, sources, volume_status(task_cbv, baseline_cbv))
 
 
+def change_in_cmro2_from_oef(
+    *,
+    task_cbf: Estimate,
+    baseline_cbf: Estimate,
+    task_oef: Estimate,
+    baseline_oef: Estimate,
+    cao2: float,
+    m0_relative_variance: ArrayLike | None = None,
+) -> Estimate:
+    r"""
+    Compute the change of CMRO2 where OEF was measured in each condition on its own.
+
+    Parameters
+    ----------
+    task_cbf, baseline_cbf : (V,) Estimate
+        mL/100 g/min; without the error of M0 where that is shared.
+    task_oef, baseline_oef : (V,) Estimate
+        Dimensionless, errors independent of each other (asymmetric spin echo).
+    cao2 : float
+        Arterial oxygen content, umol/mL.
+    m0_relative_variance : (V,) array_like, optional
+        Relative variance of an M0 that serves both conditions.
+
+    Returns
+    -------
+    change : (V,) Estimate
+        D, umol/100 g/min.
+
+    Raises
+    ------
+    ModelInputError
+        If the shapes differ.
+
+    See Also
+    --------
+    change_in_cmro2 : Where OEF comes from R2*, R2 and blood volume, partly shared.
+
+    Notes
+    -----
+    .. math:: D = a\,[F_t E_t - F_b E_b], \qquad
+              var(D) = a^2 \sum_x [E_x^2 v(F_x) + F_x^2 v(E_x)] + D^2 v(M_0)/M_0^2
+
+    Examples
+    --------
+    >>> change = change_in_cmro2_from_oef(
+    ...     task_cbf=Estimate.of([50.0], 4.0), baseline_cbf=Estimate.of([40.0], 4.0),
+    ...     task_oef=Estimate.of([0.4]), baseline_oef=Estimate.of([0.4]), cao2=7.5)
+    >>> change.value.round(1), change.variance.round(1)
+    (array([30.]), array([72.]))
+    """
+    sources = [task_cbf, baseline_cbf, task_oef, baseline_oef]
+    _check_shapes(*sources)
+    value = cao2 * (task_cbf.value * task_oef.value - baseline_cbf.value * baseline_oef.value)
+    terms = [
+        (cao2 * task_oef.value, task_cbf.variance),
+        (cao2 * task_cbf.value, task_oef.variance),
+        (cao2 * baseline_oef.value, baseline_cbf.variance),
+        (cao2 * baseline_cbf.value, baseline_oef.variance),
+        (value, _or_zero(m0_relative_variance)),
+    ]
+    return difference_from_terms(value, terms, sources)
+
+
 def percent_of_baseline(change: Estimate, baseline: Estimate) -> FloatArray:
     """
     Express a change in percent of the baseline; a description, not for tests.

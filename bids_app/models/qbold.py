@@ -221,6 +221,25 @@ def fit_ase(
     >>> maps.oef.value.round(2)
     array([0.4])
     """
+    rate = dephasing_rate(
+        b0=b0,
+        hct=hct,
+        small_vessel_hct_ratio=small_vessel_hct_ratio,
+        susceptibility=susceptibility,
+        gyromagnetic_ratio=gyromagnetic_ratio,
+    )
+    return _fit(signal, displacements, method, noise_groups, rate=float(rate))
+
+
+def _fit(
+    signal: ArrayLike,
+    displacements: ArrayLike,
+    method: str,
+    noise_groups: IntArray | None,
+    *,
+    rate: float,
+) -> AseMaps:
+    """Fit by either method; the rate only scales OEF."""
     tau, data = np.abs(np.asarray(displacements, float)), np.asarray(signal, float)
     _check(tau, data, method)
     usable = np.isfinite(data) & (data > 0)
@@ -230,14 +249,7 @@ def fit_ase(
     else:
         line, status = _fit_curve(np.where(usable, data, 0.0), usable, tau, (line, status))
     noise, dof = pool_variance(line.residual_variance, line.dof, noise_groups)
-    rate = dephasing_rate(
-        b0=b0,
-        hct=hct,
-        small_vessel_hct_ratio=small_vessel_hct_ratio,
-        susceptibility=susceptibility,
-        gyromagnetic_ratio=gyromagnetic_ratio,
-    )
-    return _as_maps(line, status, (noise, dof), float(rate))
+    return _as_maps(line, status, (noise, dof), rate)
 
 
 def _as_maps(
@@ -355,3 +367,119 @@ def _check(tau: FloatArray, data: FloatArray, method: str) -> None:
             f'{ASE_LONG:g}, got {tau.tolist()}'
         )
         raise ModelInputError(msg)
+
+
+def fit_oef(
+    signal: ArrayLike,
+    *,
+    displacements: ArrayLike,
+    b0: float,
+    hct: float,
+    small_vessel_hct_ratio: float,
+    susceptibility: float,
+    gyromagnetic_ratio: float,
+    noise_groups: IntArray | None = None,
+) -> tuple[Estimate, Estimate]:
+    """
+    Estimate OEF and R2' from an asymmetric spin echo by the whole curve.
+
+    Parameters
+    ----------
+    signal, displacements, b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio
+        As for :func:`fit_ase`.
+    noise_groups : (V,) array_like of int, optional
+        Voxels with equal noise.
+
+    Returns
+    -------
+    oef : (V,) Estimate
+        Dimensionless; its variance holds the covariance of R2' and blood volume.
+    r2_prime : (V,) Estimate
+        1/s.
+
+    See Also
+    --------
+    fit_oef_loglinear : The same by a straight line.
+    """
+    maps = fit_ase(
+        signal,
+        displacements=displacements,
+        b0=b0,
+        hct=hct,
+        small_vessel_hct_ratio=small_vessel_hct_ratio,
+        susceptibility=susceptibility,
+        gyromagnetic_ratio=gyromagnetic_ratio,
+        noise_groups=noise_groups,
+    )
+    return maps.oef, maps.r2_prime
+
+
+def fit_oef_loglinear(
+    signal: ArrayLike,
+    *,
+    displacements: ArrayLike,
+    b0: float,
+    hct: float,
+    small_vessel_hct_ratio: float,
+    susceptibility: float,
+    gyromagnetic_ratio: float,
+    noise_groups: IntArray | None = None,
+) -> tuple[Estimate, Estimate]:
+    """
+    Estimate OEF and R2' from an asymmetric spin echo by a line through the logarithms.
+
+    Parameters
+    ----------
+    signal, displacements, b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio
+        As for :func:`fit_ase`.
+    noise_groups : (V,) array_like of int, optional
+        Voxels with equal noise.
+
+    Returns
+    -------
+    oef : (V,) Estimate
+        Dimensionless; its variance holds the covariance of R2' and blood volume.
+    r2_prime : (V,) Estimate
+        1/s.
+
+    See Also
+    --------
+    fit_oef : The same by the whole curve.
+    """
+    maps = fit_ase(
+        signal,
+        displacements=displacements,
+        b0=b0,
+        hct=hct,
+        small_vessel_hct_ratio=small_vessel_hct_ratio,
+        susceptibility=susceptibility,
+        gyromagnetic_ratio=gyromagnetic_ratio,
+        method='loglinear',
+        noise_groups=noise_groups,
+    )
+    return maps.oef, maps.r2_prime
+
+
+def fit_dbv(
+    signal: ArrayLike, *, displacements: ArrayLike, noise_groups: IntArray | None = None
+) -> Estimate:
+    """
+    Estimate the deoxygenated blood volume from an asymmetric spin echo.
+
+    Parameters
+    ----------
+    signal, displacements
+        As for :func:`fit_ase`.
+    noise_groups : (V,) array_like of int, optional
+        Voxels with equal noise.
+
+    Returns
+    -------
+    dbv : (V,) Estimate
+        mL/mL. It needs no constant: only OEF depends on field and haematocrit.
+
+    See Also
+    --------
+    fit_oef : The rest of what the signal tells.
+    """
+    return _fit(signal, displacements, 'nonlinear', noise_groups, rate=1.0).dbv

@@ -37,6 +37,15 @@ class ModelSpec:
         return function
 
 
+ASE_PARAMETERS = (
+    'displacements',
+    'b0',
+    'hct',
+    'small_vessel_hct_ratio',
+    'susceptibility',
+    'gyromagnetic_ratio',
+)
+
 MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     'r2': {
         'exponential': ModelSpec(
@@ -186,6 +195,14 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             citation='leenders1990',
             methods='CBV was a literature value per tissue',
         ),
+        'ase': ModelSpec(
+            function='bids_app.models.qbold:fit_dbv',
+            data=('signal',),
+            parameters=('displacements', 'noise_groups'),
+            unit='mL/mL',
+            citation='stone2017',
+            methods='CBV was the deoxygenated blood volume of the asymmetric spin echo',
+        ),
     },
     'oef': {
         'mqbold': ModelSpec(
@@ -201,6 +218,26 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             unit='1',
             citation='yablonskiy1994',
             methods="OEF was derived from R2' and blood volume in the static dephasing regime",
+        ),
+        'qbold': ModelSpec(
+            function='bids_app.models.qbold:fit_oef',
+            data=('signal',),
+            parameters=(*ASE_PARAMETERS, 'noise_groups'),
+            unit='1',
+            citation='stone2017',
+            methods="OEF and R2' were fitted to the asymmetric spin echo by the model of static "
+            'dephasing at all displacements',
+            also=('r2_prime',),
+        ),
+        'qbold-loglinear': ModelSpec(
+            function='bids_app.models.qbold:fit_oef_loglinear',
+            data=('signal',),
+            parameters=(*ASE_PARAMETERS, 'noise_groups'),
+            unit='1',
+            citation='stone2017',
+            methods="OEF and R2' came from a line through the logarithms of the asymmetric spin "
+            'echo at long displacements and its distance to the spin echo',
+            also=('r2_prime',),
         ),
     },
     'cmro2': {

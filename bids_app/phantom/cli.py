@@ -75,6 +75,12 @@ def make_parser() -> argparse.ArgumentParser:
         help='displace BOLD, ASL and DSC along the phase encoding by the static field, and say '
         'how in their sidecars',
     )
+    parser.add_argument(
+        '--asymmetric-spin-echo',
+        action='store_true',
+        help='write an asymmetric spin echo of every condition too (anat/*_ASE, 4D, with '
+        'SpinEchoDisplacement in the sidecar), from which OEF follows without contrast agent',
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -116,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         redundant_sets=args.redundant_sets,
         layout=args.layout,
         distorted=args.distort_epi,
+        asymmetric_spin_echo=args.asymmetric_spin_echo,
     )
     started = time.monotonic()
     try:

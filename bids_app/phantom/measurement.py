@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bids_app._typing import FloatArray
-    from bids_app.phantom.acquisition import Bold, Contrast, Geometry, Labeling, MultiEcho
+    from bids_app.phantom.acquisition import (
+        AsymmetricEcho,
+        Bold,
+        Contrast,
+        Geometry,
+        Labeling,
+        MultiEcho,
+    )
 
 GAIN = 2000.0
 """Stored value of grey matter."""
@@ -48,6 +55,14 @@ def measure_spin_echoes(
     """Magnitude of a spin-echo train (X, Y, Z, E) with noise."""
     grey = grey_signal(SPIN_ECHO_WEIGHT, scan.echo_times[0], 1 / float(T2[0]))
     return to_integers(physics.rician(train, scan.noise * grey, rng), grey)
+
+
+def measure_asymmetric_echoes(
+    series: FloatArray, scan: AsymmetricEcho, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Magnitude of an asymmetric spin echo (X, Y, Z, N) with noise."""
+    grey = grey_signal(SPIN_ECHO_WEIGHT, scan.echo_time, 1 / float(T2[0]))
+    return physics.rician(series / grey, scan.noise, rng).astype(np.float32)
 
 
 def measure_gradient_echoes(

@@ -66,6 +66,7 @@ class Study:
     """ds004873: names and sidecars of that dataset, with the redundant sets."""
     distorted: bool = False
     """Whether the field displaces the echo-planar images."""
+    asymmetric_spin_echo: bool = False
 
     def check(self) -> None:
         """
@@ -158,7 +159,9 @@ def _write_dataset(study: Study, participants: list[Any]) -> None:
         },
     )
     (root / 'README.md').write_text(_readme(study), encoding='utf-8')
-    (root / '.bidsignore').write_text('*_dsc.*\n', encoding='utf-8')
+    ignored = ['*_dsc.*', *(['*_ASE.*'] if study.asymmetric_spin_echo else [])]
+    text = ''.join(f'{line}\n' for line in ignored)
+    (root / '.bidsignore').write_text(text, encoding='utf-8')
     write_table(
         root / 'participants.tsv',
         ('participant_id', 'Hct', 'SaO2'),
@@ -234,6 +237,8 @@ class _Session:
         for condition in self.study.conditions:
             maps.r2_star[condition] = self.make_gradient_echoes(condition)
             maps.cbf[condition] = self.make_labeling(condition)
+            if self.study.asymmetric_spin_echo:
+                self.make_asymmetric_echoes(condition)
         maps.bold = self.make_bold()
         quantification = self.protocol.mese.geometry
         write_truth(
@@ -372,6 +377,29 @@ class _Session:
                     'AcquisitionMatrixPE': n_lines,
                 },
             )
+
+    def make_asymmetric_echoes(self, condition: str) -> None:
+        """Write the ASE of a condition."""
+        name = f'ASE {condition}'
+        scan = acquisition.AsymmetricEcho(geometry=self.protocol.mese.geometry)
+        series = acquisition.asymmetric_spin_echoes(
+            self.subject, scan, self.pose(name), self.effects[condition]
+        )
+        stored = measurement.measure_asymmetric_echoes(series, scan, self.rng(name))
+        stem = self.folder / 'anat' / f'{self.name}_task-{condition}_ASE'
+        write_image(
+            stem.with_suffix('.nii.gz'),
+            stored,
+            scan.geometry.affine,
+            repetition_time=scan.repetition_time,
+        )
+        sidecar = {
+            'TaskName': condition,
+            'EchoTime': scan.echo_time,
+            'RepetitionTime': scan.repetition_time,
+            'SpinEchoDisplacement': list(scan.displacements),
+        }
+        write_json(stem.with_suffix('.json'), COMMON | sidecar)
 
     def make_labeling(self, condition: str) -> FloatArray:
         """Write ASL and M0 of a condition; give perfect CBF on the quantification grid."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from bids_app.bids.manifest import (
 from bids_app.bids.metadata import without_defects
 from bids_app.bids.outputs import output_path, write_json, write_text
 from bids_app.bids.rolemap import roles_table, summarise
+from bids_app.bids.saved import collect_saved, saved_participants
 from bids_app.bids.scan_facts import scan_records
 from bids_app.bids.suspects import with_suspicions
 from bids_app.bids.verdict import (
@@ -88,6 +89,8 @@ def dry_run(run: RunSettings, settings: Settings) -> str:
     text : str
         Per participant one line per map, then problems and notes.
     """
+    if run.replay is not None:
+        return _dry_replay(run, settings)
     info = read_dataset(run, settings.preset)
     chosen = select_participants(info, run)
     plan = check_dataset(info, run, settings)
@@ -120,6 +123,18 @@ def describe_map(info: DatasetInfo) -> list[str]:
         f'{info.role_map.name}',
         *(f'  {count:6d}  {path}' for path, count in rows),
     ]
+
+
+def _dry_replay(run: RunSettings, settings: Settings) -> str:
+    """Say what a replay would make."""
+    chosen, collect = _source(run, settings)
+    prepare_output(run)
+    lines = [f'{run.bids_dir.name}: {len(chosen)} participant(s)']
+    for participant in chosen:
+        units, used = collect(participant)
+        for unit in units:
+            lines += ['', *describe_unit(unit, used, run.bids_dir)]
+    return '\n'.join(lines) + '\n'
 
 
 def describe_unit(unit: ParticipantInputs, settings: Settings, root: Path) -> list[str]:
@@ -170,19 +185,15 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     AppError
         For what concerns the run as a whole: settings, selection, output.
     """
-    info = read_dataset(run, settings.preset)
-    chosen = select_participants(info, run)
-    plan = check_dataset(info, run, settings)
-    for path in info.listing.unmatched if info.listing else ():
-        LOGGER.warning('input map: nothing matches %s', path)
+    run = replace(run, derivatives={SAVED: run.bids_dir}) if run.replay is not None else run
+    chosen, collect = _source(run, settings)
     choose_plugin(run)  # a plugin file that cannot be used is said before anything is computed
     prepare_output(run)
-    collect = partial(collect_participant, info, run=run, settings=settings, plan=plan)
     verdicts: list[Verdict] = []
     units: list[ParticipantInputs] = []
     for position, participant in enumerate(chosen, start=1):
         LOGGER.info('sub-%s (%d of %d): starts', participant, position, len(chosen))
-        found, verdict = _serve(participant, collect, run, settings)
+        found, verdict = _serve(participant, collect, run)
         units += found
         verdicts.append(verdict)
         LOGGER.info('%s', verdict.text)
@@ -197,16 +208,37 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     return combine(verdicts)
 
 
+SAVED = 'replayed'
+"""Name of the earlier run among the sources of a replay."""
+
+
+def _source(
+    run: RunSettings, settings: Settings
+) -> tuple[tuple[str, ...], Callable[[str], tuple[Sequence[ParticipantInputs], Settings]]]:
+    """Find the participants and how one is collected: from raw data, or from an earlier run."""
+    if run.replay is not None:
+        return saved_participants(run), partial(collect_saved, run=run, changes=run.replay)
+    info = read_dataset(run, settings.preset)
+    chosen = select_participants(info, run)
+    plan = check_dataset(info, run, settings)
+    for path in info.listing.unmatched if info.listing else ():
+        LOGGER.warning('input map: nothing matches %s', path)
+
+    def collect(participant: str) -> tuple[Sequence[ParticipantInputs], Settings]:
+        return collect_participant(info, participant, run, settings, plan=plan), settings
+
+    return chosen, collect
+
+
 def _serve(
     participant: str,
-    collect: Callable[[str], Sequence[ParticipantInputs]],
+    collect: Callable[[str], tuple[Sequence[ParticipantInputs], Settings]],
     run: RunSettings,
-    settings: Settings,
 ) -> tuple[Sequence[ParticipantInputs], Verdict]:
     """Collect and run one participant; whatever ends it becomes its verdict, on record."""
     found: Sequence[ParticipantInputs] = ()
     try:
-        found = collect(participant)
+        found, settings = collect(participant)
         with lock(run.output_dir, f'sub-{participant}'):
             return found, run_participant(found, run, settings)
     except KeyboardInterrupt:
@@ -349,9 +381,14 @@ def _maps_made(
         for (key, entities), path in zip(expected, paths, strict=True)
         if not path.is_file()
     }
+    names = {_map_name(key, entities) for key, entities in expected}
     rows = []
     for row in capabilities(unit, settings):
         name = (row['map'], row['condition'])
+        if unit.saved is not None:
+            if name not in names and (row['map'], None) not in names:
+                continue  # a replay says nothing of what it does not make
+            row['state'], row['reason'] = 'made', ''
         row['files'] = [_relative(path, root) for path in row['files']]
         if row['state'] == 'made' and (name in lost or (row['map'], None) in lost):
             row['state'] = 'failed'

@@ -10,7 +10,7 @@ from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
-    from bids_app.bids.acquisitions import DscSeries, ParticipantInputs
+    from bids_app.bids.acquisitions import AseSeries, DscSeries, ParticipantInputs
     from bids_app.settings import BloodVolumeSettings
 
 
@@ -152,6 +152,42 @@ def init_dsc_wf(
     connect_quantity(workflow, Quantity(estimate, 'cbv'), outputnode, 'cbv')
     for quantity in LEAKAGE if settings.leakage != 'none' else ():
         connect_quantity(workflow, Quantity(bolus, quantity), outputnode, quantity)
+    return workflow
+
+
+def init_ase_cbv_wf(*, series: AseSeries, name: str = 'blood_volume') -> Workflow:
+    """
+    Build the graph from an asymmetric spin echo to the deoxygenated blood volume.
+
+    Parameters
+    ----------
+    series : AseSeries
+        File and displacements.
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    series, mask, noise_groups : file
+        The volumes, aligned to each other; on their grid.
+
+    Outputs
+    -------
+    cbv : quantity
+        mL/mL.
+    """
+    spec = MODELS['cbv']['ase']
+    workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
+    inputnode = ports('inputnode', 'series', 'mask', 'noise_groups')
+    outputnode = ports('outputnode', quantities=('cbv',))
+    estimate = pe.Node(
+        EstimateCBV(model='ase', displacements=list(series.displacements)),
+        name='estimate_cbv',
+        mem_gb=1,
+    )
+    given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
+    workflow.connect([(inputnode, estimate, given)])
+    connect_quantity(workflow, Quantity(estimate, 'cbv'), outputnode, 'cbv')
     return workflow
 
 

@@ -43,6 +43,12 @@ PRIMITIVES = {
     ),
 }
 """What each change is made from: primitive maps per condition and shared ones."""
+BY_ASE = {
+    'R2prime': ('task_r2_prime', 'baseline_r2_prime'),
+    'oef': ('task_oef', 'baseline_oef'),
+    'cmro2': ('task_cbf', 'baseline_cbf', 'task_oef', 'baseline_oef'),
+}
+"""The same where an asymmetric spin echo gave OEF in each condition."""
 BOLD_ROUTE = (
     'bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_r2', 'baseline_cbv',
 )  # fmt: skip
@@ -63,6 +69,10 @@ class ChangePlan:
     r2_shared: bool = True
     """One R2 serves both conditions; else R2 of the baseline comes as `baseline_r2`."""
     m0_shared: bool = False
+    by_ase: bool = False
+    """OEF was measured in each condition by an asymmetric spin echo."""
+    r2_prime_by_ase: bool = False
+    """R2' too, and nothing else gave it."""
     settings: ChangeSettings
     echo_time: float = 0.0
     """Of the BOLD series, s; for the routes that use it."""
@@ -84,6 +94,9 @@ class ChangePlan:
             own = () if is_one else ('task_cbv',)
             both = ('task_r2_star',) if self.settings.route == 'combined' else ()
             return (*BOLD_ROUTE, *both, *own)
+        by_ase = self.r2_prime_by_ase if quantity == 'R2prime' else self.by_ase
+        if by_ase and quantity in BY_ASE:
+            return BY_ASE[quantity]
         names = PRIMITIVES[quantity]
         if not self.r2_shared and 'task_r2_star' in names:
             names = tuple(dict.fromkeys((*names, 'r2', 'baseline_r2')))

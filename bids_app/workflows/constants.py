@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.acquisitions import DataValue
-from bids_app.bids.capabilities import cbf_model, cbv_model
+from bids_app.bids.capabilities import cbf_model, cbv_model, oef_model
 from bids_app.models.perfusion import t1_blood_at, t1_blood_from_hct, t1_tissue_at
 from bids_app.models.registry import MODELS
 from bids_app.settings import Settings, field_of, flatten, resolve
@@ -124,8 +124,10 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
         'r2_star': settings.relaxometry.t2_star_model if inputs.megre else None,
         'cbf': cbf_model(inputs.asl[0], settings) if inputs.asl else None,
         'cbv': cbv_model(inputs, settings),
-        'oef': settings.oxygen.oef_model if inputs.mese and inputs.megre else None,
-        'cmro2': settings.oxygen.cmro2_model if inputs.asl and inputs.megre else None,
+        'oef': oef_model(inputs, settings) if inputs.ase or inputs.megre else None,
+        'cmro2': settings.oxygen.cmro2_model
+        if inputs.asl and (inputs.ase or inputs.megre)
+        else None,
     }
     names = {'anatomy.random_seed'}
     for quantity, model in models.items():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RESOLUTION = '2'
 TISSUE_LABELS = {'GM': 'grey_matter', 'WM': 'white_matter', 'CSF': 'csf'}
 """Label of BIDS -> port."""
-WORD = {'mese': 'MESE', 'megre': 'MEGRE', 'asl': 'ASL', 'dsc': 'DSC', 'bold': 'BOLD'}
+WORD = {'mese': 'MESE', 'megre': 'MEGRE', 'ase': 'ASE', 'asl': 'ASL', 'dsc': 'DSC', 'bold': 'BOLD'}
 """Kind of scan -> its word in file names; the order decides the quantification grid."""
 
 
@@ -49,7 +49,7 @@ class Scan:
     @property
     def moving(self) -> MovingSeries | None:
         """The series, where the scan is one whose volumes may lie differently."""
-        if self.kind not in ('asl', 'dsc', 'bold'):
+        if self.series is None or self.kind not in ('ase', 'asl', 'dsc', 'bold'):
             return None
         context = self.series.context if self.kind == 'asl' else ()
         # images that the scanner subtracted show no head to align
@@ -91,6 +91,8 @@ class Graph:
     """Condition of a gradient echo -> its field and the scan it was measured in."""
     nuisance: dict[str, Workflow] = field(default_factory=dict)
     """Name of a BOLD scan -> the graph that finds its regressors of no interest."""
+    bold_echo_times: dict[str, float] = field(default_factory=dict)
+    """Contrast -> echo time of its BOLD runs, s; 0 where it is unknown or differs."""
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     atlas: tuple[Any, str] | None = None
     """Parcels on the quantification grid: node and port, once they are needed."""
@@ -163,6 +165,8 @@ def word_of(scan: Scan) -> str:
 
 def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> tuple[Scan, ...]:
     """List the series in the order that decides the quantification grid."""
+    if inputs.saved is not None:
+        return (Scan(kind=inputs.saved.kind, series=None, name='saved', images=()),)
     scans = []
     has_echoes = any(series.has_phase for series in inputs.megre)
     for kind in WORD:

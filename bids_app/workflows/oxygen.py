@@ -12,7 +12,7 @@ from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
-    from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.bids.acquisitions import AseSeries, ParticipantInputs
     from bids_app.settings import OxygenSettings
 
 
@@ -92,12 +92,12 @@ def init_oef_wf(
     oef : quantity
         Dimensionless.
     """
-    spec = MODELS['oef'][settings.oef_model]
+    spec = MODELS['oef']['mqbold']
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', quantities=spec.maps)
     outputnode = ports('outputnode', quantities=('oef',))
     estimate = pe.Node(
-        EstimateOEF(model=settings.oef_model, **oef_constants(inputs, settings)),
+        EstimateOEF(model='mqbold', **oef_constants(inputs, settings)),
         name='estimate_oef',
         mem_gb=0.5,
     )
@@ -105,6 +105,49 @@ def init_oef_wf(
     for quantity in spec.maps:
         connect_quantity(workflow, Quantity(inputnode, quantity), estimate, quantity)
     connect_quantity(workflow, Quantity(estimate, 'oef'), outputnode, 'oef')
+    return workflow
+
+
+def init_qbold_wf(
+    *,
+    series: AseSeries,
+    inputs: ParticipantInputs,
+    settings: OxygenSettings,
+    model: str,
+    name: str = 'qbold',
+) -> Workflow:
+    """
+    Build the graph from an asymmetric spin echo to OEF and R2'.
+
+    Inputs
+    ------
+    series, mask, noise_groups : file
+        The volumes, aligned to each other; on their grid.
+
+    Outputs
+    -------
+    oef : quantity
+        Dimensionless.
+    r2_prime : quantity
+        1/s.
+    """
+    spec = MODELS['oef'][model]
+    workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
+    inputnode = ports('inputnode', 'series', 'mask', 'noise_groups')
+    outputnode = ports('outputnode', quantities=('oef', *spec.also))
+    estimate = pe.Node(
+        EstimateOEF(
+            model=model,
+            displacements=list(series.displacements),
+            **oef_constants(inputs, settings),
+        ),
+        name='estimate_oef',
+        mem_gb=1,
+    )
+    given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
+    workflow.connect([(inputnode, estimate, given)])
+    for quantity in ('oef', *spec.also):
+        connect_quantity(workflow, Quantity(estimate, quantity), outputnode, quantity)
     return workflow
 
 

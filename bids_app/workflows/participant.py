@@ -15,6 +15,7 @@ from bids_app.workflows.branches.labels import add_labels
 from bids_app.workflows.branches.oxygen import add_oxygen
 from bids_app.workflows.branches.perfusion import add_perfusion
 from bids_app.workflows.branches.relaxometry import add_relaxometry
+from bids_app.workflows.branches.saved import add_saved
 from bids_app.workflows.branches.template import add_template_maps
 from bids_app.workflows.graph import Graph, find_scans
 
@@ -53,27 +54,31 @@ def init_participant_wf(
     anatomy = settings.anatomy
     corrects_motion = anatomy.registration == 'rigid' and anatomy.motion == 'rigid'
     scans = find_scans(inputs, corrects_motion=corrects_motion)
-    found = inputs.anatomy
+    found, saved = inputs.anatomy, inputs.saved
     graph = Graph(
         inputs=inputs,
         settings=settings,
         run=run,
         workflow=Workflow(inputs.label.replace('-', '_')),
         scans=scans,
-        has_anatomy=bool(found or inputs.t1w),
+        has_anatomy=bool(found or inputs.t1w or (saved and saved.has_anatomy)),
         has_template=bool(inputs.t1w and not found)
-        or bool(found and found.to_template and found.from_template),
+        or bool(found and found.to_template and found.from_template)
+        or bool(saved and saved.to_template),
     )
-    if graph.has_anatomy:
+    if inputs.saved is not None:
+        add_saved(graph)
+    elif graph.has_anatomy:
         add_anatomy(graph)
-    if scans:
+    if scans and inputs.saved is None:
         add_alignment(graph)
         add_relaxometry(graph)
         add_distortion(graph)
         add_perfusion(graph)
+        add_bold(graph)
+    if scans:
         add_blood_volume(graph)
         add_oxygen(graph)
-        add_bold(graph)
         add_changes(graph)
         add_labels(graph)
         if graph.has_template and TEMPLATE in settings.output_spaces:

@@ -9,6 +9,7 @@ import pytest
 from bids_app.models import constants
 from bids_app.models.estimate import Estimate
 from bids_app.models.kinetics import predict_difference
+from bids_app.models.qbold import predict_ase
 from bids_app.models.registry import MODELS, choices
 from bids_app.models.status import is_missing
 from bids_app.settings import Settings, flatten
@@ -79,6 +80,24 @@ def delays():
     )  # fmt: skip
     noise = 0.1 * np.random.default_rng(3).standard_normal(response.shape)
     return Estimate.of(response + noise, 0.01, dof=200.0)
+
+
+DISPLACEMENTS = 0.004 * np.arange(17)
+OXYGEN = {
+    'b0': 3.0, 'hct': 0.42, 'small_vessel_hct_ratio': 0.85, 'susceptibility': 0.264e-6,
+    'gyromagnetic_ratio': 267.52219e6,
+}  # fmt: skip
+
+
+def asymmetric_echo(**constants):
+    """Signal at 17 displacements with little noise."""
+    signal = predict_ase(DISPLACEMENTS, spread(900, 1100), spread(4, 6), spread(0.03, 0.05))
+    noise = np.random.default_rng(4).standard_normal(signal.shape)
+    return Case(
+        data={'signal': signal + 0.5 * noise},
+        per_voxel={'noise_groups': NOISE_GROUPS.copy()},
+        scalars={'displacements': DISPLACEMENTS.copy(), **constants},
+    )
 
 
 SPIN_ECHOES = 0.016 * np.arange(1, 9)
@@ -178,6 +197,9 @@ CASES = {
             'gyromagnetic_ratio': 267.52219e6,
         },
     ),
+    'oef/qbold': lambda: asymmetric_echo(**OXYGEN),
+    'oef/qbold-loglinear': lambda: asymmetric_echo(**OXYGEN),
+    'cbv/ase': asymmetric_echo,
     'cmro2/fick': lambda: Case(
         maps={'cbf': estimate(20, 70), 'oef': estimate(0.3, 0.5)},
         scalars={'cao2': 7.64},
@@ -326,7 +348,7 @@ def test_value_of_a_voxel_does_not_depend_on_the_others(row):
 
 
 def test_choices_are_the_names_of_the_rows_the_default_first():
-    assert choices('cbv') == ('dsc', 'arterial', 'grubb', 'literature')
+    assert choices('cbv') == ('dsc', 'arterial', 'grubb', 'literature', 'ase')
     assert all(choices(quantity) for quantity in MODELS)
 
 

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 
 from bids_app.bids.acquisitions import (
+    AseSeries,
     AslSeries,
     BoldRun,
     Contrast,
@@ -21,6 +22,7 @@ from bids_app.settings import RunSettings
 
 PAIR = ('control', 'calc')
 TIMES = (0.005, 0.010, 0.015)
+DISPLACEMENTS = (0.0, 0.016, 0.032, 0.048)
 
 
 class Maker:
@@ -50,7 +52,7 @@ class Maker:
                 getattr(self, f'_{family}')(None if one == '-' else one, run, words)
                 for one, run in product((words[family] or '-').split(','), runs)
             )
-            for family in ('mese', 'megre', 'asl', 'dsc', 'bold')
+            for family in ('mese', 'megre', 'ase', 'asl', 'dsc', 'bold')
             if family in words
         }
         if 't1w' in words:
@@ -98,6 +100,10 @@ class Maker:
             echo_difference=0.002,
         )
         return {'readout': readout, 'field_map': field_map}
+
+    def _ase(self, condition, run, words):
+        file = self.file(f'{condition}_{run}_ase.nii.gz')
+        return AseSeries(condition=condition, run=run, file=file, displacements=DISPLACEMENTS)
 
     def _asl(self, condition, run, words):
         file = self.file(f'{condition}_{run}_asl.nii.gz')

@@ -41,6 +41,10 @@ DATA = {
     'distortion without a field': f'{FULL} readout'.replace('phase ', ''),
     'BOLD alone, distorted': 't1w bold readout fmap:phase',
     'BOLD alone': 'bold',
+    'ASE in place of echoes and bolus': 't1w ase:control,calc asl:control,calc bold',
+    'ASE of one condition': 't1w ase:control asl:control,calc bold',
+    'ASE in place of a bolus': FULL.replace('dsc:-', 'ase:control,calc'),
+    'ASE beside everything': f'{FULL} ase:control,calc',
     'T1w alone': 't1w',
     'ASL of one condition': 't1w asl:control',
 }
@@ -56,6 +60,9 @@ SETTINGS = {
     'combined': {'change.route': 'combined'},
     'davis': {'change.route': 'davis', 'change.davis_maximum': 9.0},
     'limits': {'change.limits': 'epp2025'},
+    'qbold': {'oxygen.oef_model': 'qbold'},
+    'line': {'oxygen.oef_model': 'qbold-loglinear'},
+    'blood volume by ASE': {'blood_volume.model': 'ase'},
 }
 CASES = [
     *[(data, 'default') for data in DATA],
@@ -80,6 +87,12 @@ CASES = [
     ('anatomy without template', 'native'),
     ('T1w alone', 'literature'),
     ('BOLD alone', 'native'),
+    *[
+        ('ASE beside everything', settings)
+        for settings in ('qbold', 'line', 'blood volume by ASE', 'combined')
+    ],
+    ('ASE in place of echoes and bolus', 'semi-quantitative'),
+    ('ASE in place of echoes and bolus', 'no CBV'),
 ]
 
 
@@ -195,6 +208,7 @@ def test_asl_and_t1w_make_this_graph(maker):
         'resample_effective_delay_asl',
         'save_alignment',
         'save_anatomy',
+        'save_atlas',
         'save_perfusion',
         'save_template',
         'to_template_cbf_baseline',

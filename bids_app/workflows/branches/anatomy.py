@@ -117,6 +117,10 @@ def atlas_of(graph: Graph) -> tuple[Any, str]:
     """Give the atlas on the quantification grid; bring it there when it is first needed."""
     if graph.atlas is None:
         graph.atlas = _add_atlas(graph)
+        sink = graph.sink('save_atlas')
+        name = graph.settings.atlas
+        sink.add(Quantity(*graph.atlas), 'atlas', atlas=name, space=graph.space)
+        graph.close(sink)
     return graph.atlas
 
 

@@ -10,12 +10,14 @@ from bids_app.interfaces.bolus import CarryCBV
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.blood_volume import (
+    init_ase_cbv_wf,
     init_assumed_cbv_wf,
     init_dsc_wf,
     needs_artery,
     quantities_of,
 )
 from bids_app.workflows.branches.anatomy import atlas_of
+from bids_app.workflows.branches.saved import saved_cbv_sources
 from bids_app.workflows.branches.scans import add_per_condition, connect_derived, save_map
 from bids_app.workflows.constants import constants_table, sidecar_parameters
 
@@ -31,8 +33,12 @@ def add_blood_volume(graph: Graph) -> None:
     model = cbv_model(graph.inputs, graph.settings)
     table = constants_table(graph.inputs, graph.settings)
     sink = graph.sink('save_blood_volume')
-    if model == 'arterial' or (model == 'dsc' and graph.has_anatomy):
+    if graph.inputs.saved is not None and model in MEASURED_CBV:
+        sources = saved_cbv_sources(graph)
+    elif model == 'arterial' or (model == 'dsc' and graph.has_anatomy):
         sources = _add_measured_cbv(graph, sink, model)
+    elif model == 'ase':
+        sources = _add_ase_cbv(graph)
     elif model in ('literature', 'grubb'):
         sources = _add_assumed_cbv(graph, model)
     else:
@@ -143,3 +149,16 @@ def _add_assumed_cbv(graph: Graph, model: str) -> dict[str | None, list[str]]:
         )
         sources[condition] = [f'bids::{parent}']
     return sources
+
+
+def _add_ase_cbv(graph: Graph) -> dict[str | None, list[str]]:
+    """Add the deoxygenated blood volume of every asymmetric spin echo."""
+
+    def build(scan: Scan) -> Workflow:
+        return init_ase_cbv_wf(series=scan.series, name=f'volume_{scan.name}')
+
+    groups = add_per_condition(graph, 'ase', ('cbv',), build, ('noise_groups',))
+    return {
+        condition: graph.sources(scan.series.file for scan in scans)
+        for condition, scans in groups.items()
+    }

@@ -29,6 +29,8 @@ def add_bold(graph: Graph) -> None:
     graph.close(sink)
     for label, (quantity, task) in _bold_changes(graph, 'all').items():
         graph.changes['boldPct', label] = (quantity, task)
+    for contrast in graph.inputs.contrasts:
+        graph.bold_echo_times[contrast.label] = _echo_time(graph, contrast)
     if graph.settings.change.route != 'quantitative':
         gate, estimate = (_bold_changes(graph, half) for half in ('first', 'second'))
         for label in gate:
@@ -133,3 +135,13 @@ def contrasts_of(graph: Graph, scan: Scan) -> tuple[Contrast, ...]:
             min_gap=graph.settings.bold.window_start,
         )
     )
+
+
+def _echo_time(graph: Graph, contrast: Contrast) -> float:
+    """Echo time of the BOLD runs of a contrast, s; 0 where it is unknown or differs."""
+    times = {
+        scan.series.echo_time
+        for scan in graph.scans
+        if scan.kind == 'bold' and contrast in contrasts_of(graph, scan)
+    }
+    return times.pop() or 0.0 if len(times) == 1 else 0.0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.capabilities import cbv_model
+from bids_app.bids.capabilities import cbv_model, is_by_ase
 from bids_app.interfaces.change import ComputeSignificance
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
-from bids_app.workflows.branches.bold import contrasts_of
 from bids_app.workflows.branches.scans import smooth
 from bids_app.workflows.change import EXTRAS, INTERFACES, ChangePlan, init_change_wf
 from bids_app.workflows.oxygen import cao2_of, rate_of
@@ -30,10 +29,12 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         return all(graph.has(quantity, condition) for condition in both)
 
     has_r2_prime = per_condition('r2_star') and known('r2')
-    has_oef = has_r2_prime and per_condition('oef')
+    by_ase = is_by_ase(graph.inputs, graph.settings) and per_condition('oef')
+    r2_prime_by_ase = by_ase and not has_r2_prime
+    has_oef = per_condition('oef') and (by_ase or has_r2_prime)
     available = {
         'cbf': per_condition('cbf'),
-        'R2prime': has_r2_prime,
+        'R2prime': has_r2_prime or (r2_prime_by_ase and per_condition('r2_prime')),
         'cbv': per_condition('cbv'),
         'oef': has_oef,
         'cmro2': per_condition('cbf') and has_oef and known('cmro2'),
@@ -46,17 +47,17 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     is_grubb = cbv_model(graph.inputs, graph.settings) == 'grubb' or (
         is_carried and volume.task_change == 'grubb'
     )
-    shared = [scan.series.m0.shared for scan in graph.scans
-              if scan.kind == 'asl' and scan.series.condition in both]  # fmt: skip
     return ChangePlan(
         quantities=tuple(name for name in INTERFACES if available[name]),
         cbv_shared=known('cbv') and not per_condition('cbv'),
         cbv_carried=is_carried,
         cbv_exponent=volume.grubb_exponent if is_grubb else 0.0,
         r2_shared=('r2', None) in graph.maps,
-        m0_shared=bool(shared) and all(shared),
+        by_ase=by_ase,
+        r2_prime_by_ase=r2_prime_by_ase,
+        m0_shared=known('m0_relative'),
         settings=graph.settings.change,
-        echo_time=bold_echo_time(graph, contrast),
+        echo_time=graph.bold_echo_times.get(contrast.label, 0.0),
         rate=(
             rate_of(graph.inputs, graph.settings.oxygen)
             if available['oef'] or available['cmro2']
@@ -74,20 +75,11 @@ def _has_bold_route(graph: Graph, contrast: Contrast, route: str) -> bool:
     return (
         has_flow
         and has_task
+        and graph.has('r2_star', contrast.baseline)
         and graph.has('cmro2', contrast.baseline)
         and contrast.label in graph.bold_halves
-        and bold_echo_time(graph, contrast) > 0
+        and graph.bold_echo_times.get(contrast.label, 0.0) > 0
     )
-
-
-def bold_echo_time(graph: Graph, contrast: Contrast) -> float:
-    """Echo time of the BOLD runs of a contrast, s; 0 where it is unknown or differs."""
-    times = {
-        scan.series.echo_time
-        for scan in graph.scans
-        if scan.kind == 'bold' and contrast in contrasts_of(graph, scan)
-    }
-    return times.pop() or 0.0 if len(times) == 1 else 0.0
 
 
 def add_changes(graph: Graph) -> None:
@@ -165,6 +157,9 @@ def _save_change(
         'quantity': quantity,
         'sidecar': contrast_sidecar(graph, contrast),
     }
+    echo_time = graph.bold_echo_times.get(contrast.label)
+    if quantity == 'boldPct' and echo_time:
+        at['sidecar']['EchoTime'] = echo_time
     by_task = {**at, 'task': task}
     sink.add(source, 'contrast', statistic='effect', **by_task)
     sink.add(source, 'contrast', part='_variance', statistic='variance', **by_task)
@@ -175,8 +170,15 @@ def _save_change(
 
 
 def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
-    """Add z and p of a BOLD change and save it."""
-    source, _ = graph.changes['boldPct', contrast.label]
+    """Add z and p of a BOLD change and save it, with its halves where they are used."""
+    source, task = graph.changes['boldPct', contrast.label]
+    for half, name in zip(
+        graph.bold_halves.get(contrast.label, ()), ('boldGatePct', 'boldEstimatePct'), strict=False
+    ):
+        for part, statistic in (('', 'effect'), ('_variance', 'variance')):
+            sink.add(half, 'contrast', part=part, statistic=statistic, space=graph.space,
+                     contrast=contrast.label, quantity=name, task=task,
+                     sidecar=contrast_sidecar(graph, contrast))  # fmt: skip
     test = pe.Node(ComputeSignificance(), name=f'test_bold_{contrast.label}', mem_gb=0.5)
     mask, port = graph.mask
     graph.workflow.connect([(mask, test, [(port, 'mask')])])

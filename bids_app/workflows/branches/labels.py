@@ -13,7 +13,7 @@ from bids_app.models.constants import PUBLISHED_LIMITS
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.branches.anatomy import atlas_of
-from bids_app.workflows.branches.change import bold_echo_time, contrast_sidecar
+from bids_app.workflows.branches.change import contrast_sidecar
 from bids_app.workflows.branches.scans import merge_node
 from bids_app.workflows.change import INTERFACES, init_label_wf
 from bids_app.workflows.oxygen import cao2_of, rate_of
@@ -44,7 +44,8 @@ def add_labels(graph: Graph) -> None:
             _add_region_table(graph, sink, contrast, changes, atlas)
             if 'boldPct' in changes:
                 _add_consistency(graph, sink, contrast, atlas)
-            if 'cmro2' in changes and 'cbv' not in changes:
+            has_volume = graph.has('cbv', contrast.baseline)
+            if 'cmro2' in changes and 'cbv' not in changes and has_volume:
                 _add_cbv_rules(graph, sink, contrast, atlas)
         graph.close(sink)
 
@@ -104,6 +105,7 @@ def _label_contrast(
     graph.workflow.connect([(baseline.node, label, [(baseline.output(''), 'inputnode.baseline')])])
     probability = Quantity(label, 'discordant')
     sink.add(probability, 'discordant', task=task, space=graph.space, **at)
+    graph.changes['discordant', contrast.label] = (probability, task)
     for port, key in (('robust', 'concordance'), ('sign', 'concordance_sign')):
         sink.add(Quantity(label, port), key, task=task, space=graph.space, **at)
         graph.changes[key, contrast.label] = (Quantity(label, port), task)
@@ -193,7 +195,7 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[
         'task': graph.maps.get(('r2_star', contrast.task)),
         'baseline': graph.maps.get(('r2_star', contrast.baseline)),
     }
-    echo_time = bold_echo_time(graph, contrast)
+    echo_time = graph.bold_echo_times.get(contrast.label, 0.0)
     if None in named.values() or not echo_time:
         return
     node = pe.Node(

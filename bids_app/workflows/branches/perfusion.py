@@ -162,6 +162,10 @@ def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list
     ):
         if (key, condition) in graph.maps:
             save_map(graph, sink, graph.maps[key, condition], key, label, **at)
+    if not all(scan.series.m0.shared for scan in scans):
+        graph.maps.pop(('m0_relative', condition), None)
+    if ('m0_relative', condition) in graph.maps:
+        _save_m0_error(graph, sink, condition, sidecar)
     if ('effective_delay', condition) in graph.maps:
         delay = graph.maps['effective_delay', condition]
         sink.add(delay, 'effective_delay', space=graph.space, **at)
@@ -173,3 +177,13 @@ def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list
         graph.workflow.connect([(mask, test, [(port, 'mask')])])
         connect_quantity(graph.workflow, half, test, 'quantity')
         sink.add(Quantity(test, 'z'), 'half_difference', space=graph.space, **at)
+
+
+def _save_m0_error(
+    graph: Graph, sink: Sink, condition: str | None, sidecar: dict[str, Any]
+) -> None:
+    """Save apart the error that conditions with one M0 share, for a later replay."""
+    at: dict[str, Any] = {'space': graph.space, 'condition': condition, 'sidecar': sidecar}
+    for name, quantity in (('cbf_without_m0', 'cbfWithoutM0'), ('m0_relative', 'relativeM0')):
+        source = graph.maps[name, condition]
+        sink.add(source, 'variance', part='_variance', quantity=quantity, **at)

@@ -62,9 +62,9 @@ def add_relaxometry(graph: Graph) -> None:
             if settings.smoothing:
                 rate = graph.maps[quantity, condition]
                 name = '_'.join(part for part in (quantity, condition) if part)
-                smooth = _smooth_rate(graph, rate, name, settings.smoothing)
+                smooth = smooth_rate(graph, rate, name, settings.smoothing)
                 graph.maps[quantity, condition] = smooth
-    _add_r2_prime(graph, sink, settings.r2_prime_model)
+    add_r2_prime(graph, sink, settings.r2_prime_model)
     graph.close(sink)
 
 
@@ -81,7 +81,7 @@ def _correction_entries(scans: list[Scan], settings: RelaxometrySettings) -> dic
     }
 
 
-def _smooth_rate(graph: Graph, source: Quantity, name: str, width: float) -> Quantity:
+def smooth_rate(graph: Graph, source: Quantity, name: str, width: float) -> Quantity:
     """Smooth a rate, as published pipelines do before R2' is made."""
     node = pe.Node(SmoothQuantity(fwhm_voxels=width), name=f'smooth_{name}', mem_gb=0.5)
     mask, port = graph.mask
@@ -109,7 +109,7 @@ def _save_field_map(
         sink.add(Quantity(model, port), key, condition=condition, sidecar=sources)
 
 
-def _add_r2_prime(graph: Graph, sink: Sink, model: str) -> None:
+def add_r2_prime(graph: Graph, sink: Sink, model: str) -> None:
     """Add R2' of every condition that has R2* and R2."""
     for condition in graph.conditions('r2_star', 'r2'):
         name = '_'.join(part for part in ('r2_prime', condition) if part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.capabilities import cbv_model
-from bids_app.interfaces.spatial import ResampleLabels, ResampleQuantity
+from bids_app.interfaces.spatial import ResampleLabels, ResampleProbability, ResampleQuantity
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.anatomy import TEMPLATE, template_file
 from bids_app.workflows.branches.change import contrast_sidecar
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from bids_app.bids.acquisitions import Contrast
     from bids_app.workflows.derivatives import Sink
     from bids_app.workflows.graph import Graph
+
+
+LABELS = ('concordance', 'concordance_sign', 'response_mode', 'discordant')
+"""What is carried by nearest neighbour."""
 
 
 def add_template_maps(graph: Graph) -> None:
@@ -47,7 +51,7 @@ def _add_template_contrast(
         if label != contrast.label:
             continue
         name = f'{quantity}_{label}'
-        if quantity in ('concordance', 'concordance_sign', 'response_mode'):
+        if quantity in LABELS:
             labels = _labels_to_template(graph, source, name)
             sink.add(labels, quantity, task=task, contrast=label, sidecar=sidecar, **at)
             continue
@@ -83,7 +87,9 @@ def _to_template(graph: Graph, source: Quantity, name: str) -> Quantity:
 
 
 def _labels_to_template(graph: Graph, source: Quantity, name: str) -> Quantity:
-    """Carry labels to the template grid."""
-    node = _template_node(graph, ResampleLabels(), name)
+    """Carry labels, or the probability of one, to the template grid."""
+    is_probability = name.startswith('discordant')
+    interface = ResampleProbability() if is_probability else ResampleLabels()
+    node = _template_node(graph, interface, name)
     graph.workflow.connect([(source.node, node, [(source.output(''), 'quantity')])])
-    return Quantity(node, 'labels')
+    return Quantity(node, 'probability' if is_probability else 'labels')

@@ -1,0 +1,95 @@
+"""A replay gives what a run with those constants gives."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_app.bids.outputs import match
+from tests.e2e import support
+
+pytestmark = pytest.mark.e2e
+
+CHANGED = ('oxygen.hct=0.35', 'perfusion.background_suppression_factor=0.815')
+FITTED = ('reference', 'fieldmap', 'motion', 'half_difference', 'effective_delay')
+"""Rows that a replay has no need to write again."""
+
+
+def replay(finished, output, *constants):
+    """Replay the first participant."""
+    only = ('--participant-label', '01', '--nprocs', '1')
+    return support.run_app(finished.output, output, 'participant', *only, '--replay', *constants)
+
+
+def maps(folder):
+    """Images of the first participant by their name, but those of the T1w grid and of fits."""
+    named = {path.relative_to(folder).as_posix(): path for path in folder.rglob('sub-01*.nii.gz')}
+    return {
+        name: path
+        for name, path in named.items()
+        if 'space-' in name and not match(name)[0].startswith(FITTED)
+    }
+
+
+def differences(ours, theirs):
+    """Largest relative difference of every map, and voxels that only one of them has."""
+    found = {}
+    for name, path in ours.items():
+        one, two = support.read(path), support.read(theirs[name])
+        assert np.array_equal(np.isnan(one), np.isnan(two)), name
+        size = np.nanmedian(np.abs(one[one != 0])) if np.any(one[~np.isnan(one)]) else 1.0
+        found[name] = np.nanmax(np.abs(one - two), initial=0.0) / size
+    return found
+
+
+@pytest.fixture(scope='module')
+def unchanged(finished, tmp_path_factory):
+    """A replay without a change."""
+    output = tmp_path_factory.mktemp('replay') / 'out'
+    assert replay(finished, output).code == 0
+    return output
+
+
+def test_unchanged_constants_reproduce_every_map_and_table(finished, unchanged):
+    before, after = maps(finished.output), maps(unchanged)
+    assert set(before) == set(after)
+    assert max(differences(before, after).values()) < 1e-4
+    for path in (finished.output / 'sub-01').glob('*.tsv'):
+        one, two = (pd.read_csv(folder / 'sub-01' / path.name, sep='\t')
+                    for folder in (finished.output, unchanged))  # fmt: skip
+        pd.testing.assert_frame_equal(one, two, rtol=1e-3, atol=1e-6)
+
+
+def test_changed_constants_give_the_maps_of_a_run_with_them(finished, tmp_path):
+    constants = (f'--set={CHANGED[0]}', f'--set={CHANGED[1]}')
+    run = support.run_app(finished.study, tmp_path / 'run', *finished.command,
+                          '--participant-label', '01', *constants)  # fmt: skip
+    assert run.code == 0
+    assert replay(finished, tmp_path / 'out', *CHANGED).code == 0
+    ours, theirs = maps(tmp_path / 'out'), maps(tmp_path / 'run')
+    assert set(ours) == set(theirs)
+    assert max(differences(ours, theirs).values()) < 1e-4
+    assert min(differences(ours, maps(finished.output)).values()) == 0.0
+    assert max(differences(ours, maps(finished.output)).values()) > 0.05
+
+
+def test_a_replay_links_to_the_run_it_came_from(unchanged):
+    about = json.loads((unchanged / 'dataset_description.json').read_text())
+    assert set(about['DatasetLinks']) == {'replayed'}
+    sidecar = next(unchanged.rglob('*task-calc_space-MESE_cbf.json'))
+    assert json.loads(sidecar.read_text())['Sources'][0].startswith('bids:replayed:sub-01/')
+
+
+def test_the_group_level_reads_a_replay(finished, tmp_path):
+    output = tmp_path / 'out'
+    arguments = (finished.output, output, 'participant', '--nprocs', '1', '--replay', CHANGED[0])
+    assert support.run_app(*arguments).code == 0
+    assert support.run_app(finished.output, output, 'group').code == 0
+
+
+def test_a_replay_refuses_other_sources_of_settings(finished, tmp_path):
+    arguments = (finished.output, tmp_path / 'out', 'participant', '--replay')
+    outcome = support.run_app(*arguments, 'oxygen.hct=0.4', '--preset', 'epp2025')
+    assert outcome.code == 64
+    assert '--preset' in outcome.last
