@@ -44,6 +44,9 @@ QUANTITY = {'T2map': 'T2', 'T2starmap': 'T2star', 'R2primemap': 'R2prime'}
 
 NOT_IN_THIS_RUN = {
     'graph',  # --write-graph
+    'epi_acquired',  # scans that say how they were read out: oxybold-phantom --distort-epi
+    'epi_undistorted',
+    'epi_shift',
     'k1',  # blood_volume.leakage
     'k2',
     'boluscbf',  # blood_volume.deconvolution
