@@ -12,18 +12,22 @@ import json
 import resource
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from bids_app.group.concordance import LARGEST_JACKKNIFE
+from bids_app.group.effects import _partial_least_squares
 from bids_app.group.permutation import max_statistic
 from bids_app.group.statistics import (
     jackknife_interval,
     random_effects,
     weigh_participants,
 )
+from bids_app.group.stream import Stack, stack_effects
 from bids_app.models.concordance import (
     Label,
     gate_by_probability,
@@ -37,7 +41,8 @@ from bids_app.models.published_rules import (
     label_by_medians,
     label_by_ttests,
 )
-from bids_app.models.sign_rate import estimate_discordance, spatial_blocks
+from bids_app.models.sign_rate import discordant_fraction, spatial_blocks
+from bids_app.settings import GroupSettings, Settings
 
 SIDE = 22
 """Voxels per edge of the simulated tissue."""
@@ -146,13 +151,9 @@ def left_out(change_data, weighting, sign, gate):
     for group in range(member.max() + 1):
         kept = member != group
         part = random_effects(values[kept], variances[kept], weighting=weighting.of(kept))
+        aligned = sign[gate] * part.effect
         fractions.append(
-            estimate_discordance(
-                sign[gate] * part.effect,
-                part.standard_error,
-                smallest_effect=SMALLEST,
-                interval=False,
-            ).fraction
+            discordant_fraction(aligned, part.standard_error, smallest_effect=SMALLEST)
         )
     return fractions
 
@@ -293,6 +294,51 @@ def speed(counts):
     return rows
 
 
+def memory(n, n_voxels=150_000):
+    """Peak memory of effects, largest statistic and PLS of many participants, from a stack."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        child = os.fork()
+        if child == 0:
+            rng = np.random.default_rng(1)
+            paths = [folder / 'values.f32', folder / 'variances.f32']
+            with paths[0].open('wb') as values, paths[1].open('wb') as variances:
+                for _ in range(n):
+                    values.write(rng.standard_normal(n_voxels, np.float32).tobytes())
+                    variances.write(np.ones(n_voxels, np.float32).tobytes())
+            stack = Stack(
+                participants=tuple(f'{number:04d}' for number in range(n)),
+                n_voxels=n_voxels,
+                values=paths[0],
+                variances=paths[1],
+            )
+            start = time.perf_counter()
+            stack_effects(stack)
+            rows = 2 * 128 + 8 * n
+            max_statistic(
+                (stack.block(where) for where in stack.slices(rows)),
+                weigh_participants(*stack.sample()),
+                np.ones((n, 1)),
+                n_permutations=99,
+                rng=rng,
+            )
+            settings = replace(Settings(), group=GroupSettings(permutations=99, bootstraps=99))
+            study = SimpleNamespace(settings=settings)
+            _partial_least_squares(study, [stack], 'benchmark')
+            row = {
+                'participants': n,
+                'voxels': n_voxels,
+                'seconds': round(time.perf_counter() - start, 1),
+                'peak_mb': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            }
+            (folder / 'row.json').write_text(json.dumps(row))
+            os._exit(0)
+        os.waitpid(child, 0)
+        row = json.loads((folder / 'row.json').read_text())
+    print(row, flush=True)
+    return row
+
+
 def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -301,6 +347,7 @@ def main() -> None:
     parser.add_argument('--family-wise', type=int, default=0, help='null studies')
     parser.add_argument('--bootstrap-ratio', action='store_true')
     parser.add_argument('--speed', type=int, nargs='*', default=[], help='participants')
+    parser.add_argument('--memory', type=int, nargs='*', default=[], help='participants')
     parser.add_argument('--json', type=Path, help='write the rows here')
     arguments = parser.parse_args()
     found = {}
@@ -312,6 +359,8 @@ def main() -> None:
         found['bootstrap_ratio'] = bootstrap_ratio()
     if arguments.speed:
         found['speed'] = speed(arguments.speed)
+    if arguments.memory:
+        found['memory'] = [memory(n) for n in arguments.memory]
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + '\n', 'utf-8')
 

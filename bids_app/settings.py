@@ -325,7 +325,7 @@ class ChangeSettings:
     fwhm: float = _setting(0.0, 'smoothing of condition maps before contrasts', unit='mm')
     bold_q: float = _setting(0.05, 'FDR level of the BOLD gate', unit='1')
     cmro2_q: float = _setting(
-        0.05, 'FDR level of the sign of the CMRO2 change of a group', unit='1'
+        0.05, 'FDR level of CMRO2 in the t test and consistency rules of a group', unit='1'
     )
     false_sign_rate: float = _setting(
         0.05, 'local false sign rate of the CMRO2 change below which a label is given', unit='1'

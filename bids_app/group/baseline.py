@@ -111,6 +111,7 @@ def _compare(
                 values[classes['concordant']],
                 values[classes['discordant']],
                 rng=random_of(study, name),
+                n_permutations=study.settings.group.permutations,
             )
             if np.isnan(difference) or maps is None:
                 continue

@@ -39,7 +39,7 @@ from bids_app.models.published_rules import (
     median_over_participants,
 )
 from bids_app.models.response import label_response_mode, log_ratio
-from bids_app.models.sign_rate import estimate_discordance, spatial_blocks
+from bids_app.models.sign_rate import discordant_fraction, spatial_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -215,9 +215,7 @@ def _noise_corrected(
         chosen = (parts[row['network']] & signs[row['bold']])[gate]
         fractions = np.array(
             [
-                estimate_discordance(
-                    x[chosen], s[chosen], smallest_effect=smallest, interval=False
-                ).fraction
+                discordant_fraction(x[chosen], s[chosen], smallest_effect=smallest)
                 for x, s in zip(aligned, errors, strict=True)
             ]
         )

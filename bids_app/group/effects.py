@@ -17,7 +17,7 @@ from bids_app.group.statistics import (
     equivalence,
     weigh_participants,
 )
-from bids_app.group.stream import Stack, stack_effects
+from bids_app.group.stream import Stack, common_participants, paired_blocks, stack_effects
 from bids_app.models.concordance import false_discovery_rate
 from bids_app.models.pls import (
     PartialLeastSquares,
@@ -27,9 +27,9 @@ from bids_app.models.pls import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from bids_app._typing import FloatArray
+    from bids_app._typing import BoolArray, FloatArray
     from bids_app.group.inputs import MapSet
     from bids_app.group.study import Study
 
@@ -104,11 +104,11 @@ def analyse_effect(study: Study, maps: MapSet) -> Effect:
     design = study.design.matrix(stack.participants)
     result = stack_effects(stack, design=design)
     baseline = mean_baseline(study, maps)
-    fit, bsr = _partial_least_squares(study, stack, maps.name)
+    fit, ratios = _partial_least_squares(study, [stack], maps.name)
     statistics = _statistics(study, stack, maps.name, result) | {
         'z': result.z,
         'detectable': detectable_effect(result),
-        'bsr': bsr,
+        'bsr': ratios[0],
     }
     smallest = smallest_effect(study, baseline)
     if smallest > 0:
@@ -127,8 +127,10 @@ def analyse_effect(study: Study, maps: MapSet) -> Effect:
         about = sidecar | {'Column': study.design.meaning[column]}
         _save(study, maps, found, 'group_covariate', about, column=column)
     if fit is not None:
-        study.pls_rows.setdefault(maps.contrast or '', []).extend(_pls_rows(maps, stack, fit, bsr))
-    return Effect(maps=maps, stack=stack, result=result, bsr=bsr, baseline=baseline)
+        conditions = [maps.about.get(key, key) for key in ('Baseline', 'Task')]
+        rows = _pls_rows(maps.quantity, conditions, [stack], (fit, ratios))
+        study.pls_rows.setdefault(maps.contrast or '', []).extend(rows)
+    return Effect(maps=maps, stack=stack, result=result, bsr=ratios[0], baseline=baseline)
 
 
 def smallest_effect(study: Study, baseline: FloatArray | None) -> float:
@@ -203,51 +205,84 @@ def _save(
         )
 
 
+def save_joint_pls(study: Study, effects: Mapping[str, Mapping[str, Effect]]) -> None:
+    """Compare all conditions that share a baseline, where there are two contrasts or more."""
+    families: dict[tuple[str, str], list[Effect]] = {}
+    for of_contrast in effects.values():
+        for quantity, effect in of_contrast.items():
+            baseline = effect.maps.about.get('Baseline', '')
+            families.setdefault((quantity, baseline), []).append(effect)
+    rows: list[dict[str, Any]] = []
+    for (quantity, baseline), members in families.items():
+        stacks = [member.stack for member in members]
+        if len(members) == 1 or len(common_participants(stacks)) < MINIMUM:
+            continue
+        fit, ratios = _partial_least_squares(study, stacks, f'{quantity}_{baseline}')
+        if fit is None:
+            continue
+        tasks = [member.maps.about.get('Task', '') for member in members]
+        rows += _pls_rows(quantity, [baseline, *tasks], stacks, (fit, ratios))
+        for latent, values in enumerate(ratios, start=1):
+            study.save_image(
+                values,
+                'group_latent',
+                {'Conditions': [baseline, *tasks], 'DesignScores': fit.design[:, latent - 1]},
+                quantity=quantity,
+                column=f'LV{latent}',
+            )
+    if rows:
+        study.save_table(rows, 'group_pls_joint')
+
+
 def _partial_least_squares(
-    study: Study, stack: Stack, name: str
+    study: Study, stacks: list[Stack], name: str
 ) -> tuple[PartialLeastSquares | None, FloatArray]:
-    """Compare task and baseline: changes against zeros, in voxels that every participant has."""
+    """Compare tasks and baseline: changes against zeros, in voxels that every participant has."""
     settings = study.settings.group
-    size = len(stack.participants)
-    rows = 2 * settings.bootstraps + 8 * size
-    products = np.zeros((2 * size, 2 * size))
+    size = (1 + len(stacks)) * len(common_participants(stacks))
+    rows = 2 * settings.bootstraps + 6 * size
+    products = np.zeros((size, size))
     complete = []
-    for where in stack.slices(rows):
-        values, _ = stack.block(where)
-        complete.append(np.isfinite(values).all(axis=0))
-        products += cross_products(_against_zero(values[:, complete[-1]]))
-    ratios = np.full(stack.n_voxels, np.nan)
+    for _, values in paired_blocks(stacks, rows):
+        complete.append(np.asarray(np.isfinite(values).all(axis=(0, 1))))
+        products += cross_products(_against_zero(values, complete[-1]))
+    ratios = np.full((len(stacks), stacks[0].n_voxels), np.nan)
     if not products.any():
         return None, ratios
     fit = fit_pls(
         products,
-        2,
+        1 + len(stacks),
         rng=random_of(study, f'pls_{name}'),
         n_permutations=settings.permutations,
         n_bootstraps=settings.bootstraps,
     )
-    for where, known in zip(stack.slices(rows), complete, strict=True):
-        values, _ = stack.block(where)
-        part = ratios[where]
-        part[known] = bootstrap_ratios(_against_zero(values[:, known]), fit)[0]
+    blocks = paired_blocks(stacks, rows)
+    for (where, values), known in zip(blocks, complete, strict=True):
+        part = ratios[:, where]
+        part[:, known] = bootstrap_ratios(_against_zero(values, known), fit)
     return fit, ratios
 
 
-def _against_zero(changes: FloatArray) -> FloatArray:
+def _against_zero(changes: list[FloatArray], voxels: BoolArray) -> FloatArray:
     """Put a baseline of zeros before changes."""
-    return np.stack([np.zeros_like(changes), changes])
+    kept = [change[:, voxels] for change in changes]
+    return np.stack([np.zeros_like(kept[0]), *kept])
 
 
 def _pls_rows(
-    maps: MapSet, stack: Stack, fit: PartialLeastSquares, bsr: FloatArray
+    quantity: str,
+    conditions: list[str],
+    stacks: list[Stack],
+    found: tuple[PartialLeastSquares, FloatArray],
 ) -> list[dict[str, Any]]:
     """Make the rows of the table of latent variables."""
+    fit, ratios = found
     return [
         {
-            'quantity': maps.quantity,
-            'conditions': ', '.join(maps.about.get(key, key) for key in ('Baseline', 'Task')),
-            'n_participants': len(stack.participants),
-            'n_voxels': int(np.isfinite(bsr).sum()),
+            'quantity': quantity,
+            'conditions': ', '.join(conditions),
+            'n_participants': len(common_participants(stacks)),
+            'n_voxels': int(np.isfinite(ratios[latent]).sum()),
             'latent': latent + 1,
             'singular_value': fit.singular[latent],
             'explained': fit.explained[latent],

@@ -32,6 +32,9 @@ BLOCK_BYTES = 2**27
 SAMPLE = 20_000
 """Voxels, evenly spread over the mask, from which the group learns what all voxels share."""
 
+SAMPLE_VALUES = 4_000_000
+"""Values in them; with more than 200 participants fewer voxels serve."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
@@ -91,7 +94,8 @@ class Stack:
 
     def sample(self) -> tuple[FloatArray, FloatArray | None]:
         """Read voxels spread evenly over the mask."""
-        step = max(1, -(-self.n_voxels // SAMPLE))
+        wanted = min(SAMPLE, max(SAMPLE_VALUES // max(len(self.participants), 1), 1))
+        step = max(1, -(-self.n_voxels // wanted))
         return self.block(slice(0, self.n_voxels, step))
 
 

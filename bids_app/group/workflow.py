@@ -19,7 +19,7 @@ from bids_app.errors import ExitCode, SelectionError
 from bids_app.group.baseline import save_baseline_tables, save_conjunctions
 from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
 from bids_app.group.design import excluded_by_verdict, make_design
-from bids_app.group.effects import Effect, analyse_effect, testable
+from bids_app.group.effects import Effect, analyse_effect, save_joint_pls, testable
 from bids_app.group.inputs import GroupInputs, from_derivatives, without_suspects
 from bids_app.group.regions import save_regions
 from bids_app.group.robustness import save_robustness
@@ -108,6 +108,7 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         for contrast, of_contrast in effects.items():
             labelled |= _contrast(study, contrast, of_contrast)
         save_conjunctions(study, labelled)
+        save_joint_pls(study, effects)
         _participants(study, left_out | dict(unusable))
         return _finish(study, names, made=bool(effects))
 

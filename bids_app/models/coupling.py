@@ -111,12 +111,13 @@ def median_difference(
     one, two = one[np.isfinite(one)], two[np.isfinite(two)]
     if not one.size or not two.size:
         return float('nan'), float('nan')
+    pooled = np.sort(np.concatenate([one, two]))
+    member = np.arange(pooled.size) < one.size
     observed = float(np.median(one) - np.median(two))
-    pooled = np.concatenate([one, two])
     reached = 0
     for _ in range(n_permutations):
-        rng.shuffle(pooled)
-        found = np.median(pooled[: one.size]) - np.median(pooled[one.size :])
+        rng.shuffle(member)
+        found = _middle(pooled[member]) - _middle(pooled[~member])
         reached += abs(found) >= abs(observed)
     return observed, (reached + 1) / (n_permutations + 1)
 
@@ -322,6 +323,11 @@ def fit_line(
         reliability=float(best[2]),
         n=int(known.sum()),
     )
+
+
+def _middle(ordered: FloatArray) -> float:
+    """Give the median of sorted values."""
+    return float(ordered[(ordered.size - 1) // 2] + ordered[ordered.size // 2]) / 2
 
 
 def _explained(x: FloatArray, y: FloatArray) -> float:

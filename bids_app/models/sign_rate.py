@@ -423,6 +423,43 @@ def estimate_discordance(
     return _judged(found, profile, interval=interval)
 
 
+def discordant_fraction(
+    effect: ArrayLike, standard_error: ArrayLike, *, smallest_effect: float
+) -> float:
+    """
+    Estimate pi_d alone, as often as a jackknife needs it.
+
+    Parameters
+    ----------
+    effect, standard_error, smallest_effect
+        As for :func:`estimate_discordance`.
+
+    Returns
+    -------
+    fraction : float
+        pi_d of the half-uniform family, defined or not; NaN without a usable observation.
+
+    Raises
+    ------
+    ModelInputError
+        If the shapes differ.
+
+    See Also
+    --------
+    estimate_discordance : With all that belongs to it; five times slower.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(2)
+    >>> x = np.where(rng.random(4000) < 0.3, -2.0, 2.0) + rng.normal(size=4000)
+    >>> abs(discordant_fraction(x, np.ones(4000), smallest_effect=0.2) - 0.3) < 0.03
+    True
+    """
+    x, s, _ = _usable(effect, standard_error)
+    return _fraction(_half_uniforms(x, s, smallest_effect)) if x.size else float('nan')
+
+
 def _judged(found: Discordance, profile: _Profile, *, interval: bool) -> Discordance:
     """Add the interval of pi_d, or withdraw it where there is nothing to take a share of."""
     if profile.is_null_possible() or found.null_fraction > 1.0 - c.SMALLEST_CHANGED_FRACTION:

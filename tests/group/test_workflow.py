@@ -463,3 +463,36 @@ def test_other_derivatives_enter_the_multiverse_by_name(study, tmp_path):
     assert set(table.source) == {'this output', 'davis'}
     both = table.groupby('source').sign_fraction.mean()
     assert both['davis'] == both['this output']
+
+
+def test_contrasts_with_one_baseline_are_compared_together(study):
+    rng = np.random.default_rng(8)
+    tasks = {'calc': 1.0, 'mem': -0.5}
+    for number in range(1, 6):
+        study.participant(f'0{number}', quantities=())
+        for task, effect in tasks.items():
+            at = {'sub': f'0{number}', 'quantity': 'boldPct', 'contrast': f'{task}MinusControl'}
+            path = study.image(
+                effect + 0.05 * rng.standard_normal((4, 4, 4)),
+                'contrast',
+                statistic='effect',
+                task='all',
+                **at,
+            )
+            about = path.with_name(path.name.replace('.nii.gz', '.json'))
+            about.write_text(json.dumps({'Contrast': {'Task': task, 'Baseline': 'control'}}))
+            study.image(0.01, 'contrast', statistic='variance', task='all', **at)
+        for table in study.folder.rglob('*regions.tsv'):
+            table.unlink()
+    study.group(**{'group.permutations': 99, 'group.bootstraps': 50})
+    table = pd.read_csv(study.path('group_pls_joint'), sep='\t')
+    assert table.conditions[0] == 'control, calc, mem'
+    assert table.latent.tolist() == [1, 2]
+    assert table.p[0] <= 0.05
+    scores = [float(score) for score in table.design_scores[0].split(', ')]
+    assert scores[0] < 0
+    ratio = load_data(study.path('group_latent', quantity='boldPct', column='LV1', res='2'))
+    assert (np.abs(ratio[BLOCK]) > 2).all()
+    first = study.path('group_contrast', quantity='boldPct', statistic='bsr', res='2',
+                       contrast='memMinusControl', task='all')  # fmt: skip
+    assert (load_data(first)[BLOCK] < -2).all()

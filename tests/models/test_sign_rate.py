@@ -10,6 +10,7 @@ from scipy import stats
 
 from bids_app.errors import ModelInputError
 from bids_app.models.sign_rate import (
+    discordant_fraction,
     estimate_discordance,
     false_sign_rate,
     fit_mixture,
@@ -228,3 +229,12 @@ def test_sixty_thousand_voxels_in_two_seconds_and_sixty():
         )
     assert without < 2
     assert time.perf_counter() - start < 60
+
+
+def test_share_alone_is_that_of_the_whole_estimate():
+    rng = np.random.default_rng(31)
+    x = np.where(rng.random(3000) < 0.2, -2.0, 2.0) + rng.normal(size=3000)
+    whole = estimate_discordance(x, np.ones(3000), smallest_effect=0.2, interval=False)
+    alone = discordant_fraction(x, np.ones(3000), smallest_effect=0.2)
+    assert alone == pytest.approx(whole.fraction, abs=1e-12)
+    assert np.isnan(discordant_fraction([np.nan], [1.0], smallest_effect=0.2))
