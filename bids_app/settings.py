@@ -54,6 +54,10 @@ class AnatomySettings:
         'not used without it',
         unit='rad',
     )
+    sloppy: bool = _setting(
+        False,
+        'normalise to the template quickly and coarsely: for trials and tests, not for results',
+    )
     random_seed: int = _setting(42, 'seed of everything that samples at random')
 
 
@@ -578,7 +582,7 @@ def _checked(
         allowed = get_args(annotation) or (annotation,)
         if float in allowed and type(value) is int:
             value = float(value)
-        is_typed = isinstance(value, allowed) and not isinstance(value, bool)
+        is_typed = isinstance(value, allowed) and isinstance(value, bool) == (annotation is bool)
     if not is_typed:
         expected = str(annotation).removeprefix("<class '").removesuffix("'>")
         msg = f'{origin}: {name} = {value!r} should be of type {expected}'

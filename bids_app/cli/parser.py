@@ -21,6 +21,7 @@ FLAGS = {
     'output_spaces': '--output-spaces',
     'contrasts': '--contrasts',
     'anatomy.registration': '--registration',
+    'anatomy.sloppy': '--sloppy',
     'anatomy.random_seed': '--random-seed',
     'relaxometry.t2_model': '--t2-model',
     'relaxometry.t2_star_model': '--t2star-model',
@@ -37,6 +38,9 @@ FLAGS = {
     'group.tfce': '--tfce',
 }
 """Settings with an option of their own; all others by --config-file or --set NAME=VALUE."""
+
+NUMBERS: dict[Any, type] = {float: float, float | None: float, int: int}
+"""Type of a setting -> how its text is read."""
 
 LEVELS = ('participant', 'group')
 
@@ -159,17 +163,17 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
             continue
         if annotation == tuple[str, ...]:
             options['nargs'] = '+'
-        elif annotation in (float, float | None):
-            options['type'] = float
-        elif annotation is int:
-            options['type'] = int
+        elif annotation in NUMBERS:
+            options['type'] = NUMBERS[annotation]
         if metadata['choices']:
             options['choices'] = metadata['choices']
         default = defaults[name]
         unit = f', {metadata["unit"]}' if metadata['unit'] else ''
         shown = f' (default {default}{unit})' if default not in (None, ()) else unit
         options['help'] = f'{metadata["help"]}{shown}'.replace('%', '%%')
-        if not metadata['choices']:
+        if annotation is bool:
+            options |= {'action': 'store_true', 'help': metadata['help']}
+        elif not metadata['choices']:
             options['metavar'] = 'A-B' if name == 'contrasts' else 'VALUE'
         group.add_argument(flag, **options)
 
@@ -291,12 +295,15 @@ def _typed(option: str, name: str, text: str) -> Any:
     _, annotation = field_of(name)
     if annotation == tuple[str, ...]:
         return tuple(text.split(','))
-    if annotation not in (int, float, float | None):
+    if annotation not in (bool, int, float, float | None):
         return text
     try:
+        if annotation is bool:
+            return ('false', 'true').index(text) == 1
         return int(text) if annotation is int else float(text)
     except ValueError as error:
-        msg = f'{option} {name}={text}: expected a number'
+        expected = 'true or false' if annotation is bool else 'a number'
+        msg = f'{option} {name}={text}: expected {expected}'
         raise UsageError(msg) from error
 
 

@@ -140,6 +140,7 @@ class _NormaliseInputSpec(BaseInterfaceInputSpec):
     brain_mask = image('brain', '1')
     template = image('T1w image of the template', 'a.u.')
     template_mask = image('brain of the template', '1')
+    sloppy = traits.Bool(False, usedefault=True, desc='quick and coarse', unit='')
     random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
 
 
@@ -164,6 +165,7 @@ class NormaliseToTemplate(SimpleInterface):
             mask=self.inputs.brain_mask,
             template=self.inputs.template,
             template_mask=self.inputs.template_mask,
+            sloppy=self.inputs.sloppy,
             out_forward=self._results['to_template'],
             out_inverse=self._results['from_template'],
             cwd=runtime.cwd,

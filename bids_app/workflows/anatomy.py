@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.engines.templates import SPACE as TEMPLATE
+from bids_app.interfaces.alignment import JudgeAlignment
 from bids_app.interfaces.distortion import (
     FieldFromOpposites,
     MapVoxelShift,
@@ -69,7 +70,7 @@ def init_anatomy_wf(
     found : FoundAnatomy or None
         Taken instead of computing.
     settings : AnatomySettings
-        Seed.
+        Seed, and how careful to be.
     name : str
         Node name in the parent graph.
 
@@ -138,6 +139,7 @@ def _connect_own_anatomy(
         NormaliseToTemplate(
             template=template_file('T1w'),
             template_mask=template_file('desc-brain_mask'),
+            sloppy=settings.sloppy,
             random_seed=seed,
         ),
         name='normalise_to_template',
@@ -249,6 +251,8 @@ def init_alignment_wf(
         Points of `fixed` to points of the scan.
     mask, grey_matter, white_matter, csf, noise_groups : file
         On the grid of the scan; without anatomy only the mask.
+    verdict : file
+        Table of how well the scan lies on the anatomy, where it was aligned to it.
     series : file
         Of a series: with the head at one place, or as it is where it is not to be touched.
     confounds, voxels_per_sample : file, number
@@ -259,7 +263,7 @@ def init_alignment_wf(
     workflow = Workflow(name, methods=methods, citations=('avants2011',) if methods else ())
     inputnode = ports('inputnode', 'fixed', 'fixed_mask', *TISSUE_PORTS[1:], *FIELD_PORTS)
     outputnode = ports('outputnode', 'reference', 'transform', 'mask', *TISSUE_PORTS[2:],
-                       'noise_groups', 'series', 'acquired', 'voxel_shift',
+                       'noise_groups', 'series', 'acquired', 'voxel_shift', 'verdict',
                        *MOTION_PORTS)  # fmt: skip
     average = pe.Node(
         AverageVolumes(
@@ -287,14 +291,17 @@ def init_alignment_wf(
     ])  # fmt: skip
     if has_anatomy:
         tissue = pe.Node(ResampleTissue(), name='resample_tissue', mem_gb=1)
+        if is_rigid:
+            _connect_verdict(workflow, (inputnode, align, tissue, outputnode), stands)
         workflow.connect([
             (inputnode, align, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
             (inputnode, tissue, [(port, port) for port in TISSUE_PORTS[1:]]),
             (stands[0], tissue, [(stands[1], 'reference')]),
             (align, tissue, [('transform', 'transform')]),
-            (tissue, outputnode, [(port, port) for port in ('mask', *TISSUE_PORTS[2:],
-                                                            'noise_groups')]),
+            (tissue, outputnode, [(port, port) for port in (*TISSUE_PORTS[2:], 'noise_groups')]),
         ])  # fmt: skip
+        if not is_rigid:
+            workflow.connect([(tissue, outputnode, [('mask', 'mask')])])
         return workflow
     find_mask = pe.Node(MaskFromMean(), name='find_mask', mem_gb=0.5)
     workflow.connect([
@@ -308,6 +315,23 @@ def init_alignment_wf(
             (inputnode, align, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
         ])  # fmt: skip
     return workflow
+
+
+def _connect_verdict(
+    workflow: Workflow, nodes: tuple[pe.Node, ...], reference: tuple[pe.Node, str]
+) -> None:
+    """Hand the mask on only where the scan lies on the anatomy."""
+    inputnode, align, tissue, outputnode = nodes
+    image, port = reference
+    scan = workflow.name.removeprefix('align_')
+    judge = pe.Node(JudgeAlignment(scan=scan), name='judge_alignment', mem_gb=1)
+    workflow.connect([
+        (inputnode, judge, [('fixed', 't1w'), ('fixed_mask', 'brain_mask')]),
+        (image, judge, [(port, 'reference')]),
+        (align, judge, [('transform', 'transform')]),
+        (tissue, judge, [('mask', 'mask')]),
+        (judge, outputnode, [('mask', 'mask'), ('table', 'verdict')]),
+    ])  # fmt: skip
 
 
 def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:

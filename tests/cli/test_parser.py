@@ -29,6 +29,7 @@ CONVENTIONAL = (
     '--stop-on-first-crash', '--write-graph', '--nipype-plugin-file', '--random-seed', '--ignore',
     '-v', '--version', '--baseline', '--contrasts', '--condition-entity', '--fwhm', '--atlas',
     '--output-spaces', '--metadata-overrides', '--cbv-model', '--preset', '--set', '--force',
+    '--sloppy',
 )  # fmt: skip
 
 
@@ -44,6 +45,12 @@ def settings_of(*arguments):
 def test_options_have_their_conventional_names():
     known = {name for action in make_parser()._actions for name in action.option_strings}
     assert set(CONVENTIONAL) <= known
+
+
+def test_switches_are_off_unless_given():
+    assert 'anatomy.sloppy' not in settings_of()
+    assert settings_of('--sloppy') == {'anatomy.sloppy': True}
+    assert settings_of('--set', 'anatomy.sloppy=false') == {'anatomy.sloppy': False}
 
 
 def test_every_option_has_help():
@@ -117,6 +124,7 @@ def test_several_settings_at_once_and_again():
         (['--set', 'oxygen.htc=0.4'], 'did you mean oxygen.hct'),
         (['--set', 'oxygen.hct'], 'NAME=VALUE'),
         (['--set', 'oxygen.hct=much'], 'expected a number'),
+        (['--set', 'anatomy.sloppy=much'], 'expected true or false'),
         (['--hct', 'much'], '--hct'),
         (['--cbv-model', 'guess'], 'guess'),
         (['--particpant-label', '01'], 'particpant-label'),

@@ -170,7 +170,8 @@ def coarse_template(tmp_path, head):
     )
 
 
-def test_normalisation_and_its_inverse_lead_there_and_back(head, tmp_path):
+@pytest.mark.parametrize('sloppy', [True, pytest.param(False, marks=pytest.mark.prove)])
+def test_normalisation_and_its_inverse_lead_there_and_back(head, sloppy, tmp_path):
     (t1w, brain, *_), affine = head
     template, template_mask = coarse_template(tmp_path, head)
     to_head = rigid((4, -3), (3, 5, -4)) @ np.diag([1.05, 0.97, 1.04, 1])
@@ -186,6 +187,7 @@ def test_normalisation_and_its_inverse_lead_there_and_back(head, tmp_path):
         mask=save_image(mask, grid, tmp_path / 'mask.nii'),
         template=template,
         template_mask=template_mask,
+        sloppy=sloppy,
         out_forward=forward,
         out_inverse=inverse,
     )

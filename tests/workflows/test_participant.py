@@ -184,6 +184,7 @@ def test_asl_and_t1w_make_this_graph(maker):
     assert steps(graph) == [
         'align_asl.align_scan',
         'align_asl.average_volumes',
+        'align_asl.judge_alignment',
         'align_asl.motion.estimate_motion',
         'align_asl.motion.resample_series',
         'align_asl.resample_tissue',
@@ -197,7 +198,9 @@ def test_asl_and_t1w_make_this_graph(maker):
         'anatomy.resample_grey_matter_to_template',
         'anatomy.segment_tissue',
         'combine_quality',
+        'combine_verdicts',
         'merge_quality',
+        'merge_verdicts',
         'model_asl.estimate_cbf',
         'model_asl.estimate_difference',
         'model_asl.estimate_m0',
@@ -211,6 +214,7 @@ def test_asl_and_t1w_make_this_graph(maker):
         'save_atlas',
         'save_perfusion',
         'save_template',
+        'save_verdicts',
         'to_template_cbf_baseline',
     ]
 

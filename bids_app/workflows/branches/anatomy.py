@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.interfaces.spatial import ResampleLabels
 from bids_app.workflows._engine import Quantity, pe
 from bids_app.workflows.anatomy import TEMPLATE, TISSUE_PORTS, init_alignment_wf, init_anatomy_wf
+from bids_app.workflows.branches.scans import join_tables
 from bids_app.workflows.graph import RESOLUTION, TISSUE_LABELS, WORD
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def add_alignment(graph: Graph) -> None:
             sink.add(tissue, 'probseg', label=label, space=graph.space, sidecar=sidecar)
         for scan in graph.scans:
             _save_scan(graph, sink, scan)
+        if graph.settings.anatomy.registration == 'rigid':
+            _save_verdicts(graph)
     for scan in graph.scans:
         if scan.is_corrected:
             _save_confounds(graph, sink, scan)
@@ -86,6 +89,15 @@ def add_scan(graph: Graph, scan: Scan) -> None:
             (first, align, [('outputnode.reference', 'inputnode.fixed'),
                             ('outputnode.mask', 'inputnode.fixed_mask')]),
         ])  # fmt: skip
+
+
+def _save_verdicts(graph: Graph) -> None:
+    """Join the verdicts on all scans and save them, with those that failed left out."""
+    sink = graph.sink('save_verdicts')
+    tables = [Quantity(graph.alignment[scan.name], 'verdict') for scan in graph.scans]
+    sidecar = {'Sources': graph.sources(path for scan in graph.scans for path in scan.images)}
+    sink.add(join_tables(graph, tables, 'verdicts'), 'alignment', sidecar=sidecar)
+    graph.close(sink)
 
 
 def _save_confounds(graph: Graph, sink: Sink, scan: Scan) -> None:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.capabilities import arrival_is_shared, cbf_model
 from bids_app.interfaces.change import ComputeSignificance
-from bids_app.interfaces.perfusion import CombineTables
 from bids_app.models.perfusion import t1_tissue_at
 from bids_app.workflows._engine import PARTS, Quantity, connect_quantity, pe
-from bids_app.workflows.branches.scans import add_per_condition, merge_node, save_map
+from bids_app.workflows.branches.scans import add_per_condition, join_tables, merge_node, save_map
 from bids_app.workflows.constants import constants_table, sidecar_parameters, t1_blood
 from bids_app.workflows.graph import TISSUE_LABELS
 from bids_app.workflows.perfusion import (
@@ -87,12 +86,8 @@ def add_perfusion(graph: Graph) -> None:
 
 def _save_quality(graph: Graph, sink: Sink, tables: list[Quantity]) -> None:
     """Join the quality tables of all scans and save them."""
-    join = pe.Node(CombineTables(), name='combine_quality')
-    merge = pe.Node(merge_node(len(tables)), name='merge_quality')
-    for number, table in enumerate(tables, start=1):
-        graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
-    graph.workflow.connect([(merge, join, [('out', 'tables')])])
-    sink.add(Quantity(join, 'table'), 'cbf_quality', sidecar=_all_series_sidecar(graph))
+    table = join_tables(graph, tables, 'quality')
+    sink.add(table, 'cbf_quality', sidecar=_all_series_sidecar(graph))
 
 
 def _all_series_sidecar(graph: Graph) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.outputs import output_path
+from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.spatial import CombineRuns, ResampleQuantity, SmoothQuantity
 from bids_app.workflows._engine import PARTS, Quantity, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters
@@ -60,6 +61,16 @@ def combine_runs(graph: Graph, runs: list[Quantity], name: str) -> Quantity:
             graph.workflow.connect([(run.node, merge, [(run.output(part), f'in{number}')])])
         graph.workflow.connect([(merge, node, [('out', f'quantity{part}')])])
     return Quantity(node, 'quantity')
+
+
+def join_tables(graph: Graph, tables: list[Quantity], name: str) -> Quantity:
+    """Put the tables of several scans one under the other."""
+    join = pe.Node(CombineTables(), name=f'combine_{name}')
+    merge = pe.Node(merge_node(len(tables)), name=f'merge_{name}')
+    for number, table in enumerate(tables, start=1):
+        graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
+    graph.workflow.connect([(merge, join, [('out', 'tables')])])
+    return Quantity(join, 'table')
 
 
 def merge_node(count: int) -> Any:

@@ -1,0 +1,122 @@
+"""Whether a scan lies where the anatomy says."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from bids_app.engines.masks import mask_from_mean
+from bids_app.errors import InputDataError
+from bids_app.images import grid_of, load_affine, load_data
+from bids_app.interfaces._base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    image,
+    read_mask,
+    result,
+    traits,
+)
+from bids_app.models.alignment import judge_alignment, mask_overlap, mutual_information
+from bids_app.models.resampling import resample_linear, voxel_coordinates
+
+RIM = 2
+"""Voxels around the brain that are compared too: its edge shows a shift best."""
+
+TURN = 4.0
+"""Of the small turns, degrees; the small shifts are those of a voxel."""
+
+
+class _JudgeInputSpec(BaseInterfaceInputSpec):
+    reference = image('mean image of the scan', 'a.u.')
+    mask = image('brain of the anatomy on the grid of the scan', '1')
+    t1w = image('T1w image', 'a.u.')
+    brain_mask = image('brain of the T1w image', '1')
+    transform = image('rigid transform, T1w points to scan points (ITK)', '')
+    scan = traits.Str(mandatory=True, desc='name of the scan', unit='')
+
+
+class _JudgeOutputSpec(TraitedSpec):
+    mask = result('as it came in; there is none where the alignment failed', '1')
+    table = File(exists=True, desc='one row of measures', unit='')
+
+
+class JudgeAlignment(SimpleInterface):
+    """Compare a scan with the anatomy, in its place and moved a little; stop a failed one."""
+
+    input_spec = _JudgeInputSpec
+    output_spec = _JudgeOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        reference = load_data(self.inputs.reference)
+        overlap = mask_overlap(mask, mask_from_mean(reference, grid.affine))
+        similarity, moved = self._similarities(reference, mask, grid)
+
+        verdict = judge_alignment(overlap, similarity, moved)
+        if verdict.name == 'failed':
+            msg = (
+                f'{self.inputs.scan}: the alignment to the T1w image failed: {verdict.reason}. '
+                'Look at the scan and the T1w image: are they of one head, complete and with '
+                'true headers? Nothing is made of this scan'
+            )
+            raise InputDataError(msg)
+
+        transform = load_affine(self.inputs.transform)
+        angle = np.arccos(np.clip((np.trace(transform[:3, :3]) - 1) / 2, -1, 1))
+        centre = grid.affine @ [*np.argwhere(mask).mean(axis=0), 1]
+        shift = np.linalg.norm((np.linalg.inv(transform) @ centre - centre)[:3])
+        row = {
+            'scan': self.inputs.scan,
+            'shift': round(float(shift), 2),
+            'turn': round(float(np.rad2deg(angle)), 2),
+            'overlap': round(overlap, 3),
+            'similarity': round(similarity, 4),
+            'similarity_moved': round(float(np.max(moved)), 4),
+            'verdict': verdict.name,
+            'reason': verdict.reason,
+        }
+        path = Path(runtime.cwd) / 'alignment.tsv'
+        pd.DataFrame([row]).to_csv(path, sep='\t', index=False)
+        self._results['table'] = str(path)
+        self._results['mask'] = self.inputs.mask
+        return runtime
+
+    def _similarities(self, reference, mask, grid):
+        """Similarity where the scan lies, and after every small movement."""
+        source = grid_of(self.inputs.t1w)
+        head = load_data(self.inputs.t1w) * (load_data(self.inputs.brain_mask) > 0.5)
+        width = np.sqrt(np.maximum(grid.zooms.mean() ** 2 - source.zooms**2, 0) / 12)
+        head = ndimage.gaussian_filter(head, width / source.zooms)
+        near = ndimage.binary_dilation(mask, iterations=RIM)
+        to_t1w = np.linalg.inv(load_affine(self.inputs.transform))
+        signal = np.nan_to_num(reference[near])
+        found = []
+        for movement in (np.eye(4), *small_movements(grid, mask)):
+            points = voxel_coordinates(grid.shape, grid.affine, source.affine, to_t1w @ movement)[
+                near
+            ]
+            seen = np.nan_to_num(resample_linear(head, points).value)
+            found.append(mutual_information(seen, signal))
+        here, *there = found
+        return here, there
+
+
+def small_movements(grid, mask):
+    """Shifts by a voxel along every axis, and turns about the world's through the brain."""
+    centre = (grid.affine @ [*np.argwhere(mask).mean(axis=0), 1])[:3]
+    movements = []
+    for axis, sign in product(range(3), (1, -1)):
+        shift, turn = np.eye(4), np.eye(4)
+        shift[:3, 3] = sign * grid.affine[:3, axis]
+        vector = np.deg2rad(TURN) * sign * np.eye(3)[axis]
+        turn[:3, :3] = Rotation.from_rotvec(vector).as_matrix()
+        turn[:3, 3] = centre - turn[:3, :3] @ centre
+        movements += [shift, turn]
+    return movements

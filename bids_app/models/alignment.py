@@ -1,0 +1,150 @@
+"""How well a scan lies on the anatomy it was aligned to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_app.errors import ModelInputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from bids_app._typing import FloatArray
+
+GOOD_OVERLAP = 0.85
+"""Overlap of the masks from which on an alignment is good; no unit."""
+
+FAILED_OVERLAP = 0.75
+"""Overlap below which a scan is not where the brain is; no unit."""
+
+FAILED_GAIN = 1.1
+"""Similarity after a small movement over that before, above which an alignment failed."""
+
+HISTOGRAM_BINS = 24
+
+FEWEST_VOXELS = 200
+"""Below this there is nothing to judge by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignmentVerdict:
+    """What is to be thought of an alignment."""
+
+    name: str
+    """good, check or failed."""
+    reason: str
+    """Empty where it is good."""
+
+
+def mask_overlap(one: ArrayLike, other: ArrayLike) -> float:
+    """
+    Measure how far two masks agree.
+
+    Parameters
+    ----------
+    one, other : (...) array_like of bool
+        Same shape.
+
+    Returns
+    -------
+    dice : float
+        Twice the common voxels over all of both; NaN where both are empty.
+
+    Examples
+    --------
+    >>> mask_overlap([True, True, False], [True, False, False])
+    0.6666666666666666
+    """
+    one, other = np.asarray(one, bool), np.asarray(other, bool)
+    total = int(one.sum() + other.sum())
+    return 2 * int((one & other).sum()) / total if total else float('nan')
+
+
+def mutual_information(one: ArrayLike, other: ArrayLike) -> float:
+    """
+    Measure how much two images of the same voxels tell about each other.
+
+    Parameters
+    ----------
+    one, other : (V,) array_like
+        Any units; finite.
+
+    Returns
+    -------
+    information : float
+        Nats, from a histogram of equally filled bins; 0 where they are independent.
+
+    Raises
+    ------
+    ModelInputError
+        If shapes differ or there are fewer than 200 voxels.
+
+    Examples
+    --------
+    >>> x = np.linspace(0, 1, 960)
+    >>> round(mutual_information(x, x**2), 3) == round(np.log(24), 3)
+    True
+    """
+    one, other = np.asarray(one, float), np.asarray(other, float)
+    if one.shape != other.shape or one.size < FEWEST_VOXELS:
+        msg = f'{FEWEST_VOXELS} voxels or more of both expected, got {one.shape}, {other.shape}'
+        raise ModelInputError(msg)
+    joint, _, _ = np.histogram2d(
+        _ranks(one), _ranks(other), bins=HISTOGRAM_BINS, range=[[0, 1], [0, 1]]
+    )
+    share = joint / joint.sum()
+    apart = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
+    filled = share > 0
+    return float((share[filled] * np.log(share[filled] / apart[filled])).sum())
+
+
+def judge_alignment(overlap: float, similarity: float, moved: ArrayLike) -> AlignmentVerdict:
+    """
+    Decide whether an alignment can be trusted.
+
+    Parameters
+    ----------
+    overlap : float
+        Dice of the brain in the scan and that of the anatomy.
+    similarity : float
+        Of the images where they lie.
+    moved : (K,) array_like
+        The same after small shifts and turns.
+
+    Returns
+    -------
+    verdict : AlignmentVerdict
+        Failed where the masks miss each other, or where the images are far more alike after a
+        small movement; check where they agree badly, or are a little more alike after one.
+
+    Examples
+    --------
+    >>> judge_alignment(0.95, 1.0, [0.9, 0.8]).name
+    'good'
+    >>> judge_alignment(0.95, 0.85, [0.9, 0.8]).name
+    'check'
+    >>> judge_alignment(0.95, 0.5, [0.9, 0.8]).name
+    'failed'
+    >>> judge_alignment(0.4, 1.0, [0.9, 0.8]).name
+    'failed'
+    """
+    if overlap < FAILED_OVERLAP:
+        reason = f'brain of the scan and of the anatomy overlap by {overlap:.2f} only'
+        return AlignmentVerdict(name='failed', reason=f'{reason}, expected {FAILED_OVERLAP}')
+    if np.max(moved) > similarity:
+        is_far = np.max(moved) > FAILED_GAIN * similarity
+        reason = 'images are more alike after a small movement'
+        return AlignmentVerdict(name='failed' if is_far else 'check', reason=reason)
+    if overlap < GOOD_OVERLAP:
+        reason = f'masks overlap by {overlap:.2f}, expected {GOOD_OVERLAP}'
+        return AlignmentVerdict(name='check', reason=reason)
+    return AlignmentVerdict(name='good', reason='')
+
+
+def _ranks(values: FloatArray) -> FloatArray:
+    """Rank of every value from 0 to 1."""
+    order = np.argsort(np.argsort(values, kind='stable'), kind='stable')
+    return np.asarray(order / len(values), float)
