@@ -71,6 +71,7 @@ STATUS_COLORS = {
     Status.INCONSISTENT_ECHOES: '#EE8866',
     Status.GRADIENT_UNCERTAIN: '#BBCC33',
     Status.CAPPED: '#FFAABB',
+    Status.MOVED: '#7755BB',
 }
 """Column color of the status table."""
 

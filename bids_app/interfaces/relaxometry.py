@@ -23,8 +23,9 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.motion import FEWEST_POINTS
 from bids_app.models.phase import dephasing_factor, field_map_from_echoes, slice_gradient
-from bids_app.models.redundant_echoes import EchoSet, merge_redundant_echoes
+from bids_app.models.redundant_echoes import EchoSet, align_sets, merge_redundant_echoes
 from bids_app.models.registry import choices
 from bids_app.models.relaxometry import index_motion, time_from_rate
 from bids_app.units import MILLIMETRE, PERCENT
@@ -99,10 +100,13 @@ class _PrepareOutputSpec(TraitedSpec):
     magnitude = traits.List(image('one per echo', 'a.u.'), desc='magnitude', unit='a.u.')
     phase = traits.List(image('one per echo', 'rad'), desc='phase', unit='rad')
     disagreement = result('relative difference of the sets', '1')
+    displacement = traits.List(
+        traits.Float, desc='movement between the sets that was undone, one per set', unit='mm'
+    )
 
 
 class PrepareEchoes(SimpleInterface):
-    """Make magnitude and phase in radians of whatever parts there are; merge redundant sets."""
+    """Make magnitude and phase in radians of whatever parts there are; align and merge sets."""
 
     input_spec = _PrepareInputSpec
     output_spec = _PrepareOutputSpec
@@ -120,7 +124,11 @@ class PrepareEchoes(SimpleInterface):
             for item in self.inputs.sets
         ]
 
-        merged = merge_redundant_echoes(sets, mask, line_axis=self.inputs.line_axis)
+        axis = self.inputs.line_axis
+        displacement = np.zeros(len(sets))
+        if len(sets) > 1 and mask.sum() >= FEWEST_POINTS:
+            sets, displacement = align_sets(sets, mask, grid.affine, line_axis=axis)
+        merged = merge_redundant_echoes(sets, mask, line_axis=axis)
 
         folder = Path(runtime.cwd)
         for name, part in (('magnitude', np.abs), ('phase', np.angle)):
@@ -131,6 +139,7 @@ class PrepareEchoes(SimpleInterface):
         self._results['disagreement'] = save_image(
             merged.disagreement, grid, folder / 'disagreement.nii'
         )
+        self._results['displacement'] = [round(float(size), 3) for size in displacement]
         return runtime
 
 
@@ -250,6 +259,9 @@ class _MotionInputSpec(BaseInterfaceInputSpec):
     echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
     dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
     disagreement = image('relative difference of redundant sets', '1', optional=True)
+    displacement = traits.List(
+        traits.Float, desc='movement between the sets that was undone', unit='mm'
+    )
     r2_star = image('effective transverse relaxation rate', '1/s')
     r2_star_variance = image('its random variance', '1/s^2')
     r2_star_status = image('its status', '')
@@ -288,6 +300,7 @@ class IndexMotion(SimpleInterface):
         facts = {'MotionIndex': _in_percent(known)} if known.size else {}
         if 'disagreement' in given:
             facts['SetDisagreement'] = _in_percent(given['disagreement'])
+            facts['SetDisplacement'] = list(self.inputs.displacement)
         self._results['motion_facts'] |= facts
         return runtime
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from bids_app.errors import ModelInputError
+from bids_app.models.motion import (
+    HEAD_RADIUS,
+    estimate_rigid_motion,
+    mask_centre,
+    motion_matrices,
+)
 from bids_app.models.phase import field_map_from_echoes
 from bids_app.models.relaxometry import start_decay
+from bids_app.models.resampling import resample_series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from bids_app._typing import BoolArray, FloatArray, IntArray
 
@@ -43,6 +50,9 @@ REALIGNMENTS = 12
 LARGEST_TURN = 0.5
 """Of the phase of a line in one step, rad; its slope along the line takes half of it. Beyond, the
 first order that a step is computed from fails."""
+
+SMALLEST_MOVE = 0.25
+"""Of the smallest side of a voxel; below, interpolation does more harm than movement; ours."""
 
 SMALLEST_RIDGE = 1e-9
 """Keeps weights of empty lines solvable, relative to the largest curvature; no unit."""
@@ -142,7 +152,7 @@ def merge_redundant_echoes(
     with an exponential; asking for the exponential itself needs no target and in the simulation
     of the tests leaves half the error.
 
-    Movement between the sets is not corrected; it shows in `disagreement`.
+    Movement between the sets is the matter of :func:`align_sets`; it shows in `disagreement`.
 
     References
     ----------
@@ -182,6 +192,87 @@ def merge_redundant_echoes(
         np.moveaxis(disagreement, 0, line_axis),
         weights,
     )
+
+
+def align_sets(
+    sets: Sequence[EchoSet], mask: BoolArray, affine: ArrayLike, *, line_axis: int = 1
+) -> tuple[list[EchoSet], FloatArray]:
+    """
+    Undo movement of the head between the sets.
+
+    Parameters
+    ----------
+    sets : sequence of EchoSet
+        As for :func:`merge_redundant_echoes`.
+    mask : (X, Y, Z) ndarray of bool
+        Brain, at the place of the full set.
+    affine : (4, 4) array_like
+        Voxel indices to world coordinates, mm, RAS.
+    line_axis : int
+        Axis of the phase encoding.
+
+    Returns
+    -------
+    aligned : list of EchoSet
+        At the place of the full set. A set stays as it is where it moved by less than a quarter
+        of a voxel, or where the magnitudes do not come closer.
+    displacement : (S,) ndarray
+        By which each set was brought back, mm: length of the shift plus arcs of 50 mm; 0 where it
+        stayed.
+
+    Raises
+    ------
+    ModelInputError
+        As :func:`merge_redundant_echoes`, or if the mask is too small to show movement.
+
+    See Also
+    --------
+    merge_redundant_echoes : For movement within the sets.
+    bids_app.models.motion.estimate_rigid_motion : The estimate.
+
+    Notes
+    -----
+    The position is that of the magnitude at the resolution of the coarsest set, so that all sets
+    look alike. The complex echoes are interpolated by cubic splines.
+    """
+    _check(sets, mask, line_axis)
+    displacement = np.zeros(len(sets))
+    affine = np.asarray(affine, float)
+    coarse = np.stack([_coarse_magnitude(item, sets, line_axis) for item in sets], axis=-1)
+    motion = estimate_rigid_motion(coarse, mask, affine)
+    matrices = motion_matrices(motion, mask_centre(mask, affine))
+    to_set = matrices @ np.linalg.inv(matrices[0])
+    shifts, turns = np.split(motion - motion[0], 2, axis=1)
+    size = np.linalg.norm(shifts, axis=1) + HEAD_RADIUS * np.linalg.norm(turns, axis=1)
+    smallest = SMALLEST_MOVE * np.linalg.norm(affine[:3, :3], axis=0).min()
+    aligned = list(sets)
+    for index in np.flatnonzero(size > smallest):
+        item, n_echoes = sets[index], sets[index].echoes.shape[3]
+        back = [to_set[index]] * n_echoes
+        parts = [
+            np.nan_to_num(resample_series(part, back, affine))
+            for part in (item.echoes.real, item.echoes.imag)
+        ]
+        moved = replace(item, echoes=parts[0] + 1j * parts[1])
+        after = _coarse_magnitude(moved, sets, line_axis)
+        if _distance(after, coarse[..., 0], mask) < _distance(
+            coarse[..., index], coarse[..., 0], mask
+        ):
+            aligned[index], displacement[index] = moved, size[index]
+    return aligned, displacement
+
+
+def _coarse_magnitude(item: EchoSet, sets: Sequence[EchoSet], line_axis: int) -> FloatArray:
+    """Give the magnitude over all echoes at the resolution of the coarsest set."""
+    lines = _to_lines(np.moveaxis(item.echoes, line_axis, 0))
+    lines[~_central(len(lines), min(one.n_lines for one in sets))] = 0
+    power = (np.abs(_to_image(lines)) ** 2).sum(axis=-1)
+    return np.asarray(np.moveaxis(np.sqrt(power), 0, line_axis))
+
+
+def _distance(one: FloatArray, other: FloatArray, mask: BoolArray) -> float:
+    """Tell how different two images are, whatever their scale."""
+    return float(1 - np.corrcoef(one[mask], other[mask])[0, 1])
 
 
 def _check(sets: Sequence[EchoSet], mask: BoolArray, line_axis: int) -> None:

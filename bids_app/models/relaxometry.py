@@ -51,6 +51,9 @@ grey matter; ours."""
 MISFIT_PROBABILITY = 1e-6
 """Of residuals as large by noise alone; below it the echoes are flagged as inconsistent; ours."""
 
+MOVED_SHARE = 0.05
+"""Disagreement of echoes or sets, relative to the signal, that moves R2* as much; ours."""
+
 SMALLEST_SPREAD = 1e-12
 """Of the echo times that are used, relative to their square; below it there is one; no unit."""
 
@@ -442,7 +445,8 @@ def index_motion(
     -------
     index : Estimate
         Root mean square deviation of the echoes from the decay relative to its start, with the
-        disagreement of the sets added in quadrature; dimensionless. NaN where R2* is.
+        disagreement of the sets added in quadrature; dimensionless. NaN where R2* is. Flagged
+        MOVED where its square is above the median of all voxels, the noise, by 5 % squared.
 
     See Also
     --------
@@ -472,8 +476,12 @@ def index_motion(
     dof = np.maximum(used.sum(axis=1) - 2, 1)
     square = np.einsum('ve,ve->v', residual, residual) / dof / np.where(s0 > 0, s0, np.nan) ** 2
     index = np.sqrt(square + np.asarray(disagreement, float) ** 2)
-    missing = np.where(is_missing(r2_star.status), r2_star.status, Status.OK)
-    return Estimate.of(index, index**2 / (2 * dof), missing)
+    moved = index**2 - _median(square) > MOVED_SHARE**2
+    status = combine_status(
+        np.where(is_missing(r2_star.status), r2_star.status, Status.OK),
+        np.where(moved, Status.MOVED, Status.OK),
+    )
+    return Estimate.of(index, index**2 / (2 * dof), status)
 
 
 def time_from_rate(rate: Estimate) -> Estimate:

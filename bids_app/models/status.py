@@ -39,6 +39,7 @@ class Status(IntEnum):
     INCONSISTENT_ECHOES = 31
     GRADIENT_UNCERTAIN = 32
     CAPPED = 33
+    MOVED = 34
 
 
 DESCRIPTIONS = {
@@ -64,6 +65,7 @@ DESCRIPTIONS = {
     'ghosts, several tissues)',
     Status.GRADIENT_UNCERTAIN: 'the error of the background gradient moves R2* by over 2.5 1/s',
     Status.CAPPED: 'value was set to the limit of the published pipeline',
+    Status.MOVED: 'echoes or redundant sets disagree by 5 % of the signal beyond the noise',
 }
 """One sentence per code."""
 

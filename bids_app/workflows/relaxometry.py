@@ -150,10 +150,13 @@ def init_r2_star_wf(
         (prepare, field, [('magnitude', 'magnitude'), ('phase', 'phase')]),
     ])  # fmt: skip
     if series.reduced:
-        workflow.connect([(prepare, motion, [('disagreement', 'disagreement')])])
+        workflow.connect([
+            (prepare, motion, [('disagreement', 'disagreement'),
+                               ('displacement', 'displacement')]),
+        ])  # fmt: skip
         workflow.methods += (
-            ', after sets that repeat the centre of k-space had been merged with the full one '
-            'line by line'
+            ', after sets that repeat the centre of k-space had been aligned with the full one '
+            'and merged with it line by line'
         )
         workflow.citations = (*workflow.citations, 'magerkurth2011', 'noeth2014')
     return workflow

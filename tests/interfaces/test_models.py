@@ -340,10 +340,11 @@ def test_motion_index_is_zero_for_one_decay_and_counts_the_sets(files):
     still = files.run(IndexMotion(**ports))
     np.testing.assert_allclose(files.read(still.motion), 0, atol=1e-6)
     apart = files.image('apart', np.full((2, 2, 2), 0.03))
-    moved = files.run(IndexMotion(disagreement=apart, **ports))
+    moved = files.run(IndexMotion(disagreement=apart, displacement=[0.0, 1.2], **ports))
     np.testing.assert_allclose(files.read(moved.motion), 0.03, rtol=1e-4)
     assert moved.motion_facts['MotionIndex'] == pytest.approx(3.0)
     assert moved.motion_facts['SetDisagreement'] == pytest.approx(3.0)
+    assert moved.motion_facts['SetDisplacement'] == [0.0, 1.2]
 
 
 def test_a_scale_slope_of_its_own_per_echo_is_applied(files, tmp_path):

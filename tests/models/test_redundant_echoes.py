@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_app.errors import ModelInputError
-from bids_app.models.redundant_echoes import EchoSet, merge_redundant_echoes
+from bids_app.models.redundant_echoes import EchoSet, align_sets, merge_redundant_echoes
 from bids_app.models.relaxometry import fit_r2_star
 
 FULL = tuple(0.005 * np.arange(1, 13))
@@ -169,3 +169,47 @@ def test_sets_that_do_not_belong_together_are_refused():
         merge_redundant_echoes([full], mask[:, :5])
     with pytest.raises(ModelInputError, match='line_axis'):
         merge_redundant_echoes([full], mask, line_axis=2)
+
+
+def volume(echo_times, shift, n_lines, rng, shape=(48, 48, 12)):
+    """A head of several slices, moved by `shift` voxels along the first two axes."""
+    x, y, z = (
+        (np.arange(n) - n / 2 - step) / (n / 2)
+        for n, step in zip(shape, (*shift, 0.0), strict=True)
+    )
+    x, y, z = x[:, None, None], y[None, :, None], z[None, None, :]
+    inside = 1 / (1 + np.exp(20 * ((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 1.3) ** 2 - 1)))
+    rate = 18 + 3 * np.sin(7 * x + 3 * z) * np.cos(6 * y)
+    amplitude = 1000 * inside * (1 + 0.2 * np.sin(8 * x) * np.cos(7 * y + 2 * z))
+    field = 25 * x**2 - 20 * y + 5 * z
+    times = np.asarray(echo_times)
+    image = amplitude[..., None] * np.exp((2j * np.pi * field - rate)[..., None] * times)
+    lines = np.fft.fftshift(np.fft.fft(image, axis=1), axes=1)
+    k = np.arange(shape[1]) - shape[1] // 2
+    lines[:, np.abs(k + 0.5) > n_lines / 2] = 0
+    image = np.fft.ifft(np.fft.ifftshift(lines, axes=1), axis=1)
+    white = rng.normal(0, 2, image.shape) + 1j * rng.normal(0, 2, image.shape)
+    return EchoSet(image + white, tuple(echo_times), n_lines), inside > 0.8, rate
+
+
+def test_movement_between_the_sets_is_undone_before_they_are_merged():
+    rng, affine = np.random.default_rng(3), np.diag([2.0, 2.0, 3.0, 1.0])
+    full, mask, _ = volume(FULL, (0, 0), 48, rng)
+    half, *_ = volume(REDUCED, (0.8, -0.6), 24, rng)
+    aligned, displacement = align_sets([full, half], mask, affine)
+    assert displacement == pytest.approx([0.0, 2.0], abs=0.3)  # 1 voxel of 2 mm
+    assert aligned[0] is full
+    apart, together = (
+        np.median(merge_redundant_echoes(sets, mask).disagreement[mask])
+        for sets in ([full, half], aligned)
+    )
+    assert together < apart / 3
+
+
+def test_sets_at_one_place_are_not_interpolated():
+    rng = np.random.default_rng(3)
+    sets = [volume(times, (0, 0), lines, rng)[0] for times, lines in ((FULL, 48), (REDUCED, 24))]
+    mask = volume(FULL, (0, 0), 48, rng)[1]
+    aligned, displacement = align_sets(sets, mask, np.diag([2.0, 2.0, 3.0, 1.0]))
+    assert aligned[1] is sets[1]
+    assert not displacement.any()

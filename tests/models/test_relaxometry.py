@@ -368,6 +368,20 @@ def test_fluid_and_inconsistent_echoes_are_flagged_and_their_values_kept():
     assert np.median(index.value) == pytest.approx(0.01, rel=0.1)
 
 
+def test_movement_is_told_from_noise_by_echoes_and_by_sets():
+    rng = np.random.default_rng(8)
+    signal = predict_decay(MEGRE, np.full(300, 1000.0), np.full(300, 18.0))
+    noisy = signal + 40 * rng.standard_normal(signal.shape)  # 4 % of the signal: no movement
+    noisy[:10] += 200 * np.where(np.arange(len(MEGRE)) % 2, 1, -1)
+    apart = np.where(np.arange(300) >= 290, 0.1, 0.0)
+    estimate = Estimate.of(np.full(300, 18.0))
+    index = index_motion(noisy, estimate, disagreement=apart, echo_times=MEGRE)
+    moved = index.status == Status.MOVED
+    assert moved[:10].all()
+    assert moved[290:].all()
+    assert moved[10:290].mean() < 0.01
+
+
 # --- unusual trains ----------------------------------------------------------------------------
 
 
