@@ -545,6 +545,8 @@ def _anatomy(
     findings = reader.findings
     derivatives = {} if 't1w' in context.settings.ignore else context.run.derivatives
     for name, path in derivatives.items():
+        if name == 'maps':  # of the group level
+            continue
         anatomy = find_anatomy(name, path, context.participant, session)
         if anatomy is None:
             findings.note(

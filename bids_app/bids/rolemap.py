@@ -22,13 +22,13 @@ from bids_app.bids.acquisitions import Problem
 from bids_app.bids.conditions import normalise
 from bids_app.bids.participants import UNITS
 from bids_app.bids.reading import Override, check_known, check_override
-from bids_app.bids.roles import ENTITIES, Found, Role, assign_roles, load_roles
+from bids_app.bids.roles import ENTITIES, Found, assign_roles, load_roles
 from bids_app.errors import SelectionError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-KEYS = ('title', 'preset', 'signature', 'participants', 'file', 'default')
+KEYS = ('title', 'preset', 'signature', 'participants', 'file', 'default', 'map', 'space')
 
 FILE_KEYS = ('role', 'path', 'entities', 'volume_types', 'optional')
 
@@ -180,7 +180,7 @@ def load_role_map(name: str) -> RoleMap:
         raise SettingsError(msg) from error
     check_known(content, list(KEYS), f'{path}')
     entries = content.get('file', [])
-    if not entries or not isinstance(entries, list):
+    if not isinstance(entries, list) or not (entries or content.get('map')):
         msg = f'{path}: expected [[file]] entries with role = "..." and path = "..."'
         raise SettingsError(msg)
     defaults = enumerate(content.get('default', []), 1)
@@ -216,7 +216,7 @@ def _pattern(entry: dict[str, Any], place: str) -> FilePattern:
     check_known(entry.get('volume_types', []), list(VOLUME_TYPES), f'{place}, volume_types')
     paths = entry['path'] if isinstance(entry['path'], list) else [entry['path']]
     for path in paths:
-        _check_path(str(path), load_roles()[entry['role']], place)
+        check_pattern(str(path), load_roles()[entry['role']].extension, place)
     return FilePattern(
         role=entry['role'],
         paths=tuple(str(path) for path in paths),
@@ -226,8 +226,24 @@ def _pattern(entry: dict[str, Any], place: str) -> FilePattern:
     )
 
 
-def _check_path(path: str, role: Role, place: str) -> None:
-    """Check a pattern: it says the participant, only known entities, and has an extension."""
+def check_pattern(path: str, extensions: Sequence[str], place: str) -> None:
+    """
+    Check a pattern: it says the participant, holds known entities only, and has an extension.
+
+    Parameters
+    ----------
+    path : str
+        As written.
+    extensions : sequence of str
+        Possible ones.
+    place : str
+        Where it stands, for the message.
+
+    Raises
+    ------
+    SettingsError
+        If it is wrong.
+    """
     names = [match['entity'] for match in TOKEN.finditer(path) if match['entity']]
     check_known(names, list(ENTITIES), f'{place}, {path}')
     rest = TOKEN.sub('', path)
@@ -238,8 +254,8 @@ def _check_path(path: str, role: Role, place: str) -> None:
         )
         raise SettingsError(msg)
     shown = TOKEN.sub(lambda match: match['optional'] or 'x', path)
-    if not shown.endswith(role.extension):
-        msg = f'{place}: {path}: a file of {role.name} ends in {" or ".join(role.extension)}'
+    if not shown.endswith(tuple(extensions)):
+        msg = f'{place}: {path}: such a file ends in {" or ".join(extensions)}'
         raise SettingsError(msg)
 
 
@@ -336,7 +352,7 @@ def list_roles(role_map: RoleMap, root: Path, *, skip: Path | None = None) -> Li
     counts: Counter[str] = Counter()
     for pattern in role_map.patterns:
         for written in pattern.paths:
-            for path, values in _find(written, unclaimed):
+            for path, values in find_paths(written, unclaimed):
                 sidecar = f'{path.removesuffix(".gz").rpartition(".")[0]}.json'
                 own = sidecar if sidecar in existing else None
                 found = _describe(pattern, root, path, values, own)
@@ -360,8 +376,22 @@ def list_roles(role_map: RoleMap, root: Path, *, skip: Path | None = None) -> Li
     return replace(_settle(claims, root), unmatched=tuple(unmatched), unused=tuple(unused))
 
 
-def _find(written: str, paths: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
-    """Paths that match a pattern, with the entities in them, in order."""
+def find_paths(written: str, paths: Iterable[str]) -> list[tuple[str, dict[str, str]]]:
+    """
+    Find the paths that match a pattern.
+
+    Parameters
+    ----------
+    written : str
+        Pattern.
+    paths : iterable of str
+        Relative paths.
+
+    Returns
+    -------
+    found : list of (str, dict)
+        Path and the entities in it, in order.
+    """
     expression = _expression(written)
     head, tail = TOKEN.split(written)[0], TOKEN.split(written.rpartition('}')[2])[0]
     likely = (path for path in paths if path.startswith(head) and tail in path)

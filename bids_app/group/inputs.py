@@ -43,6 +43,8 @@ class MapSource:
         Random variance of `minus`.
     factor : float
         File times factor has the unit of data/outputs.yml; variances get its square.
+    made_from : tuple of Path
+        Where `value` is a file on its way: what it was made from.
     """
 
     value: Path
@@ -50,6 +52,7 @@ class MapSource:
     minus: Path | None = None
     minus_variance: Path | None = None
     factor: float = 1.0
+    made_from: tuple[Path, ...] = ()
 
     @property
     def has_variance(self) -> bool:

@@ -112,7 +112,7 @@ class Study:
                 source_uri(path, output_dir=self.run.output_dir, derivatives=self.run.derivatives)
                 for name in stack.participants
                 for source in maps.sources[name]
-                for path in source.files
+                for path in source.made_from or source.files
             ],
         }
 

@@ -21,6 +21,7 @@ from bids_app.group.concordance import Concordance, analyse_concordance, save_re
 from bids_app.group.design import excluded_by_verdict, make_design
 from bids_app.group.effects import Effect, analyse_effect, save_joint_pls, testable
 from bids_app.group.inputs import GroupInputs, from_derivatives, without_suspects
+from bids_app.group.maps import from_maps, list_shared_maps
 from bids_app.group.regions import save_regions
 from bids_app.group.robustness import save_robustness
 from bids_app.group.study import Study, group_mask
@@ -29,6 +30,8 @@ from bids_app.reports.render import render_group, render_index
 from bids_app.settings import to_toml
 
 if TYPE_CHECKING:
+    from bids_app.bids.mapfiles import MapListing
+    from bids_app.bids.rolemap import RoleMap
     from bids_app.settings import RunSettings, Settings
 
 METHODS = (
@@ -61,10 +64,12 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         If the output holds no participants, or they do not fit together.
     """
     prepare_output(run)
-    names = _select(run)
     if run.reports_only:
+        _select(run)
         render_group(run.output_dir)
         return RunVerdict()
+    shared = list_shared_maps(run, settings) if 'maps' in run.derivatives else None
+    names = shared[1].participants if shared else _select(run)
     left_out = excluded_by_verdict(
         run.output_dir,
         [one for one in read_summaries(run.output_dir) if one['participant'] in names],
@@ -74,19 +79,22 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     design, incomplete = make_design((run.output_dir, run.bids_dir), names, settings.group)
     left_out |= incomplete
     names = tuple(name for name in names if name not in left_out)
-    inputs, suspects = without_suspects(
-        find_inputs(run, names), _suspicions(run), settings.group.accept_suspects
-    )
-    if not inputs.changes:
-        msg = (
-            f'{run.output_dir} holds no change maps in {TEMPLATE} of {", ".join(names)}; run the '
-            'participant level with a T1w image and two conditions first'
-        )
-        if suspects:
-            msg = f'no participant is left: {"; ".join(suspects)}'
-        raise SelectionError(msg)
-    mask, grid, unusable = group_mask(inputs, settings.change.grey_matter)
     with tempfile.TemporaryDirectory(dir=_scratch(run)) as folder:
+        found, unused = find_inputs(run, names, settings, shared, Path(folder))
+        inputs, suspects = without_suspects(
+            found, _suspicions(run), settings.group.accept_suspects
+        )
+        if not inputs.changes:
+            msg = (
+                f'{run.output_dir} holds no change maps in {TEMPLATE} of {", ".join(names)}; run '
+                'the participant level with a T1w image and two conditions first'
+            )
+            if unused:
+                msg = f'none of the shared maps can be used: {"; ".join(unused)}'
+            if suspects:
+                msg = f'no participant is left: {"; ".join(suspects)}'
+            raise SelectionError(msg)
+        mask, grid, unusable = group_mask(inputs, settings.change.grey_matter)
         study = Study(
             run=run,
             settings=settings,
@@ -98,7 +106,9 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
             absences=dict.fromkeys(
                 [*(f'sub-{one} left out: {why}' for one, why in left_out.items()), *suspects]
             ),
-            defects=dict.fromkeys(f'sub-{name}: {reason}' for name, reason in unusable),
+            defects=dict.fromkeys(
+                [*(f'sub-{name}: {reason}' for name, reason in unusable), *unused]
+            ),
         )
         effects: dict[str, dict[str, Effect]] = {}
         for maps in testable(study):
@@ -160,23 +170,39 @@ def _participants(study: Study, left_out: dict[str, str]) -> None:
     study.save_table(rows, 'group_participants')
 
 
-def find_inputs(run: RunSettings, participants: tuple[str, ...]) -> GroupInputs:
+def find_inputs(
+    run: RunSettings,
+    participants: tuple[str, ...],
+    settings: Settings,
+    shared: tuple[RoleMap, MapListing] | None,
+    folder: Path,
+) -> tuple[GroupInputs, tuple[str, ...]]:
     """
     Find the maps of the group: the one place that chooses a provider.
 
     Parameters
     ----------
     run : RunSettings
-        Output and other derivatives.
+        Output folder.
     participants : tuple of str
         Labels.
+    settings : Settings
+        Baseline and contrasts of shared maps.
+    shared : (RoleMap, MapListing), optional
+        Maps that other software made.
+    folder : Path
+        For maps that are moved or computed.
 
     Returns
     -------
     inputs : GroupInputs
-        From this program's own derivatives.
+        From the shared maps, else from this program's own derivatives.
+    sentences : tuple of str
+        Shared maps that could not be used, and why.
     """
-    return from_derivatives(run.output_dir, participants)
+    if shared is not None:
+        return from_maps(*shared, settings, folder)
+    return from_derivatives(run.output_dir, participants), ()
 
 
 def _select(run: RunSettings) -> tuple[str, ...]:

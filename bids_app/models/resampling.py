@@ -90,6 +90,50 @@ def voxel_coordinates(
     return np.asarray(indices @ matrix[:3, :3].T + matrix[:3, 3])
 
 
+def world_of_flirt(
+    matrix: ArrayLike,
+    source_shape: Sequence[int],
+    source_affine: ArrayLike,
+    target_shape: Sequence[int],
+    target_affine: ArrayLike,
+) -> FloatArray:
+    """
+    Turn a matrix of FLIRT into one between world coordinates.
+
+    Parameters
+    ----------
+    matrix : (4, 4) array_like
+        Between the scaled voxel coordinates of FSL, mm: voxel index times voxel size, the first
+        axis turned round where the affine has a positive determinant.
+    source_shape, target_shape : (3,) sequence of int
+        Grids of the image that was moved and of the reference.
+    source_affine, target_affine : (4, 4) array_like
+        Voxel indices to world coordinates, mm, RAS.
+
+    Returns
+    -------
+    world : (4, 4) ndarray
+        World of the source to world of the target, mm, RAS.
+
+    Examples
+    --------
+    >>> world_of_flirt(np.eye(4), (9, 9, 9), np.eye(4), (9, 9, 9), np.eye(4))[:3, 3]
+    array([0., 0., 0.])
+    """
+    source = _fsl_of_world(source_shape, np.asarray(source_affine, float))
+    target = _fsl_of_world(target_shape, np.asarray(target_affine, float))
+    return np.asarray(np.linalg.inv(target) @ np.asarray(matrix, float) @ source, float)
+
+
+def _fsl_of_world(shape: Sequence[int], affine: FloatArray) -> FloatArray:
+    """World coordinates to the scaled voxel coordinates of FSL."""
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    scaled = np.diag([*zooms, 1.0])
+    if np.linalg.det(affine[:3, :3]) > 0:
+        scaled[0, 0], scaled[0, 3] = -zooms[0], (shape[0] - 1) * zooms[0]
+    return np.asarray(scaled @ np.linalg.inv(affine), float)
+
+
 def resample_linear(
     value: ArrayLike,
     coordinates: ArrayLike,

@@ -11,6 +11,7 @@ from bids_app.models.resampling import (
     resample_linear,
     resample_nearest,
     voxel_coordinates,
+    world_of_flirt,
 )
 from bids_app.models.status import Status
 from tests import strategies
@@ -212,3 +213,15 @@ def test_contradictory_arguments_are_refused():
         voxel_coordinates(SHAPE, np.eye(3), np.eye(4))
     with pytest.raises(ModelInputError, match='inverted'):
         voxel_coordinates(SHAPE, np.eye(4), np.diag([1.0, 0, 1, 1]))
+
+
+def test_flirt_counts_millimetres_from_the_radiological_corner():
+    neurological, radiological = np.diag([2.0, 2.0, 3.0, 1.0]), np.diag([-2.0, 2.0, 3.0, 1.0])
+    radiological[:3, 3] = 18, 0, 0  # the same voxel centres in the other order
+    shape = (10, 8, 6)
+    same = world_of_flirt(np.eye(4), shape, neurological, shape, radiological)
+    np.testing.assert_allclose(same, np.eye(4), atol=1e-12)
+    step = np.eye(4)
+    step[0, 3] = 5.0  # away from the corner, which lies at the right: to the left
+    moved = world_of_flirt(step, shape, neurological, shape, radiological)
+    np.testing.assert_allclose(moved[:3, 3], [-5, 0, 0], atol=1e-12)
