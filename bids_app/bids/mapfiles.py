@@ -125,27 +125,7 @@ def list_maps(role_map: RoleMap, root: Path, wanted: Sequence[str] = ()) -> MapL
     SelectionError
         If there is no map, or none of a participant that was asked for.
     """
-    content = tomllib.loads(role_map.path.read_text('utf-8'))
-    patterns = [
-        _map_pattern(entry, f'{role_map.path}, map {number}')
-        for number, entry in enumerate(content.get('map', []), 1)
-    ]
-    steps = [
-        _space_step(entry, f'{role_map.path}, space {number}')
-        for number, entry in enumerate(content.get('space', []), 1)
-    ]
-    if not patterns:
-        msg = f'{role_map.path}: --derivatives maps=... needs [[map]] entries; there are none'
-        raise SettingsError(msg)
-    for pattern in patterns:
-        check_known([pattern.space], [TEMPLATE, *(step.name for step in steps)],
-                    f'{role_map.path}, space of {pattern.paths[0]}')  # fmt: skip
-    for step in steps:
-        check_known([step.to], [TEMPLATE, *(one.name for one in steps)],
-                    f'{role_map.path}, to of space {step.name}')  # fmt: skip
-    by_name = {step.name: step for step in steps}
-    for pattern in patterns:
-        route(by_name, pattern.space)  # a circle is said before anything is read
+    patterns, steps = _entries(role_map)
     paths = walk_tree(root)
     found: dict[Any, MapFile] = {}
     for pattern in patterns:
@@ -171,11 +151,37 @@ def list_maps(role_map: RoleMap, root: Path, wanted: Sequence[str] = ()) -> MapL
     chosen = tuple(label for label in participants if not wanted or label in wanted)
     return MapListing(
         maps=tuple(found[key] for key in sorted(found, key=lambda key: (key[1], str(key)))),
-        steps=by_name,
+        steps=steps,
         paths=frozenset(paths),
         root=root,
         participants=chosen,
     )
+
+
+def _entries(role_map: RoleMap) -> tuple[list[MapPattern], dict[str, SpaceStep]]:
+    """Read and check the entries of an input map."""
+    content = tomllib.loads(role_map.path.read_text('utf-8'))
+    patterns = [
+        _map_pattern(entry, f'{role_map.path}, map {number}')
+        for number, entry in enumerate(content.get('map', []), 1)
+    ]
+    steps = [
+        _space_step(entry, f'{role_map.path}, space {number}')
+        for number, entry in enumerate(content.get('space', []), 1)
+    ]
+    if not patterns:
+        msg = f'{role_map.path}: --derivatives maps=... needs [[map]] entries; there are none'
+        raise SettingsError(msg)
+    for pattern in patterns:
+        check_known([pattern.space], [TEMPLATE, *(step.name for step in steps)],
+                    f'{role_map.path}, space of {pattern.paths[0]}')  # fmt: skip
+    for step in steps:
+        check_known([step.to], [TEMPLATE, *(one.name for one in steps)],
+                    f'{role_map.path}, to of space {step.name}')  # fmt: skip
+    by_name = {step.name: step for step in steps}
+    for pattern in patterns:
+        route(by_name, pattern.space)  # a circle is said before anything is read
+    return patterns, by_name
 
 
 def _condition(pattern: MapPattern, named: str | None) -> str | None:

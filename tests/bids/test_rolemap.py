@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bids_app.bids.inputs import check_dataset, collect_participant, read_dataset
+from bids_app.bids.mapfiles import list_maps
 from bids_app.bids.rolemap import (
     choose_role_map,
     content_key,
@@ -366,7 +367,7 @@ GOOD = '[[file]]\nrole="t1w"\npath="{sub}_T1w.nii"\n'
         ('[[file]]\nrole="t1w"\npath="{subject}_T1w.nii"', 'did you mean sub'),
         ('[[file]]\nrole="t1w"\npath="T1w.nii"', r'needs \{sub\}'),
         ('[[file]]\nrole="t1w"\npath="{sub}_[x.nii"', r'needs \{sub\}'),
-        ('[[file]]\nrole="t1w"\npath="{sub}_T1w.json"', 'a file of t1w ends in'),
+        ('[[file]]\nrole="t1w"\npath="{sub}_T1w.json"', 'such a file ends in'),
         (f'{GOOD}volume_types=["tag"]', 'unknown name .tag.'),
         (f'{GOOD}entities={{tas="x"}}', 'did you mean task'),
         (f'{GOOD}[participants]\nunits={{Hct="per mille"}}', 'unknown name .per mille.'),
@@ -518,3 +519,15 @@ def test_participants_of_the_tree_say_what_to_fetch(skeleton, tmp_path):
     assert blood['p042'] == (0.42, 0.99)
     assert blood['r070'] == (0.42, 0.98)
     assert blood['p058'] == (info.blood.hct['p058'], 0.98)
+
+
+def test_shared_maps_of_the_tree_are_those_of_the_critique(skeleton):
+    maps = list_maps(load_role_map('ds004873'), skeleton)
+    assert len(maps.participants) == 40
+    have = {(file.pattern.quantity, file.condition): set() for file in maps.maps}
+    for file in maps.maps:
+        have[file.pattern.quantity, file.condition].add(file.participant)
+    both = have['cmro2', 'calc'] & have['cmro2', 'control'] & have['boldPct', None]
+    assert set(maps.participants) - both == {'p020', 'p067'}
+    transform = maps.steps['T2'].transform
+    assert [label for label in both if maps.find(transform, label) is None] == ['p029']
