@@ -72,6 +72,10 @@ class FigureRow:
     """Column of a table that is the horizontal axis."""
     columns: tuple[str, ...] = ()
     """Columns of a table that are shown; empty = all."""
+    curves: tuple[str, ...] = ()
+    """Columns of a table whose values name the curve that a line belongs to."""
+    levels: tuple[str, ...] = ()
+    """Lines of a table that are shown, by their column level; empty = all."""
     quantity: str = ''
     made_from: str = ''
     scale: float = 1.0
@@ -212,7 +216,7 @@ def report_table() -> ReportTable:
     raw = yaml.safe_load(text)
     rows = []
     for fields in raw['figures']:
-        for name in ('limits', 'usual', 'columns'):
+        for name in ('limits', 'usual', 'columns', 'curves', 'levels'):
             if name in fields:
                 fields[name] = tuple(fields[name])
         rows.append(FigureRow(**fields))
@@ -498,23 +502,15 @@ def _series(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
 
 
 def _curves(row: FigureRow, scene: Scene) -> Iterator[tuple[Block, Derivative]]:
-    """Draw columns of a table over another of its columns."""
+    """Draw columns of a table over another of its columns, or over its lines."""
     units = {column.name: column.unit for column in _columns(row.output)}
     for file in sorted(select(scene.files, row.output), key=scene.rank):
-        lines = read_table(file.path)
-        if not lines:
+        lines = _lines(row, file)
+        curves = _curves_of(row, lines)
+        if not any(np.isfinite(values).any() for _, values in curves.values()):
             continue
-        found = [name for name in row.columns if name in lines[0]]
-        columns = {
-            name: np.array([to_number(line[name]) for line in lines]) for name in (row.x, *found)
-        }
-        x = columns.pop(row.x)
         axis = row.x.replace('_', ' ') + (f' ({units[row.x]})' if units.get(row.x) else '')
-        figure = figures.draw_curves(
-            x,
-            {name.replace('_', ' '): values for name, values in columns.items()},
-            labels=(axis, row.label),
-        )
+        figure = figures.draw_curves(curves, labels=(axis or 'volume', row.label))
         where = _where(file)
         block = _block(row, file, where=where)
         chart = figures.svg(figure, name=block.key)
@@ -522,10 +518,32 @@ def _curves(row: FigureRow, scene: Scene) -> Iterator[tuple[Block, Derivative]]:
         yield replace(block, chart=chart, chart_alt=alt), file
 
 
+def _lines(row: FigureRow, file: Derivative) -> list[dict[str, str]]:
+    """Read the lines of a table that are shown."""
+    lines = read_table(file.path)
+    return [line for line in lines if not row.levels or line.get('level') in row.levels]
+
+
+def _curves_of(
+    row: FigureRow, lines: list[dict[str, str]]
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Sort the lines of a table into curves of both axes."""
+    grouped: dict[str, tuple[list[float], list[float]]] = {}
+    for volume, line in enumerate(lines):
+        for column in row.columns:
+            if column in line:
+                words = [line.get(name, '') for name in row.curves]
+                name = ', '.join(words) or column.replace('_', ' ')
+                x, y = grouped.setdefault(name, ([], []))
+                x.append(to_number(line[row.x]) if row.x else float(volume))
+                y.append(to_number(line[column]))
+    return {name: (np.array(x), np.array(y)) for name, (x, y) in grouped.items()}
+
+
 def _table(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
     """Show a table of the output with the units of its columns."""
     for file in sorted(select(scene.files, row.output), key=scene.rank):
-        lines = read_table(file.path)
+        lines = _lines(row, file)
         if not lines:
             continue
         columns = tuple(
@@ -554,7 +572,7 @@ def _where(file: Derivative) -> str:
     """Say of which condition, task, run or contrast a table is; nothing where it is of all."""
     if 'contrast' in file.entities:
         return contrast_text(file)
-    names = ('condition', 'task', 'run')
+    names = ('scan', 'condition', 'task', 'run')
     return ', '.join(file.entities[name] for name in names if name in file.entities)
 
 
@@ -599,7 +617,7 @@ def _block(
     **content: Any,
 ) -> Block:
     """Put a block together; the first picture takes the alternative text of the row."""
-    named = ('ses',) if output_key else ('ses', 'task', 'condition', 'run', 'contrast')
+    named = ('ses',) if output_key else ('ses', 'scan', 'task', 'condition', 'run', 'contrast')
     entities = {k: file.entities[k] for k in named if k in file.entities}
     key = '_'.join([output_key or row.key, *(f'{k}-{v}' for k, v in entities.items())])
     words = {'where': where, 'range': '', **(extra or {})}

@@ -51,6 +51,9 @@ GROUP_COLOURS = ('#2f8fd0', '#d98a1e', '#8a9099')
 CURVE_COLOURS = ('#2f8fd0', '#d98a1e', '#12a37f', '#c45ab3', '#8a9099', '#b5502a')
 """Of curves; read on white and on black and by every kind of colour vision."""
 
+MANY_POINTS = 100
+"""Curves of so many points are drawn as lines only."""
+
 STATUS_COLOURS = (
     '#e69f00', '#56b4e9', '#009e73', '#f0e442', '#cc79a7', '#d55e00', '#3f7fbf', '#b8b8b8',
 )  # fmt: skip
@@ -376,17 +379,15 @@ def draw_histogram(content: Histogram) -> Figure:
 
 
 def draw_curves(
-    x: FloatArray, curves: Mapping[str, FloatArray], *, labels: tuple[str, str]
+    curves: Mapping[str, tuple[FloatArray, FloatArray]], *, labels: tuple[str, str]
 ) -> Figure:
     """
     Draw quantities of one unit over a common axis.
 
     Parameters
     ----------
-    x : (T,) ndarray
-        Such as time, s.
-    curves : mapping of str to (T,) ndarray
-        Name to values; NaN leave a gap.
+    curves : mapping of str to ((T,) ndarray, (T,) ndarray)
+        Name to places on the axis and values; NaN leave a gap.
     labels : (str, str)
         Of both axes with their units.
 
@@ -397,9 +398,11 @@ def draw_curves(
     """
     figure = _chart(height=2.4)
     axes = figure.add_axes((0.12, 0.22, 0.86, 0.66))
-    for number, (name, values) in enumerate(curves.items()):
+    for number, (name, (x, values)) in enumerate(curves.items()):
         colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
-        axes.plot(x, values, color=colour, linewidth=1.5, marker='o', markersize=2.2, label=name)
+        marker = 'o' if len(x) < MANY_POINTS else ''
+        style: dict[str, Any] = {'color': colour, 'linewidth': 1.4, 'marker': marker}
+        axes.plot(x, values, **style, markersize=2.2, label=name)
     axes.set_xlabel(labels[0], color=PAGE_TEXT, fontsize=11)
     axes.set_ylabel(labels[1], color=PAGE_TEXT, fontsize=11)
     axes.tick_params(colors=PAGE_TEXT, labelsize=10)
