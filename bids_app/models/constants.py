@@ -349,6 +349,9 @@ DAVIS_GAGNON = (-0.05, 0.98)
 DAVIS_EPP = (0.23, 1.3)
 """alpha (Chen & Pike) and beta (Bright et al. 2019), 1; figure 3A of Epp et al. 2025."""
 
+DAVIS_EPP_MAXIMUM = 5.5
+"""Largest BOLD change of the lines of that figure, percent; Epp et al. 2025."""
+
 DAVIS_GRIFFETH = (0.14, 0.91)
 """alpha and beta, 1; Griffeth & Buxton 2011, doi:10.1016/j.neuroimage.2011.05.077."""
 

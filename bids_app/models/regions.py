@@ -156,3 +156,55 @@ def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     ratio: FloatArray = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=ratio, where=denominator > 0)
     return ratio
+
+
+def confidence_ellipse(points: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    r"""
+    Give the region that holds the mean of paired measurements with 95 % confidence.
+
+    Parameters
+    ----------
+    points : (N, 2) array_like
+        One pair per participant, any units; pairs with a NaN do not count.
+
+    Returns
+    -------
+    center : (2,) ndarray of float64
+        Mean; NaN without a pair.
+    half_axes : (2, 2) ndarray of float64
+        One half axis of the ellipse per row, as a vector in the units of `points`; NaN for fewer
+        than three pairs, which have no ellipse.
+
+    See Also
+    --------
+    summarise_regions : What the measurements of one participant come from.
+
+    Notes
+    -----
+    Of Hotelling: with the covariance S over participants,
+
+    .. math:: (\bar{x} - \mu)^T S^{-1} (\bar{x} - \mu) \le
+              \frac{2 (N - 1)}{N (N - 2)} F_{0.95}(2, N - 2)
+
+    References
+    ----------
+    .. [1] Hotelling, Ann Math Stat 2:360, 1931. doi:10.1214/aoms/1177732979
+
+    Examples
+    --------
+    >>> center, half_axes = confidence_ellipse([[1, 0], [-1, 0], [0, 2], [0, -2]])
+    >>> center, abs(half_axes).max(axis=0).round(2)
+    (array([0., 0.]), array([3.08, 6.16]))
+    """
+    from scipy.stats import f
+
+    pairs = np.asarray(points, float).reshape(-1, 2)
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    n = len(pairs)
+    center = pairs.mean(axis=0) if n else np.full(2, np.nan)
+    if n < 3:
+        return center, np.full((2, 2), np.nan)
+    limit = 2 * (n - 1) / (n * (n - 2)) * f.ppf(0.95, 2, n - 2)
+    variances, directions = np.linalg.eigh(np.cov(pairs.T))
+    half_axes = np.sqrt(limit * np.maximum(variances, 0.0))[:, None] * directions.T
+    return center, np.asarray(half_axes)

@@ -41,7 +41,7 @@ ORANGE, BLUE = '#ff9d2e', '#4cc3ff'
 UNCOLOURED = (0, 7)
 """Labels through which the anatomy shows: outside, and BOLD not significant."""
 
-MAX_LINES = 40
+MAX_LINES = 60
 """Of a table that is shown."""
 
 Z_LIMITS = (-5.0, 5.0)

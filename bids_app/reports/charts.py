@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bids_app._typing import FloatArray
     from bids_app.reports.blocks import ChainStep
 
 CELL = (128.0, 62.0)
@@ -81,4 +85,128 @@ def _box(step: ChainStep, state: str, is_made: bool) -> str:
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{BOX[0]:.0f}" height="{BOX[1]:.0f}" rx="7"/>'
         f'<text x="{x + BOX[0] / 2:.1f}" y="{y + BOX[1] / 2 + 5:.1f}">{escape(step.title)}</text>'
         '</g>'
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Point:
+    """A mean of two quantities with the region that holds it."""
+
+    name: str
+    text: str
+    """Under the pointer."""
+    center: FloatArray
+    """(2,)"""
+    half_axes: FloatArray
+    """(2, 2), one per row; NaN where there is no region."""
+
+
+PLANE = (560.0, 400.0)
+"""Width and height of the plane of two changes, margins included."""
+
+MARGIN = (58.0, 46.0)
+"""Left and below the plane."""
+
+
+def draw_plane(
+    points: Sequence[Point],
+    lines: Mapping[str, tuple[FloatArray, FloatArray]],
+    *,
+    labels: tuple[str, str],
+) -> str:
+    """
+    Draw means of two quantities with their confidence ellipses over reference lines.
+
+    Parameters
+    ----------
+    points : sequence of Point
+        At least one.
+    lines : mapping of str to ((T,) ndarray, (T,) ndarray)
+        Name, written at its right end, to places.
+    labels : (str, str)
+        Of both axes with their units.
+
+    Returns
+    -------
+    element : str
+        SVG element; names and numbers are under the pointer.
+    """
+    low, high = _span_of(points)
+    dots = [_dot(point, low, high, position) for position, point in enumerate(points)]
+    curves = [_curve(name, x, y, low, high) for name, (x, y) in lines.items()]
+    alt = f'{labels[1]} over {labels[0]}: ' + '; '.join(point.text for point in points)
+    clip = f'<clipPath id="plane"><rect x="{MARGIN[0]}" y="0" width="{PLANE[0] - MARGIN[0]}" '
+    clip += f'height="{PLANE[1] - MARGIN[1]}"/></clipPath>'
+    return (
+        f'<svg class="plane" viewBox="0 0 {PLANE[0]:.0f} {PLANE[1]:.0f}" role="img" '
+        f'aria-label="{escape(alt)}">{clip}{_axes(low, high, labels)}'
+        f'<g clip-path="url(#plane)">{"".join(curves)}{"".join(dots)}</g></svg>'
+    )
+
+
+def _span_of(points: Sequence[Point]) -> tuple[FloatArray, FloatArray]:
+    """Find the range of both axes: all centers, their regions as far as they help, and zero."""
+    centers = np.array([point.center for point in points] + [np.zeros(2)])
+    extent = np.array([np.sqrt(np.nansum(point.half_axes**2, axis=0)) for point in points])
+    room = np.minimum(extent.max(axis=0), 2 * np.ptp(centers, axis=0)) + 1.0
+    return centers.min(axis=0) - room, centers.max(axis=0) + room
+
+
+def _place(value: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+    """Turn values of both axes into places of the drawing."""
+    share = (np.asarray(value, float) - low) / (high - low)
+    size = np.array(PLANE) - MARGIN
+    return np.stack([MARGIN[0] + share[..., 0] * size[0], (1 - share[..., 1]) * size[1]], axis=-1)
+
+
+def _axes(low: FloatArray, high: FloatArray, labels: tuple[str, str]) -> str:
+    """Draw the ticks, the lines through zero and the names of both axes."""
+    from matplotlib.ticker import MaxNLocator
+
+    parts = []
+    bottom = PLANE[1] - MARGIN[1]
+    for axis in (0, 1):
+        ticks = MaxNLocator(6).tick_values(low[axis], high[axis])
+        for tick in ticks[(ticks >= low[axis]) & (ticks <= high[axis])]:
+            where = np.zeros(2)
+            where[axis] = tick
+            x, y = _place(where, low, high)
+            ends = (x, 0.0, x, bottom) if axis == 0 else (MARGIN[0], y, PLANE[0], y)
+            kind = 'zero' if tick == 0 else 'grid'
+            parts.append('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
+                         .format(kind, *ends))  # fmt: skip
+            x, y = (x, bottom + 16) if axis == 0 else (MARGIN[0] - 20, y + 4)
+            parts.append(f'<text x="{x:.1f}" y="{y:.1f}">{tick:g}</text>')
+    middle = (MARGIN[0] + PLANE[0]) / 2
+    parts.append(f'<text x="{middle:.0f}" y="{PLANE[1] - 8:.0f}">{escape(labels[0])}</text>')
+    turned = f'transform="translate(14 {bottom / 2:.0f}) rotate(-90)"'
+    parts.append(f'<text {turned}>{escape(labels[1])}</text>')
+    return ''.join(parts)
+
+
+def _curve(name: str, x: FloatArray, y: FloatArray, low: FloatArray, high: FloatArray) -> str:
+    """Draw a reference line with its name where it leaves the plane."""
+    inside = (x >= low[0]) & (x <= high[0]) & (y >= low[1]) & (y <= high[1])
+    if not inside.any():
+        return ''
+    places = _place(np.column_stack([x, y])[inside], low, high)
+    path = ' '.join(f'{a:.1f},{b:.1f}' for a, b in places)
+    a, b = places[-1]
+    text = f'<text class="name" x="{a - 6:.1f}" y="{max(b, 12.0):.1f}">{escape(name)}</text>'
+    return f'<polyline points="{path}"/>{text}'
+
+
+def _dot(point: Point, low: FloatArray, high: FloatArray, position: int) -> str:
+    """Draw a mean and the ellipse around it."""
+    angles = np.linspace(0, 2 * np.pi, 60)
+    ring = np.column_stack([np.cos(angles), np.sin(angles)]) @ point.half_axes + point.center
+    shape = ''
+    if np.isfinite(ring).all():
+        path = ' '.join(f'{a:.1f},{b:.1f}' for a, b in _place(ring, low, high))
+        shape = f'<polygon points="{path}"/>'
+    x, y = _place(point.center, low, high)
+    return (
+        f'<g class="point c{position % 6}" tabindex="0"><title>{escape(point.text)}</title>{shape}'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
+        f'<text class="name" x="{x + 8:.1f}" y="{y - 7:.1f}">{escape(point.name)}</text></g>'
     )

@@ -19,11 +19,13 @@ from bids_app.reports.blocks import (
     Block,
     FigureRow,
     build_blocks,
+    cell,
     percent,
     report_table,
 )
 from bids_app.reports.charts import draw_chain
 from bids_app.reports.citations import Reference, Segment, numbered, resolve
+from bids_app.reports.coupling import coupling_charts
 from bids_app.reports.derivatives import (
     Derivative,
     list_derivatives,
@@ -31,6 +33,7 @@ from bids_app.reports.derivatives import (
     read_json,
     read_table,
     root_file,
+    select,
 )
 from bids_app.reports.scene import Scene, TemplateScene
 from bids_app.reports.tables import TIPPING, ContrastTables, contrast_tables
@@ -59,6 +62,9 @@ RECORDS = {
     'scans': ('scan', 'condition', 'run', 'files', 'facts'),
 }
 """Lists of the run summary and the fields of their entries."""
+
+QUALITY_COLUMNS = ('condition', 'measure', 'value', 'rule', 'probable_cause')
+"""Of the quality tables, as the group report shows them."""
 
 EDGE = re.compile(
     r"""^\s*([\w.-]+?)(?:[\[({].*?[\])}]+)?\s*      # from
@@ -178,9 +184,27 @@ def render_group(output_dir: Path) -> Path:
     units = [_group_unit(space, summary, output_dir) for space in spaces]
     page = _page(output_dir, summary, title='Group', units=units)
     page['participants'] = read_table(root_file(output_dir, 'participants'))
+    page['quality'] = _overview(output_dir)
+    page['coupling'] = coupling_charts(output_dir, summary.get('participants') or [])
     page['included'] = [str(label) for label in summary.get('participants') or []]
     html = _environment().get_template('group.html').render(**page)
     return atomic_write(root_file(output_dir, 'group_report'), html.encode())
+
+
+def _overview(output_dir: Path) -> list[dict[str, str]]:
+    """List what is unusual in the quality of any participant."""
+    found = []
+    for path in sorted(output_dir.glob('sub-*'), key=lambda path: natural(path.name)):
+        for file in select(list_derivatives(output_dir, path.name), 'cbf_quality'):
+            found += [
+                {
+                    'participant': path.name,
+                    **{name: cell(line.get(name, '')) for name in QUALITY_COLUMNS},
+                }
+                for line in read_table(file.path)
+                if line.get('verdict') == 'check'
+            ]
+    return found
 
 
 def render_index(output_dir: Path) -> str:

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
-from bids_app.models.regions import summarise_regions
+from bids_app.models.regions import confidence_ellipse, summarise_regions
 
 
 def test_mean_and_error_of_a_region_follow_the_weights():
@@ -116,3 +116,21 @@ def test_what_cannot_be_summarised_is_refused(changes, message):
     arguments = {'labels': [1, 1], 'indices': [1]} | changes
     with pytest.raises(ModelInputError, match=message):
         summarise_regions(Estimate.of([1.0, 2.0]), **arguments)
+
+
+def test_confidence_ellipse_holds_the_true_mean_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    mixed = rng.standard_normal((800, 8, 2)) @ np.array([[2.0, 1.0], [0.0, 0.5]]) + [3.0, -1.0]
+    held = 0
+    for points in mixed:
+        center, half_axes = confidence_ellipse(points)
+        lengths = np.linalg.norm(half_axes, axis=1)
+        along = half_axes @ (np.array([3.0, -1.0]) - center) / lengths**2
+        held += np.sum(along**2) <= 1
+    assert held / len(mixed) == pytest.approx(0.95, abs=0.025)
+
+
+def test_pairs_without_a_value_do_not_count_and_two_pairs_have_no_ellipse():
+    center, half_axes = confidence_ellipse([[1.0, 2.0], [3.0, 4.0], [np.nan, 9.0]])
+    np.testing.assert_allclose(center, [2.0, 3.0])
+    assert np.isnan(half_axes).all()

@@ -147,7 +147,7 @@ def labels(tree, mask, pattern, affine, *, prefix, extra, about):
     names = {**extra, 'task': 'all', 'contrast': 'calcMinusControl'}
     for key, data in (('concordance', robust), ('concordance_sign', sign)):
         tree.image(prefix + key, data, affine, about, **names)
-    if not prefix:
+    if prefix == '':
         probability = np.where(mask, 0.5 + 0.2 * np.sign(pattern), np.nan).astype(np.float32)
         tree.image('discordant', probability, affine, about, **names)
         mode = np.where(mask, 1 + (pattern > 0), 0).astype(np.uint8)
@@ -170,7 +170,9 @@ def contrast_tables(tree, prefix, extra):
             row = {'level': level, 'index': 1, 'name': name, 'network': name}
             row |= {'quantity': quantity, 'unit': unit, 'effect': 6.25, 'se': 1.25, 'z': 5.0}
             row |= {'n_voxels': 321, 'coverage': 0.97, 'label': 2 if quantity == 'cmro2' else ''}
-            row |= {'tipping_cbv': 0.123 if not prefix and quantity == 'cmro2' else 'n/a'}
+            if not prefix:
+                percent = 12.5 if quantity == 'cbf' else 8.5
+                row |= {'percent': percent, 'tipping_cbv': 0.123 if quantity == 'cmro2' else 'n/a'}
             rows.append(row)
     empty = {'level': 'network', 'name': 'Limbic', 'effect': 'n/a', 'se': 'n/a', 'label': 'n/a'}
     rows.append(rows[0] | empty)
@@ -241,7 +243,16 @@ def participant(tree, sub, **changes):
     tree.image('reference', reference, MESE_AFFINE, sub=sub, scan='MEGRE', task='calc')
     save_affine(np.linalg.inv(SHIFT), tree.path('xfm_scan', sub=sub, scan='MEGRE', task='calc'))
     quality = {'condition': 'calc', 'measure': f'qei {HOSTILE}', 'value': 0.912345}
-    tree.table('cbf_quality', [quality | {'verdict': 'good', 'rule': 'at least 0.5'}], sub=sub)
+    about = {'verdict': 'good' if sub == '01' else 'check', 'rule': 'at least 0.5'}
+    tree.table('cbf_quality', [quality | about], sub=sub)
+    moved = [{'framewise_displacement': 0.1 * (k % 3)} for k in range(20)]
+    tree.table('confounds', moved, sub=sub, scan='BOLD', task='all')
+    courses = [
+        {'level': 'network', 'name': name, 'condition': 'calc', 'time': time, 'percent': value}
+        for name in ('Vis', 'Default')
+        for time, value in ((0.0, 0.0), (6.0, 1.1))
+    ]
+    tree.table('time_courses', courses, sub=sub, task='all', atlas='Schaefer2018')
     value_maps(tree, sub, (grey, white), mask)
     about = {'Contrast': {'Task': 'calc', 'Baseline': 'control'}}
     where = {'sub': sub, 'space': 'MESE'}
@@ -280,6 +291,10 @@ def group(tree):
     pattern = effects(tree, mask, image.affine, key='group_contrast', extra=where, about=about)
     labels(tree, mask, pattern, image.affine, prefix='group_', extra=where, about=about)
     contrast_tables(tree, 'group_', {'space': 'MNI152NLin6Asym'})
+    people = [{'participant': 'sub-03', 'included': 'no', 'reason': f'moved {HOSTILE}'}]
+    tree.table('group_participants', people, space='MNI152NLin6Asym')
+    choices = [{'scale': 'percent', 'sign_fraction': 0.41234, 'n_participants': 2}]
+    tree.table('group_multiverse', choices, space='MNI152NLin6Asym', contrast='calcMinusControl')
     summary = {
         'version': '0.1.0',
         'verdict': {'state': 'complete', 'exit_code': 0, 'reasons': []},

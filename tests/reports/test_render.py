@@ -270,31 +270,56 @@ def test_facts_judge_grey_matter_against_the_usual_range():
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 
+VIEWS = {
+    'light': ('@media (prefers-color-scheme: dark)', '@media not all'),
+    'dark': ('@media (prefers-color-scheme: dark)', '@media all'),
+    'print': ('@media print', '@media all'),
+}
+"""How a page is seen, and what makes the browser show it so."""
+
+PROBE = """<script>
+f.onload = () => {
+  const d = f.contentDocument, w = f.contentWindow;
+  const light = c => c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const style = w.getComputedStyle(d.body);
+  const [a, b] = [light(style.color), light(style.backgroundColor)].sort((x, y) => y - x);
+  const room = d.documentElement.clientWidth;
+  const wide = [...d.querySelectorAll('main *')].filter(
+    e => !e.closest('.wide') && e.getBoundingClientRect().right > room + 1);
+  document.body.dataset.result = JSON.stringify({
+    sideways: d.documentElement.scrollWidth - room, wide: wide.length,
+    broken: [...d.images].filter(i => i.complete && !i.naturalWidth).length,
+    readable: (a + 0.05) / (b + 0.05) > 7});
+}</script>"""
+
 
 @pytest.mark.prove
 @pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
-@pytest.mark.parametrize('width', [1280, 400])
+@pytest.mark.parametrize(('view', 'width'), [
+    ('light', 1280), ('light', 400), ('dark', 1280), ('dark', 400), ('print', 680),
+])  # fmt: skip
 @pytest.mark.parametrize('name', NAMES)
-def test_no_page_scrolls_sideways_and_no_picture_is_broken(
-    pages, output_dir, tmp_path, name, width
-):
+def test_pages_fit_are_readable_and_silent_in_the_browser(pages, tmp_path, name, view, width):
+    page = tmp_path / 'page.html'
+    page.write_text(pages[name].replace(*VIEWS[view]))
     frame = tmp_path / 'frame.html'
     frame.write_text(
-        f'<body><iframe id="f" src="file://{output_dir}/{name}.html" '
-        f'style="width:{width}px;height:900px;border:0"></iframe><script>f.onload=()=>{{'
-        'const d=f.contentDocument;document.body.dataset.result=JSON.stringify({'
-        'sideways:d.documentElement.scrollWidth-d.documentElement.clientWidth,broken:[...d.images].filter('
-        'i=>i.complete&&!i.naturalWidth).length})}</script>'
+        f'<body><iframe id="f" src="{page.as_uri()}" '
+        f'style="width:{width}px;height:900px;border:0"></iframe>{PROBE}'
     )
     command = (
         f'{CHROMIUM} --headless --no-sandbox --disable-gpu --no-first-run --disable-sync '
-        '--disable-background-networking --disable-component-update '
+        '--disable-background-networking --disable-component-update --enable-logging=stderr '
         f'--allow-file-access-from-files --user-data-dir={tmp_path}/profile '
-        f'--virtual-time-budget=8000 --dump-dom file://{frame}'
+        f'--virtual-time-budget=8000 --dump-dom {frame.as_uri()}'
     )
-    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=240, check=True)
     result = re.search(r'data-result="([^"]*)"', done.stdout)[1].replace('&quot;', '"')
-    assert json.loads(result) == {'sideways': 0, 'broken': 0}
+    expected = {'sideways': 0, 'wide': 0, 'broken': 0, 'readable': True}
+    assert json.loads(result) == expected
+    assert 'CONSOLE' not in done.stderr
 
 
 def test_arterial_input_is_shown(pages):
@@ -354,3 +379,26 @@ def test_intervals_and_tipping_points_of_the_networks(pages):
     places = [float(x) for x in re.findall(r'left:(-?[\d.]+)%', pages['sub-01'])]
     assert places
     assert all(-0.01 <= place <= 100.01 for place in places)
+
+
+def test_movement_and_courses_are_drawn_with_their_units(pages):
+    page = Page(pages['sub-01'])
+    labels = ' '.join(a.get('aria-label', '') for _, a in page.elements)
+    assert 'Movement of the head between successive volumes of BOLD, all' in labels
+    assert 'Framewise displacement (mm)' in page.text
+    assert 'Vis, calc' in page.text
+
+
+def test_the_group_says_who_is_in_it_and_what_is_unusual(pages):
+    text = Page(pages['group']).text
+    assert 'moved' in text.partition('Inclusion')[2]
+    overview = pages['group'].partition('aria-label="Quality"')[2].partition('</section>')[0]
+    assert 'sub-02.html' in overview
+    assert 'sub-01.html' not in overview
+    assert '0.412' in text.partition('Multiverse of choices')[2]
+
+
+def test_flow_and_metabolism_stand_on_one_plane(pages):
+    chart = pages['group'].partition('<svg class="plane"')[2].partition('</svg>')[0]
+    assert 'Default: CBF 12.5 %, CMRO2 8.5 % (n = 1)' in chart
+    assert 'BOLD 0 %' in chart
