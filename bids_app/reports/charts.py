@@ -104,6 +104,9 @@ class Point:
 PLANE = (560.0, 400.0)
 """Width and height of the plane of two changes, margins included."""
 
+NAME_WIDTH = 110.0
+"""Nearer to the right edge than this, a name stands on the left of its point."""
+
 MARGIN = (58.0, 46.0)
 """Left and below the plane."""
 
@@ -205,8 +208,10 @@ def _dot(point: Point, low: FloatArray, high: FloatArray, position: int) -> str:
         path = ' '.join(f'{a:.1f},{b:.1f}' for a, b in _place(ring, low, high))
         shape = f'<polygon points="{path}"/>'
     x, y = _place(point.center, low, high)
+    side, gap = ('left', -8) if x > PLANE[0] - NAME_WIDTH else ('right', 8)
     return (
         f'<g class="point c{position % 6}" tabindex="0"><title>{escape(point.text)}</title>{shape}'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-        f'<text class="name" x="{x + 8:.1f}" y="{y - 7:.1f}">{escape(point.name)}</text></g>'
+        f'<text class="name {side}" x="{x + gap:.1f}" y="{y - 7:.1f}">{escape(point.name)}</text>'
+        '</g>'
     )
