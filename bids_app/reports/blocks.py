@@ -340,7 +340,8 @@ def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
             drawn.append(_error_picture(row, error, scene.slices, mask))
         reasons, legend = _reasons(status, mask)
         if legend:
-            figure = figures.draw_labels(reasons, legend_colours(legend), scene.slices)
+            colours = {code: entry.colour for code, entry in legend}
+            figure = figures.draw_labels(reasons, colours, scene.slices, backdrop=scene.backdrop)
             alt = f'Axial slices of the reasons why {row.title} has no value, or is doubtful.'
             drawn.append(('Reasons and cautions', figure, alt))
         tissues = tissue_values(values, mask, scene)
@@ -361,11 +362,6 @@ HISTOGRAM_NOTE = (
     'Shaded: where the grey-matter median usually lies. The outermost bins hold everything '
     'beyond them.'
 )
-
-
-def legend_colours(legend: Iterable[tuple[int, LegendEntry]]) -> dict[int, str]:
-    """Colour of each code."""
-    return {code: entry.colour for code, entry in legend}
 
 
 def _reasons(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from bids_app.bids.suspects import with_suspicions
 from bids_app.bids.verdict import (
     MACHINE_CODES,
     RunVerdict,
+    State,
     Verdict,
     combine,
     interrupted,
@@ -191,12 +193,17 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     prepare_output(run)
     verdicts: list[Verdict] = []
     units: list[ParticipantInputs] = []
+    spent: list[float] = []
     for position, participant in enumerate(chosen, start=1):
         LOGGER.info('sub-%s (%d of %d): starts', participant, position, len(chosen))
+        began = time.monotonic()
         found, verdict = _serve(participant, collect, run)
         units += found
         verdicts.append(verdict)
         LOGGER.info('%s', verdict.text)
+        if verdict.state != State.SKIPPED:
+            spent.append(time.monotonic() - began)
+            LOGGER.info('%s', pace(participant, spent, len(chosen) - position))
         if verdict.code == ExitCode.INTERRUPTED:
             verdicts += [interrupted(rest) for rest in chosen[position:]]
             break
@@ -228,6 +235,45 @@ def _source(
         return collect_participant(info, participant, run, settings, plan=plan), settings
 
     return chosen, collect
+
+
+def pace(participant: str, spent: Sequence[float], n_left: int) -> str:
+    """
+    Say how long a participant took, and how long the rest will take at that pace.
+
+    Parameters
+    ----------
+    participant : str
+        The one that was just done.
+    spent : sequence of float
+        What every participant that was computed took, s.
+    n_left : int
+        Participants still to come; those that are up to date will take less.
+
+    Returns
+    -------
+    text : str
+        One line of the log.
+
+    Examples
+    --------
+    >>> pace('02', [30.0, 34.0], 3)
+    'sub-02: took 34 s; 3 to go, at most about 2 min'
+    >>> pace('05', [3600.0], 0)
+    'sub-05: took 60 min'
+    """
+    text = f'sub-{participant}: took {_duration(spent[-1])}'
+    if not n_left:
+        return text
+    expected = n_left * sum(spent) / len(spent)
+    return f'{text}; {n_left} to go, at most about {_duration(expected)}'
+
+
+def _duration(seconds: float) -> str:
+    """Write a time as one would say it."""
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    return f'{seconds / 60:.0f} min' if seconds < 7200 else f'{seconds / 3600:.1f} h'
 
 
 def _serve(
