@@ -341,6 +341,14 @@ MODE_NODES = 64
 NOISE_BLOCK_WIDTHS = 3.0
 """Side of a block of noise over the width of its correlation, 1; ours."""
 
+# --- regions of confidence ------------------------------------------------------------------
+
+ELLIPSE_CONFIDENCE = 0.95
+"""Probability that an ellipse holds the true mean, 1; convention."""
+
+ELLIPSE_PAIRS = 3
+"""Fewest pairs whose covariance has two directions and a degree of freedom left, 1; exact."""
+
 # --- calibrated BOLD ------------------------------------------------------------------------
 
 DAVIS_GAGNON = (-0.05, 0.98)

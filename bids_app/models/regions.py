@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 
 from bids_app.errors import ModelInputError
+from bids_app.models.constants import ELLIPSE_CONFIDENCE, ELLIPSE_PAIRS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -202,9 +203,9 @@ def confidence_ellipse(points: ArrayLike) -> tuple[FloatArray, FloatArray]:
     pairs = pairs[np.isfinite(pairs).all(axis=1)]
     n = len(pairs)
     center = pairs.mean(axis=0) if n else np.full(2, np.nan)
-    if n < 3:
+    if n < ELLIPSE_PAIRS:
         return center, np.full((2, 2), np.nan)
-    limit = 2 * (n - 1) / (n * (n - 2)) * f.ppf(0.95, 2, n - 2)
+    limit = 2 * (n - 1) / (n * (n - 2)) * f.ppf(ELLIPSE_CONFIDENCE, 2, n - 2)
     variances, directions = np.linalg.eigh(np.cov(pairs.T))
     half_axes = np.sqrt(limit * np.maximum(variances, 0.0))[:, None] * directions.T
     return center, np.asarray(half_axes)
