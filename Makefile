@@ -107,6 +107,10 @@ lock: ## refresh the locks (needs uv); UPGRADE=1 takes the newest versions
 image: ## build the container image oxybold; ENGINE=podman for Podman
 	$(ENGINE) build --tag oxybold --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
 
+.PHONY: release-check
+release-check: install ## say what keeps this tree from being released
+	$(BIN)/python tools/release_check.py
+
 .PHONY: clean
 clean: ## remove what the other targets made, .venv too
 	rm -rf $(VENV) build dist demo real-asl docs/_build .pytest_cache .mypy_cache .ruff_cache \

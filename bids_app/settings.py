@@ -623,7 +623,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         msg = f'cannot read the settings file {path}: {error.strerror}'
         raise SettingsError(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f'{path} is not a TOML file: {error}'
         raise SettingsError(msg) from error
     flat: dict[str, Any] = {}

@@ -154,7 +154,7 @@ def load_overrides(path: Path | None) -> tuple[Override, ...]:
         return ()
     try:
         content = tomllib.loads(Path(path).read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f'--metadata-overrides: {path} cannot be read as TOML ({error})'
         raise SettingsError(msg) from error
     entries = content.get('override', [])
@@ -276,6 +276,7 @@ class Probe:
         """Open a file's metadata: sidecars by inheritance, then overrides."""
         probe = cls(reader=reader, role=role, found=found, condition=condition)
         probe.reader.findings.files.add(found.path)
+        note_link(reader, found.path)
         suffix = str(found.get('suffix'))
         for path in companions_of(found, reader.root, suffix, '.json'):
             probe.reader.findings.files.add(path)
@@ -428,6 +429,13 @@ class Probe:
         if chosen is not None:
             self.reader.findings.value(chosen)
         return chosen.value if chosen else None
+
+
+def note_link(reader: Reader, path: Path) -> None:
+    """Say where a link leads that leaves its dataset; links of git-annex stay inside."""
+    target = path.resolve()
+    if not target.is_relative_to(reader.root.resolve()):
+        reader.findings.note(f'{path.name} is a link that leads out of the dataset: {target}')
 
 
 def choose(

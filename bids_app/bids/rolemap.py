@@ -172,7 +172,7 @@ def load_role_map(name: str) -> RoleMap:
     path = path if name in packaged else Path(name).absolute()
     try:
         content = tomllib.loads(path.read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = (
             f'--input-map: {name} is neither a packaged map ({", ".join(packaged)}) nor a file '
             f'that can be read as TOML ({error})'

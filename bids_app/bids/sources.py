@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MISSING_VALUES = ('', 'n/a', 'N/A', 'nan', 'NaN')
 """Cells that hold no value."""
 
+MAX_VOXELS = 1 << 31
+"""Of one image; a header that claims more is damaged or hostile."""
+
 MAX_PHASE = 2 * math.pi + 0.1
 """rad; a phase image beyond it is not in radians."""
 
@@ -129,6 +132,9 @@ def read_header(path: Path) -> Header:
     ) as error:
         msg = f'{path.name} cannot be read as a NIfTI image ({error}); is it complete?'
         raise MissingInputError(msg) from error
+    if math.prod(image.shape) > MAX_VOXELS:
+        msg = f'{path.name}: its header claims {image.shape} voxels; the header is damaged'
+        raise InputDataError(msg)
     dtype = image.get_data_dtype()
     if dtype.kind not in 'iuf':
         msg = (
@@ -154,7 +160,7 @@ def read_json(path: Path) -> dict[str, Any]:
     check_readable(path)
     try:
         content = json.loads(path.read_text('utf-8-sig'))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         msg = f'{path.name} is not valid JSON ({error}); correct the file'
         raise InputDataError(msg) from error
     if not isinstance(content, dict):
@@ -189,10 +195,10 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     check_readable(path)
     try:
         text = path.read_text('utf-8-sig')
-    except (ValueError, OSError) as error:
+        lines = list(csv.reader(io.StringIO(text, newline=None), delimiter='\t', quoting=3))
+    except (ValueError, OSError, csv.Error) as error:
         msg = f'{path.name} is not a text table ({error})'
         raise InputDataError(msg) from error
-    lines = list(csv.reader(io.StringIO(text, newline=None), delimiter='\t', quoting=3))
     lines = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))]
     header = lines[0] if lines else []
     lacking = [name for name in columns if name not in header]

@@ -350,7 +350,7 @@ def _filters(path: Path | None) -> dict[str, Any]:
 
     try:
         filters = json.loads(path.read_text('utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         msg = f'--bids-filter-file {path} cannot be read as JSON: {error}'
         raise SettingsError(msg) from error
     if not isinstance(filters, dict) or not all(isinstance(v, dict) for v in filters.values()):

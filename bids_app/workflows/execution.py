@@ -199,7 +199,7 @@ def _read_plugin(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(path.read_text('utf-8'))
         plugin, arguments = str(content['plugin']), dict(content.get('plugin_args') or {})
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError) as error:
         msg = (
             f'--nipype-plugin-file {path} should be YAML with the entries plugin and '
             f'plugin_args: {error}'
