@@ -137,8 +137,8 @@ def returning_leak(kind, transfer, seed=31, n=3000, n_volumes=90):
     """
     A brain of which an eighth leaks into a space from which the agent returns.
 
-    Made after the correction was: other bolus, transits, repetition time, angle, T1 and
-    relaxivities than `leakage`; `transfer` is the median Ktrans, 1/min.
+    Other bolus, transits, repetition time, angle, T1 and relaxivities than `leakage`; the return
+    rate of the correction was chosen by it (seed 21); `transfer` is the median Ktrans, 1/min.
     """
     rng = np.random.default_rng(seed)
     repetition_time, echo_time, angle, r1 = 1.9, 0.035, np.radians(75), 1 / 1.1
@@ -183,7 +183,7 @@ def leakage_that_returns():
                     bias.append(np.median(found[leaks]) / np.median(found[~leaks]) - 1)
                 parts.append(f'{area} {bias[1]:+.1%} (uncorrected {bias[0]:+.1%})')
             row(
-                f'independent leak that returns, dominated by {kind}, transfer {transfer} /min',
+                f'second simulation, leak that returns, {kind}, transfer {transfer} /min',
                 'under 10 % where uncorrected is off by more than 30 %',
                 ', '.join(parts),
             )
