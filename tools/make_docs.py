@@ -235,6 +235,8 @@ def _output_text(row: Any) -> str:
             (code(name), column.get('unit', ''), column['description'])
             for name, column in row.columns.items()
         ]
+        if row.further_columns:
+            columns.append(('any other', '', row.further_columns))
         text += '\n\n' + table(('Column', 'Unit', 'Meaning'), columns)
     return text
 

@@ -98,6 +98,8 @@ class OutputRow:
     standard_space: bool = False
     """Whether the space must be one that the schema knows."""
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    further_columns: str = ''
+    """What columns beyond these are, where a table may have some."""
 
     @property
     def entities(self) -> tuple[str, ...]:
@@ -819,7 +821,7 @@ def write_table(
     Raises
     ------
     ValueError
-        If a column is missing or not in data/outputs.yml.
+        If a column is missing, or not in data/outputs.yml and the row knows no further ones.
     OutputError
         If it cannot be written.
     """
@@ -828,9 +830,13 @@ def write_table(
         rows.to_dict('records') if hasattr(rows, 'to_dict') else list(rows)
     )
     path = Path(output_dir) / output_path(key, **entities)
-    content = tsv(records, target.columns)
+    further = [name for name in records[0] if name not in target.columns] if records else []
+    if not target.further_columns:
+        further = []
+    content = tsv(records, [*target.columns, *further])
     if target.has_sidecar:
-        _write_sidecar(output_dir, key, entities, sidecar or {})
+        about = {name: {'Description': target.further_columns} for name in further}
+        _write_sidecar(output_dir, key, entities, about | dict(sidecar or {}))
     return atomic_write(path, content)
 
 

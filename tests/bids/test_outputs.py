@@ -440,6 +440,18 @@ def test_caller_wins_over_the_table(image: Path, tmp_path: Path) -> None:
     assert about['SkullStripped'] is True
 
 
+def test_further_columns_are_written_and_explained_where_the_row_knows_them(
+    tmp_path: Path,
+) -> None:
+    columns = [*row('nuisance').columns, 'trans_x']
+    place = {'sub': '01', 'task': 'all'}
+    frame = pd.DataFrame([dict.fromkeys(columns, 1)])
+    path = write_table(frame, output_dir=tmp_path, key='nuisance', entities=place)
+    assert path.read_text().splitlines()[0].split('\t') == columns
+    about = json.loads(path.with_suffix('.json').read_text())
+    assert about['trans_x']['Description'] == row('nuisance').further_columns
+
+
 def test_table_has_exactly_the_columns_of_its_row(tmp_path: Path) -> None:
     columns = list(row('summary').columns)
     place = {'sub': '01', 'contrast': 'calcMinusControl'}

@@ -57,6 +57,14 @@ NOT_IN_THIS_RUN = {
     'att',  # several delays
     'grey_cbf',  # perfusion.partial_volume_correction
     'white_cbf',
+    'alignment',  # registration: test_moving_head.py
+    'confounds',
+    'group_regression',  # three participants
+    'group_yield',
+    'group_covariate',  # --covariates or --groups
+    'group_conjunction',  # two contrasts
+    'group_latent',
+    'group_pls_joint',
 }
 
 BOLD_UP, BOLD_DOWN = (1, 2), (3, 4)

@@ -1,0 +1,50 @@
+"""A head that moves, as scanned: registration, movement within the series, and the truth."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from bids_app.bids.outputs import match, row
+from tests.e2e import support
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope='module')
+def moved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('moved')
+    study, output = folder / 'study', folder / 'out'
+    support.make_phantom([
+        str(study), '--grid', 'coarse', '--participants', '1', '--conditions', 'control,calc',
+        '--seed', '7',
+    ])  # fmt: skip
+    return study, output, support.run_app(study, output, 'participant', '--sloppy')
+
+
+def test_participant_is_complete(moved):
+    _, _, outcome = moved
+    assert outcome.code == 0, outcome.log
+
+
+def test_estimates_are_within_the_tolerances_of_the_demo(moved):
+    study, output, _ = moved
+    compare = [sys.executable, '-m', 'bids_app.phantom.compare', str(study), str(output)]
+    done = subprocess.run(compare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rows_that_need_registration_are_made(moved):
+    _, output, _ = moved
+    files = [path.relative_to(output) for path in output.rglob('*') if path.is_file()]
+    made = {found[0] for path in files if (found := match(path.as_posix())) is not None}
+    assert {'alignment', 'confounds'} <= made
+
+
+def test_movement_enters_the_bold_model(moved):
+    _, output, _ = moved
+    table = next((output / 'sub-01' / 'func').glob('*desc-nuisance_timeseries.tsv'))
+    columns = list(pd.read_csv(table, sep='\t', na_values='n/a'))
+    assert columns[:3] == list(row('nuisance').columns)
+    assert columns[3:] == ['trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z']
