@@ -830,9 +830,8 @@ def write_table(
         rows.to_dict('records') if hasattr(rows, 'to_dict') else list(rows)
     )
     path = Path(output_dir) / output_path(key, **entities)
-    further = [name for name in records[0] if name not in target.columns] if records else []
-    if not target.further_columns:
-        further = []
+    found = records[0] if target.further_columns and records else ()
+    further = [name for name in found if name not in target.columns]
     content = tsv(records, [*target.columns, *further])
     if target.has_sidecar:
         about = {name: {'Description': target.further_columns} for name in further}
