@@ -131,7 +131,7 @@ def read_echoes(
         images |= _read_complex(sorted_parts, leading, first, headers)
     _check_same_grid(first, headers)
     _check_echo_times(first, times)
-    if role == 'mese' and reader.settings.relaxometry.t2_model == 'epg':
+    if role == 'mese' and reader.settings.relaxometry.t2_model.startswith('epg'):
         _check_train_of_epg(first, times)
     if not all(probe.ok for probe in probes):
         return None
@@ -301,7 +301,7 @@ def _check_train_of_epg(probe: Probe, times: Sequence[float | None]) -> None:
     if any(abs(found - wanted) > EPG_TOLERANCE * known[0] for found, wanted in pairs):
         listed = ', '.join(f'{time:g}' for time in known)
         probe.fail(
-            f'{probe.file.name}: --t2-model epg needs echoes at 1, 2, 3 ... times the first; '
+            f'{probe.file.name}: the epg models of T2 need echoes at 1, 2, 3 ... times the first; '
             f'found {listed} s; choose --t2-model drop-first'
         )
 

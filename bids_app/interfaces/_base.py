@@ -47,6 +47,9 @@ __all__ = [
 STATUS_COUNTS = 'StatusCounts'
 """Sidecar key: how many voxels of the mask have each status."""
 
+POSITIONS = 'positions'
+"""Data of a model that no port carries: where in space the voxels of the mask lie, mm."""
+
 VOXELS_PER_SAMPLE = 'VoxelsPerNoiseSample'
 """Sidecar key: how many voxels share one independent sample of the noise."""
 
@@ -129,7 +132,11 @@ class ModelInterface(SimpleInterface):
         }
         given = [name for name in spec.parameters if isdefined(getattr(self.inputs, name))]
         for name in (*spec.data, *given):
-            arguments[name] = as_data(getattr(self.inputs, name), mask, grid)
+            arguments[name] = (
+                np.argwhere(mask) * grid.zooms
+                if name == POSITIONS
+                else as_data(getattr(self.inputs, name), mask, grid)
+            )
 
         made = spec.resolve()(**arguments)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,9 +28,9 @@ from bids_app.models.relaxometry import (
 from bids_app.models.status import Status, combine_status
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
-    from bids_app._typing import FloatArray
+    from bids_app._typing import BoolArray, FloatArray, StatusArray
 
 T1_OF_TRAIN = 1.3
 """s; brain at 3 T. Stimulated echoes decay with T1 between pulses; 0.8 s instead changes T2 by
@@ -52,6 +53,13 @@ MAX_ITERATIONS = 100
 
 FIRST_MISS = 0.03
 """Start value of cos^2(angle/2): 160 degrees."""
+
+SMOOTH_ORDER = 4
+"""Degree of the polynomial in space that a smooth miss is; ours. The transmit field of a head at
+3 T falls by some tens of degrees from its middle to its sides."""
+
+FEWEST_PER_TERM = 4
+"""Voxels that every term of the polynomial needs; with fewer its degree is lower."""
 
 
 def predict_echo_train(
@@ -144,6 +152,7 @@ def fit_r2_epg(
     See Also
     --------
     predict_echo_train : The inverse.
+    fit_r2_epg_smooth : With an angle that neighbours share.
 
     Notes
     -----
@@ -160,54 +169,217 @@ def fit_r2_epg(
     >>> fit_r2_epg(1000 * train, echo_times=0.016 * np.arange(1, 9)).value.round(6)
     array([13.5])
     """
-    signal, echo_times = check_train(signal, echo_times)
-    if noise_floor not in NOISE_FLOORS:
-        msg = f'noise_floor must be one of {", ".join(NOISE_FLOORS)}, got {noise_floor!r}'
-        raise ModelInputError(msg)
-    order = np.argsort(echo_times)
-    signal, echo_times = signal[:, order], echo_times[order]
-    spacing = _spacing(echo_times)
-    usable = np.isfinite(signal) & (signal > 0)
-    status = status_of_train(signal, usable)
-    few = (status == Status.OK) & (usable.sum(axis=1) < MINIMUM_ECHOES_LEFT)
-    status[few] = Status.TOO_FEW_SAMPLES
-    usable &= (status == Status.OK)[:, None]
+    train = _Train.of(signal, echo_times, noise_floor)
+    fit, noise, dof = _fit_train(train, noise_groups)
+    return _estimate(train, fit, noise, dof, fit.covariance[:, 1, 1] * noise)
 
-    weights = usable.astype(float)
-    fit = _solve(signal, weights, spacing)
+
+def fit_r2_epg_smooth(
+    signal: ArrayLike,
+    positions: ArrayLike,
+    *,
+    echo_times: ArrayLike,
+    noise_groups: ArrayLike | None = None,
+    noise_floor: str = 'rician',
+) -> Estimate:
+    r"""
+    Estimate R2 from a CPMG train whose refocusing angle is unknown but smooth in space.
+
+    Parameters
+    ----------
+    signal : (V, E) array_like
+        As for :func:`fit_r2_epg`.
+    positions : (V, 3) array_like
+        Of the voxels, any unit of length.
+    echo_times, noise_groups, noise_floor
+        As for :func:`fit_r2_epg`.
+
+    Returns
+    -------
+    r2 : Estimate
+        1/s; flags as from :func:`fit_r2_epg`. The variance holds the uncertainty of the smooth
+        angle.
+
+    Raises
+    ------
+    ModelInputError
+        As :func:`fit_r2_epg`; if `positions` is not finite or has another shape.
+
+    See Also
+    --------
+    fit_r2_epg : With an angle per voxel.
+
+    Notes
+    -----
+    1. :func:`fit_r2_epg` gives the miss :math:`u = \cos^2(\alpha/2)` of each voxel.
+    2. A polynomial of degree 4 in space (lower where voxels are few) goes through them, each
+       weighted by its squared ratio of signal to noise. Not by the variance of u, which depends
+       on the noise of u itself and would pull.
+    3. S0 and R2 are fitted again with the u of the polynomial. At a known u they are
+       uncorrelated with the u that a voxel had found, so that with the covariance C of this fit
+
+    .. math:: \mathrm{var}(R_2) = \sigma^2 C_{R_2} +
+              (\partial R_2/\partial u)^2\,\mathrm{var}(\hat u)
+
+    where :math:`\mathrm{var}(\hat u)` follows from the scatter of u around the polynomial. What a
+    polynomial cannot follow is an error that the variance does not hold.
+
+    References
+    ----------
+    .. [1] Lebel & Wilman, Magn Reson Med 64:1005, 2010. doi:10.1002/mrm.22487
+
+    Examples
+    --------
+    >>> train = predict_echo_train(8, echo_spacing=0.016, r2=[13.5, 10], refocusing_angle=150.0)
+    >>> fit_r2_epg_smooth(
+    ...     1000 * train, [[0, 0, 0], [0, 0, 1]], echo_times=0.016 * np.arange(1, 9)
+    ... ).value.round(4)
+    array([13.5, 10. ])
+    """
+    train = _Train.of(signal, echo_times, noise_floor)
+    positions = np.asarray(positions, float)
+    if positions.shape != (len(train.signal), 3) or not np.isfinite(positions).all():
+        msg = f'positions must be finite and of shape ({len(train.signal)}, 3)'
+        raise ModelInputError(msg)
+    each, each_noise, _ = _fit_train(train, noise_groups)
+    miss, spread = _smooth_miss(each, each_noise, positions)
+    fit, noise, dof = _fit_train(train, noise_groups, miss)
+    known = fit.covariance[:, 1, 1] * noise
+    return _estimate(train, fit, noise, dof, known + _slope(train, fit, miss) ** 2 * spread)
+
+
+def _slope(train: _Train, fit: FitResult, miss: FloatArray) -> FloatArray:
+    """Give the change of the rate of a fit with a known miss by that miss."""
+    s0 = fit.parameters[:, :1]
+    echoes, (by_rate, by_miss) = _train(
+        fit.parameters[:, 1], miss, train.spacing, train.signal.shape[1]
+    )
+    push = s0 * by_miss * train.usable
+    gradient = np.stack([(echoes * push).sum(axis=1), (s0 * by_rate * push).sum(axis=1)], axis=1)
+    return np.asarray(-np.einsum('vp,vp->v', fit.covariance[:, 1], gradient))
+
+
+def _smooth_miss(
+    fit: FitResult, noise: FloatArray, positions: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Give the miss of a polynomial in space through those of the voxels, and its variance."""
+    miss = fit.parameters[:, 2]
+    known = np.isfinite(miss) & (noise >= 0)
+    if not known.any():
+        return np.full(miss.shape, FIRST_MISS), np.full(miss.shape, np.nan)
+    terms = _polynomial(positions, int(known.sum()))
+    # exact trains have no noise: then all voxels count alike
+    snr = fit.parameters[known, 0] / np.sqrt(np.maximum(noise[known], np.finfo(float).tiny))
+    weights = (snr / snr.max())[:, None]
+    factors, _, rank, _ = np.linalg.lstsq(weights * terms[known], weights[:, 0] * miss[known])
+    left = weights[:, 0] * (miss[known] - terms[known] @ factors)
+    scatter = left @ left / max(int(known.sum()) - rank, 1)
+    covariance = scatter * np.linalg.pinv((weights * terms[known]).T @ (weights * terms[known]))
+    variance = np.einsum('vp,pq,vq->v', terms, covariance, terms)
+    return np.clip(terms @ factors, *MISS_BOUNDS), variance
+
+
+def _polynomial(positions: FloatArray, count: int) -> FloatArray:
+    """Give the terms (V, P) of as high a degree as `count` voxels allow, of centred positions."""
+    centred = positions - positions.mean(axis=0)
+    scaled = centred / max(float(np.abs(centred).max()), np.finfo(float).tiny)
+    powers = np.array([p for p in np.ndindex((SMOOTH_ORDER + 1,) * 3) if sum(p) <= SMOOTH_ORDER])
+    for order in range(SMOOTH_ORDER, -1, -1):
+        chosen = powers[powers.sum(axis=1) <= order]
+        if count >= FEWEST_PER_TERM * len(chosen):
+            break
+    return np.asarray(np.prod(scaled[:, None, :] ** chosen, axis=2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Train:
+    """Echoes in order, and which of them can be used."""
+
+    signal: FloatArray
+    usable: BoolArray
+    spacing: float
+    status: StatusArray
+    noise_floor: str
+
+    @classmethod
+    def of(cls, signal: ArrayLike, echo_times: ArrayLike, noise_floor: str) -> _Train:
+        """Check and order the echoes."""
+        signal, echo_times = check_train(signal, echo_times)
+        if noise_floor not in NOISE_FLOORS:
+            msg = f'noise_floor must be one of {", ".join(NOISE_FLOORS)}, got {noise_floor!r}'
+            raise ModelInputError(msg)
+        order = np.argsort(echo_times)
+        signal, echo_times = signal[:, order], echo_times[order]
+        spacing = _spacing(echo_times)
+        usable = np.isfinite(signal) & (signal > 0)
+        status = status_of_train(signal, usable)
+        few = (status == Status.OK) & (usable.sum(axis=1) < MINIMUM_ECHOES_LEFT)
+        status[few] = Status.TOO_FEW_SAMPLES
+        usable &= (status == Status.OK)[:, None]
+        return cls(signal, usable, spacing, status, noise_floor)
+
+    @property
+    def times(self) -> FloatArray:
+        """Echo times, s."""
+        return self.spacing * np.arange(1, self.signal.shape[1] + 1)
+
+
+def _fit_train(
+    train: _Train, noise_groups: ArrayLike | None, miss: FloatArray | None = None
+) -> tuple[FitResult, FloatArray, float]:
+    """Fit S0, R2 and, unless it is known, the miss; give also the pooled noise and its dof."""
+    weights = train.usable.astype(float)
+    fit = _solve(train, np.ones(len(weights), bool), miss=miss)
     noise, dof = pool_variance(fit.residual_variance, fit.dof, noise_groups)
-    if noise_floor == 'rician':
-        prediction = fit.parameters[:, :1] * np.exp(-fit.parameters[:, 1:2] * echo_times)
-        near = near_floor(prediction, usable, noise)
+    if train.noise_floor == 'rician':
+        prediction = fit.parameters[:, :1] * np.exp(-fit.parameters[:, 1:2] * train.times)
+        near = near_floor(prediction, train.usable, noise)
         if near.any():
-            again = _solve(signal[near], weights[near], spacing, np.sqrt(noise[near, None]))
-            fit = replace_rows(fit, near, again)
+            fit = replace_rows(fit, near, _solve(train, near, np.sqrt(noise), miss))
+    return fit, noise, dof
+
+
+def _estimate(
+    train: _Train, fit: FitResult, noise: FloatArray, dof: float, variance: FloatArray
+) -> Estimate:
+    """Flag the rates of a fit."""
     rate = fit.parameters[:, 1]
-    status = combine_status(status, fit.status, flag_fit(rate, fit, noise))
-    return Estimate.of(rate, fit.covariance[:, 1, 1] * noise, status, dof=dof)
+    status = combine_status(train.status, fit.status, flag_fit(rate, fit, noise))
+    return Estimate.of(rate, variance, status, dof=dof)
 
 
 def _solve(
-    signal: FloatArray, weights: FloatArray, spacing: float, noise: FloatArray | None = None
+    train: _Train,
+    rows: BoolArray,
+    noise: FloatArray | None = None,
+    miss: FloatArray | None = None,
 ) -> FitResult:
-    """Fit S0, R2 and miss, with the noise floor of a noise (V, 1) where one is given."""
-    n_echoes = signal.shape[1]
-    times = spacing * np.arange(1, n_echoes + 1)
+    """Fit S0, R2 and miss (V,) where it is not given, above the floor of a noise (V,) if any."""
+    signal, weights, times = train.signal[rows], train.usable[rows].astype(float), train.times
 
-    def predict(parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def predict(
+        parameters: FloatArray, *known: NDArray[np.generic]
+    ) -> tuple[FloatArray, FloatArray]:
         s0 = parameters[:, :1]
-        train, slopes = _train(parameters[:, 1], parameters[:, 2], spacing, n_echoes)
-        return s0 * train, np.stack([train, s0 * slopes[0], s0 * slopes[1]], axis=2)
+        of_angle = np.asarray(known[0], float)[:, 0] if known else parameters[:, 2]
+        echoes, slopes = _train(parameters[:, 1], of_angle, train.spacing, len(times))
+        columns = [echoes, s0 * slopes[0], s0 * slopes[1]]
+        return s0 * echoes, np.stack(columns[: parameters.shape[1]], axis=2)
 
+    auxiliary = [array[rows, None] for array in (miss, noise) if array is not None]
+    n_free = 3 if miss is None else 2
     start = start_decay(signal, np.ones(signal.shape), weights > 0, times)
+    start = np.concatenate([start, np.full((len(start), 1), FIRST_MISS)], axis=1)
+    lower = [0.0, -STRONGEST_GROWTH / times.max(), MISS_BOUNDS[0]]
+    upper = [np.inf, STRONGEST_DECAY / times.min(), MISS_BOUNDS[1]]
     return fit_least_squares(
         predict if noise is None else with_noise_floor(predict),
         signal,
-        np.concatenate([start, np.full((len(start), 1), FIRST_MISS)], axis=1),
-        lower=[0.0, -STRONGEST_GROWTH / times.max(), MISS_BOUNDS[0]],
-        upper=[np.inf, STRONGEST_DECAY / times.min(), MISS_BOUNDS[1]],
+        start[:, :n_free],
+        lower=lower[:n_free],
+        upper=upper[:n_free],
         weights=weights,
-        auxiliary=() if noise is None else (noise,),
+        auxiliary=auxiliary,
         max_iterations=MAX_ITERATIONS,
         tolerance=TOLERANCE,
     )

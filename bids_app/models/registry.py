@@ -75,6 +75,16 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
             'extended phase graphs, the refocusing angle of each voxel being fitted along',
         ),
+        'epg-smooth': ModelSpec(
+            function='bids_app.models.epg:fit_r2_epg_smooth',
+            data=('signal', 'positions'),
+            parameters=('echo_times', 'noise_groups', 'noise_floor'),
+            unit='1/s',
+            citation='lebel2010',
+            methods='R2 was estimated from the multi-echo spin echo by least squares with '
+            'extended phase graphs, the refocusing angle being a polynomial in space through '
+            'those of the voxels',
+        ),
     },
     'r2_star': {
         'exponential': ModelSpec(

@@ -119,6 +119,14 @@ CASES = {
         per_voxel={'noise_groups': NOISE_GROUPS.copy()},
         scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
     ),
+    'r2/epg-smooth': lambda: Case(
+        data={
+            'signal': decay(SPIN_ECHOES, spread(10, 16), 1),
+            'positions': 2 * np.argwhere(np.ones((N_VOXELS, 1, 1))),
+        },
+        per_voxel={'noise_groups': NOISE_GROUPS.copy()},
+        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
+    ),
     'r2_star/exponential': lambda: Case(
         data={
             'signal': decay(GRADIENT_ECHOES, spread(15, 25), 2),
@@ -205,7 +213,7 @@ CASES = {
         scalars={'cao2': 7.64},
     ),
 }
-REFERENCE_IS_A_MEAN_OVER_VOXELS = {'cbv/dsc', 'r2_prime/published'}
+SHARES_WHAT_ALL_VOXELS_SAY = {'r2/epg-smooth', 'cbv/dsc', 'r2_prime/published'}
 
 every_row = pytest.mark.parametrize('row', ROWS)
 
@@ -271,7 +279,7 @@ def test_permuting_voxels_permutes_results(row):
     np.testing.assert_array_equal(permuted.status, plain.status[order])
 
 
-@every_row
+@pytest.mark.parametrize('row', sorted(set(ROWS) - {'r2/epg-smooth'}))  # its neighbours help
 def test_bad_voxel_is_missing_and_leaves_its_neighbours_alone(row):
     plain, case = run(row, CASES[row]()), CASES[row]()
     if case.maps:
@@ -339,7 +347,7 @@ def test_single_precision_input_is_tolerated(row):
     np.testing.assert_allclose(result.value, run(row, case).value, rtol=1e-4)
 
 
-@pytest.mark.parametrize('row', sorted(set(ROWS) - REFERENCE_IS_A_MEAN_OVER_VOXELS))
+@pytest.mark.parametrize('row', sorted(set(ROWS) - SHARES_WHAT_ALL_VOXELS_SAY))
 def test_value_of_a_voxel_does_not_depend_on_the_others(row):
     case = CASES[row]()
     together = run(row, case).value

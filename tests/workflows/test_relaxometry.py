@@ -78,7 +78,7 @@ def test_redundant_sets_are_merged_and_cited(magnitude_only, images):
     )['connect']
 
 
-@pytest.mark.parametrize('model', ['exponential', 'drop-first', 'epg'])
+@pytest.mark.parametrize('model', ['exponential', 'drop-first', 'epg', 'epg-smooth'])
 def test_models_of_t2_are_named_in_the_methods(model, magnitude_only):
     settings = RelaxometrySettings(t2_model=model, noise_floor='none')
     graph = init_r2_wf(series=magnitude_only, settings=settings)
