@@ -264,7 +264,9 @@ class BoldSettings:
     """Percent BOLD change."""
 
     hrf_model: str = _setting(
-        'spm', 'haemodynamic response of the design', choices=('spm', 'glover')
+        'flexible',
+        'haemodynamic response of the design: one whose delay and width are fitted, or one shape',
+        choices=('flexible', 'spm', 'glover'),
     )
     noise_model: str = _setting('ar1', 'noise of the time series', choices=('ar1', 'ols'))
     high_pass: float | None = _setting(

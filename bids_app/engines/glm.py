@@ -33,6 +33,17 @@ NOISE_CORRELATIONS: Mapping[str, FloatArray] = {
 }
 """Noise model -> correlations of successive noise samples that are tabulated."""
 
+RESPONSES: Mapping[str, str] = {
+    'flexible': 'spm + derivative + dispersion',
+    'spm': 'spm',
+    'glover': 'glover',
+}
+"""Haemodynamic response -> the columns of each condition, as nilearn names them. The flexible one
+may come earlier or later and be narrower or wider than the response of SPM."""
+
+COLUMNS_OF_RESPONSE = ('', '_derivative', '_dispersion')
+"""What nilearn appends to the name of a condition."""
+
 LARGEST_LOSS = 0.05
 """By which the drift columns may lengthen the standard error of a contrast; no unit."""
 
@@ -256,7 +267,7 @@ def make_task_design(
     conditions: Sequence[str],
     baseline: str,
     contrasts: Sequence[tuple[str, str]],
-    hrf_model: str = 'spm',
+    hrf_model: str = 'flexible',
     high_pass: float | None = None,
     window_start: float = 6.0,
     confounds: ArrayLike | None = None,
@@ -284,7 +295,7 @@ def make_task_design(
     contrasts : sequence of (str, str)
         Task and baseline of each contrast.
     hrf_model : str
-        Haemodynamic response, as nilearn names it: spm, glover.
+        Haemodynamic response: flexible, spm or glover; the last two have one shape.
     high_pass : float, optional
         Cut-off of the cosine drift, Hz; default :func:`high_pass_of_design`, and lower where
         that lengthens the standard error of a contrast by more than 5 %.
@@ -413,9 +424,12 @@ def fit_task_design(
         \Delta = 100\,\frac{\sum_j \beta_j (\langle x_j \rangle_{W_t}
                  - \langle x_j \rangle_{W_b})}{\langle X \beta \rangle_{W_b}}
 
-    This is what a block-window average of a noise-free signal would show; unlike a coefficient
-    over the mean it hardly depends on the assumed response. The baseline has no column of its
-    own where listed events and baseline together fill the run.
+    over all columns j of the two conditions. This is what a block-window average of a noise-free
+    signal would show. With the flexible response (its derivatives in time and in width have
+    columns of their own, and count) the result does not depend on the true one: within 0.5 %
+    for those of SPM and Glover, at a standard error 4 to 15 % longer than that of one known
+    shape. One wrong shape alone is off by up to 14 % (30-s blocks every 60 s). The baseline has
+    no column of its own where listed events and baseline together fill the run.
 
     The coefficients are those of ordinary least squares, their covariance that under AR(1)
     noise, with the expected correlation and power of the residuals of this design inverted for
@@ -654,13 +668,15 @@ def _design_matrix(
 
     rows = [(onset, duration, _column(name)) for onset, duration, name in events]
     table = pd.DataFrame(rows, columns=['onset', 'duration', 'trial_type'])
-    if frame_times.size <= len({name for _, _, name in rows}) + confounds.shape[1] + 1:
+    per_condition = 1 + RESPONSES[hrf_model].count('+')
+    columns = per_condition * len({name for _, _, name in rows})
+    if frame_times.size <= columns + confounds.shape[1] + 1:
         msg = f'{frame_times.size} volumes are too few for this design and its confounds'
         raise ModelInputError(msg)
     return make_first_level_design_matrix(
         frame_times,
         table if events else None,
-        hrf_model=hrf_model,
+        hrf_model=RESPONSES[hrf_model],
         drift_model='cosine',
         high_pass=high_pass,
         add_regs=confounds if confounds.size else None,
@@ -669,8 +685,8 @@ def _design_matrix(
 
 
 def _column(condition: str) -> str:
-    """Name the column of a condition; never that of a drift or the constant."""
-    return f'condition_{condition}'
+    """Name the column of a condition; never that of a drift, the constant or a derivative."""
+    return f'condition_{condition}:'
 
 
 def _checked_confounds(confounds: ArrayLike | None, n_volumes: int) -> FloatArray:
@@ -692,7 +708,9 @@ def _contrast_weights(
     """Give the weights of the coefficients that make the signal change and the baseline."""
     task = design[task_window].mean().to_numpy(float)
     baseline = design[baseline_window].mean().to_numpy(float)
-    involved = design.columns.isin([_column(name) for name in conditions])
+    involved = design.columns.isin(
+        [_column(name) + part for name in conditions for part in COLUMNS_OF_RESPONSE]
+    )
     return np.array([np.where(involved, task - baseline, 0.0), baseline])
 
 

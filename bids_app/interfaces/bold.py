@@ -160,7 +160,7 @@ class _DesignInputSpec(BaseInterfaceInputSpec):
     baseline = traits.Str(mandatory=True, desc='baseline trial type, or the gaps', unit='')
     noise_model = traits.Str('ar1', usedefault=True, desc='noise of the series', unit='')
     high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
-    hrf_model = traits.Str('spm', usedefault=True, desc='haemodynamic response', unit='')
+    hrf_model = traits.Str('flexible', usedefault=True, desc='haemodynamic response', unit='')
     window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
     contrasts = traits.List(
         traits.Tuple(traits.Str, traits.Str), mandatory=True, desc='task and baseline', unit=''

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from bids_app.settings import BoldSettings
 
 METHODS = {
-    'glm': 'Percent BOLD change was estimated with a general linear model whose effect was '
-    'scaled to the mean response in the task windows over the fitted baseline',
+    'glm': 'Percent BOLD change was estimated with a general linear model whose effect is '
+    'the fitted signal of the task windows minus that of the baseline windows, over the latter',
     'block-median': 'Percent BOLD change was computed from the medians of the task windows and '
     'of the baseline windows, without filter or regression',
 }
