@@ -50,6 +50,8 @@ FWHM = 2.5
 """Of the noise, voxels."""
 SMALLEST = 1.3
 """Smallest CMRO2 change of interest, umol/100 g/min: 1 % of a baseline of 130."""
+CASES = ('null', 0.0, 0.1, 0.4)
+"""No change of CMRO2 anywhere, or the share of its changes that are opposite to BOLD."""
 
 
 def noise_maps(rng, n, fwhm=FWHM):
@@ -158,15 +160,15 @@ def left_out(change_data, weighting, sign, gate):
     return fractions
 
 
-def error_rates(seeds, sizes):
+def error_rates(seeds, sizes, cases=CASES):
     """Labels and pi_d of studies of 10, 20 and 40 participants."""
     points = np.indices((SIDE, SIDE, SIDE)).reshape(3, -1).T
     blocks = spatial_blocks(points, side=2 * FWHM)
     table = []
     for n in sizes:
-        for discordant in ('null', 0.0, 0.1, 0.4):
-            found = [run_seed(seed, n, discordant, blocks) for seed in range(seeds)]
-            row = {'participants': n, 'discordant': discordant, 'seeds': seeds}
+        for discordant in cases:
+            found = [run_seed(seed, n, discordant, blocks) for seed in seeds]
+            row = {'participants': n, 'discordant': discordant, 'seeds': len(found)}
             for key in found[0]:
                 values = np.array([one[key] for one in found], float)
                 row[key] = float(np.nanmean(values)) if np.isfinite(values).any() else None
@@ -343,7 +345,9 @@ def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--seeds', type=int, default=0, help='studies per case of the error rates')
+    parser.add_argument('--first-seed', type=int, default=0)
     parser.add_argument('--participants', type=int, nargs='+', default=[10, 20, 40])
+    parser.add_argument('--null', action='store_true', help='error rates without any change only')
     parser.add_argument('--family-wise', type=int, default=0, help='null studies')
     parser.add_argument('--bootstrap-ratio', action='store_true')
     parser.add_argument('--speed', type=int, nargs='*', default=[], help='participants')
@@ -352,7 +356,9 @@ def main() -> None:
     arguments = parser.parse_args()
     found = {}
     if arguments.seeds:
-        found['error_rates'] = error_rates(arguments.seeds, arguments.participants)
+        seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        cases = CASES[:1] if arguments.null else CASES
+        found['error_rates'] = error_rates(seeds, arguments.participants, cases)
     if arguments.family_wise:
         found['family_wise'] = family_wise(arguments.family_wise)
     if arguments.bootstrap_ratio:

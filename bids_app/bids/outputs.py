@@ -138,6 +138,26 @@ class OutputTable:
     readme: str
 
 
+def packaged_table(name: str) -> Any:
+    """
+    Read a table of data/.
+
+    Parameters
+    ----------
+    name : str
+        Without .yml.
+
+    Returns
+    -------
+    content : dict
+        As written; read in C where PyYAML was built with it.
+    """
+    import yaml
+
+    loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+    return yaml.load((files('bids_app') / 'data' / f'{name}.yml').read_bytes(), loader)
+
+
 @cache
 def table() -> OutputTable:
     """
@@ -148,9 +168,7 @@ def table() -> OutputTable:
     table : OutputTable
         Read-only, the same object at every call.
     """
-    import yaml
-
-    raw = yaml.safe_load((files('bids_app') / 'data' / 'outputs.yml').read_text('utf-8'))
+    raw = packaged_table('outputs')
     return OutputTable(
         bids_version=raw['bids_version'],
         quantities=_records(Quantity, raw['quantities']),

@@ -305,20 +305,22 @@ def walk_tree(root: Path, *, skip: Path | None = None) -> list[str]:
         Relative, with slashes, sorted; nothing whose name begins with a dot, and nothing of
         datasets inside this one.
     """
-    listed = []
-    start = os.fspath(root)
+    listed: list[str] = []
+    folders = ['']
     left_out = os.fspath(skip) if skip is not None else ''
-    for folder, folders, names in os.walk(start):
-        if folder != start and 'dataset_description.json' in names:  # a dataset of its own
-            folders.clear()
+    for folder in folders:  # grows on the way
+        try:
+            entries = [entry for entry in os.scandir(root / folder) if entry.name[0] != '.']
+        except PermissionError:  # files that cannot be seen are missing inputs
             continue
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith('.') and os.path.join(folder, name) != left_out  # noqa: PTH118
-        ]
-        inside = folder[len(start) :].strip('/')
-        listed += [f'{inside}/{name}' if inside else name for name in names if name[0] != '.']
+        if folder and any(entry.name == 'dataset_description.json' for entry in entries):
+            continue  # a dataset of its own
+        for entry in entries:
+            inside = f'{folder}{entry.name}'
+            if not entry.is_dir(follow_symlinks=False):  # links are not followed: no time for it
+                listed.append(inside)
+            elif entry.path != left_out:
+                folders.append(f'{inside}/')
     return sorted(listed)
 
 
@@ -506,10 +508,8 @@ def content_key(path: Path) -> str:
         The checksum that git-annex keeps in the link, else that of the bytes; of a file that
         cannot be read its own path.
     """
-    if path.is_symlink():
-        match = ANNEX_KEY.search(str(path.readlink()))
-        if match:
-            return match['hash']
+    if known := _annexed(path):
+        return known['hash']
     try:
         with path.open('rb') as stream:
             return hashlib.file_digest(stream, 'sha256').hexdigest()
@@ -531,11 +531,20 @@ def content_size(path: Path) -> int | None:
     size : int or None
         Bytes; None where it cannot be known.
     """
+    if known := _annexed(path):
+        return int(known['size'])
     try:
         return path.stat().st_size
     except OSError:
-        match = ANNEX_KEY.search(str(path.readlink())) if path.is_symlink() else None
-        return int(match['size']) if match else None
+        return None
+
+
+def _annexed(path: Path) -> re.Match[str] | None:
+    """Read size and checksum in a link of git-annex; None for any other file."""
+    try:
+        return ANNEX_KEY.search(os.readlink(path))  # noqa: PTH115  a Path of each takes longer
+    except OSError:
+        return None
 
 
 # ------------------------------------------------------------------------------------- showing

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from bids_app.bids.acquisitions import FoundAnatomy
+from bids_app.bids.outputs import packaged_table
 from bids_app.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -83,8 +82,7 @@ def load_roles() -> Mapping[str, Role]:
     roles : dict of str to Role
         In the order of data/inputs.yml.
     """
-    table = yaml.safe_load((files('bids_app') / 'data' / 'inputs.yml').read_text('utf-8'))
-    return {name: _role(name, row) for name, row in table.items()}
+    return {name: _role(name, row) for name, row in packaged_table('inputs').items()}
 
 
 def _role(name: str, row: dict[str, Any]) -> Role:
@@ -161,28 +159,32 @@ def assign_roles(
     if unknown:
         msg = f'--bids-filter-file: unknown role {unknown[0]!r}; the roles are: {", ".join(roles)}'
         raise SettingsError(msg)
-    ordered = sorted(found, key=lambda item: str(item.path))
-    return {
-        name: tuple(
-            item
-            for item in ordered
-            if role.ignore not in ignore
-            and role.family not in ignore
-            and _plays(item, role)
-            and _passes(item, filters.get(name, {}))
-        )
-        for name, role in roles.items()
-    }
+    assigned: dict[str, list[Found]] = {name: [] for name in roles}
+    for item in sorted(found, key=lambda item: str(item.path)):
+        for role in _named_alike().get(_kind(item.entities), ()):
+            if (
+                role.ignore not in ignore
+                and role.family not in ignore
+                and _passes(item, role.entities)
+                and _passes(item, filters.get(role.name, {}))
+            ):
+                assigned[role.name].append(item)
+    return {name: tuple(items) for name, items in assigned.items()}
 
 
-def _plays(item: Found, role: Role) -> bool:
-    """Tell whether a file has the name of a role."""
-    return (
-        item.get('datatype') == role.datatype
-        and item.get('suffix') in role.suffix
-        and item.get('extension') in role.extension
-        and _passes(item, role.entities)
-    )
+def _kind(entities: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Give what a role asks of every file: folder, suffix and format."""
+    return entities.get('datatype'), entities.get('suffix'), entities.get('extension')
+
+
+@cache
+def _named_alike() -> Mapping[tuple[str | None, ...], list[Role]]:
+    """Collect the roles of each folder, suffix and format."""
+    alike: dict[tuple[str | None, ...], list[Role]] = {}
+    for role in load_roles().values():
+        for suffix, extension in product(role.suffix, role.extension):
+            alike.setdefault((role.datatype, suffix, extension), []).append(role)
+    return alike
 
 
 def _passes(item: Found, query: Mapping[str, Any]) -> bool:

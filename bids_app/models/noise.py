@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
@@ -99,6 +98,8 @@ def pool_variance(
 
 def _pool(variance: FloatArray, dof: FloatArray, usable: BoolArray) -> tuple[float, float]:
     """Return the robust variance of the usable voxels and its effective degrees of freedom."""
+    from scipy import stats  # slow to import
+
     n_voxels = int(usable.sum())
     if n_voxels == 0:
         return float('nan'), 0.0

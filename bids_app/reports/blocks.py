@@ -7,14 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
+from bids_app.bids.outputs import packaged_table, unit_of
 from bids_app.bids.outputs import table as output_table
-from bids_app.bids.outputs import unit_of
 from bids_app.models.status import DESCRIPTIONS, Status
 from bids_app.reports import figures
 from bids_app.reports.derivatives import (
@@ -212,8 +210,7 @@ class Block:
 @cache
 def report_table() -> ReportTable:
     """Read data/report.yml."""
-    text = (files('bids_app') / 'data' / 'report.yml').read_text('utf-8')
-    raw = yaml.safe_load(text)
+    raw = packaged_table('report')
     rows = []
     for fields in raw['figures']:
         for name in ('limits', 'usual', 'columns', 'curves', 'levels'):
