@@ -48,7 +48,7 @@ HIDDEN = '.oxybold'
 """Folder for lock and work; the validator does not look into dot folders."""
 
 CONTAINER_VARIABLE = 'OXYBOLD_CONTAINER'
-"""Environment variable by which an image tells its own name, as TYPE:TAG."""
+"""Environment variable by which an image tells its own name, as TYPE:TAG or TYPE:NAME@DIGEST."""
 
 STATUS_COLORS = {
     Status.OK: '#FFFFFF',
@@ -323,9 +323,11 @@ def dataset_description(run: RunSettings) -> dict[str, Any]:
         With the program, its container where it runs in one, and the sources.
     """
     generator: dict[str, Any] = {'Name': NAME, 'Version': bids_app.__version__}
-    kind, _, tag = os.environ.get(CONTAINER_VARIABLE, '').partition(':')
+    kind, _, name = os.environ.get(CONTAINER_VARIABLE, '').partition(':')
     if kind:
-        generator['Container'] = {'Type': kind, **({'Tag': tag} if tag else {})}
+        key = 'URI' if '@' in name else 'Tag'
+        at = f'{kind}://{name}' if key == 'URI' else name
+        generator['Container'] = {'Type': kind, **({key: at} if name else {})}
     raw = {'raw': run.bids_dir} if run.replay is None else {}
     sources = {**raw, **run.derivatives}
     links = {name: _link(Path(path), run.output_dir) for name, path in sources.items()}

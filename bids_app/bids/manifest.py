@@ -9,7 +9,6 @@ the files lie, and how many processes worked, is not part of it.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import bids_app
 from bids_app.bids.outputs import atomic_write, output_path, remove_unfinished, to_json
 from bids_app.bids.verdict import State
+from bids_app.bids.versions import library_versions
 from bids_app.settings import flatten
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ CODE = (
     'units.py',
 )
 """Parts of the package whose change changes numbers."""
-
-LIBRARIES = ('numpy', 'scipy', 'scikit-image', 'antspyx', 'nilearn')
-"""Distributions whose version changes numbers."""
 
 RESUMABLE = (State.COMPLETE, State.DEGRADED)
 """Verdicts after which there is nothing left to do."""
@@ -168,17 +165,6 @@ def _sources(path: Path) -> list[Path]:
         return [path]
     inside = (item for item in path.rglob('*') if '__pycache__' not in item.parts)
     return [item for item in inside if item.is_file()]
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that make numbers; ``absent`` where one is not installed."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = 'absent'
-    return versions
 
 
 def participant_digest(

@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.versions import software_versions
 from bids_app.errors import ExitCode, InputDataError, OutputError
 
 if TYPE_CHECKING:
@@ -770,8 +771,9 @@ def write_image(
 def _write_sidecar(
     output_dir: Path, key: str, entities: Mapping[str, str | None], sidecar: Mapping[str, Any]
 ) -> None:
-    """Write what the table says and, over it, what the caller says."""
+    """Write what the table says and, over it, what the caller says, and by which software."""
     about = base_sidecar(key, **entities) | dict(sidecar)
+    about['GeneratedWith'] = software_versions()
     name = output_path(key, extension='.json', **entities)
     atomic_write(Path(output_dir) / name, to_json(about))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.acquisitions import AslSeries
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from bids_app.bids.acquisitions import AslSeries, EchoSeries, ParticipantInputs
+    from bids_app.bids.acquisitions import EchoSeries, ParticipantInputs
 
 SCANS = {
     't1w': 'T1w',
@@ -35,7 +37,8 @@ def scan_records(inputs: ParticipantInputs, root: Path) -> list[dict[str, Any]]:
     Returns
     -------
     records : list of dict
-        ``scan``, ``condition``, ``run``, ``files`` and ``facts`` (name to text).
+        ``scan``, ``condition``, ``run``, ``files``, ``facts`` (name to text) and, of ASL,
+        ``timing`` (one entry per delay).
     """
     records = []
     for kind, name in SCANS.items():
@@ -47,6 +50,7 @@ def scan_records(inputs: ParticipantInputs, root: Path) -> list[dict[str, Any]]:
                 'run': getattr(item, 'run', None),
                 'files': [_named(path, root) for path in _files(item)],
                 'facts': FACTS[kind](item),
+                **({'timing': _timing(item)} if isinstance(item, AslSeries) else {}),
             }
             for item in series
         ] or [{'scan': name, 'condition': None, 'run': None, 'files': [], 'facts': {}}]
@@ -98,6 +102,25 @@ def _asl_facts(series: AslSeries) -> dict[str, str]:
     if series.m0.repetition_time:
         facts['repetition time of M0'] = f'{series.m0.repetition_time:g} s'
     return facts
+
+
+def _timing(series: AslSeries) -> list[dict[str, str]]:
+    """List the delays of an ASL series with their volumes, as they are used."""
+    volumes: dict[tuple[float, float], list[str]] = {}
+    times = zip(series.context, series.label_duration, series.post_label_delay, strict=True)
+    for kind, duration, delay in times:
+        if kind in ('control', 'label', 'deltam', 'cbf'):
+            volumes.setdefault((delay, duration), []).append(kind)
+    last = max(series.slice_times, default=0.0)
+    return [
+        {
+            'post-labelling delay (s)': f'{delay:.4g}',
+            'label duration (s)': f'{duration:.4g}',
+            'delay of the slice read last (s)': f'{delay + last:.4g}',
+            'volumes': ', '.join(f'{kinds.count(kind)} {kind}' for kind in dict.fromkeys(kinds)),
+        }
+        for (delay, duration), kinds in sorted(volumes.items())
+    ]
 
 
 def _suppression(series: AslSeries) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bids_app.images import check_same_grid, load_data, load_masked, save_image
 from bids_app.interfaces._base import (
@@ -22,12 +23,14 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
+from bids_app.models.decays import choose_voxels, fitted_curve
 from bids_app.models.estimate import Estimate
 from bids_app.models.motion import FEWEST_POINTS
 from bids_app.models.phase import dephasing_factor, field_map_from_echoes, slice_gradient
 from bids_app.models.redundant_echoes import EchoSet, align_sets, merge_redundant_echoes
 from bids_app.models.registry import choices
 from bids_app.models.relaxometry import index_motion, time_from_rate
+from bids_app.models.status import Status
 from bids_app.units import MILLIMETRE, PERCENT
 
 
@@ -308,6 +311,79 @@ class IndexMotion(SimpleInterface):
 def _in_percent(values):
     """Give the median in the unit of the file."""
     return round(float(np.median(values)) / PERCENT, 3)
+
+
+class _DecaysInputSpec(BaseInterfaceInputSpec):
+    signal = traits.List(
+        image('one magnitude image per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
+    )
+    mask = image('voxels to choose from', '1')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+    noise_groups = image('most frequent tissue', '', optional=True)
+    dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
+    model = traits.Str('exponential', usedefault=True, desc='model of the rate', unit='')
+    rate = image('R2 or R2*', '1/s')
+    rate_variance = image('its random variance', '1/s^2')
+    rate_status = image('its status', '')
+
+
+class _DecaysOutputSpec(TraitedSpec):
+    decays = result('table of echoes and fit of a few voxels', '')
+
+
+class SampleDecays(SimpleInterface):
+    """Take the decays of a typical voxel per tissue and of a flagged one, with their fit."""
+
+    input_spec = _DecaysInputSpec
+    output_spec = _DecaysOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        rate = load_estimate(self.inputs, 'rate', mask, grid)
+        groups, names = np.zeros(rate.value.shape, int), {0: 'brain'}
+        if isdefined(self.inputs.noise_groups):
+            groups, names = load_masked(self.inputs.noise_groups, mask, grid), TISSUE_OF_GROUP
+        voxels = choose_voxels(rate, np.rint(groups), names)
+        rows = np.array(list(voxels.values()), int)
+        signal = as_data(self.inputs.signal, mask, grid)[rows]
+        kept = self.inputs.dephasing
+        times = np.asarray(self.inputs.echo_times)
+
+        curves = fitted_curve(
+            signal,
+            rate.value[rows],
+            rate.status[rows],
+            echo_times=times,
+            dephasing=load_masked(kept, mask, grid)[rows] if isdefined(kept) else 1.0,
+            model=self.inputs.model,
+        )
+
+        places = np.argwhere(mask)[rows]
+        lines = [
+            {
+                'voxel': name,
+                **dict(zip('ijk', places[row].tolist(), strict=True)),
+                'echo_time': times[echo],
+                'signal': signal[row, echo],
+                'fit': curves[row, echo],
+                'rate': rate.value[rows[row]],
+                'status': Status(rate.status[rows[row]]).name,
+            }
+            for row, name in enumerate(voxels)
+            for echo in np.argsort(times)
+        ]
+        self._results['decays'] = str(Path(runtime.cwd) / 'decays.tsv')
+        pd.DataFrame(lines, columns=DECAY_COLUMNS).to_csv(
+            self._results['decays'], sep='\t', index=False, na_rep='n/a'
+        )
+        return runtime
+
+
+TISSUE_OF_GROUP = {1: 'grey matter', 2: 'white matter', 3: 'CSF'}
+"""Code of the most frequent tissue and its name."""
+
+DECAY_COLUMNS = ('voxel', 'i', 'j', 'k', 'echo_time', 'signal', 'fit', 'rate', 'status')
+"""Of the table of decays."""
 
 
 class _R2PrimeInputSpec(BaseInterfaceInputSpec):

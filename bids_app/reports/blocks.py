@@ -117,12 +117,16 @@ class Picture:
     name: str
     """File name without extension."""
     content: bytes
-    """PNG."""
+    """WebP."""
+    size: tuple[int, int]
+    """Width and height, pixels."""
     alt: str
     title: str = ''
     """Over the picture."""
     before: bytes = b''
-    """PNG of the same size that flickers against it; may be empty."""
+    """WebP of the same size that flickers against it; may be empty."""
+    before_is: str = 'before alignment'
+    """What the picture that flickers shows."""
 
     @property
     def source(self) -> str:
@@ -134,15 +138,10 @@ class Picture:
         """The picture that flickers as a data URI."""
         return _data_uri(self.before)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height, pixels, from the PNG header."""
-        return int.from_bytes(self.content[16:20]), int.from_bytes(self.content[20:24])
-
 
 def _data_uri(content: bytes) -> str:
-    """Write a PNG as an address that needs no file."""
-    return 'data:image/png;base64,' + base64.b64encode(content).decode()
+    """Write a picture as an address that needs no file."""
+    return 'data:image/webp;base64,' + base64.b64encode(content).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +320,41 @@ def _outlined(
     return figures.draw_outlines(backdrop, drawn, slices)
 
 
+def _distortion(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
+    """Show an echo-planar scan without its distortion, with it, and the displacement."""
+    for file in select(scene.files, row.output):
+        scan = ScanScene(
+            files=scene.files, space=file.entities['scan'], conditions=scene.conditions,
+            reference=file,
+        )  # fmt: skip
+        same = {name: file.entities.get(name) for name in ('scan', 'task', 'run')}
+        pair = [select(scene.files, key, **same) for key in ('epi_acquired', row.also)]
+        if scan.slices is None or scan.backdrop is None or not all(pair):
+            continue
+        acquired, shifts = (load_upright(found[0].path)[0] for found in pair)
+        factor = scan.backdrop.factor
+        before = figures.Backdrop(acquired.repeat(factor, axis=0).repeat(factor, axis=1), factor)
+        outlined = partial(_outlined, scan, scan.slices, world=scan.to_t1w)
+        inside = np.isfinite(shifts) if scan.brain is None else scan.brain & np.isfinite(shifts)
+        top = round_up(float(np.percentile(np.abs(shifts[inside]), 99))) if inside.any() else 1.0
+        scale = figures.Scale(limits=(-top, top), colormap='RdBu_r',
+                              label='displacement (voxels)')  # fmt: skip
+        drawn = figures.draw_map(shifts, scan.slices, scale, mask=inside)
+        text = range_text(shifts[inside], row.unit)
+        yield _block(
+            row,
+            file,
+            pictures=[
+                ('Without distortion', outlined(scan.backdrop), ''),
+                ('Displacement', drawn, f'Axial slices of the displacement. {text}'),
+            ],
+            before=outlined(before),
+            before_is='as acquired',
+            where=' '.join(label for label in same.values() if label),
+            extra={'range': text},
+        )
+
+
 def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
     """Show a value map, its standard error and its distribution per tissue."""
     for file in sorted(scene.maps(row.output), key=scene.rank):
@@ -350,7 +384,10 @@ def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
             extra={'range': range_text(values[mask], row.unit)},
             chart=_histogram(row, tissues, '-'.join([row.key, *file.entities.values()])),
             chart_note=HISTOGRAM_NOTE if row.usual else HISTOGRAM_NOTE.partition('. ')[2],
-            facts=_map_facts(row, values, error=error, mask=mask, tissues=tissues),
+            facts=[
+                *_map_facts(row, values, error=error, mask=mask, tissues=tissues),
+                *_set_facts(file.sidecar),
+            ],
             legend=tuple(entry for _, entry in legend),
         )
 
@@ -511,6 +548,39 @@ def _curves(row: FigureRow, scene: Scene) -> Iterator[tuple[Block, Derivative]]:
         yield replace(block, chart=chart, chart_alt=alt), file
 
 
+def _decays(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
+    """Show the echoes of a few voxels with the curve of their fit."""
+    for file in sorted(select(scene.files, row.output), key=scene.rank):
+        lines = read_table(file.path)
+        trains, facts = {}, []
+        for name in dict.fromkeys(line['voxel'] for line in lines):
+            train = [line for line in lines if line['voxel'] == name]
+            times, signal, fit = (
+                np.array([to_number(line[column]) for line in train])
+                for column in ('echo_time', 'signal', 'fit')
+            )
+            first = signal[0] if signal[0] > 0 else np.nan
+            trains[name] = 1e3 * times, signal / first, fit / first
+            facts.append(_voxel_fact(name, train[0]))
+        if not trains:
+            continue
+        where = _where(file)
+        figure = figures.draw_fits(trains, labels=('echo time (ms)', 'signal (1)'))
+        block = _block(row, file, where=where, facts=facts)
+        alt = row.alt.format(where=where, range='').strip()
+        yield replace(block, chart=figures.svg(figure, name=block.key), chart_alt=alt)
+
+
+def _voxel_fact(name: str, line: Mapping[str, str]) -> Fact:
+    """Say where a voxel is and what was estimated there."""
+    rate = to_number(line['rate'])
+    time = f'{number(1e3 / rate)} ms' if rate > 0 else 'no relaxation time'
+    code = line['status']
+    why = '' if code == Status.OK.name else f'; {DESCRIPTIONS[Status[code]]}'
+    place = ', '.join(line[axis] for axis in 'ijk')
+    return Fact(name=f'{name}, voxel {place}', text=f'{time}{why}')
+
+
 def _lines(row: FigureRow, file: Derivative) -> list[dict[str, str]]:
     """Read the lines of a table that are shown."""
     lines = read_table(file.path)
@@ -587,9 +657,11 @@ def cell(text: str) -> str:
 KINDS: Mapping[str, Callable[[FigureRow, Scene, Path], Iterator[Block]]] = {
     'anatomy': _anatomy,
     'alignment': _alignment,
+    'distortion': _distortion,
     'map': _map,
     'arterial_curve': _arterial_curve,
     'series': _series,
+    'decays': _decays,
     'table': _table,
     'change': _change,
     'labels': _labels,
@@ -604,6 +676,7 @@ def _block(
     *,
     pictures: Sequence[tuple[str, Figure, str]] = (),
     before: Figure | None = None,
+    before_is: str = 'before alignment',
     where: str = '',
     output_key: str = '',
     extra: Mapping[str, str] | None = None,
@@ -618,10 +691,12 @@ def _block(
     made = [
         Picture(
             name=f'{key}_{number}' if number else key,
-            content=figures.png(figure),
+            content=figures.webp(figure),
+            size=figures.size_of(figure),
             alt=own_alt if number and own_alt else alt,
             title=title if len(pictures) > 1 else '',
-            before=figures.png(before) if before is not None and not number else b'',
+            before=figures.webp(before) if before is not None and not number else b'',
+            before_is=before_is,
         )
         for number, (title, figure, own_alt) in enumerate(pictures)
     ]
@@ -718,6 +793,20 @@ def _map_facts(
     main = next(iter(tissues.items()))
     facts.append(_share_fact(main[1], main[0]))
     facts.append(_unit_fact(row))
+    return facts
+
+
+def _set_facts(sidecar: Mapping[str, Any]) -> list[Fact]:
+    """Say how redundant sets moved and how far they agree, where there were some."""
+    moved = sidecar.get('SetDisplacement') or ()
+    facts = [
+        Fact(name=f'movement of set {position} that was undone', text=f'{number(size)} mm')
+        for position, size in enumerate(moved, start=1)
+        if position > 1
+    ]
+    if 'SetDisagreement' in sidecar:
+        text = f'{number(float(sidecar["SetDisagreement"]))} % of the signal'
+        facts.append(Fact(name='disagreement of the sets', text=text))
     return facts
 
 

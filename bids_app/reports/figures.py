@@ -33,6 +33,9 @@ WIDTH = 6.0
 DPI = 140
 """Pixels per inch of pictures."""
 
+PHOTO_QUALITY = 85
+"""Of pictures over the anatomy; above it files grow without a visible gain."""
+
 BLACK = '#0c0d10'
 """Behind brain pictures."""
 
@@ -403,6 +406,43 @@ def draw_curves(
         marker = 'o' if len(x) < MANY_POINTS else ''
         style: dict[str, Any] = {'color': colour, 'linewidth': 1.4, 'marker': marker}
         axes.plot(x, values, **style, markersize=2.2, label=name)
+    _dress(axes, labels)
+    if len(curves) > 1:
+        _legend_above(axes)
+    return figure
+
+
+def draw_fits(
+    trains: Mapping[str, tuple[FloatArray, FloatArray, FloatArray]], *, labels: tuple[str, str]
+) -> Figure:
+    """
+    Draw measured points with their fitted curves.
+
+    Parameters
+    ----------
+    trains : mapping of str to ((T,) ndarray, (T,) ndarray, (T,) ndarray)
+        Name to places on the axis, points and curve; NaN leave a gap.
+    labels : (str, str)
+        Of both axes with their units.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+        Chart in page colours.
+    """
+    figure = _chart(height=2.4)
+    axes = figure.add_axes((0.12, 0.22, 0.86, 0.62))
+    for colour, (name, (x, points, curve)) in zip(CURVE_COLOURS, trains.items(), strict=False):
+        axes.plot(x, points, color=colour, linestyle='', marker='o', markersize=3.6)
+        axes.plot(x, curve, color=colour, linewidth=1.4, label=name)
+    axes.set_ylim(bottom=0)
+    _dress(axes, labels)
+    _legend_above(axes, columns=4)
+    return figure
+
+
+def _dress(axes: Axes, labels: tuple[str, str]) -> None:
+    """Name both axes and draw them in the colours of the page."""
     axes.set_xlabel(labels[0], color=PAGE_TEXT, fontsize=11)
     axes.set_ylabel(labels[1], color=PAGE_TEXT, fontsize=11)
     axes.tick_params(colors=PAGE_TEXT, labelsize=10)
@@ -410,19 +450,16 @@ def draw_curves(
         axes.spines[side].set_visible(False)
     for side in ('bottom', 'left'):
         axes.spines[side].set_color(PAGE_TEXT)
-    if len(curves) > 1:
-        _legend_above(axes)
-    return figure
 
 
-def _legend_above(axes: Axes) -> None:
+def _legend_above(axes: Axes, *, columns: int = 3) -> None:
     """Name the groups above a chart, on the right; nothing without groups."""
     if not axes.get_legend_handles_labels()[0]:
         return
     legend = axes.legend(
         loc='lower right',
         bbox_to_anchor=(1.0, 0.98),
-        ncols=3,
+        ncols=columns,
         frameon=False,
         fontsize=10.5,
         borderaxespad=0.0,
@@ -432,9 +469,12 @@ def _legend_above(axes: Axes) -> None:
         text.set_color(PAGE_TEXT)
 
 
-def png(figure: Figure) -> bytes:
+def webp(figure: Figure) -> bytes:
     """
-    Render a picture as PNG of at most 256 colours, the same bytes for the same figure.
+    Render a picture as WebP, the same bytes for the same figure.
+
+    Maps with a colour bar keep every colour (at most 256); pictures over the anatomy, which have
+    smooth greys and no numbers to be read off, are compressed as photographs are.
 
     Parameters
     ----------
@@ -444,7 +484,7 @@ def png(figure: Figure) -> bytes:
     Returns
     -------
     content : bytes
-        PNG file.
+        WebP file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
@@ -454,11 +494,19 @@ def png(figure: Figure) -> bytes:
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     image = Image.fromarray(np.ascontiguousarray(pixels))
     palette = _palette(figure)
-    method = Image.Quantize.MEDIANCUT if palette is None else None
-    image = image.quantize(256, method, palette=palette, dither=Image.Dither.NONE)
     content = io.BytesIO()
-    image.save(content, 'PNG', optimize=True)
+    if palette is None:
+        image.save(content, 'WEBP', quality=PHOTO_QUALITY, method=2)
+    else:
+        exact = image.quantize(256, palette=palette, dither=Image.Dither.NONE).convert('RGB')
+        exact.save(content, 'WEBP', lossless=True, quality=20, method=2)
     return content.getvalue()
+
+
+def size_of(figure: Figure) -> tuple[int, int]:
+    """Give width and height of a picture, pixels."""
+    width, height = figure.get_size_inches() * figure.dpi
+    return int(width), int(height)
 
 
 def svg(figure: Figure, *, name: str) -> str:

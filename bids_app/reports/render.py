@@ -36,6 +36,7 @@ from bids_app.reports.derivatives import (
     select,
 )
 from bids_app.reports.scene import Scene, TemplateScene
+from bids_app.reports.shares import share_table
 from bids_app.reports.tables import TIPPING, ContrastTables, contrast_tables
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ RECORDS = {
     'values': ('name', 'value', 'unit', 'origin', 'overruled'),
     'maps': ('map', 'condition', 'state', 'reason', 'files'),
     'errors': ('node', 'message', 'trace'),
-    'scans': ('scan', 'condition', 'run', 'files', 'facts'),
+    'scans': ('scan', 'condition', 'run', 'files', 'facts', 'timing'),
 }
 """Lists of the run summary and the fields of their entries."""
 
@@ -119,6 +120,9 @@ class UnitPage:
     unreadable: tuple[str, ...] = field(default=())
     chain: str = ''
     """SVG element of the chain from scans to labels."""
+    share_columns: tuple[str, ...] = ()
+    shares: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Constant -> how well it is known, what that does, and its share of each column."""
 
 
 def render_participant(output_dir: Path, participant: str) -> Path:
@@ -285,6 +289,8 @@ def _unit(about: Mapping[str, Any], files: Sequence[Derivative], output_dir: Pat
     sections, unreadable = _sections('participant', scene, output_dir, label)
     tables = contrast_tables(own, ('summary', 'regions'), output_dir)
     page = _unit_page(about, sections, unreadable, tables=tables)
+    columns, shares = share_table(page.about['values'], scene)
+    page = replace(page, share_columns=columns, shares=shares)
     return replace(page, chain=_chain(page.about)) if page.about['maps'] else page
 
 
@@ -435,7 +441,7 @@ def _graph(mermaid: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 def _write_figures(output_dir: Path, participant: str, units: Iterable[UnitPage]) -> None:
     """Write the pictures beside the maps and remove those of an earlier report."""
-    folder = root_file(output_dir, 'figure', sub=participant, figure='x', extension='.png').parent
+    folder = root_file(output_dir, 'figure', sub=participant, figure='x').parent
     pictures = [
         picture
         for unit in units
@@ -443,12 +449,12 @@ def _write_figures(output_dir: Path, participant: str, units: Iterable[UnitPage]
         for block in section.blocks
         for picture in block.pictures
     ]
-    names = {f'{picture.name}.png' for picture in pictures}
-    for old in folder.glob('*.png'):
+    names = {f'{picture.name}.webp' for picture in pictures}
+    for old in folder.glob('[!.]*'):
         if old.name not in names:
             old.unlink()
     for picture in pictures:
-        path = output_path('figure', sub=participant, figure=picture.name, extension='.png')
+        path = output_path('figure', sub=participant, figure=picture.name)
         atomic_write(output_dir / path, picture.content)
 
 

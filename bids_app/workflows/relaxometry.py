@@ -11,6 +11,7 @@ from bids_app.interfaces.relaxometry import (
     IndexMotion,
     PredictDephasing,
     PrepareEchoes,
+    SampleDecays,
 )
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
@@ -42,11 +43,13 @@ def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str =
     -------
     r2 : quantity
         1/s.
+    decays : file
+        Echoes and fit of a few voxels.
     """
     spec = MODELS['r2'][settings.t2_model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', 'noise_groups')
-    outputnode = ports('outputnode', quantities=('r2',))
+    outputnode = ports('outputnode', 'decays', quantities=('r2',))
     estimate = pe.Node(
         EstimateR2(
             model=settings.t2_model,
@@ -61,7 +64,25 @@ def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str =
         (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
     ])  # fmt: skip
     connect_quantity(workflow, Quantity(estimate, 'r2'), outputnode, 'r2')
+    decays = _connect_decays(workflow, estimate, 'r2', settings.t2_model)
+    decays.inputs.signal = estimate.inputs.signal
     return workflow
+
+
+def _connect_decays(workflow: Workflow, estimate: Any, rate: str, model: str) -> Any:
+    """Add the node that keeps the decays of a few voxels; return it, without its echoes."""
+    inputnode, outputnode = workflow.get_node('inputnode'), workflow.get_node('outputnode')
+    echo_times = estimate.inputs.echo_times
+    decays = pe.Node(
+        SampleDecays(echo_times=echo_times, model=model), name='sample_decays', mem_gb=1
+    )
+    parts = [(f'{rate}{part}', f'rate{part}') for part in ('', '_variance', '_status')]
+    workflow.connect([
+        (inputnode, decays, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
+        (estimate, decays, parts),
+        (decays, outputnode, [('decays', 'decays')]),
+    ])  # fmt: skip
+    return decays
 
 
 def init_r2_star_wf(
@@ -92,12 +113,14 @@ def init_r2_star_wf(
         Deviation of the echoes from the decay, relative.
     field_map, field_magnitude : file
         Hz; only with phase.
+    decays : file
+        Echoes and fit of a few voxels.
     """
     spec = MODELS['r2_star'][settings.t2_star_model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', 'noise_groups')
     outputnode = ports(
-        'outputnode', 'field_map', 'field_magnitude', quantities=('r2_star', 'motion')
+        'outputnode', 'field_map', 'field_magnitude', 'decays', quantities=('r2_star', 'motion')
     )
     echo_times = list(series.echo_times)
     estimate = pe.Node(
@@ -119,18 +142,20 @@ def init_r2_star_wf(
     for part in ('', '_variance', '_status'):
         workflow.connect([(estimate, motion, [(f'r2_star{part}', f'r2_star{part}')])])
     connect_quantity(workflow, Quantity(motion, 'motion'), outputnode, 'motion')
+    decays = _connect_decays(workflow, estimate, 'r2_star', settings.t2_star_model)
     field = None
     if series.has_phase:
         field = _connect_correction(workflow, echo_times, series, settings)
         dephasing = workflow.get_node('predict_dephasing')
         workflow.connect([
             (dephasing, motion, [('dephasing', 'dephasing')]),
+            (dephasing, decays, [('dephasing', 'dephasing')]),
         ])  # fmt: skip
     else:
         workflow.methods += ' (no phase images: background gradients were not corrected)'
     if not needs_preparation(series):
         magnitude = [str(path) for path in series.magnitude]
-        estimate.inputs.signal = motion.inputs.signal = magnitude
+        estimate.inputs.signal = motion.inputs.signal = decays.inputs.signal = magnitude
         if field is not None:
             field.inputs.magnitude = magnitude
             field.inputs.phase = [str(path) for path in series.phase]
@@ -147,6 +172,7 @@ def init_r2_star_wf(
         (inputnode, prepare, [('mask', 'mask')]),
         (prepare, estimate, [('magnitude', 'signal')]),
         (prepare, motion, [('magnitude', 'signal')]),
+        (prepare, decays, [('magnitude', 'signal')]),
         (prepare, field, [('magnitude', 'magnitude'), ('phase', 'phase')]),
     ])  # fmt: skip
     if series.reduced:

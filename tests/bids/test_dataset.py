@@ -193,6 +193,9 @@ def test_container_is_named_by_the_environment(
     monkeypatch.setenv(dataset.CONTAINER_VARIABLE, 'docker:oxybold:0.1.0')
     generator = dataset.dataset_description(run)['GeneratedBy'][0]
     assert generator['Container'] == {'Type': 'docker', 'Tag': 'oxybold:0.1.0'}
+    monkeypatch.setenv(dataset.CONTAINER_VARIABLE, 'docker:lab/oxybold@sha256:ab12')
+    generator = dataset.dataset_description(run)['GeneratedBy'][0]
+    assert generator['Container']['URI'] == 'docker://lab/oxybold@sha256:ab12'
 
 
 def read_tsv(content: bytes) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import bids_app
 from bids_app.bids import dataset
 from bids_app.bids.outputs import (
     DERIVED,
@@ -567,6 +568,14 @@ def test_fixed_content_needs_no_hard_links(
     monkeypatch.setattr('os.link', no_links)
     assert create_once(tmp_path / 'a', b'first')
     assert [item.name for item in tmp_path.iterdir()] == ['a']
+
+
+def test_every_sidecar_states_the_versions_of_the_software(tmp_path: Path, image: Path) -> None:
+    entities = {'sub': '01', 'condition': 'calc', 'space': 'MESE'}
+    path = write_image(image, output_dir=tmp_path, key='oef', entities=entities, sidecar={})
+    about = json.loads(path.with_name(path.name.replace('.nii.gz', '.json')).read_text())
+    assert about['GeneratedWith']['oxybold'] == bids_app.__version__
+    assert about['GeneratedWith']['numpy'] == np.__version__
 
 
 # ------------------------------------------------------------------------------ the whole tree

@@ -2,6 +2,7 @@
 
 import nibabel as nb
 import numpy as np
+import pandas as pd
 import pytest
 
 from bids_app.errors import GridMismatchError
@@ -25,6 +26,7 @@ from bids_app.interfaces.relaxometry import (
     IndexMotion,
     PredictDephasing,
     PrepareEchoes,
+    SampleDecays,
 )
 from bids_app.models.status import Status
 
@@ -366,3 +368,21 @@ def test_published_limits_are_counted(files):
     outputs = files.run(EstimateR2Prime(model='published', mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.r2_prime), [0, 5])
     assert outputs.r2_prime_facts['StatusCounts'] == {'OK': 1, 'CAPPED': 1}
+
+
+def test_decays_of_one_voxel_per_tissue_with_their_fit(files):
+    signal = [files.voxels(f'echo{n}', 100.0 * np.exp(-10.0 * t), 80.0 * np.exp(-20.0 * t))
+              for n, t in enumerate((0.01, 0.02))]  # fmt: skip
+    made = files.run(
+        SampleDecays(
+            signal=signal,
+            mask=files.mask,
+            echo_times=[0.01, 0.02],
+            noise_groups=files.voxels('groups', 1.0, 2.0),
+            **files.quantity('rate', 10.0, 20.0, variance=1.0),
+        )
+    )
+    table = pd.read_csv(made.decays, sep='\t')
+    assert table.voxel.tolist() == ['grey matter'] * 2 + ['white matter'] * 2
+    assert table[['i', 'j', 'k']].to_numpy()[[0, 2]].tolist() == [[0, 0, 0], [1, 1, 0]]
+    np.testing.assert_allclose(table.fit, table.signal, rtol=1e-5)

@@ -112,6 +112,8 @@ def value_maps(tree, sub, tissues, mask):
             where = {'sub': sub, 'condition': condition, 'space': 'MESE'}
             variant = {'variant': 'dsc'} if quantity == 'cbv' else {}
             sidecar = {'Units': 'x', 'Model': 'm', 'Parameters': {'b0': 3.0}, 'Note': HOSTILE}
+            if quantity == 'motion':
+                sidecar |= {'SetDisplacement': [0.0, 0.41], 'SetDisagreement': 1.2}
             tree.image(row, data.astype(np.float32), MESE_AFFINE, sidecar, **where, **variant)
             if quantity == 'motion':
                 continue
@@ -202,6 +204,14 @@ def run_summary(sub, **changes):
                 'facts': {'echo times': f'16, 32 ms {HOSTILE}'},
             },
             {'scan': 'DSC', 'condition': None, 'run': None, 'files': [], 'facts': {}},
+            {
+                'scan': 'ASL',
+                'condition': 'calc',
+                'run': None,
+                'files': ['a_asl.nii.gz'],
+                'facts': {},
+                'timing': [{'post-labelling delay (s)': '1.8', 'volumes': '3 label'}],
+            },
         ],
         'notes': [f'Hct is a default {HOSTILE}'],
         'problems': [],
@@ -213,6 +223,8 @@ def run_summary(sub, **changes):
                 'origin': f'participants.tsv {HOSTILE}',
                 'overruled': '0.4 (default)',
             },
+            {'name': 'oxygen.b0', 'value': 3.0, 'unit': 'T', 'origin': 'default'},
+            {'name': 'oxygen.sao2', 'value': 0.98, 'unit': '1', 'origin': 'default'},
             {'name': 'oxygen.susceptibility', 'value': 2.64e-7, 'unit': '1', 'origin': 'default'},
         ],
         'maps': made,
@@ -253,6 +265,23 @@ def participant(tree, sub, **changes):
         for time, value in ((0.0, 0.0), (6.0, 1.1))
     ]
     tree.table('time_courses', courses, sub=sub, task='all', atlas='Schaefer2018')
+    judged = {'scan': f'mese {HOSTILE}', 'shift': 5.39, 'verdict': 'check', 'reason': 'moved'}
+    tree.table('alignment', [judged], sub=sub)
+    epi = {'sub': sub, 'scan': 'BOLD', 'task': 'all'}
+    for key, data in (('epi_acquired', np.roll(reference, 2, axis=1)),
+                      ('epi_undistorted', reference),
+                      ('epi_shift', np.full(MESE_SHAPE, 2.0, np.float32))):  # fmt: skip
+        tree.image(key, data, MESE_AFFINE, **epi)
+    train = [
+        {'voxel': name, 'i': 1, 'j': 2, 'k': 3, 'echo_time': time, 'signal': signal, 'fit': 90.0,
+         'rate': 12.5, 'status': status}
+        for name, status in (('grey matter', 'OK'), ('flagged', 'FLUID'))
+        for time, signal in ((0.01, 100.0), (0.02, 88.0))
+    ]  # fmt: skip
+    tree.table('decays', train, sub=sub, scan='MESE')
+    agreement = {'level': 'network', 'name': 'Vis', 'measured': 1.23, 'predicted': 1.11, 'z': 0.4}
+    at = {'sub': sub, 'atlas': 'Schaefer2018', 'contrast': 'calcMinusControl'}
+    tree.table('consistency', [agreement], **at)
     value_maps(tree, sub, (grey, white), mask)
     about = {'Contrast': {'Task': 'calc', 'Baseline': 'control'}}
     where = {'sub': sub, 'space': 'MESE'}

@@ -63,7 +63,7 @@ NAMES = ('sub-01', 'sub-02', 'group', 'index')
 def test_pages_are_well_formed_and_need_nothing_from_outside(pages, name):
     page = Page(pages[name])
     sources = [a['src'] for tag, a in page.elements if 'src' in a]
-    assert all(source.startswith('data:image/png;base64,') for source in sources)
+    assert all(source.startswith('data:image/webp;base64,') for source in sources)
     assert not page.all('script')
     assert not page.all('iframe')
     assert '@import' not in pages[name]
@@ -181,9 +181,9 @@ def test_shares_and_networks_are_listed(pages):
 def test_a_report_made_again_is_the_same_and_leaves_no_stale_picture(pages, output_dir):
     folder = output_dir / 'sub-02' / 'figures'
     names = {path.name for path in folder.iterdir()}
-    assert 'cbf_condition-calc.png' in names
+    assert 'cbf_condition-calc.webp' in names
     assert all(match(f'sub-02/figures/{name}')[0] == 'figure' for name in names)
-    (folder / 'gone.png').write_bytes(b'')
+    (folder / 'gone.webp').write_bytes(b'')
     assert render.render_participant(output_dir, '02').read_text() == pages['sub-02']
     assert {path.name for path in folder.iterdir()} == names
 
@@ -349,7 +349,7 @@ def test_alignment_flickers_against_the_position_of_the_header(pages):
 
 def test_the_chain_shows_what_is_there_and_why_the_rest_is_not(pages):
     chain = pages['sub-02'].partition('<svg class="chain-graph"')[2].partition('</svg>')[0]
-    assert 'There: MESE.' in chain
+    assert 'There: MESE, ASL.' in chain
     assert 'CBV: no DSC' in chain
     assert 'DSC: no such scan' in chain
 
@@ -403,3 +403,47 @@ def test_flow_and_metabolism_stand_on_one_plane(pages):
     chart = pages['group'].partition('<svg class="plane"')[2].partition('</svg>')[0]
     assert 'Default: CBF 12.5 %, CMRO2 8.5 % (n = 1)' in chart
     assert 'BOLD 0 %' in chart
+
+
+def test_the_verdict_of_every_alignment_is_listed(pages):
+    figure = pages['sub-01'].partition('id="alignment_verdicts"')[2].partition('</figure>')[0]
+    assert '5.39' in figure
+    assert 'class="mark check"' in figure
+    assert 'moved' in figure
+
+
+def test_distortion_flickers_between_acquired_and_undone_with_the_displacement(pages):
+    figure = pages['sub-01'].partition('id="distortion_')[2].partition('</figure>')[0]
+    assert 'data-before="as acquired"' in figure
+    assert figure.count('<img') == 3
+    assert 'Median 2,' in figure  # voxels
+
+
+def test_movement_of_redundant_sets_and_agreement_of_bold_are_shown(pages):
+    text = Page(pages['sub-01']).text
+    assert '0.41 mm' in text.partition('movement of set 2')[2][:40]
+    assert '1.2 % of the signal' in text
+    assert '1.23' in text.partition('BOLD measured and predicted')[2]
+
+
+def test_the_timing_of_asl_is_a_table(pages):
+    table = pages['sub-01'].partition('Timing of ASL, calc')[2].partition('</table>')[0]
+    assert 'post-labelling delay (s)' in table
+    assert '3 label' in table
+
+
+def test_decays_of_voxels_are_drawn_with_their_fit_and_named(pages):
+    figure = pages['sub-01'].partition('id="decays_scan-MESE"')[2].partition('</figure>')[0]
+    assert '<svg' in figure
+    assert 'grey matter, voxel 1, 2, 3' in figure
+    assert '80 ms; relaxes as slowly as fluid' in figure
+
+
+def test_noise_and_constants_share_the_variance_of_cmro2(pages):
+    table = pages['sub-01'].partition('class="stack shares"')[2].partition('</table>')[0]
+    text = Page(f'<table>{table.partition(">")[2]}</table>').text
+    assert 'oxygen.susceptibility' in text
+    assert 'Noise of the scans' in text
+    assert 'mean of grey matter' in text
+    assert 'change of CMRO2 of the brain' in text
+    assert 'class="stack shares"' not in pages['sub-02']

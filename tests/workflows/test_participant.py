@@ -235,7 +235,9 @@ def test_mese_and_megre_make_this_graph_without_anatomy(maker):
         'model_megre.estimate_r2_star',
         'model_megre.index_motion',
         'model_megre.predict_dephasing',
+        'model_megre.sample_decays',
         'model_mese.estimate_r2',
+        'model_mese.sample_decays',
         'resample_motion_megre',
         'resample_r2_star_megre',
         'save_alignment',
@@ -271,7 +273,9 @@ def test_runs_are_combined_and_names_carry_no_run(maker):
     combined = [node for node in steps(graph) if node.startswith('combine_')]
     assert 'combine_cbf_calc' in combined
     assert 'combine_bold_calcMinusControl' in combined
-    of_one_run = {'xfm_scan', 'reference', 'confounds', 'nuisance', 'time_courses'}
+    of_one_run = {
+        'xfm_scan', 'reference', 'confounds', 'nuisance', 'time_courses', 'decays',
+    }  # fmt: skip
     assert {key for key, entities in expected if 'run' in entities} == of_one_run
 
 

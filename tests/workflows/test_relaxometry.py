@@ -44,7 +44,7 @@ def magnitude_only(images):
 
 def test_magnitude_alone_is_fitted_and_the_lack_of_correction_said(magnitude_only):
     graph = build(magnitude_only)
-    assert steps(graph) == {'estimate_r2_star', 'index_motion'}
+    assert steps(graph) == {'estimate_r2_star', 'index_motion', 'sample_decays'}
     assert 'not corrected' in graph.methods
     assert graph.get_node('estimate_r2_star').inputs.dephasing_floor == 0
 

@@ -15,6 +15,7 @@ from bids_app.workflows.branches.scans import (
     save_map,
 )
 from bids_app.workflows.constants import constants_table, sidecar_parameters
+from bids_app.workflows.graph import word_of
 from bids_app.workflows.oxygen import init_r2_prime_wf
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
 
@@ -53,6 +54,7 @@ def add_relaxometry(graph: Graph) -> None:
                 motion = graph.maps.pop(('motion', condition))
                 at: dict[str, Any] = {'space': graph.space, 'condition': condition}
                 sink.add(motion, 'motion', sidecar=sidecar, **at)
+            _save_decays(graph, sink, models, scans, parameters)
             time = _add_time(graph, quantity, condition)
             save_map(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
             if kind == 'megre' and scans[0].series.has_phase:
@@ -66,6 +68,25 @@ def add_relaxometry(graph: Graph) -> None:
                 graph.maps[quantity, condition] = smooth
     add_r2_prime(graph, sink, settings.r2_prime_model)
     graph.close(sink)
+
+
+def _save_decays(
+    graph: Graph,
+    sink: Sink,
+    models: dict[str, Workflow],
+    scans: list[Scan],
+    parameters: dict[str, Any],
+) -> None:
+    """Save the decays of a few voxels of every scan."""
+    for scan in scans:
+        sink.add(
+            Quantity(models[scan.name], 'decays'),
+            'decays',
+            condition=scan.series.condition,
+            scan=word_of(scan),
+            run=scan.series.run,
+            sidecar={'Sources': graph.sources(scan.series.files), **parameters},
+        )
 
 
 def _correction_entries(scans: list[Scan], settings: RelaxometrySettings) -> dict[str, Any]:
