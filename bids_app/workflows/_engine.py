@@ -133,7 +133,7 @@ def to_mermaid(workflow: pe.Workflow) -> str:
     Identity nodes, the signatures of the workflows, are left out: their neighbours are joined.
     """
     graph = workflow._create_flat_graph()
-    names = {node: _short_name(node, workflow) for node in graph.nodes if not _is_identity(node)}
+    names = {node: _short_name(node, workflow) for node in graph.nodes if not is_identity(node)}
     labels: dict[tuple[str, str], set[str]] = {}
     for source, name in names.items():
         for target, port in _targets(graph, source):
@@ -147,7 +147,7 @@ def to_mermaid(workflow: pe.Workflow) -> str:
     return '\n'.join(['flowchart LR', *lines]) + '\n'
 
 
-def _is_identity(node: Any) -> bool:
+def is_identity(node: Any) -> bool:
     """Tell whether a node only hands on what it gets."""
     return isinstance(node.interface, IdentityInterface)
 
@@ -158,7 +158,7 @@ def _targets(graph: Any, source: Any, port: str | None = None) -> Iterator[tuple
         for output, name in data['connect']:
             if port is not None and (output[0] if isinstance(output, tuple) else output) != port:
                 continue
-            if _is_identity(target):
+            if is_identity(target):
                 yield from _targets(graph, target, name)
             else:
                 yield target, name

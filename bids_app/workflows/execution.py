@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import re
 import signal
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import bids_app.errors
 from bids_app.errors import AppError, ExitCode, SettingsError
+from bids_app.workflows._engine import is_identity
+from bids_app.workflows.progress import Progress, read_times, step_name, write_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,12 +69,19 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     workflow.base_dir = str(work_dir)
     plugin, arguments = choose_plugin(run)
     request = StopRequest()
-    if plugin == 'Linear':
-        arguments = arguments | {'status_callback': request.check}
+    progress = _progress(workflow, run)
+
+    def follow(node: Any, status: str) -> None:
+        if plugin == 'Linear':
+            request.check()
+        progress(node, status)
+
+    if not plugin.endswith('Graph'):  # those submit everything at once and say nothing
+        arguments = arguments | {'status_callback': follow}
     gc.collect()
     gc.freeze()  # nipype collects garbage at every poll; without this that takes most of the time
     try:
-        with request.listening():
+        with request.listening(), progress.shown():
             workflow.run(plugin=_runner(plugin, arguments), plugin_args=arguments)
     except KeyboardInterrupt:
         logging.getLogger('concurrent.futures').setLevel(logging.CRITICAL)  # misses its workers
@@ -86,7 +96,23 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
         return errors
     finally:
         gc.unfreeze()
+        write_times(run.output_dir, progress.expected)
+        LOGGER.info('%s: %s', progress.label, progress.state())
     return []
+
+
+def _progress(workflow: Workflow, run: RunSettings) -> Progress:
+    """Start to follow a graph."""
+    nodes = workflow._create_flat_graph().nodes
+    steps = tuple(step_name(node) for node in nodes if not is_identity(node))
+    return Progress(
+        label=re.sub(r'(^sub|_ses)_', r'\1-', workflow.name),
+        n_steps=len(steps),
+        n_processes=1 if run.low_mem else run.nprocs,
+        expected=read_times(run.output_dir),
+        is_live=sys.stderr.isatty() and not run.verbose,
+        steps=steps,
+    )
 
 
 def _runner(plugin: str, arguments: dict[str, Any]) -> Any:
