@@ -224,7 +224,7 @@ def save_affine(matrix: ArrayLike, path: PathLike) -> str:
 
 def load_affine(path: PathLike) -> FloatArray:
     """
-    Read an ITK text transform.
+    Read an ITK text transform: affine, or rigid by angles or by a versor.
 
     Returns
     -------
@@ -234,15 +234,44 @@ def load_affine(path: PathLike) -> FloatArray:
     Raises
     ------
     InputDataError
-        If the file holds anything but one affine transform.
+        If the file holds anything but one such transform.
     """
-    lines = dict(line.split(':', 1) for line in Path(path).read_text().splitlines() if ':' in line)
-    parameters = np.array(lines.get('Parameters', '').split(), float)
-    centre = np.array(lines.get('FixedParameters', '0 0 0').split(), float)
-    if parameters.size != 12 or centre.size != 3:
-        msg = f'{path} should hold one ITK affine transform of 12 parameters'
+    try:
+        text = Path(path).read_text('ascii')
+    except UnicodeDecodeError:
+        text = ''
+    lines = [line.split(':', 1) for line in text.splitlines() if ':' in line]
+    values = {key: value for key, value in lines if not key.startswith('#')}
+    kind = values.get('Transform', 'Affine').strip()
+    parameters = np.array(values.get('Parameters', '').split(), float)
+    fixed = np.array(values.get('FixedParameters', '0 0 0').split(), float)
+    turn = _turn(kind, parameters[:-3], fixed[3:])
+    is_one = sum(key == 'Parameters' for key, _ in lines) == 1
+    if turn is None or not is_one or fixed.size not in (3, 4):
+        msg = (
+            f'{path} should hold one ITK transform, affine (12 parameters) or rigid (6), as text; '
+            f'found {kind} of {parameters.size} parameters'
+        )
         raise InputDataError(msg)
+    centre = fixed[:3]
     lps = np.eye(4)
-    lps[:3, :3] = parameters[:9].reshape(3, 3)
-    lps[:3, 3] = parameters[9:] + centre - lps[:3, :3] @ centre
+    lps[:3, :3] = turn
+    lps[:3, 3] = parameters[-3:] + centre - turn @ centre
     return np.asarray(LPS @ lps @ LPS, float)
+
+
+def _turn(kind: str, parameters: FloatArray, flags: FloatArray) -> FloatArray | None:
+    """Matrix (3, 3) of the parameters before the translation; None where there is none."""
+    from scipy.spatial.transform import Rotation
+
+    if parameters.size == 9:
+        return parameters.reshape(3, 3)
+    if parameters.size == 3 and kind.startswith('Euler3D'):
+        order = 'ZYX' if flags.any() else 'ZXY'
+        angles = dict(zip('XYZ', parameters, strict=True))
+        turn = Rotation.from_euler(order, [angles[axis] for axis in order])
+        return np.asarray(turn.as_matrix(), float)
+    if parameters.size == 3 and kind.startswith('VersorRigid3D'):
+        scalar = np.sqrt(np.clip(1 - parameters @ parameters, 0, 1))
+        return np.asarray(Rotation.from_quat([*parameters, scalar]).as_matrix(), float)
+    return None

@@ -142,7 +142,40 @@ def test_itk_file_is_in_lps_and_turns_about_its_centre(tmp_path):
     np.testing.assert_allclose(matrix @ [-3.0, 0, 0, 1], [1.0, 0, 0, 1], atol=1e-12)
 
 
-def test_itk_file_with_anything_else_is_refused(tmp_path):
-    (tmp_path / 'x.txt').write_text('Transform: Euler3DTransform\nParameters: 0 0 0 1 2 3\n')
+@pytest.mark.parametrize(
+    ('kind', 'parameters', 'fixed'),
+    [
+        ('Euler3DTransform', [0.1, -0.2, 0.3, 4, 5, 6], [7, 8, 9, 0]),
+        ('Euler3DTransform', [0.1, -0.2, 0.3, 4, 5, 6], [7, 8, 9, 1]),
+        ('VersorRigid3DTransform', [0.1, -0.2, 0.3, 4, 5, 6], [7, 8, 9]),
+        ('MatrixOffsetTransformBase', [0.9, 0.1, 0, 0, 1.1, 0.2, 0, 0, 1, 4, 5, 6], [7, 8, 9]),
+    ],
+)
+def test_itk_file_of_any_kind_is_read_as_ants_reads_it(kind, parameters, fixed, tmp_path):
+    import ants
+
+    (tmp_path / 'x.txt').write_text(
+        f'#Insight Transform File V1.0\n#Transform 0\nTransform: {kind}_double_3_3\n'
+        f'Parameters: {" ".join(map(str, parameters))}\n'
+        f'FixedParameters: {" ".join(map(str, fixed))}\n'
+    )
+    point = np.array([10.0, 20, 30])
+    expected = ants.read_transform(str(tmp_path / 'x.txt')).apply_to_point(point)
+    flip = np.array([-1, -1, 1.0])
+    found = (load_affine(tmp_path / 'x.txt') @ [*(flip * point), 1])[:3] * flip
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        'Transform: Euler3DTransform\nParameters: 0 0 0\n',
+        'Transform: TranslationTransform\nParameters: 0 0 0 1 2 3\n',
+        'Transform: AffineTransform\nParameters: ' + 2 * '1 0 0 0 1 0 0 0 1 0 0 0\nParameters: ',
+        '\u00e9',
+    ],
+)
+def test_itk_file_with_anything_else_is_refused(content, tmp_path):
+    (tmp_path / 'x.txt').write_text(content, 'utf-8')
     with pytest.raises(InputDataError, match='12 parameters'):
         load_affine(tmp_path / 'x.txt')

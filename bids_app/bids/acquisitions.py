@@ -170,6 +170,20 @@ class M0Image:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundScan:
+    """What other derivatives say of a series that they preprocessed."""
+
+    source: str
+    """Name given on the command line, such as fmriprep."""
+    transform: Path | None = None
+    """From the scan to the T1w image (ITK); None = the file is in T1w space."""
+    reference: Path | None = None
+    """Image that stands for the scan, on its grid; None = the mean of the series."""
+    confounds: Path | None = None
+    """Table of one row per volume."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AslSeries:
     """Arterial spin labeling, one 4D file."""
 
@@ -199,6 +213,8 @@ class AslSeries:
     """None: distortion is not corrected."""
     field_map: FieldMap | None = None
     """Of the dataset; without one the gradient echo gives the field."""
+    found: FoundScan | None = None
+    """Of a series that other software preprocessed."""
     metadata: dict[str, object] = field(default_factory=dict)
 
 
@@ -269,6 +285,8 @@ class BoldRun:
     """None: distortion is not corrected."""
     field_map: FieldMap | None = None
     """Of the dataset; without one the gradient echo gives the field."""
+    found: FoundScan | None = None
+    """Of a series that other software preprocessed."""
     metadata: dict[str, object] = field(default_factory=dict)
 
 

@@ -68,7 +68,7 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
             {**row, 'files': tuple(Path(path) for path in row['files'])}
             for row in inputs.saved.rows
         ]
-    rows = [_anatomy(inputs), _template(inputs)]
+    rows = [_anatomy(inputs), _template(inputs, settings)]
     conditions = _Maps(inputs, settings)
     for name, always in PER_CONDITION.items():
         families = always or _families_of(name, inputs, settings)
@@ -222,10 +222,11 @@ def _conditions(
     return tuple(one for one in inputs.conditions if one in found) or (None,)
 
 
-def _template(inputs: ParticipantInputs) -> Capability:
+def _template(inputs: ParticipantInputs, settings: Settings) -> Capability:
     """Tell whether the way to the template can be made, or was found."""
     found = inputs.anatomy
-    if found is not None and not (found.to_template and found.from_template):
+    is_found = found is not None and found.to_template and found.from_template
+    if found is not None and not is_found and settings.anatomy.registration == 'header':
         reason = f'no transforms to the template in the derivatives {found.source}'
         return Capability(map='template', state=ABSENT, reason=reason)
     row = _anatomy(inputs)

@@ -25,6 +25,7 @@ from bids_app.bids.metadata import (
     read_ase,
     read_asl,
     read_bold,
+    read_cbf,
     read_dsc,
     read_echoes,
     read_field_strength,
@@ -32,9 +33,11 @@ from bids_app.bids.metadata import (
     with_reduced,
 )
 from bids_app.bids.participants import BloodTable, check_units, read_blood, read_participants
+from bids_app.bids.preprocessed import find_preprocessed
 from bids_app.bids.reading import Findings, Probe, Reader, load_overrides
 from bids_app.bids.rolemap import Listing, RoleMap, choose_role_map, list_roles
 from bids_app.bids.roles import (
+    TEMPLATE,
     Found,
     assign_roles,
     find_anatomy,
@@ -49,7 +52,7 @@ from bids_app.errors import AppError, DatasetError, SelectionError, SettingsErro
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bids_app.bids.acquisitions import DscSeries
+    from bids_app.bids.acquisitions import DscSeries, FoundScan
     from bids_app.settings import BloodVolumeSettings, RunSettings, Settings
 
 MAIN_ROLES = {
@@ -549,6 +552,8 @@ def _anatomy(
             continue
         anatomy = find_anatomy(name, path, context.participant, session)
         if anatomy is None:
+            if name == 'aslprep':  # it need not copy the anatomy it was given
+                continue
             findings.note(
                 f'derivatives {name}: no complete anatomy of sub-{context.participant} (T1w, '
                 'brain mask and three tissue maps in T1w space)'
@@ -557,6 +562,12 @@ def _anatomy(
         findings.note(f'anatomy is taken from the derivatives {name}')
         files = (anatomy.t1w, anatomy.brain_mask, anatomy.grey_matter, anatomy.white_matter)
         transforms = (anatomy.to_template, anatomy.from_template)
+        if None in transforms:
+            own = context.settings.anatomy.registration == 'rigid'
+            findings.note(
+                f'derivatives {name}: no transforms between T1w and {TEMPLATE}; '
+                + ('they are computed' if own else 'nothing is made in template space')
+            )
         findings.files.update([*files, anatomy.csf, *filter(None, transforms)])
         return anatomy, ()
     return None, _t1w(context, reader, session)
@@ -785,12 +796,15 @@ def _asl(
     context: _Context, reader: Reader, files: Mapping[str, tuple[Found, ...]]
 ) -> tuple[Any, ...]:
     """Read the ASL series; mark an M0 image that serves several conditions."""
-    series = [
-        made
-        for (condition, run), item in _single(context, reader, files['asl'], 'asl').items()
-        if (made := read_asl(reader, item, m0=files['m0'], condition=condition, run=run))
-        is not None
-    ]
+    series = []
+    for (condition, run), item in _single(context, reader, files['asl'], 'asl').items():
+        file, preprocessed = _preprocessed(context, reader, item, 'asl')
+        made = (
+            read_asl(reader, file, m0=files['m0'], condition=condition, run=run)
+            if preprocessed is None
+            else read_cbf(reader, file, preprocessed, condition=condition, run=run)
+        )
+        series += [] if made is None else [made]
     settings = reader.settings
     if settings.perfusion.arrival == 'shared' and not arrival_is_shared(series, settings):
         reader.findings.note(
@@ -798,14 +812,14 @@ def _asl(
             'series of several delays, all labelled in the same way'
         )
     served: dict[Path | None, set[str | None]] = {}
-    for item in series:
-        served.setdefault(item.m0.file, set()).add(item.condition)
+    for one in series:
+        served.setdefault(one.m0.file, set()).add(one.condition)
     return tuple(
         replace(
-            item,
-            m0=replace(item.m0, shared=item.m0.file is not None and len(served[item.m0.file]) > 1),
+            one,
+            m0=replace(one.m0, shared=one.m0.file is not None and len(served[one.m0.file]) > 1),
         )
-        for item in series
+        for one in series
     )
 
 
@@ -891,12 +905,29 @@ def _bold(
         task = item.entities.get('task', '')
         if not wanted or task in wanted:
             by_task.setdefault(task, []).append(item)
-    return tuple(
-        made
-        for task in sorted(by_task)
-        for (condition, run), item in _single(context, reader, by_task[task], 'bold').items()
-        if (made := read_bold(reader, item, condition=condition, run=run)) is not None
-    )
+    runs = []
+    for task in sorted(by_task):
+        for (condition, run), item in _single(context, reader, by_task[task], 'bold').items():
+            file, found = _preprocessed(context, reader, item, 'bold')
+            made = read_bold(reader, file, condition=condition, run=run, preprocessed=found)
+            runs += [] if made is None else [made]
+    return tuple(runs)
+
+
+def _preprocessed(
+    context: _Context, reader: Reader, item: Found, kind: str
+) -> tuple[Found, FoundScan | None]:
+    """Take what other derivatives hold in the place of a raw series, where they do."""
+    folders = {name: path for name, path in context.run.derivatives.items() if name != 'maps'}
+    found = find_preprocessed(folders, item, context.info.path, kind=kind)
+    if isinstance(found, str):
+        if found:
+            reader.findings.note(found)
+        return item, None
+    file, about = found
+    reader.findings.note(f'{file.path.name} of the derivatives {about.source} is used')
+    reader.findings.files.update(filter(None, (about.transform, about.reference)))
+    return found
 
 
 # --------------------------------------------------------------------------- conditions

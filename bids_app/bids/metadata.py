@@ -25,6 +25,7 @@ from bids_app.bids.acquisitions import (
     EchoSeries,
     Event,
     FoundAnatomy,
+    FoundScan,
     M0Image,
     ParticipantInputs,
     Problem,
@@ -78,6 +79,9 @@ EPG_TOLERANCE = 0.01
 """Deviation of an echo time relative to the first."""
 
 MIN_DSC_VOLUMES = 10
+
+CBF_UNITS = 'mL/100 g/min'
+"""Of CBF that other software computed; blanks and capitals do not count."""
 
 EVENT_TOLERANCE = 1.0
 """Imprecision of a table of events, s."""
@@ -488,6 +492,64 @@ def read_asl(
         labeling_efficiency=efficiency,
         m0=calibration,
         readout=readout,
+        metadata=probe.metadata,
+    )
+
+
+def read_cbf(
+    reader: Reader,
+    found: Found,
+    preprocessed: FoundScan,
+    *,
+    condition: str | None,
+    run: str | None,
+) -> AslSeries | None:
+    """
+    Read CBF that other software computed.
+
+    Parameters
+    ----------
+    reader : Reader
+        Collects problems and notes.
+    found : Found
+        CBF map, or one map per pair.
+    preprocessed : FoundScan
+        What is known of it.
+    condition, run : str or None
+        Of the series it was computed from.
+
+    Returns
+    -------
+    series : AslSeries or None
+        Of cbf volumes; None when anything is wrong with it.
+    """
+    probe = Probe.of(reader, 'asl', found, condition)
+    header = probe.header((3, 4))
+    probe.field_strength()
+    units = str(probe.metadata.get('Units', CBF_UNITS))
+    if ''.join(units.lower().split()) != ''.join(CBF_UNITS.lower().split()):
+        probe.fail(f'{found.path.name}: CBF in {CBF_UNITS} expected, its Units are {units!r}')
+    if not probe.ok or header is None:
+        return None
+    n_volumes = header.n_volumes
+    if n_volumes == 1:
+        reader.findings.note(
+            f'{found.path.name}: one map of CBF without its scatter over the volumes '
+            '(desc-timeseries_cbf); the spread over the voxels of a tissue, which is an upper '
+            'bound, stands for its error'
+        )
+    reader.findings.note(f'CBF is taken from the derivatives {preprocessed.source}')
+    return AslSeries(
+        condition=condition,
+        run=run,
+        file=probe.file,
+        context=('cbf',) * n_volumes,
+        label_type=str(probe.metadata.get('ArterialSpinLabelingType', '')),
+        label_duration=(0.0,) * n_volumes,
+        post_label_delay=(0.0,) * n_volumes,
+        labeling_efficiency=1.0,
+        m0=M0Image(kind='Unneeded', file=None),
+        found=preprocessed,
         metadata=probe.metadata,
     )
 
@@ -1061,7 +1123,12 @@ def is_sufficient(displacements: tuple[float, ...]) -> bool:
 
 
 def read_bold(
-    reader: Reader, found: Found, *, condition: str | None, run: str | None
+    reader: Reader,
+    found: Found,
+    *,
+    condition: str | None,
+    run: str | None,
+    preprocessed: FoundScan | None = None,
 ) -> BoldRun | None:
     """
     Read one task BOLD run with its events.
@@ -1076,6 +1143,9 @@ def read_bold(
         Only with sessions as conditions.
     run : str or None
         Label of the run.
+    preprocessed : FoundScan or None
+        What is known where `found` is a series that other software preprocessed: movement and
+        distortion are undone, and its slices are those of no scan.
 
     Returns
     -------
@@ -1095,8 +1165,12 @@ def read_bold(
     echo_time = probe.number('EchoTime')
     probe.field_strength()
     duration = header.n_volumes * repetition_time if header and repetition_time else None
-    slice_axis, slice_times = _slice_times(probe, header)
-    readout = read_readout(probe, header)
+    if preprocessed is None:
+        slice_axis, slice_times = _slice_times(probe, header)
+        readout = read_readout(probe, header)
+    else:
+        slice_axis, slice_times, readout = 2, _start_times(probe, header), None
+        _check_confounds(probe, header, preprocessed)
     if repetition_time and max(slice_times, default=0.0) >= repetition_time:
         probe.fail(
             f'{found.path.name}: SliceTiming reaches {max(slice_times):g} s, RepetitionTime is '
@@ -1119,8 +1193,36 @@ def read_bold(
         slice_times=slice_times,
         slice_axis=slice_axis,
         readout=readout,
+        found=preprocessed,
         metadata=probe.metadata,
     )
+
+
+def _start_times(probe: Probe, header: Header | None) -> tuple[float, ...]:
+    """Time after the start of a volume that all slices were brought to, s."""
+    if header is None or probe.metadata.get('SliceTimingCorrected') is not True:
+        return ()
+    start = probe.number('StartTime')
+    return (start,) * header.shape[2] if start else ()
+
+
+def _check_confounds(probe: Probe, header: Header | None, preprocessed: FoundScan) -> None:
+    """Check that the table of a preprocessed series has a row per volume."""
+    path = preprocessed.confounds
+    if path is None:
+        probe.reader.findings.note(
+            f'{probe.file.name}: no desc-confounds_timeseries.tsv beside it; its movement is not '
+            'among the regressors'
+        )
+        return
+    probe.reader.findings.files.add(path)
+    rows = probe.attempt(path, read_table, ())
+    if rows is not None and header is not None and len(rows) != header.n_volumes:
+        probe.fail(
+            f'{path.name} has {len(rows)} rows but {probe.file.name} has {header.n_volumes} '
+            'volumes; are they of one run of the software?',
+            path,
+        )
 
 
 def _note_header_time(probe: Probe, header: Header | None, repetition_time: float | None) -> None:
@@ -1369,4 +1471,15 @@ def _images(inputs: ParticipantInputs) -> dict[Path, tuple[str, str | None]]:
     images |= {item.file: ('ase', item.condition) for item in inputs.ase}
     images |= {item.file: ('dsc', item.condition) for item in inputs.dsc}
     images |= {item.file: ('bold', item.condition) for item in inputs.bold}
+    images |= _found_references(inputs)
     return images | dict.fromkeys(field_map_images(inputs), ('fieldmaps', None))
+
+
+def _found_references(inputs: ParticipantInputs) -> dict[Path, tuple[str, str | None]]:
+    """Give the images that stand for preprocessed series."""
+    series = [('asl', one) for one in inputs.asl] + [('bold', one) for one in inputs.bold]
+    return {
+        one.found.reference: (role, one.condition)
+        for role, one in series
+        if one.found is not None and one.found.reference is not None
+    }

@@ -29,6 +29,7 @@ RANGES = {
     'PostLabelingDelay': (0.0, 10.0),
     'LabelingDuration': (1e-2, 10.0),
     'SliceTiming': (0.0, 30.0),
+    'StartTime': (0.0, 30.0),
     'SliceThickness': (0.05, 50.0),
     'AcquisitionMatrixPE': (1.0, 4096.0),
     'ReconMatrixPE': (1.0, 4096.0),
@@ -58,6 +59,7 @@ TIMES = (
     'PostLabelingDelay',
     'LabelingDuration',
     'SliceTiming',
+    'StartTime',
     'BolusCutOffDelayTime',
     'SpinEchoDisplacement',
 )
@@ -75,6 +77,7 @@ OTHER_KEYS = (
     'PhaseEncodingDirection',
     'MRAcquisitionType',
     'SliceEncodingDirection',
+    'SliceTimingCorrected',
     'TotalAcquiredPairs',
     'Units',
 )
@@ -434,7 +437,8 @@ class Probe:
 def note_link(reader: Reader, path: Path) -> None:
     """Say where a link leads that leaves its dataset; links of git-annex stay inside."""
     target = path.resolve()
-    if not target.is_relative_to(reader.root.resolve()):
+    is_inside = path.absolute().is_relative_to(reader.root.absolute())
+    if is_inside and not target.is_relative_to(reader.root.resolve()):
         reader.findings.note(f'{path.name} is a link that leads out of the dataset: {target}')
 
 

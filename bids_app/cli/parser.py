@@ -106,7 +106,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     add('--bids-filter-file', type=Path, metavar='FILE',
         help='JSON: role to entities, null means absent')  # fmt: skip
     add('-d', '--derivatives', nargs='+', action='extend', default=[], metavar='NAME=PATH',
-        help='other derivatives to use, such as fmriprep=PATH; group: maps=PATH')  # fmt: skip
+        help='derivatives to use: fmriprep=PATH, aslprep=PATH; group: maps=PATH')  # fmt: skip
     add('--metadata-overrides', type=Path, metavar='FILE',
         help='TOML with metadata that the sidecars lack')  # fmt: skip
     add('--input-map', metavar='FILE',

@@ -21,6 +21,7 @@ from bids_app.interfaces._base import (
     STATUS_COUNTS,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
+    File,
     SimpleInterface,
     TraitedSpec,
     image,
@@ -302,6 +303,22 @@ class TrustHeader(SimpleInterface):
     def _run_interface(self, runtime):
         path = Path(runtime.cwd) / 'transform.txt'
         self._results['transform'] = save_affine(np.eye(4), path)
+        return runtime
+
+
+class _KnownInputSpec(_RegisterInputSpec):
+    known = File(exists=True, mandatory=True, desc='rigid or affine transform (ITK)', unit='')
+
+
+class TakeTransform(SimpleInterface):
+    """Take a transform that other software found."""
+
+    input_spec = _KnownInputSpec
+    output_spec = _RegisterOutputSpec
+
+    def _run_interface(self, runtime):
+        path = Path(runtime.cwd) / 'transform.txt'
+        self._results['transform'] = save_affine(load_affine(self.inputs.known), path)
         return runtime
 
 

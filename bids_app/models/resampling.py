@@ -42,6 +42,10 @@ NOISE_PHASES = 21
 NOISE_POINTS = 8
 """Voxels of each axis at which the noise of an interpolation is asked for, at most."""
 
+VOXELS_PER_NOISE_SAMPLE = 1.5
+"""Voxels that share one noise sample after one cubic interpolation to a grid of the same voxel
+size that lies anywhere: what :func:`voxels_per_noise_sample` gives for a turned grid."""
+
 MOST_POINTS_PER_AXIS = 4
 """Points per axis of a voxel that an average takes at most."""
 

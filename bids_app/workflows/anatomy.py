@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.engines.templates import SPACE as TEMPLATE
@@ -27,6 +27,7 @@ from bids_app.interfaces.spatial import (
     ResampleLabels,
     ResampleTissue,
     SegmentTissue,
+    TakeTransform,
     TrustHeader,
 )
 from bids_app.workflows._engine import Workflow, pe, ports
@@ -34,7 +35,7 @@ from bids_app.workflows._engine import Workflow, pe, ports
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bids_app.bids.acquisitions import FieldMap, FoundAnatomy, Readout
+    from bids_app.bids.acquisitions import FieldMap, FoundAnatomy, FoundScan, Readout
     from bids_app.settings import AnatomySettings
 
 TISSUE_PORTS = ('t1w', 'brain_mask', 'grey_matter', 'white_matter', 'csf')
@@ -87,6 +88,7 @@ def init_anatomy_wf(
     template_grey_matter, template_mask : file
         On the grid of the template.
     """
+    has_template, is_computed = is_normalised(t1w, found, settings)
     if found:
         methods = f'Anatomical maps and transforms were taken from {found.source}'
         workflow = Workflow(name, methods=methods)
@@ -109,10 +111,16 @@ def init_anatomy_wf(
         'template_mask',
     )
     if found:
-        for port in (*TISSUE_PORTS, *TRANSFORM_PORTS):
+        known = TISSUE_PORTS if is_computed else (*TISSUE_PORTS, *TRANSFORM_PORTS)
+        for port in known:
             path = getattr(found, port)
             if path is not None:
                 setattr(source.inputs, port, str(path))
+        if is_computed:
+            normalise = _normalise_node(settings)
+            normalise.inputs.t1w = str(found.t1w)
+            normalise.inputs.brain_mask = str(found.brain_mask)
+            workflow.connect([(normalise, source, [(port, port) for port in TRANSFORM_PORTS])])
     else:
         _connect_own_anatomy(workflow, source, str(t1w), settings)
 
@@ -123,9 +131,39 @@ def init_anatomy_wf(
         (source, outputnode, [(port, port) for port in TISSUE_PORTS]),
         (discretise, outputnode, [('dseg', 'dseg')]),
     ])  # fmt: skip
-    if not found or (found.to_template and found.from_template):
+    if has_template:
         _connect_template(workflow, source, outputnode)
     return workflow
+
+
+def is_normalised(
+    t1w: Path | None, found: FoundAnatomy | None, settings: AnatomySettings
+) -> tuple[bool, bool]:
+    """
+    Tell whether there will be transforms to the template, and whether they are computed.
+
+    Found anatomy that has none is normalised here, unless the headers are to be trusted.
+    """
+    if found is None:
+        return t1w is not None, t1w is not None
+    if found.to_template and found.from_template:
+        return True, False
+    is_computed = settings.registration == 'rigid'
+    return is_computed, is_computed
+
+
+def _normalise_node(settings: AnatomySettings) -> pe.Node:
+    """Make the node that finds the deformation to the template."""
+    return pe.Node(
+        NormaliseToTemplate(
+            template=template_file('T1w'),
+            template_mask=template_file('desc-brain_mask'),
+            sloppy=settings.sloppy,
+            random_seed=settings.random_seed,
+        ),
+        name='normalise_to_template',
+        mem_gb=2,
+    )
 
 
 def _connect_own_anatomy(
@@ -135,16 +173,7 @@ def _connect_own_anatomy(
     seed = settings.random_seed
     extract = pe.Node(ExtractBrain(t1w=t1w, random_seed=seed), name='extract_brain', mem_gb=2)
     segment = pe.Node(SegmentTissue(random_seed=seed), name='segment_tissue', mem_gb=2)
-    normalise = pe.Node(
-        NormaliseToTemplate(
-            template=template_file('T1w'),
-            template_mask=template_file('desc-brain_mask'),
-            sloppy=settings.sloppy,
-            random_seed=seed,
-        ),
-        name='normalise_to_template',
-        mem_gb=2,
-    )
+    normalise = _normalise_node(settings)
     workflow.connect([
         (extract, segment, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
         (extract, normalise, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
@@ -205,6 +234,7 @@ def init_alignment_wf(
     imaginary: tuple[Path, ...] = (),
     volumes: tuple[int, ...] = (),
     series: MovingSeries | None = None,
+    found: FoundScan | None = None,
     has_anatomy: bool,
     is_target: bool,
     settings: AnatomySettings,
@@ -223,6 +253,8 @@ def init_alignment_wf(
         Of a series; empty means all.
     series : MovingSeries or None
         What the models take, where the scan is a series.
+    found : FoundScan or None
+        What other software says of where the scan lies; it is not aligned again.
     has_anatomy : bool
         Align to the T1w image; else to the reference scan, and find the mask in the mean.
     is_target : bool
@@ -275,8 +307,7 @@ def init_alignment_wf(
         mem_gb=1,
     )
     workflow.add_nodes([inputnode, average])
-    align_class = RegisterRigid if is_rigid else TrustHeader
-    align = pe.Node(align_class(random_seed=settings.random_seed), name='align_scan', mem_gb=1)
+    align = pe.Node(_how_to_align(found, settings, is_rigid=is_rigid), name='align_scan', mem_gb=1)
     workflow.connect([
         (align, outputnode, [('transform', 'transform')]),
     ])  # fmt: skip
@@ -315,6 +346,14 @@ def init_alignment_wf(
             (inputnode, align, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
         ])  # fmt: skip
     return workflow
+
+
+def _how_to_align(found: FoundScan | None, settings: AnatomySettings, *, is_rigid: bool) -> Any:
+    """Register, or take a transform that is known."""
+    if found is not None and found.transform is not None:
+        return TakeTransform(known=str(found.transform))
+    align = RegisterRigid if is_rigid and found is None else TrustHeader
+    return align(random_seed=settings.random_seed)
 
 
 def _connect_verdict(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from bids_app.bids.acquisitions import ParticipantInputs, Readout
+    from bids_app.bids.acquisitions import FoundScan, ParticipantInputs, Readout
     from bids_app.settings import RunSettings, Settings
 
 RESOLUTION = '2'
@@ -41,6 +41,11 @@ class Scan:
     """How the field displaces the scan, where there is a field to undo it."""
 
     @property
+    def found(self) -> FoundScan | None:
+        """What other software says of the series, where it preprocessed it."""
+        return getattr(self.series, 'found', None)
+
+    @property
     def imaginary(self) -> tuple[Path, ...]:
         """Imaginary part of each image, where the images are real parts."""
         is_complex = self.kind == 'megre' and not self.series.magnitude
@@ -51,6 +56,8 @@ class Scan:
         """The series, where the scan is one whose volumes may lie differently."""
         if self.series is None or self.kind not in ('ase', 'asl', 'dsc', 'bold'):
             return None
+        if self.found is not None:
+            return MovingSeries(file=self.series.file, is_corrected=False)
         context = self.series.context if self.kind == 'asl' else ()
         # images that the scanner subtracted show no head to align
         is_seen = self.kind != 'asl' or {'control', 'label'} <= set(context)
@@ -204,6 +211,9 @@ def _readout(series: Any, *, has_echoes: bool) -> Readout | None:
 
 def _reference(kind: str, series: Any) -> tuple[tuple[Any, ...], tuple[int, ...]]:
     """Images and volumes whose mean stands for a scan."""
+    found = getattr(series, 'found', None)
+    if found is not None and found.reference is not None:
+        return (found.reference,), ()
     if kind in ('mese', 'megre'):
         return series.magnitude or series.real, ()
     if kind == 'asl':

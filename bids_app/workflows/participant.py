@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bids_app.workflows._engine import Workflow
-from bids_app.workflows.anatomy import TEMPLATE
+from bids_app.workflows.anatomy import TEMPLATE, is_normalised
 from bids_app.workflows.branches.anatomy import add_alignment, add_anatomy
 from bids_app.workflows.branches.blood_volume import add_blood_volume
 from bids_app.workflows.branches.bold import add_bold
@@ -62,8 +62,7 @@ def init_participant_wf(
         workflow=Workflow(inputs.label.replace('-', '_')),
         scans=scans,
         has_anatomy=bool(found or inputs.t1w or (saved and saved.has_anatomy)),
-        has_template=bool(inputs.t1w and not found)
-        or bool(found and found.to_template and found.from_template)
+        has_template=is_normalised(next(iter(inputs.t1w), None), found, anatomy)[0]
         or bool(saved and saved.to_template),
     )
     if inputs.saved is not None:

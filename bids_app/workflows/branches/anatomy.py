@@ -72,6 +72,7 @@ def add_scan(graph: Graph, scan: Scan) -> None:
         imaginary=scan.imaginary,
         volumes=scan.volumes,
         series=scan.moving,
+        found=scan.found if graph.has_anatomy else None,
         has_anatomy=graph.has_anatomy,
         is_target=scan is graph.target,
         settings=graph.settings.anatomy,

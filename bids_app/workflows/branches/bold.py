@@ -57,6 +57,8 @@ def _add_nuisance(graph: Graph, sink: Sink, scan: Scan) -> Workflow:
     if scan.is_corrected:
         table = ('outputnode.confounds', 'inputnode.motion')
         graph.workflow.connect([(graph.alignment[scan.name], nuisance, [table])])
+    elif scan.found is not None and scan.found.confounds is not None:
+        nuisance.get_node('inputnode').inputs.motion = str(scan.found.confounds)
     sidecar = {'Sources': graph.sources([scan.series.file])}
     sink.add(Quantity(nuisance, 'nuisance'), 'nuisance', sidecar=sidecar, **_entities(scan))
     return nuisance

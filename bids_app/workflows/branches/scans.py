@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.outputs import output_path
 from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.spatial import CombineRuns, ResampleQuantity, SmoothQuantity
+from bids_app.models.resampling import VOXELS_PER_NOISE_SAMPLE
 from bids_app.workflows._engine import PARTS, Quantity, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters
 
@@ -30,10 +31,12 @@ def connect_scan(graph: Graph, scan: Scan, model: Workflow, *ports: str) -> None
 
 def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantity:
     """Carry a quantity from the grid of its scan to the quantification grid, in one step."""
-    if scan is graph.target and not scan.is_corrected:
+    if scan is graph.target and not scan.is_corrected and scan.found is None:
         return source
     name = f'resample_{label}_{scan.name}'
     node = pe.Node(ResampleQuantity(), name=name, mem_gb=1)
+    if scan.found is not None:  # so does that of the other software
+        node.inputs.voxels_per_sample = VOXELS_PER_NOISE_SAMPLE
     mask, port = graph.mask
     graph.workflow.connect([
         (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
