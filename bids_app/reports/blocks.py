@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bids_app._typing import BoolArray, FloatArray, IntArray
+    from bids_app.images import Grid
     from bids_app.reports.derivatives import Derivative
 
 ORANGE, BLUE = '#ff9d2e', '#4cc3ff'
@@ -184,6 +185,26 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scroll:
+    """All slices of a map, one under the other, of which the page shows one."""
+
+    content: bytes
+    """WebP."""
+    size: tuple[int, int]
+    """Width and height of one slice, pixels."""
+    heights: tuple[str, ...]
+    """Where each slice is, foot first."""
+    start: int
+    """Slice that is shown first: the one with most to see."""
+    alt: str
+
+    @property
+    def source(self) -> str:
+        """The slices as a data URI."""
+        return _data_uri(self.content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A figure of the report."""
 
@@ -194,6 +215,7 @@ class Block:
     where: str
     caption: str
     pictures: tuple[Picture, ...] = ()
+    scroll: Scroll | None = None
     table: Table | None = None
     chart: str = ''
     """SVG element made by us."""
@@ -438,9 +460,83 @@ def _change(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
     yield from _effects(row, scene, 'z')
 
 
+SEEN_T = 2.0
+"""Below this size a t value leaves the brain behind it visible."""
+
+
 def _group_change(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
-    """Show the group mean and its t map."""
-    yield from _effects(row, scene, 't')
+    """Show the group mean and its t map, all slices, the whole brain, and what could be found."""
+    files = scene.maps(row.output, quantity=row.quantity, statistic='effect')
+    for block, file in zip(_effects(row, scene, 't'), files, strict=True):
+        same = {name: file.entities.get(name) for name in ('contrast', 'task')}
+        tests = scene.maps(row.output, quantity=row.quantity, statistic='t', **same)
+        pictures = list(block.pictures)
+        scroll = None
+        if tests and scene.brain is not None and scene.grid is not None:
+            tested = load_upright(tests[0].path)[0]
+            pictures.insert(0, _glass(block, tested, scene.brain, scene.grid))
+            if scene.backdrop is not None and scene.backdrop.factor == 1:
+                anatomy = scene.backdrop.data
+                scroll = _scroll(block, tested, scene.brain, scene.grid, anatomy)
+        pictures += _detectable(row, block, scene, same)
+        yield replace(block, pictures=tuple(pictures), scroll=scroll)
+
+
+def _glass(block: Block, tested: FloatArray, brain: BoolArray, grid: Grid) -> Picture:
+    """Look through the whole brain at the clear t values."""
+    seen = np.where(np.abs(tested) >= SEEN_T, tested, np.nan)
+    scale = figures.Scale(limits=Z_LIMITS, colormap='RdBu_r', label=f't beyond ±{SEEN_T:g}')
+    figure = figures.draw_glass(seen, brain, grid.zooms, scale)
+    alt = f'Glass brain of the t values of {block.title}, {block.where}. {range_text(seen, "")}'
+    return Picture(
+        name=f'{block.key}_glass',
+        content=figures.webp(figure),
+        size=figures.size_of(figure),
+        alt=alt,
+        title='Through the whole brain',
+    )
+
+
+def _scroll(
+    block: Block, tested: FloatArray, brain: BoolArray, grid: Grid, anatomy: FloatArray
+) -> Scroll:
+    """Put all slices of the t map over the anatomy under one another."""
+    scale = figures.Scale(limits=Z_LIMITS, colormap='RdBu_r')
+    content, size, indices = figures.stack_slices(tested, brain, anatomy, scale, threshold=SEEN_T)
+    heights = grid.affine[2, 2] * np.array(indices) + grid.affine[2, 3]
+    seen = np.sum(np.abs(np.nan_to_num(tested)) >= SEEN_T, axis=(0, 1))[list(indices)]
+    return Scroll(
+        content=content,
+        size=size,
+        heights=tuple(f'{height:+.0f} mm' for height in heights),
+        start=int(seen.argmax()) if seen.any() else len(indices) // 2,
+        alt=f'One axial slice of t of {block.title}, {block.where}, over the template.',
+    )
+
+
+def _detectable(
+    row: FigureRow, block: Block, scene: Scene, same: Mapping[str, str | None]
+) -> Iterator[Picture]:
+    """Draw the smallest change that this group would find with 80 % power."""
+    for file in scene.maps(row.output, quantity=row.quantity, statistic='detectable', **same):
+        values = load_upright(file.path)[0] * row.scale
+        mask = scene.brain if scene.brain is not None else np.isfinite(values)
+        inside = values[mask & np.isfinite(values)]
+        if scene.slices is None or not len(inside):
+            return
+        top = round_up(float(np.percentile(inside, 95)))
+        scale = figures.Scale(
+            limits=(0.0, top), colormap='cividis', label=f'detectable change ({row.unit})'
+        )
+        figure = figures.draw_map(values, scene.slices, scale, mask=mask)
+        yield Picture(
+            name=f'{block.key}_detectable',
+            content=figures.webp(figure),
+            size=figures.size_of(figure),
+            alt=f'Axial slices of the smallest change of {block.title} that would be found with '
+            f'80 percent power, {block.where}. {range_text(inside, row.unit)}',
+            title='Smallest change found with 80 % power',
+        )
 
 
 def _effects(row: FigureRow, scene: Scene, statistic: str) -> Iterator[Block]:

@@ -135,7 +135,12 @@ def draw_plane(
         SVG element; names and numbers are under the pointer.
     """
     low, high = _span_of(points)
-    dots = [_dot(point, low, high, position) for position, point in enumerate(points)]
+    places = np.array([_place(point.center, low, high) for point in points])
+    names = _apart(places)
+    dots = [
+        _dot(point, low, high, position, name)
+        for position, (point, name) in enumerate(zip(points, names, strict=True))
+    ]
     curves = [_curve(name, x, y, low, high) for name, (x, y) in lines.items()]
     alt = f'{labels[1]} over {labels[0]}: ' + '; '.join(point.text for point in points)
     clip = f'<clipPath id="plane"><rect x="{MARGIN[0]}" y="0" width="{PLANE[0] - MARGIN[0]}" '
@@ -199,8 +204,22 @@ def _curve(name: str, x: FloatArray, y: FloatArray, low: FloatArray, high: Float
     return f'<polyline points="{path}"/>{text}'
 
 
-def _dot(point: Point, low: FloatArray, high: FloatArray, position: int) -> str:
-    """Draw a mean and the ellipse around it."""
+NAME_HEIGHT = 15.0
+"""Names that stand side by side are so far apart."""
+
+
+def _apart(places: FloatArray) -> FloatArray:
+    """Find heights for the names of the points, the upper ones first, so that none overlap."""
+    heights = places[:, 1] - 7.0
+    for later, point in enumerate(order := np.argsort(heights)):
+        for above in order[:later]:
+            if abs(places[point, 0] - places[above, 0]) < NAME_WIDTH:
+                heights[point] = max(heights[point], heights[above] + NAME_HEIGHT)
+    return np.asarray(heights)
+
+
+def _dot(point: Point, low: FloatArray, high: FloatArray, position: int, name: float) -> str:
+    """Draw a mean, the ellipse around it, and its name at a height."""
     angles = np.linspace(0, 2 * np.pi, 60)
     ring = np.column_stack([np.cos(angles), np.sin(angles)]) @ point.half_axes + point.center
     shape = ''
@@ -210,8 +229,9 @@ def _dot(point: Point, low: FloatArray, high: FloatArray, position: int) -> str:
     x, y = _place(point.center, low, high)
     side, gap = ('left', -8) if x > PLANE[0] - NAME_WIDTH else ('right', 8)
     return (
-        f'<g class="point c{position % 6}" tabindex="0"><title>{escape(point.text)}</title>{shape}'
+        f'<g class="point c{position % 6}" tabindex="0" data-network="{escape(point.name)}">'
+        f'<title>{escape(point.text)}</title>{shape}'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-        f'<text class="name {side}" x="{x + gap:.1f}" y="{y - 7:.1f}">{escape(point.name)}</text>'
+        f'<text class="name {side}" x="{x + gap:.1f}" y="{name:.1f}">{escape(point.name)}</text>'
         '</g>'
     )

@@ -36,6 +36,9 @@ DPI = 140
 PHOTO_QUALITY = 85
 """Of pictures over the anatomy; above it files grow without a visible gain."""
 
+TALLEST = 16383
+"""Pixels of a side that WebP can have."""
+
 BLACK = '#0c0d10'
 """Behind brain pictures."""
 
@@ -269,6 +272,110 @@ def draw_map(
     _mark(axes, slices)
     _colour_bar(figure, picture, scale, _excess(shown, scale.limits))
     return figure
+
+
+def draw_glass(
+    volume: FloatArray, brain: BoolArray, zooms: Sequence[float] | FloatArray, scale: Scale
+) -> Figure:
+    """
+    Draw the value of largest size along three lines of sight through the brain.
+
+    Parameters
+    ----------
+    volume : (X, Y, Z) ndarray of float64
+        Axes towards right, front and head; NaN and 0 = nothing to be seen.
+    brain : (X, Y, Z) ndarray of bool
+        Its shadow is outlined.
+    zooms : (3,) sequence of float
+        Voxel size, mm.
+    scale : Scale
+        Limits, colours and label of the bar.
+
+    Returns
+    -------
+    figure : matplotlib Figure
+        Seen from the right, from behind and from above, over a horizontal colour bar.
+    """
+    from matplotlib.figure import Figure
+
+    size = np.array(volume.shape) * np.asarray(zooms, float)
+    wide = [size[1], size[0], size[0]]
+    height = WIDTH / sum(wide) * max(size[2], size[1])
+    bar = 0.72
+    figure = Figure(figsize=(WIDTH, height + bar), dpi=DPI, facecolor=BLACK)
+    left, pictures = 0.0, []
+    filled = np.nan_to_num(volume)
+    for axis, width in enumerate(wide):
+        seen = np.take_along_axis(
+            filled, np.expand_dims(np.abs(filled).argmax(axis=axis), axis), axis=axis
+        ).squeeze(axis)
+        shadow = brain.any(axis=axis)
+        tall = size[2] if axis < 2 else size[1]
+        place = (left / sum(wide), bar / (height + bar), width / sum(wide),
+                 WIDTH / sum(wide) * tall / (height + bar))  # fmt: skip
+        axes = figure.add_axes(place)
+        axes.set_axis_off()
+        extent = (0.0, width, 0.0, tall)
+        shown = np.where(seen == 0, np.nan, seen).T
+        pictures.append(axes.imshow(shown, origin='lower', extent=extent, cmap=scale.colormap,
+                                    vmin=scale.limits[0], vmax=scale.limits[1],
+                                    interpolation='nearest'))  # fmt: skip
+        axes.contour(shadow.T, levels=[0.5], colors=[PALE], linewidths=0.8, extent=extent)
+        for x, text in ((0.04, 'L'), (0.96, 'R')) if axis else ((0.04, 'back'), (0.96, 'front')):
+            axes.text(x * width, 0.97 * tall, text, color=PALE, fontsize=9, va='top',
+                      ha='left' if x < 0.5 else 'right')  # fmt: skip
+        left += width
+    _colour_bar(figure, pictures[0], scale, _excess(filled[filled != 0], scale.limits))
+    return figure
+
+
+def stack_slices(
+    volume: FloatArray, brain: BoolArray, backdrop: FloatArray, scale: Scale, *, threshold: float
+) -> tuple[bytes, tuple[int, int], tuple[int, ...]]:
+    """
+    Paint every axial slice of the brain, one under the other, for a page to scroll through.
+
+    Parameters
+    ----------
+    volume : (X, Y, Z) ndarray of float64
+        Axes towards right, front and head; NaN = no value.
+    brain : (X, Y, Z) ndarray of bool
+        Slices without any are left out.
+    backdrop : (X, Y, Z) ndarray
+        Anatomy in grey.
+    scale : Scale
+        Limits and colours.
+    threshold : float
+        Values smaller than this in size leave the anatomy visible.
+
+    Returns
+    -------
+    content : bytes
+        WebP, one pixel per voxel, foot first.
+    size : (int, int)
+        Width and height of one slice, pixels.
+    indices : tuple of int
+        Of the slices.
+    """
+    import matplotlib as mpl
+    from PIL import Image
+
+    x, y, z = (_span(np.asarray(brain.any(axis=axes))) for axes in ((1, 2), (0, 2), (0, 1)))
+    step = -(-(z[1] - z[0]) * (y[1] - y[0]) // TALLEST)
+    part = (slice(*x), slice(*y), slice(*z, step))
+    values, grey = volume[part], backdrop[part]
+    top = float(np.percentile(grey[grey > 0], 99.5)) if (grey > 0).any() else 1.0
+    tone = np.clip(grey / top, 0, 1)[..., None] * 0.85 + 0.05
+    share = (values - scale.limits[0]) / (scale.limits[1] - scale.limits[0])
+    painted = mpl.colormaps[scale.colormap](np.nan_to_num(share))[..., :3]
+    seen = np.isfinite(values) & (np.abs(values) >= threshold)
+    colours = np.where(seen[..., None], painted, tone)
+    tall = colours.transpose(2, 1, 0, 3)[:, ::-1]  # slices, rows from the front, columns
+    pixels = np.rint(255 * tall.reshape(-1, tall.shape[2], 3)).astype(np.uint8)
+    image = Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE).convert('RGB')
+    content = io.BytesIO()
+    image.save(content, 'WEBP', lossless=True, quality=40, method=3)
+    return content.getvalue(), (tall.shape[2], tall.shape[1]), tuple(range(*z, step))
 
 
 def draw_labels(

@@ -35,9 +35,13 @@ from bids_app.reports.derivatives import (
     root_file,
     select,
 )
+from bids_app.reports.networks import network_cards
+from bids_app.reports.overview import inclusion_flow, quality_measures
+from bids_app.reports.published import compare
 from bids_app.reports.scene import Scene, TemplateScene
 from bids_app.reports.shares import share_table
 from bids_app.reports.tables import TIPPING, ContrastTables, contrast_tables
+from bids_app.settings import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -118,6 +122,8 @@ class UnitPage:
     methods: tuple[tuple[Segment, ...], ...] = ()
     references: tuple[Reference, ...] = ()
     unreadable: tuple[str, ...] = field(default=())
+    files: tuple[Derivative, ...] = ()
+    """Of a group."""
     chain: str = ''
     """SVG element of the chain from scans to labels."""
     share_columns: tuple[str, ...] = ()
@@ -190,7 +196,18 @@ def render_group(output_dir: Path) -> Path:
     page['participants'] = read_table(root_file(output_dir, 'participants'))
     page['quality'] = _overview(output_dir)
     page['coupling'] = coupling_charts(output_dir, summary.get('participants') or [])
-    page['included'] = [str(label) for label in summary.get('participants') or []]
+    included = [str(label) for label in summary.get('participants') or []]
+    page['included'] = included
+    page['measures'] = quality_measures(
+        output_dir, [line['participant_id'] for line in page['participants']]
+    )
+    files = [file for unit in units for file in unit.files]
+    page['flow'] = inclusion_flow(
+        _summaries(output_dir),
+        [line for file in select(files, 'group_participants') for line in read_table(file.path)],
+    )
+    page['published'] = compare(_preset(output_dir), output_dir, files, included)
+    page['networks'] = network_cards(units)
     html = _environment().get_template('group.html').render(**page)
     return atomic_write(root_file(output_dir, 'group_report'), html.encode())
 
@@ -225,10 +242,7 @@ def render_index(output_dir: Path) -> str:
     html : str
         To be written as ``index.html``.
     """
-    found = {
-        path.name.split('_')[0]: read_json(path)
-        for path in output_dir.glob('logs/sub-*_run_summary.json')
-    }
+    found = _summaries(output_dir)
     rows = [
         {
             'label': label,
@@ -243,7 +257,24 @@ def render_index(output_dir: Path) -> str:
     has_group = root_file(output_dir, 'group_report').exists()
     page = _page(output_dir, {}, title='Reports', units=[])
     template = _environment().get_template('index.html')
-    return template.render(**page, rows=rows, group='group.html' if has_group else '')
+    page |= {'rows': rows, 'group': 'group.html' if has_group else ''}
+    return template.render(**page, flow=inclusion_flow(found))
+
+
+def _summaries(output_dir: Path) -> dict[str, dict[str, Any]]:
+    """Read the run summaries of all participants."""
+    return {
+        path.name.split('_')[0]: read_json(path)
+        for path in sorted(output_dir.glob('logs/sub-*_run_summary.json'))
+    }
+
+
+def _preset(output_dir: Path) -> str:
+    """Name of the preset that the group was made with."""
+    try:
+        return str(read_toml(root_file(output_dir, 'group_settings')).get('preset', ''))
+    except AppError:  # of a group whose settings are not there
+        return ''
 
 
 def _page(
@@ -317,7 +348,7 @@ def _group_unit(space: str, summary: Mapping[str, Any], output_dir: Path) -> Uni
     }
     sections, unreadable = _sections('group', TemplateScene(files, space), output_dir, space)
     tables = contrast_tables(files, ('group_summary', 'group_regions'), output_dir)
-    return _unit_page(about, sections, unreadable, tables=tables)
+    return replace(_unit_page(about, sections, unreadable, tables=tables), files=files)
 
 
 def _unit_page(

@@ -136,7 +136,11 @@ def effects(tree, mask, affine, *, key, extra, about):
         effect = np.where(mask, size * pattern + noise, np.nan).astype(np.float32)
         tested = effect / (0.3 * size)
         second = 't' if key == 'group_contrast' else 'z'
-        for statistic, data in (('effect', effect), (second, tested)):
+        shown = [('effect', effect), (second, tested)]
+        if key == 'group_contrast':
+            detectable = np.where(mask, 0.5 * size, np.nan).astype(np.float32)
+            shown.append(('detectable', detectable))
+        for statistic, data in shown:
             names = {**extra, 'quantity': quantity, 'statistic': statistic, **task}
             tree.image(key, data, affine, about, contrast='calcMinusControl', **names)
     return pattern

@@ -156,3 +156,32 @@ def test_identifiers_of_different_charts_differ():
 
 def test_a_histogram_of_nothing_can_be_drawn():
     assert '<svg' in histogram(a=np.full(5, np.nan))
+
+
+def test_the_glass_brain_shows_the_strongest_value_on_every_line_of_sight():
+    volume = np.full(MASK.shape, np.nan)
+    volume[3, 4, 2], volume[6, 4, 2] = 2.0, -4.0
+    glass = scale(limits=(-5.0, 5.0), colormap='RdBu_r')
+    both = pixels(figures.draw_glass(volume, MASK, (4.0, 4.0, 6.0), glass))
+    volume[3, 4, 2] = np.nan
+    strong = pixels(figures.draw_glass(volume, MASK, (4.0, 4.0, 6.0), glass))
+    third = both.shape[1] // 4
+    np.testing.assert_array_equal(both[:, :third], strong[:, :third])  # from the side it is hidden
+    assert (both != strong).any()
+
+
+def test_slices_to_scroll_have_the_values_where_they_are_strong_and_the_anatomy_elsewhere():
+    volume = np.zeros(MASK.shape)
+    volume[7, 8, 1] = 5.0  # right, front, lowest slice of the brain
+    anatomy = MASK * 100.0
+    content, (width, height), indices = figures.stack_slices(
+        volume, MASK, anatomy, scale(limits=(-5.0, 5.0), colormap='RdBu_r'), threshold=2.0
+    )
+    picture = np.asarray(Image.open(io.BytesIO(content)).convert('RGB'), int)
+    assert picture.shape == (height * len(indices), width, 3)
+    coloured = np.argwhere(np.ptp(picture, axis=-1) > 40)
+    assert len(coloured) == 1
+    row, column = coloured[0]
+    assert row // height == indices.index(1)
+    assert row % height < height / 2  # front is up
+    assert column > width / 2  # right is right

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 
+import nibabel as nb
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from .conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
 class Page(html.parser.HTMLParser):
     """Elements, text and addresses of a page; refuses tags that do not match."""
 
-    void = frozenset({'meta', 'link', 'img', 'br'})
+    void = frozenset({'meta', 'link', 'img', 'br', 'input'})
 
     def __init__(self, source):
         super().__init__()
@@ -37,7 +38,7 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if 'style' not in self.open:
+        if not {'style', 'script'} & set(self.open):
             self.text += data
 
     def all(self, tag):
@@ -64,7 +65,7 @@ def test_pages_are_well_formed_and_need_nothing_from_outside(pages, name):
     page = Page(pages[name])
     sources = [a['src'] for tag, a in page.elements if 'src' in a]
     assert all(source.startswith('data:image/webp;base64,') for source in sources)
-    assert not page.all('script')
+    assert page.all('script') == ([{}] if name == 'group' else [])
     assert not page.all('iframe')
     assert '@import' not in pages[name]
     assert 'url(http' not in pages[name]
@@ -447,3 +448,49 @@ def test_noise_and_constants_share_the_variance_of_cmro2(pages):
     assert 'mean of grey matter' in text
     assert 'change of CMRO2 of the brain' in text
     assert 'class="stack shares"' not in pages['sub-02']
+
+
+def test_a_group_change_is_seen_through_the_brain_slice_by_slice_and_by_what_can_be_found(pages):
+    figure = pages['group'].partition('id="group_change_cmro2')[2].partition('</figure>')[0]
+    titles = re.findall(r'<h4>([^<]+)</h4>', figure)
+    assert titles[0] == 'Through the whole brain'
+    assert titles[-1] == 'Smallest change found with 80 % power'
+    heights = json.loads(re.search(r"data-heights='([^']+)'", figure)[1])
+    assert len(heights) > 40
+    assert re.search(rf'max="{len(heights) - 1}"', figure)
+
+
+def test_the_group_counts_who_came_how_far_and_shows_everyone_in_each_measure(pages):
+    flow = pages['group'].partition('class="flow"')[2].partition('</ol>')[0]
+    assert re.findall(r'<strong>(\d+)</strong> ([a-z ]+)', flow) == [
+        ('2', 'run'), ('2', 'with results'), ('1', 'considered for the group'),
+        ('0', 'in the group'),
+    ]  # fmt: skip
+    assert 'moved' in flow
+    assert '1: incomplete' in pages['index'].partition('class="flow"')[2]
+
+
+def test_networks_light_up_together(pages):
+    text = pages['group']
+    cards = text.partition('class="cards"')[2].partition('</ul>')[0]
+    assert 'data-network="Default"' in cards
+    assert '6.25' in cards
+    assert '<tr data-network="Default">' in text
+    assert '<g class="point c0" tabindex="0" data-network="Default">' in text
+
+
+def test_published_numbers_stand_beside_ours_with_their_preset(output_dir, tmp_path):
+    assert 'Beside the published numbers' not in render.render_group(output_dir).read_text()
+    copy = tmp_path / 'out'
+    shutil.copytree(output_dir, copy)
+    write_text('preset = "epp2025"', copy / 'logs' / 'group_settings.toml')
+    grey = next((copy / 'sub-01' / 'anat').glob('*label-GM_probseg.nii.gz'))
+    image = nb.load(next((copy / 'sub-01' / 'anat').glob('*space-MESE_T2map.nii.gz')))
+    ones = nb.Nifti1Image(np.ones(image.shape, np.float32), image.affine)
+    ones.to_filename(grey.with_name('sub-01_space-MESE_label-GM_probseg.nii.gz'))
+    page = render.render_group(copy).read_text()
+    table = page.partition('aria-label="Published numbers"')[2].partition('</table>')[0]
+    rows = dict(re.findall(r'label="Quantity">([^<]+)<.*?label="This study">([^<]+)<', table))
+    assert float(rows['T2 of grey matter'].split()[0]) == pytest.approx(72, abs=3)
+    assert rows['Discordant where BOLD rises, calculation'] == '33.3 %'
+    assert rows['Discordant where BOLD rises, memory'] == 'not in this study'

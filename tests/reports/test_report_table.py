@@ -4,6 +4,8 @@ import pytest
 
 from bids_app.bids.outputs import table, unit_of
 from bids_app.reports.blocks import KINDS, report_table
+from bids_app.reports.published import _published
+from bids_app.settings import presets
 
 ROWS = {row.key: row for row in report_table().figures}
 WITH_NUMBERS = {key: row for key, row in ROWS.items() if 'change' in row.kind or row.kind == 'map'}
@@ -65,3 +67,20 @@ def test_every_value_map_of_the_app_is_in_the_report():
     shown = {row.output for row in ROWS.values() if row.kind == 'map'}
     made = {row.key for row in table().rows.values() if row.quantity and row.format == 'image'}
     assert made == shown
+
+
+PUBLISHED = [(preset, row) for preset, about in _published().items() for row in about['rows']]
+
+
+@pytest.mark.parametrize(('preset', 'row'), PUBLISHED, ids=lambda x: str(x)[:40])
+def test_a_published_number_has_a_unit_a_note_and_a_place_to_find_ours(preset, row):
+    assert preset in presets()
+    assert row['unit']
+    assert row['note']
+    target = table().rows[row.get('map') or row['table']]
+    if 'table' in row:
+        assert {row['column'], *row['where'], row.get('over', row['column'])} <= set(
+            target.columns
+        )
+    else:
+        assert target.quantity
