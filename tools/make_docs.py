@@ -13,6 +13,7 @@ import argparse
 import re
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,11 +130,62 @@ def models_page() -> str:
                 ('data', codes(spec.data)),
                 ('parameters', codes(spec.parameters)),
                 ('function', code(f'{module}.{function}')),
-                ('reference', f'{reference.text} <{reference.link}>'),
+                ('reference', cite(reference)),
             ]
-            title = f'### {name}' + (' (default)' if position == 0 and len(models) > 1 else '')
+            link = f'[{name}]({model_name(quantity, name)}.md)'
+            title = f'### {link}' + (' (default)' if position == 0 and len(models) > 1 else '')
             parts += [title, f'{spec.methods}.', table(('', ''), [row for row in rows if row[1]])]
     return page('Models', 'bids_app/models/registry.py', *parts)
+
+
+def cite(reference: Any) -> str:
+    """Write a reference with its address, where it has one."""
+    return f'{reference.text} <{reference.link}>' if reference.link else reference.text
+
+
+def model_name(quantity: str, name: str) -> str:
+    """Name of the page of a model, below docs/reference."""
+    return f'models/{quantity}-{name}'
+
+
+def model_page(quantity: str, name: str) -> str:
+    """Make the page of one model: equation, where it holds, constants, sources, a figure."""
+    import yaml
+
+    from bids_app.models.registry import MODELS
+    from bids_app.reports.citations import load_references
+    from bids_app.settings import Settings, flatten
+    from bids_app.workflows.constants import BRANCH
+
+    spec = MODELS[quantity][name]
+    about = yaml.safe_load((ROOT / 'tools' / 'models.yml').read_text('utf-8'))[
+        f'{quantity}/{name}'
+    ]
+    references = load_references()
+    cited = [references[key] for key in dict.fromkeys([spec.citation, *about.get('further', [])])]
+    module, _, function = spec.function.partition(':')
+    known = flatten(Settings())
+    settings = {parameter: f'{BRANCH[quantity]}.{parameter}' for parameter in spec.parameters}
+    constants = [_setting_row(name) for name in settings.values() if name in known]
+    others = [parameter for parameter, name in settings.items() if name not in known]
+    others += [*spec.data, *spec.maps]
+    figure = '\n'.join(f'   {line}'.rstrip() for line in about['code'].strip().splitlines())
+    return page(
+        f'{quantity}: {name}',
+        'bids_app/models/registry.py and tools/models.yml',
+        f'{spec.methods}.',
+        f'## Equation\n\n$$\n{about["equation"]}\n$$',
+        f'## Where it holds\n\n{about["valid"]}',
+        '## Constants',
+        table(('Setting', 'Default', 'Unit', 'Option', 'Meaning'), constants)
+        if constants
+        else 'None of its own.',
+        f'From the data or other maps: {codes(others)}. Function: {code(f"{module}.{function}")}.',
+        '## Sources',
+        '\n'.join(f'- {cite(reference)}' for reference in cited),
+        '## Figure',
+        f'```{{eval-rst}}\n.. plot::\n   :alt: {about["alt"]}\n\n{figure}\n```',
+    )
 
 
 def inputs_page() -> str:
@@ -324,7 +376,7 @@ def _option_table(actions: Iterable[argparse.Action]) -> str:
     return table(('Argument', 'Meaning'), rows)
 
 
-PAGES: Mapping[str, Callable[[], str]] = {
+PAGES: dict[str, Callable[[], str]] = {
     'settings': settings_page,
     'models': models_page,
     'inputs': inputs_page,
@@ -510,6 +562,19 @@ def with_graph(text: str, block: str) -> str:
     return f'{before}{start}\n\n{block}\n\n{end}{after}'
 
 
+def _model_pages() -> dict[str, Callable[[], str]]:
+    """List the page of every model."""
+    from bids_app.models.registry import MODELS
+
+    return {
+        model_name(quantity, name): partial(model_page, quantity, name)
+        for quantity, models in MODELS.items()
+        for name in models
+    }
+
+
+PAGES |= _model_pages()
+
 # ---------------------------------------------------------------------------------------- main
 
 
@@ -540,6 +605,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(bool(old))
     files = current()
     for path in old:
+        path.parent.mkdir(exist_ok=True)
         path.write_text(files[path], 'utf-8')
         print(f'wrote {path.relative_to(ROOT)}')
     return 0

@@ -571,7 +571,7 @@ def cbv_from_arterial_input(
 
     References
     ----------
-    .. [1] Rempp et al., Radiology 193:637, 1994. doi:10.1148/radiology.193.3.7972800
+    .. [1] Rempp et al., Radiology 193:637, 1994.
 
     Examples
     --------

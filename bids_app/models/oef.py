@@ -138,7 +138,7 @@ def r2_prime_from_oef(
     References
     ----------
     .. [1] Yablonskiy & Haacke, Magn Reson Med 32:749, 1994. doi:10.1002/mrm.1910320610
-    .. [2] Hirsch et al., NMR Biomed 27:853, 2014. doi:10.1002/nbm.3131
+    .. [2] Hirsch et al., NMR Biomed 27:853, 2014.
 
     Examples
     --------

@@ -362,7 +362,7 @@ def dephasing_factor(
 
     References
     ----------
-    .. [1] Hirsch & Preibisch, AJNR Am J Neuroradiol 34:E65, 2013. doi:10.3174/ajnr.A3021
+    .. [1] Hirsch & Preibisch, AJNR Am J Neuroradiol 34:E65, 2013.
 
     Examples
     --------

@@ -158,7 +158,7 @@ def fit_r2(
     References
     ----------
     .. [1] Hirsch et al., NMR Biomed 27:853, 2014 (the use in multi-parametric quantitative
-       BOLD). doi:10.1002/nbm.3131
+       BOLD).
 
     Examples
     --------
@@ -214,7 +214,7 @@ def fit_r2_without_first(
 
     References
     ----------
-    .. [1] Hirsch et al., NMR Biomed 27:853, 2014. doi:10.1002/nbm.3131
+    .. [1] Hirsch et al., NMR Biomed 27:853, 2014.
 
     Examples
     --------
@@ -295,7 +295,7 @@ def fit_r2_star(
 
     References
     ----------
-    .. [1] Hirsch & Preibisch, AJNR Am J Neuroradiol 34:E65, 2013. doi:10.3174/ajnr.A3021
+    .. [1] Hirsch & Preibisch, AJNR Am J Neuroradiol 34:E65, 2013.
 
     Examples
     --------
@@ -390,7 +390,7 @@ def estimate_r2_prime_capped(r2_star: Estimate, r2: Estimate) -> Estimate:
 
     References
     ----------
-    .. [1] Hirsch et al., NMR Biomed 27:853, 2014. doi:10.1002/nbm.3131
+    .. [1] Hirsch et al., NMR Biomed 27:853, 2014.
 
     Examples
     --------

@@ -50,9 +50,9 @@ class Reference:
 
     @property
     def link(self) -> str:
-        """Address of the DOI; empty when there is none."""
+        """Address of the DOI, else of the page of the journal; empty when there is none."""
         doi = self.fields.get('doi', '')
-        return f'https://doi.org/{doi}' if doi else ''
+        return f'https://doi.org/{doi}' if doi else self.fields.get('url', '')
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import pytest
 import bids_app
 from bids_app.cli.parser import parse
 from bids_app.errors import ExitCode
+from bids_app.models.registry import MODELS
 from bids_app.settings import Settings, flatten, resolve
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,19 @@ def test_the_graph_shows_that_change_comes_from_primitive_maps_not_from_cmro2():
     block = make_docs.graph_block()
     into_change = set(re.findall(r'(\w+) (?:-- "[^"]*" )?--> change\n', block))
     assert into_change == {'model_asl', 'model_dsc', 'model_megre', 'model_mese'}
+
+
+@pytest.mark.parametrize(('quantity', 'name'), [(q, n) for q in MODELS for n in MODELS[q]])
+def test_every_model_has_a_page_with_equation_validity_constants_sources_and_figure(
+    quantity, name
+):
+    text = (REFERENCE / f'models/{quantity}-{name}.md').read_text('utf-8')
+    titles = re.findall(r'^## (.+)$', text, re.M)
+    assert titles == ['Equation', 'Where it holds', 'Constants', 'Sources', 'Figure']
+    assert re.search(r'^\$\$\n.+\n\$\$$', text, re.M)
+    assert 'from bids_app.models' in text.partition('.. plot::')[2]
+    for parameter in MODELS[quantity][name].parameters:
+        assert parameter in text
 
 
 def test_every_setting_is_on_the_page_of_settings():
