@@ -356,6 +356,8 @@ class Probe:
         if not _is_affine(header.affine):
             self.fail(f'{self.file.name} has no usable orientation: its affine is not invertible')
             return None
+        if header.remark:
+            self.reader.findings.note(f'{self.file.name}: {header.remark}')
         return header
 
     def require(self, key: str, purpose: str) -> Any:

@@ -30,6 +30,12 @@ MAX_PHASE = 2 * math.pi + 0.1
 """rad; a phase image beyond it is not in radians."""
 
 
+QFORM_TOLERANCE = 1.0
+"""Distance between what qform and sform say, above which they disagree, mm."""
+
+SMALLEST_HEAD = 120
+"""Largest side of a field of view that holds no head, mm."""
+
 NOT_ENTITIES = ('datatype', 'extension', 'suffix')
 
 
@@ -40,6 +46,8 @@ class Header:
     shape: tuple[int, ...]
     affine: FloatArray
     zooms: tuple[float, ...]
+    remark: str = ''
+    """What is odd about its orientation."""
 
     @property
     def n_volumes(self) -> int:
@@ -143,7 +151,37 @@ def read_header(path: Path) -> Header:
         )
         raise InputDataError(msg)
     zooms = tuple(float(zoom) for zoom in image.header.get_zooms())
-    return Header(shape=tuple(image.shape), affine=image.affine, zooms=zooms)
+    return Header(
+        shape=tuple(image.shape), affine=image.affine, zooms=zooms, remark=_remark(image, zooms)
+    )
+
+
+def _remark(image: Any, zooms: tuple[float, ...]) -> str:
+    """Say what is odd about the place of an image: it is used as its header has it."""
+    import numpy as np
+
+    shape = image.shape[:3]
+    if hasattr(image, 'get_sform'):
+        (qform, has_qform), (sform, has_sform) = image.get_qform(True), image.get_sform(True)
+        if not has_qform and not has_sform:
+            return (
+                'its header has no orientation (qform and sform codes are 0): left and right are '
+                'taken from the order of its voxels, right first'
+            )
+        last = np.array(shape) - 1
+        corners = np.array([[*(corner * last), 1] for corner in np.ndindex(2, 2, 2)])
+        apart = (
+            np.abs((corners @ (qform - sform).T)[:, :3]).max() if has_qform and has_sform else 0
+        )
+        if apart > QFORM_TOLERANCE:
+            return f'its qform and sform disagree by up to {apart:.0f} mm; the sform is used'
+    if zooms[:3] == (1.0, 1.0, 1.0) and max(shape) < SMALLEST_HEAD:
+        size = ' x '.join(str(n) for n in shape)
+        return (
+            f'its header says voxels of 1 x 1 x 1 mm, which makes {size} mm in all, less than a '
+            'head; is that header true? Maps are per voxel, but nothing can be aligned by it'
+        )
+    return ''
 
 
 def read_json(path: Path) -> dict[str, Any]:

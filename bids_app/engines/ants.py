@@ -39,6 +39,9 @@ MINIMUM_OVERLAP = 500
 COMPONENTS = np.array([[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0], [0, 0.5, 0.5], [0, 0, 1]])
 """Fluid, grey and white content of the components of the tissue mixture."""
 
+EDGE = 0.99
+"""Share of a voxel that must lie inside the field of view of an image."""
+
 HISTOGRAM_BINS = 256
 
 MIXTURE_ITERATIONS = 60
@@ -94,6 +97,55 @@ def correct_bias(
     where = _read(mask) if mask else None
     corrected = _correct(source, where, (20, 20, 10))
     return {'image': save_image(corrected.numpy(), grid_of(image), out_image)}
+
+
+def average_heads(
+    images: list[PathLike], out_image: PathLike, *, seed: int = 0, scratch: PathLike = '.'
+) -> dict[str, Any]:
+    """
+    Average several T1w images of one head, each aligned to the first and scaled to it.
+
+    Parameters
+    ----------
+    images : list of path
+        3D, with skull; grids and positions may differ.
+    out_image : path
+        To write, on the grid of the first.
+    seed : int
+        Not used; set before the process started.
+    scratch : path
+        For transforms.
+
+    Returns
+    -------
+    reply : dict
+        ``image``.
+
+    Notes
+    -----
+    Tops of heads, then rigid at 2 mm by mutual information of the whole heads. Where an image
+    does not reach, it does not count.
+    """
+    import ants
+
+    del seed
+    first = _read(images[0])
+    total, count = first.numpy().astype(float), np.ones(first.shape)
+    coarse = _to_zooms(first, 2.0)
+    for number, path in enumerate(images[1:]):
+        other = _read(path)
+        moving = _to_zooms(other, 2.0)
+        start = save_affine(_align_tops(coarse, moving), Path(scratch) / f'tops_{number}.txt')
+        found = ants.registration(
+            coarse, moving, 'Rigid', initial_transform=start, outprefix=f'{scratch}/head_{number}'
+        )['fwdtransforms']
+        moved = ants.apply_transforms(first, other, found, interpolator='bSpline').numpy()
+        ones = other.new_image_like(np.ones(other.shape, 'float32'))
+        seen = ants.apply_transforms(first, ones, found).numpy() > EDGE
+        scale = first.numpy()[seen].sum() / max(moved[seen].sum(), np.finfo(float).tiny)
+        total[seen] += moved[seen] * scale
+        count += seen
+    return {'image': save_image(total / count, grid_of(images[0]), out_image)}
 
 
 def extract_brain(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bids_app._typing import PathLike
 
 TASKS = (
+    'average_heads',
     'correct_bias',
     'extract_brain',
     'segment_tissue',
@@ -88,8 +89,9 @@ def run_isolated(
     --------
     >>> run_isolated('paint', cwd='.')
     Traceback (most recent call last):
-    bids_app.errors.SettingsError: no engine task 'paint'; expected one of correct_bias, \
-extract_brain, segment_tissue, register_rigid, normalise_to_template, template_coordinates
+    bids_app.errors.SettingsError: no engine task 'paint'; expected one of average_heads, \
+correct_bias, extract_brain, segment_tissue, \
+register_rigid, normalise_to_template, template_coordinates
     """
     if task not in TASKS:
         msg = f'no engine task {task!r}; expected one of {", ".join(TASKS)}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -23,14 +24,22 @@ from bids_app.interfaces._base import (
     result,
     traits,
 )
-from bids_app.models.alignment import judge_alignment, mask_overlap, mutual_information
+from bids_app.models.alignment import (
+    AlignmentVerdict,
+    judge_alignment,
+    mask_overlap,
+    mutual_information,
+)
 from bids_app.models.resampling import resample_linear, voxel_coordinates
 
 RIM = 2
 """Voxels around the brain that are compared too: its edge shows a shift best."""
 
 TURN = 4.0
-"""Of the small turns, degrees; the small shifts are those of a voxel."""
+"""Of the small turns, degrees."""
+
+SHIFT = 4.0
+"""Of the small shifts at least, mm; they are those of a voxel where that is larger."""
 
 
 class _JudgeInputSpec(BaseInterfaceInputSpec):
@@ -43,30 +52,20 @@ class _JudgeInputSpec(BaseInterfaceInputSpec):
 
 
 class _JudgeOutputSpec(TraitedSpec):
-    mask = result('as it came in; there is none where the alignment failed', '1')
     table = File(exists=True, desc='one row of measures', unit='')
 
 
 class JudgeAlignment(SimpleInterface):
-    """Compare a scan with the anatomy, in its place and moved a little; stop a failed one."""
+    """Compare a scan with the anatomy, in its place and moved a little."""
 
     input_spec = _JudgeInputSpec
     output_spec = _JudgeOutputSpec
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        reference = load_data(self.inputs.reference)
-        overlap = mask_overlap(mask, mask_from_mean(reference, grid.affine))
-        similarity, moved = self._similarities(reference, mask, grid)
-
-        verdict = judge_alignment(overlap, similarity, moved)
-        if verdict.name == 'failed':
-            msg = (
-                f'{self.inputs.scan}: the alignment to the T1w image failed: {verdict.reason}. '
-                'Look at the scan and the T1w image: are they of one head, complete and with '
-                'true headers? Nothing is made of this scan'
-            )
-            raise InputDataError(msg)
+        names = ('reference', 'mask', 't1w', 'brain_mask', 'transform')
+        measured = measure_alignment(**{name: getattr(self.inputs, name) for name in names})
+        verdict = measured.verdict
 
         transform = load_affine(self.inputs.transform)
         angle = np.arccos(np.clip((np.trace(transform[:3, :3]) - 1) / 2, -1, 1))
@@ -76,45 +75,92 @@ class JudgeAlignment(SimpleInterface):
             'scan': self.inputs.scan,
             'shift': round(float(shift), 2),
             'turn': round(float(np.rad2deg(angle)), 2),
-            'overlap': round(overlap, 3),
-            'similarity': round(similarity, 4),
-            'similarity_moved': round(float(np.max(moved)), 4),
+            'overlap': round(measured.overlap, 3),
+            'similarity': round(measured.similarity, 4),
+            'similarity_moved': round(measured.moved, 4),
             'verdict': verdict.name,
             'reason': verdict.reason,
         }
         path = Path(runtime.cwd) / 'alignment.tsv'
         pd.DataFrame([row]).to_csv(path, sep='\t', index=False)
         self._results['table'] = str(path)
+        return runtime
+
+
+class _PassInputSpec(BaseInterfaceInputSpec):
+    mask = image('brain of the anatomy on the grid of the scan', '1')
+    table = File(exists=True, mandatory=True, desc='verdict on the scan', unit='')
+
+
+class _PassOutputSpec(TraitedSpec):
+    mask = result('as it came in; there is none where the alignment failed', '1')
+
+
+class PassAligned(SimpleInterface):
+    """Hand the mask of a scan on; stop where its alignment failed."""
+
+    input_spec = _PassInputSpec
+    output_spec = _PassOutputSpec
+
+    def _run_interface(self, runtime):
+        (row,) = pd.read_csv(self.inputs.table, sep='\t').to_dict('records')
+        if row['verdict'] == 'failed':
+            msg = (
+                f'{row["scan"]}: the alignment to the T1w image failed: {row["reason"]}. '
+                'Look at the scan and the T1w image: are they of one head, complete and with '
+                'true headers? Nothing is made of this scan'
+            )
+            raise InputDataError(msg)
         self._results['mask'] = self.inputs.mask
         return runtime
 
-    def _similarities(self, reference, mask, grid):
-        """Similarity where the scan lies, and after every small movement."""
-        source = grid_of(self.inputs.t1w)
-        head = load_data(self.inputs.t1w) * (load_data(self.inputs.brain_mask) > 0.5)
-        width = np.sqrt(np.maximum(grid.zooms.mean() ** 2 - source.zooms**2, 0) / 12)
-        head = ndimage.gaussian_filter(head, width / source.zooms)
-        near = ndimage.binary_dilation(mask, iterations=RIM)
-        to_t1w = np.linalg.inv(load_affine(self.inputs.transform))
-        signal = np.nan_to_num(reference[near])
-        found = []
-        for movement in (np.eye(4), *small_movements(grid, mask)):
-            points = voxel_coordinates(grid.shape, grid.affine, source.affine, to_t1w @ movement)[
-                near
-            ]
-            seen = np.nan_to_num(resample_linear(head, points).value)
-            found.append(mutual_information(seen, signal))
-        here, *there = found
-        return here, there
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredAlignment:
+    """What a verdict rests on."""
+
+    verdict: AlignmentVerdict
+    overlap: float
+    similarity: float
+    moved: float
+    """The largest similarity after a small movement."""
+
+
+def measure_alignment(*, reference, mask, t1w, brain_mask, transform):
+    """Compare a scan with the anatomy where it lies, and after every small movement."""
+    inside, grid = read_mask(mask)
+    data = load_data(reference)
+    overlap = mask_overlap(inside, mask_from_mean(data, grid.affine))
+
+    source = grid_of(t1w)
+    head = load_data(t1w) * (load_data(brain_mask) > 0.5)
+    width = np.sqrt(np.maximum(grid.zooms.mean() ** 2 - source.zooms**2, 0) / 12)
+    head = ndimage.gaussian_filter(head, width / source.zooms)
+    near = ndimage.binary_dilation(inside, iterations=RIM)
+    to_t1w = np.linalg.inv(load_affine(transform))
+    signal = np.nan_to_num(data[near])
+    found = []
+    for movement in (np.eye(4), *small_movements(grid, inside)):
+        points = voxel_coordinates(grid.shape, grid.affine, source.affine, to_t1w @ movement)[near]
+        seen = np.nan_to_num(resample_linear(head, points).value)
+        found.append(mutual_information(seen, signal))
+    here, *there = found
+    return MeasuredAlignment(
+        verdict=judge_alignment(overlap, here, there),
+        overlap=overlap,
+        similarity=here,
+        moved=max(there),
+    )
 
 
 def small_movements(grid, mask):
-    """Shifts by a voxel along every axis, and turns about the world's through the brain."""
+    """Shifts along every axis, and turns about the world's through the brain."""
     centre = (grid.affine @ [*np.argwhere(mask).mean(axis=0), 1])[:3]
     movements = []
     for axis, sign in product(range(3), (1, -1)):
         shift, turn = np.eye(4), np.eye(4)
-        shift[:3, 3] = sign * grid.affine[:3, axis]
+        step = grid.affine[:3, axis]
+        shift[:3, 3] = sign * step * max(SHIFT / np.linalg.norm(step), 1)
         vector = np.deg2rad(TURN) * sign * np.eye(3)[axis]
         turn[:3, :3] = Rotation.from_rotvec(vector).as_matrix()
         turn[:3, 3] = centre - turn[:3, :3] @ centre

@@ -45,6 +45,35 @@ from bids_app.models.status import Status
 TISSUES = ('grey_matter', 'white_matter', 'csf')
 
 
+class _HeadsInputSpec(BaseInterfaceInputSpec):
+    images = traits.List(
+        image('T1w image of the whole head', 'a.u.'), mandatory=True, desc='one head', unit='a.u.'
+    )
+    random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')
+
+
+class _HeadsOutputSpec(TraitedSpec):
+    t1w = result('their mean, on the grid of the first', 'a.u.')
+
+
+class AverageHeads(SimpleInterface):
+    """Average several T1w images of one head, aligned to the first."""
+
+    input_spec = _HeadsInputSpec
+    output_spec = _HeadsOutputSpec
+
+    def _run_interface(self, runtime):
+        self._results['t1w'] = str(Path(runtime.cwd) / 't1w.nii')
+        run_isolated(
+            'average_heads',
+            images=list(self.inputs.images),
+            out_image=self._results['t1w'],
+            cwd=runtime.cwd,
+            seed=self.inputs.random_seed,
+        )
+        return runtime
+
+
 class _ExtractBrainInputSpec(BaseInterfaceInputSpec):
     t1w = image('T1w image of the whole head', 'a.u.')
     random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')

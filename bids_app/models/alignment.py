@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 GOOD_OVERLAP = 0.85
 """Overlap of the masks from which on an alignment is good; no unit."""
 
-FAILED_OVERLAP = 0.75
+SAME_OVERLAP = 0.95
+"""Overlap below which two brains may be those of two heads; no unit."""
+
+FAILED_OVERLAP = 0.8
 """Overlap below which a scan is not where the brain is; no unit."""
+
+GOOD_GAIN = 0.9
+"""Similarity after a small movement over that before, up to which an alignment is good."""
 
 FAILED_GAIN = 1.1
 """Similarity after a small movement over that before, above which an alignment failed."""
@@ -117,27 +123,36 @@ def judge_alignment(overlap: float, similarity: float, moved: ArrayLike) -> Alig
     Returns
     -------
     verdict : AlignmentVerdict
-        Failed where the masks miss each other, or where the images are far more alike after a
-        small movement; check where they agree badly, or are a little more alike after one.
+        Failed where the masks miss each other, where the images are far more alike after a small
+        movement, or where they are hardly less alike after one and the brains differ (the T1w
+        image of another head). Check where only one of these is so, and less clearly.
 
     Examples
     --------
     >>> judge_alignment(0.95, 1.0, [0.9, 0.8]).name
     'good'
-    >>> judge_alignment(0.95, 0.85, [0.9, 0.8]).name
+    >>> judge_alignment(0.97, 0.85, [0.8, 0.7]).name
     'check'
+    >>> judge_alignment(0.93, 0.85, [0.8, 0.7]).name
+    'failed'
     >>> judge_alignment(0.95, 0.5, [0.9, 0.8]).name
     'failed'
     >>> judge_alignment(0.4, 1.0, [0.9, 0.8]).name
     'failed'
     """
+    gain = float(np.max(moved)) / similarity if similarity > 0 else np.inf
     if overlap < FAILED_OVERLAP:
         reason = f'brain of the scan and of the anatomy overlap by {overlap:.2f} only'
         return AlignmentVerdict(name='failed', reason=f'{reason}, expected {FAILED_OVERLAP}')
-    if np.max(moved) > similarity:
-        is_far = np.max(moved) > FAILED_GAIN * similarity
+    if gain > FAILED_GAIN:
         reason = 'images are more alike after a small movement'
-        return AlignmentVerdict(name='failed' if is_far else 'check', reason=reason)
+        return AlignmentVerdict(name='failed', reason=reason)
+    if gain > GOOD_GAIN:
+        reason = f'images are {gain:.2f} times as alike after a small movement, expected less'
+        if overlap >= SAME_OVERLAP:
+            return AlignmentVerdict(name='check', reason=reason)
+        reason += f', and the brains overlap by {overlap:.2f} only: is the T1w image of this head?'
+        return AlignmentVerdict(name='failed', reason=reason)
     if overlap < GOOD_OVERLAP:
         reason = f'masks overlap by {overlap:.2f}, expected {GOOD_OVERLAP}'
         return AlignmentVerdict(name='check', reason=reason)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.engines.templates import SPACE as TEMPLATE
-from bids_app.interfaces.alignment import JudgeAlignment
+from bids_app.interfaces.alignment import JudgeAlignment, PassAligned
 from bids_app.interfaces.distortion import (
     FieldFromOpposites,
     MapVoxelShift,
@@ -16,6 +16,7 @@ from bids_app.interfaces.distortion import (
 )
 from bids_app.interfaces.motion import EstimateMotion, ResampleSeries
 from bids_app.interfaces.spatial import (
+    AverageHeads,
     AverageVolumes,
     DiscretiseTissue,
     ExtractBrain,
@@ -56,7 +57,7 @@ def atlas_files() -> tuple[str, str]:
 
 def init_anatomy_wf(
     *,
-    t1w: Path | None,
+    t1w: tuple[Path, ...],
     found: FoundAnatomy | None,
     settings: AnatomySettings,
     name: str = 'anatomy',
@@ -66,8 +67,8 @@ def init_anatomy_wf(
 
     Parameters
     ----------
-    t1w : Path or None
-        Not used where `found` is given.
+    t1w : tuple of Path
+        Several are averaged; not used where `found` is given.
     found : FoundAnatomy or None
         Taken instead of computing.
     settings : AnatomySettings
@@ -94,7 +95,8 @@ def init_anatomy_wf(
         workflow = Workflow(name, methods=methods)
     else:
         methods = (
-            'The T1w image was corrected for intensity non-uniformity, its brain was found by '
+            f'{"The mean of the aligned T1w images" if len(t1w) > 1 else "The T1w image"} '
+            'was corrected for intensity non-uniformity, its brain was found by '
             'registration to a template, and tissue probabilities were estimated; it was '
             f'normalised to {TEMPLATE} with ANTs'
         )
@@ -122,7 +124,7 @@ def init_anatomy_wf(
             normalise.inputs.brain_mask = str(found.brain_mask)
             workflow.connect([(normalise, source, [(port, port) for port in TRANSFORM_PORTS])])
     else:
-        _connect_own_anatomy(workflow, source, str(t1w), settings)
+        _connect_own_anatomy(workflow, source, t1w, settings)
 
     discretise = pe.Node(DiscretiseTissue(), name='discretise_tissue', mem_gb=1)
     tissue = [(port, port) for port in ('brain_mask', 'grey_matter', 'white_matter', 'csf')]
@@ -137,7 +139,7 @@ def init_anatomy_wf(
 
 
 def is_normalised(
-    t1w: Path | None, found: FoundAnatomy | None, settings: AnatomySettings
+    t1w: tuple[Path, ...], found: FoundAnatomy | None, settings: AnatomySettings
 ) -> tuple[bool, bool]:
     """
     Tell whether there will be transforms to the template, and whether they are computed.
@@ -145,7 +147,7 @@ def is_normalised(
     Found anatomy that has none is normalised here, unless the headers are to be trusted.
     """
     if found is None:
-        return t1w is not None, t1w is not None
+        return bool(t1w), bool(t1w)
     if found.to_template and found.from_template:
         return True, False
     is_computed = settings.registration == 'rigid'
@@ -167,11 +169,16 @@ def _normalise_node(settings: AnatomySettings) -> pe.Node:
 
 
 def _connect_own_anatomy(
-    workflow: Workflow, source: pe.Node, t1w: str, settings: AnatomySettings
+    workflow: Workflow, source: pe.Node, t1w: tuple[Path, ...], settings: AnatomySettings
 ) -> None:
     """Compute what the source node offers."""
     seed = settings.random_seed
-    extract = pe.Node(ExtractBrain(t1w=t1w, random_seed=seed), name='extract_brain', mem_gb=2)
+    extract = pe.Node(ExtractBrain(random_seed=seed), name='extract_brain', mem_gb=2)
+    extract.inputs.t1w = str(t1w[0])
+    if len(t1w) > 1:
+        heads = AverageHeads(images=[str(path) for path in t1w], random_seed=seed)
+        average = pe.Node(heads, name='average_heads', mem_gb=2)
+        workflow.connect([(average, extract, [('t1w', 't1w')])])
     segment = pe.Node(SegmentTissue(random_seed=seed), name='segment_tissue', mem_gb=2)
     normalise = _normalise_node(settings)
     workflow.connect([
@@ -364,12 +371,17 @@ def _connect_verdict(
     image, port = reference
     scan = workflow.name.removeprefix('align_')
     judge = pe.Node(JudgeAlignment(scan=scan), name='judge_alignment', mem_gb=1)
+    # in a node of its own, so that the verdict on a failed scan is kept
+    stop = pe.Node(PassAligned(), name='stop_misaligned', mem_gb=0.2)
     workflow.connect([
         (inputnode, judge, [('fixed', 't1w'), ('fixed_mask', 'brain_mask')]),
         (image, judge, [(port, 'reference')]),
         (align, judge, [('transform', 'transform')]),
         (tissue, judge, [('mask', 'mask')]),
-        (judge, outputnode, [('mask', 'mask'), ('table', 'verdict')]),
+        (judge, outputnode, [('table', 'verdict')]),
+        (tissue, stop, [('mask', 'mask')]),
+        (judge, stop, [('table', 'table')]),
+        (stop, outputnode, [('mask', 'mask')]),
     ])  # fmt: skip
 
 

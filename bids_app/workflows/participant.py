@@ -62,7 +62,7 @@ def init_participant_wf(
         workflow=Workflow(inputs.label.replace('-', '_')),
         scans=scans,
         has_anatomy=bool(found or inputs.t1w or (saved and saved.has_anatomy)),
-        has_template=is_normalised(next(iter(inputs.t1w), None), found, anatomy)[0]
+        has_template=is_normalised(inputs.t1w, found, anatomy)[0]
         or bool(saved and saved.to_template),
     )
     if inputs.saved is not None:

@@ -1,5 +1,7 @@
 """Every way a file can be broken has its own words."""
 
+import nibabel as nb
+import numpy as np
 import pytest
 
 from bids_app.bids.sources import find_companions, read_header, read_json, read_table
@@ -52,3 +54,36 @@ def test_inheritance_goes_from_general_to_near_and_needs_all_entities(dataset):
         'bold.json', 'task-x_bold.json', 'sub-01/sub-01_bold.json',
         'sub-01/ses-a/ses-a_bold.json', 'sub-01/ses-a/func/sub-01_ses-a_task-x_run-1_bold.json',
     ]  # fmt: skip
+
+
+def place(path, *, qform=None, sform=None, zooms=(2.0, 2.0, 2.0), shape=(70, 70, 40)):
+    """Write an image whose two affines are those given."""
+    image = nb.Nifti1Image(np.ones(shape, np.int16), np.diag([*zooms, 1.0]))
+    for name, affine in (('qform', qform), ('sform', sform)):
+        set_affine = getattr(image, f'set_{name}')
+        set_affine(
+            np.diag([*zooms, 1.0]) if affine is None else affine, code=int(affine is not None)
+        )
+    image.header.set_zooms(zooms)
+    nb.save(image, path)
+    return path
+
+
+OWN = np.diag([-2.0, 2, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ('affines', 'said'),
+    [
+        ({'qform': OWN, 'sform': OWN}, ''),
+        ({'sform': OWN}, ''),
+        ({'qform': OWN}, ''),
+        ({'qform': OWN, 'sform': OWN + 5 * np.eye(4, k=3)}, 'disagree by up to 5 mm; the sform'),
+        ({}, 'left and right are taken'),
+        ({'sform': np.diag([1.0, 1, 1, 1]), 'zooms': (1.0, 1, 1)}, '70 x 70 x 40 mm in all'),
+    ],
+)
+def test_header_says_what_is_odd_about_the_place_of_an_image(affines, said, tmp_path):
+    remark = read_header(place(tmp_path / 'x.nii', **affines)).remark
+    assert said in remark
+    assert bool(remark) is bool(said)

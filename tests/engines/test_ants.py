@@ -293,3 +293,23 @@ def test_sheared_image_is_an_error_that_names_the_file(tmp_path):
     nb.save(nb.Nifti1Image(np.random.default_rng(0).random((4, 4, 4), 'float32'), affine), path)
     with pytest.raises(InputDataError, match=r'sheared\.nii.*orthogonal'):
         run_isolated('correct_bias', cwd=tmp_path, image=path, out_image=tmp_path / 'out.nii')
+
+
+def test_mean_of_two_heads_has_less_noise_than_one_and_no_blur(head, tmp_path):
+    """The second is turned, shifted, brighter and on another grid."""
+    (t1w, brain, *_), affine = head
+    motion = rigid((6, -8), (5, 3, -4))
+    rng = np.random.default_rng(0)
+    clean = [t1w / 8, 1.3 * seen_on(Grid((100, 115, 96), affine), t1w / 8, affine,
+                                    np.linalg.inv(motion))]  # fmt: skip
+    noisy = [one + 40 * rng.standard_normal(one.shape) for one in clean]
+    files = [
+        save_image(one, Grid(one.shape, affine), tmp_path / f'{n}.nii')
+        for n, one in enumerate(noisy)
+    ]
+    out = tmp_path / 'mean.nii'
+    run_isolated('average_heads', cwd=tmp_path, images=files, out_image=str(out))
+    inside = ndimage.binary_erosion(brain > 0, iterations=2)
+    error = (load_data(out) - clean[0])[inside]
+    assert error.std() < 0.85 * 40
+    assert abs(error.mean()) < 4

@@ -1,10 +1,15 @@
 """Brain masks of scans without a T1w image."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from bids_app.engines.masks import largest_component, mask_from_mean
 from bids_app.errors import InputDataError
+from bids_app.images import grid_of, load_data
+from bids_app.models.alignment import mask_overlap
 
 AFFINE = np.diag([-4.0, 4.0, 6.0, 1.0])
 
@@ -60,3 +65,27 @@ def test_dark_hole_inside_is_filled():
 def test_image_without_contrast_is_an_error():
     with pytest.raises(InputDataError, match='contrast'):
         mask_from_mean(np.ones((5, 5, 5)), AFFINE)
+
+
+REFS = Path(__file__).parents[2].parent / 'shared' / 'refs'
+
+
+@pytest.mark.parametrize('name', ['asltk/asltk_m0.nii.gz', 'mritools/Mag.nii.gz'])
+def test_mask_of_a_real_image_is_one_piece_without_holes(name):
+    if not (REFS / name).is_file():
+        pytest.skip('the real images lie outside the repository')
+    data = load_data(REFS / name)
+    mask = mask_from_mean(data, grid_of(REFS / name).affine)
+    assert ndimage.label(mask)[1] == 1
+    assert not (ndimage.binary_fill_holes(mask) & ~mask).any()
+    assert 0.2 < mask.mean() < 0.9
+
+
+def test_mask_of_a_real_m0_image_is_the_one_that_came_with_it():
+    folder = REFS / 'asltk'
+    if not folder.is_dir():
+        pytest.skip('the real images lie outside the repository')
+    path = folder / 'asltk_m0.nii.gz'
+    mask = mask_from_mean(load_data(path), grid_of(path).affine)
+    given = load_data(folder / 'asltk_m0_brain_mask.nii.gz') > 0.5
+    assert mask_overlap(mask, given) > 0.95

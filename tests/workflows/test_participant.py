@@ -188,6 +188,7 @@ def test_asl_and_t1w_make_this_graph(maker):
         'align_asl.motion.estimate_motion',
         'align_asl.motion.resample_series',
         'align_asl.resample_tissue',
+        'align_asl.stop_misaligned',
         'anatomy.discretise_tissue',
         'anatomy.extract_brain',
         'anatomy.map_t1w_to_template',

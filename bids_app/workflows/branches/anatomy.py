@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 def add_anatomy(graph: Graph) -> None:
     """Add T1w image, tissue maps and template, and save them."""
     inputs, settings = graph.inputs, graph.settings.anatomy
-    graph.anatomy = init_anatomy_wf(
-        t1w=inputs.t1w[0] if inputs.t1w else None, found=inputs.anatomy, settings=settings
-    )
-    source = [inputs.anatomy.t1w] if inputs.anatomy else inputs.t1w[:1]
+    graph.anatomy = init_anatomy_wf(t1w=inputs.t1w, found=inputs.anatomy, settings=settings)
+    source = [inputs.anatomy.t1w] if inputs.anatomy else inputs.t1w
     sidecar = {'Sources': graph.sources(source)}
     sink = graph.sink('save_anatomy')
 
