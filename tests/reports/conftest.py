@@ -235,7 +235,7 @@ def run_summary(sub, **changes):
         'graph': 'flowchart TD\n  a["fit R2"] -->|r2| b["estimate R2prime"]\n  a --> c["x"]\n'
         '  a -- "t1w" --> b\n',
         'methods': "R2' was a difference [@hirsch2014]. CBF by the white paper [@alsop2015].\n\n"
-        'Again [@hirsch2014; @kety1948].',
+        'Again [@hirsch2014; @kety1948; @hirsch2013].',
         'errors': [],
     }
     summary = {

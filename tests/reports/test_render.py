@@ -152,6 +152,7 @@ def test_references_are_listed_once_in_order(pages):
     dois = re.findall(r'doi\.org/([^"]+)"', listed)
     assert dois == ['10.1002/mrm.25197', '10.1172/JCI101994']
     assert listed.index('vascular deoxygenation') < listed.index('mrm.25197')
+    assert 'href="https://www.ajnr.org/content/34/6/E65"' in listed  # no DOI is known
 
 
 def test_the_graph_is_readable_as_text(pages):
