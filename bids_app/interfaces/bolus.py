@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bids_app.images import Grid
     from bids_app.models.arterial_input import ArterialInput
     from bids_app.models.blood_volume import BolusAreas
+    from bids_app.models.leakage import LeakageCourse
 
 
 class _BolusInputSpec(BaseInterfaceInputSpec):
@@ -127,10 +128,10 @@ class EstimateBolus(SimpleInterface):
 
         facts = self._judge(bolus)
 
-        quantities = {'relative_cbv': bolus.areas.relative_cbv}
+        quantities: dict[str, Any] = {'relative_cbv': bolus.areas.relative_cbv}
         if self.inputs.correct_leakage:
             quantities |= {'k1': bolus.areas.k1, 'k2': bolus.areas.k2}
-            facts = facts | {'LeakageReturnRate': bolus.areas.return_rate}
+            facts = facts | {'LeakageCourse': _describe(bolus.areas.course)}
         bolus.save(self._results, quantities, facts, runtime.cwd)
         self._results['mask'] = save_image(bolus.mask, bolus.grid, Path(runtime.cwd) / 'mask.nii')
         return runtime
@@ -266,6 +267,18 @@ class EstimateArterialInput(SimpleInterface):
             'SaturatedVoxels': int(artery.saturated.sum()),
             'Area': round(self._results['arterial_area'], 3),
         }
+
+
+def _describe(course: LeakageCourse | None) -> dict[str, Any]:
+    """Give the entries of the sidecar: how leaks go on in time; null is no saturation."""
+    if course is None:
+        return {}
+    saturation = None if np.isinf(course.saturation) else course.saturation
+    return {
+        'ReturnRate': course.return_rate,
+        'Lead': course.lead,
+        'Saturation': saturation,
+    }
 
 
 RIM = np.ones((3, 3, 3))

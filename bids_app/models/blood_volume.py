@@ -18,18 +18,19 @@ from bids_app.models.constants import (
     BOLUS_MINIMUM_FALL,
     BOLUS_MINIMUM_VOLUMES,
     DETECTION_LIMIT,
+    LEAKAGE_SIGNIFICANT,
     MAD_TO_SD,
     SPOILT_VOLUME,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.leakage import find_reference, find_return_rate, leakage_functionals
+from bids_app.models.leakage import LeakageCourse, LeakageModel, find_course, find_reference
 from bids_app.models.noise import pool_variance
 from bids_app.models.status import Status, combine_status, is_missing
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import BoolArray, FloatArray, StatusArray
+    from bids_app._typing import BoolArray, FloatArray, IntArray, StatusArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,27 +213,27 @@ class BolusAreas:
     ----------
     relative_cbv : (V,) Estimate
         Area of the change of R2*, dimensionless.
-    k1 : (V,) Estimate
-        Height relative to the reference tissue without the leak, dimensionless.
-    k2 : (V,) Estimate
-        Leak: positive where T1 shortening lowers the curve, negative where it adds to it, 1/s.
-    return_rate : float
-        At which leaked agent returns to the blood, 1/s; NaN where no leak can be estimated.
     window : BolusWindow
         Baseline and first pass.
     rate_change : (V, T) ndarray
         Change of R2*, 1/s; NaN where there is no estimate.
     rate_variance : (V,) ndarray
         Variance of its samples before the bolus, 1/s^2.
+    k1 : (V,) Estimate, optional
+        Height relative to the reference tissue without the leak, dimensionless.
+    k2 : (V,) Estimate, optional
+        Leak: positive where T1 shortening lowers the curve, negative where it adds to it, 1/s.
+    course : LeakageCourse, optional
+        How the leaks go on in time; the three are None where leakage is not corrected.
     """
 
     relative_cbv: Estimate
-    k1: Estimate
-    k2: Estimate
-    return_rate: float
     window: BolusWindow
     rate_change: FloatArray
     rate_variance: FloatArray
+    k1: Estimate | None = None
+    k2: Estimate | None = None
+    course: LeakageCourse | None = None
 
 
 def estimate_relative_cbv(
@@ -283,7 +284,7 @@ def estimate_relative_cbv(
     --------
     normalise_to_white_matter, cbv_from_arterial_input : Make it a blood volume.
     find_bolus : Gives baseline and first pass.
-    bids_app.models.leakage.leakage_functionals : The weights of K1, K2 and the corrected area.
+    bids_app.models.leakage.LeakageModel : K1, K2 and the corrected area.
 
     Notes
     -----
@@ -322,23 +323,22 @@ def estimate_relative_cbv(
     window = curves.window
     n_volumes = curves.rate_change.shape[1]
     pass_end = window.pass_end if area == 'first-pass' else n_volumes
-    plain = np.zeros(n_volumes)
-    plain[window.pass_start : pass_end] = repetition_time
-    k1_weights, k2_weights, corrected, return_rate = _leakage_weights(
-        curves, repetition_time, pass_end, needed=correct_leakage
-    )
-    relative_cbv = curves.total(corrected if correct_leakage else plain)
+    window_of_area = slice(window.pass_start, pass_end)
+    leak: dict[str, Any] = {}
+    if correct_leakage:
+        relative_cbv, leak = _correct(curves, repetition_time, window_of_area)
+    else:
+        plain = np.zeros(n_volumes)
+        plain[window_of_area] = repetition_time
+        relative_cbv = curves.total(plain)
     status = combine_status(relative_cbv.status, _negative(relative_cbv.value))
-    k1, k2 = curves.total(k1_weights), curves.total(k2_weights)
     curves.rate_change[is_missing(status)] = np.nan
     return BolusAreas(
         relative_cbv=replace(relative_cbv, status=status),
-        k1=k1,
-        k2=k2,
-        return_rate=return_rate,
         window=window,
         rate_change=curves.rate_change,
         rate_variance=curves.noise / (echo_time * curves.level) ** 2,
+        **leak,
     )
 
 
@@ -366,11 +366,22 @@ class _Curves:
         """Sum the curves with weights over time."""
         used = weights != 0
         value = self.rate_change[:, used] @ weights[used]
-        n_baseline = self.window.baseline_end - self.window.baseline_start
         spread = (self.signal[:, used] ** -2) @ weights[used] ** 2
-        spread = spread + weights.sum() ** 2 / (n_baseline * self.level**2)
-        variance = self.noise / self.echo_time**2 * spread
+        variance = self._variance(spread, weights.sum(), slice(None))
         return Estimate.of(value, variance, self.status, self.dof)
+
+    def variance_of(self, weights: FloatArray, rows: IntArray) -> FloatArray:
+        """Give the variance of sums over the curves of some voxels with weights of their own."""
+        spread = np.einsum('vt,vt->v', weights**2, self.signal[rows] ** -2)
+        return self._variance(spread, weights.sum(axis=1), rows)
+
+    def _variance(
+        self, spread: FloatArray, total: FloatArray, rows: IntArray | slice
+    ) -> FloatArray:
+        """Add the error of the baseline, common to all volumes, and scale by the noise."""
+        n_baseline = self.window.baseline_end - self.window.baseline_start
+        spread = spread + total**2 / (n_baseline * self.level[rows] ** 2)
+        return np.asarray(self.noise[rows] / self.echo_time**2 * spread)
 
 
 def _read_curves(
@@ -427,33 +438,39 @@ def _check_volumes(signal: FloatArray) -> None:
         raise ModelInputError(msg)
 
 
-def _leakage_weights(
-    curves: _Curves, repetition_time: float, pass_end: int, *, needed: bool
-) -> tuple[FloatArray, FloatArray, FloatArray, float]:
-    """
-    Give the weights of K1, K2 and the corrected area, and the rate at which the leak returns.
-
-    NaN where they cannot be had.
-    """
+def _correct(
+    curves: _Curves, repetition_time: float, area: slice
+) -> tuple[Estimate, dict[str, Any]]:
+    """Give the area without the leak, and K1, K2 and the course of the leaks."""
     window = curves.window
     rate_change = curves.rate_change[curves.brain]
     during: dict[str, Any] = {
         'repetition_time': repetition_time,
-        'pass_start': window.pass_start,
-        'pass_end': pass_end,
+        'pass_start': area.start,
+        'pass_end': area.stop,
     }
-    try:
-        reference = find_reference(
-            rate_change, pass_start=window.pass_start, pass_end=window.pass_end
-        )
-        mean = rate_change[reference].mean(axis=0)
-        rate = find_return_rate(rate_change[~reference], mean, **during)
-        return *leakage_functionals(mean, return_rate=rate, **during), rate
-    except ModelInputError:
-        if needed:
-            raise
-        nothing = np.full(curves.rate_change.shape[1], np.nan)
-        return nothing, nothing, nothing, np.nan
+    reference = find_reference(rate_change, pass_start=window.pass_start, pass_end=window.pass_end)
+    mean = rate_change[reference].mean(axis=0)
+    course = find_course(rate_change[~reference], mean, **during)
+    model = LeakageModel.of(mean, course, **during)
+    weights = model.linear()
+    names = ('k1', 'k2', 'area')
+    found = {name: curves.total(getattr(weights, name)) for name in names}
+    if np.isfinite(course.saturation):
+        k2 = found['k2']
+        strong = k2.value > LEAKAGE_SIGNIFICANT * np.sqrt(k2.variance)
+        for rows in np.array_split(
+            np.flatnonzero(strong), int(strong.sum()) // VOXELS_AT_ONCE + 1
+        ):
+            *values, slopes = model.saturating(curves.rate_change[rows], k2.value[rows])
+            for name, value in zip(names, values, strict=True):
+                found[name].value[rows] = value
+                found[name].variance[rows] = curves.variance_of(getattr(slopes, name), rows)
+    return found['area'], {'k1': found['k1'], 'k2': found['k2'], 'course': course}
+
+
+VOXELS_AT_ONCE = 20_000
+"""Whose leak is fitted together; a bound of memory."""
 
 
 def normalise_to_white_matter(

@@ -426,14 +426,20 @@ DECONVOLUTION_THRESHOLDS = tuple(round(0.01 * 1.06**step, 6) for step in range(7
 DECONVOLUTION_CHUNK_MB = 100.0
 """Memory of one array of a chunk, MB; ours."""
 
-LEAKAGE_FIT_PASSES = 2
-"""Length of the fit of a leak in lengths of the area that is corrected; ours."""
-
-LEAKAGE_RETURN_RATES = (
-    0.0, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.048, 0.064,
-)  # fmt: skip
+LEAKAGE_RETURN_RATES = (0.0, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.032, 0.048, 0.064)
 """Rates at which leaked agent may return to the blood, 1/s; transfer constants of up to 0.6 per
 minute over extravascular spaces of 0.15 and more lie within, Leu et al. 2016."""
+
+LEAKAGE_LEADS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+"""Times by which leaking blood may be ahead of the mean of the tissue, s: up to the mean transit
+time, as if all left at the arterial end; ours."""
+
+LEAKAGE_SATURATIONS = (float('inf'), 16.0, 11.0, 8.0, 6.0, 5.0, 4.0, 3.0)
+"""Falls of the change of R2* by T1 that cannot be passed, 1/s: -ln(M)/TE for steady states M of
+.55 to .9 (T1 1 to 1.6 s, TR 1 to 2.5 s, 50 to 90 degrees, TE 30 to 40 ms); ours."""
+
+LEAKAGE_SIGNIFICANT = 3.0
+"""Standard errors of K2 from which its saturation is modelled, 1; ours."""
 
 LEAKAGE_OUTLIER = 1.5
 """Robust standard deviations from the usual tail beyond which a voxel may leak, 1; ours."""

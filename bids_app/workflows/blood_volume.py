@@ -97,11 +97,15 @@ def init_dsc_wf(
         'repetition_time': series.repetition_time,
         'is_widened': not is_target,
         'area': settings.area,
-        'correct_leakage': settings.leakage != 'none',
     }
-    accepted = list(settings.accepted_defects)
     bolus = pe.Node(
-        EstimateBolus(accepted_defects=accepted, **common), name='estimate_bolus', mem_gb=2
+        EstimateBolus(
+            accepted_defects=list(settings.accepted_defects),
+            correct_leakage=settings.leakage != 'none',
+            **common,
+        ),
+        name='estimate_bolus',
+        mem_gb=2,
     )
     estimate = pe.Node(
         EstimateCBV(
