@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_app.errors import InputDataError
-from bids_app.images import load_data, save_image
+from bids_app.images import load_data, load_masked, save_image
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     ModelInterface,
@@ -94,6 +94,7 @@ class _CBVInputSpec(BaseInterfaceInputSpec):
     arterial_area = traits.Float(desc='area of the arterial input', unit='1')
     hct = traits.Float(desc='large-vessel haematocrit', unit='1')
     small_vessel_hct_ratio = traits.Float(desc='small over large vessels', unit='1')
+    bolus_time = image('centre of the bolus after that of the brain', 's', optional=True)
     large_vessel_cbv = traits.Float(desc='a vessel from here on', unit='mL/mL')
     excludes_vessels = traits.Bool(
         False, usedefault=True, desc='large vessels lose their value', unit=''
@@ -118,8 +119,12 @@ class EstimateCBV(ModelInterface):
         super()._run_interface(runtime)
         if isdefined(self.inputs.large_vessel_cbv):
             mask, grid = read_mask(self.inputs.mask)
+            time = np.full(int(mask.sum()), np.nan)
+            if isdefined(self.inputs.bolus_time):
+                time = load_masked(self.inputs.bolus_time, mask, grid)
             cbv = flag_large_vessels(
                 load_estimate(self.outputs_so_far, 'cbv', mask, grid),
+                time,
                 large_vessel_cbv=self.inputs.large_vessel_cbv,
                 exclude=self.inputs.excludes_vessels,
             )

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import ndimage
 
 from bids_app.errors import InputDataError
-from bids_app.images import load_data, load_masked, save_image
+from bids_app.images import load_data, load_masked, save_image, save_unmasked
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     File,
@@ -28,6 +28,7 @@ from bids_app.interfaces._base import (
 from bids_app.interfaces.regions import read_atlas, region_levels
 from bids_app.models.arterial_input import arterial_input_from_mask, find_arterial_input
 from bids_app.models.blood_volume import (
+    bolus_times,
     cbv_change_that_flips_sign,
     change_cbv_by_flow,
     change_cbv_by_parcel,
@@ -66,6 +67,7 @@ class _BolusOutputSpec(TraitedSpec):
     relative_cbv_variance = result('its random variance', '1')
     relative_cbv_status = result('why a voxel has no estimate', '')
     relative_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    bolus_time = result('centre of the bolus after that of the brain', 's')
     k1 = result('height relative to tissue that does not leak', '1')
     k1_variance = result('its random variance', '1')
     k1_status = result('why a voxel has no estimate', '')
@@ -133,7 +135,11 @@ class EstimateBolus(SimpleInterface):
             quantities |= {'k1': bolus.areas.k1, 'k2': bolus.areas.k2}
             facts = facts | {'LeakageCourse': _describe(bolus.areas.course)}
         bolus.save(self._results, quantities, facts, runtime.cwd)
-        self._results['mask'] = save_image(bolus.mask, bolus.grid, Path(runtime.cwd) / 'mask.nii')
+        folder = Path(runtime.cwd)
+        self._results['mask'] = save_image(bolus.mask, bolus.grid, folder / 'mask.nii')
+        time = bolus_times(bolus.areas, bolus.inside, repetition_time=self.inputs.repetition_time)
+        path = folder / 'bolus_time.nii'
+        self._results['bolus_time'] = save_unmasked(time, bolus.mask, bolus.grid, path)
         return runtime
 
     def _judge(self, bolus: _Bolus) -> dict[str, Any]:

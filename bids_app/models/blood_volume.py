@@ -19,8 +19,10 @@ from bids_app.models.constants import (
     BOLUS_MINIMUM_VOLUMES,
     DETECTION_LIMIT,
     LEAKAGE_SIGNIFICANT,
+    LEAKAGE_STRONG,
     MAD_TO_SD,
     SPOILT_VOLUME,
+    VESSEL_LEAD,
 )
 from bids_app.models.estimate import Estimate
 from bids_app.models.leakage import LeakageCourse, LeakageModel, find_course, find_reference
@@ -270,9 +272,9 @@ def estimate_relative_cbv(
     Returns
     -------
     areas : BolusAreas
-        Flagged NEGATIVE below 0 (relative CBV). NaN with INVALID_INPUT where a used volume is
-        not finite and NO_SIGNAL where one is not positive or the baseline is below three
-        standard deviations of the noise.
+        Flagged NEGATIVE below 0 (relative CBV) and STRONG_LEAK where a leak is over half of it.
+        NaN with INVALID_INPUT where a used volume is not finite and NO_SIGNAL where one is not
+        positive or the baseline is below three standard deviations of the noise.
 
     Raises
     ------
@@ -325,13 +327,15 @@ def estimate_relative_cbv(
     pass_end = window.pass_end if area == 'first-pass' else n_volumes
     window_of_area = slice(window.pass_start, pass_end)
     leak: dict[str, Any] = {}
+    plain = np.zeros(n_volumes)
+    plain[window_of_area] = repetition_time
+    relative_cbv = curves.total(plain)
+    caution: StatusArray = np.zeros(len(relative_cbv.value), np.uint8)
     if correct_leakage:
+        uncorrected = relative_cbv.value
         relative_cbv, leak = _correct(curves, repetition_time, window_of_area)
-    else:
-        plain = np.zeros(n_volumes)
-        plain[window_of_area] = repetition_time
-        relative_cbv = curves.total(plain)
-    status = combine_status(relative_cbv.status, _negative(relative_cbv.value))
+        caution = _strong_leaks(relative_cbv.value, uncorrected, leak['k2'])
+    status = combine_status(relative_cbv.status, _negative(relative_cbv.value), caution)
     curves.rate_change[is_missing(status)] = np.nan
     return BolusAreas(
         relative_cbv=replace(relative_cbv, status=status),
@@ -467,6 +471,13 @@ def _correct(
                 found[name].value[rows] = value
                 found[name].variance[rows] = curves.variance_of(getattr(slopes, name), rows)
     return found['area'], {'k1': found['k1'], 'k2': found['k2'], 'course': course}
+
+
+def _strong_leaks(area: FloatArray, uncorrected: FloatArray, k2: Estimate) -> StatusArray:
+    """Return the caution of voxels whose leak, beyond noise, is most of their area."""
+    is_leak = np.abs(k2.value) > LEAKAGE_SIGNIFICANT * np.sqrt(k2.variance)
+    strong = is_leak & (np.abs(uncorrected - area) > LEAKAGE_STRONG * np.abs(area))
+    return np.where(strong, Status.STRONG_LEAK, Status.OK).astype(np.uint8)
 
 
 VOXELS_AT_ONCE = 20_000
@@ -643,7 +654,56 @@ def haematocrit_factor(*, hct: float, small_vessel_hct_ratio: float) -> float:
     return (1 - hct) / (1 - small_vessel_hct_ratio * hct)
 
 
-def flag_large_vessels(cbv: Estimate, *, large_vessel_cbv: float, exclude: bool) -> Estimate:
+def bolus_times(areas: BolusAreas, brain: ArrayLike, *, repetition_time: float) -> FloatArray:
+    r"""
+    Tell how much later than in the brain the bolus passes each voxel.
+
+    Parameters
+    ----------
+    areas : BolusAreas
+        Curves and first pass.
+    brain : (V,) array_like of bool
+        Voxels whose median is time 0.
+    repetition_time : float
+        s; positive.
+
+    Returns
+    -------
+    time : (V,) ndarray of float64
+        Centre of the first pass, s; NaN where a curve is missing or its area is not positive.
+
+    Raises
+    ------
+    ModelInputError
+        If `repetition_time` is not positive.
+
+    See Also
+    --------
+    flag_large_vessels : Tells arteries and veins apart by it.
+
+    Notes
+    -----
+    .. math:: \tau = \sum_W t\,\Delta R_2^*(t) \Big/ \sum_W \Delta R_2^*(t)
+    """
+    _check_positive('repetition_time (s)', repetition_time)
+    window = slice(areas.window.pass_start, areas.window.pass_end)
+    curves = areas.rate_change[:, window]
+    total = curves.sum(axis=1)
+    time: FloatArray = np.full(len(total), np.nan)
+    moment = repetition_time * (curves @ np.arange(curves.shape[1]))
+    np.divide(moment, total, out=time, where=total > 0)
+    of_brain = time[np.asarray(brain, bool)]
+    known = of_brain[np.isfinite(of_brain)]
+    return time - np.median(known) if known.size else time
+
+
+def flag_large_vessels(
+    cbv: Estimate,
+    bolus_time: ArrayLike = np.nan,
+    *,
+    large_vessel_cbv: float,
+    exclude: bool,
+) -> Estimate:
     """
     Mark the voxels that an artery or a vein dominates.
 
@@ -651,6 +711,8 @@ def flag_large_vessels(cbv: Estimate, *, large_vessel_cbv: float, exclude: bool)
     ----------
     cbv : (V,) Estimate
         mL/mL.
+    bolus_time : (V,) array_like
+        Of the bolus after that of the brain, s; NaN where it is not known.
     large_vessel_cbv : float
         Blood volume from which a voxel counts as a vessel, mL/mL; positive.
     exclude : bool
@@ -659,7 +721,8 @@ def flag_large_vessels(cbv: Estimate, *, large_vessel_cbv: float, exclude: bool)
     Returns
     -------
     cbv : (V,) Estimate
-        With LARGE_VESSEL (value kept) or, with `exclude`, NaN and EXCLUDED_VESSEL.
+        With LARGE_ARTERY where the bolus is over a second early, LARGE_VEIN where it is over a
+        second late, else LARGE_VESSEL (value kept); with `exclude`, NaN and EXCLUDED_VESSEL.
 
     Raises
     ------
@@ -677,8 +740,13 @@ def flag_large_vessels(cbv: Estimate, *, large_vessel_cbv: float, exclude: bool)
     array([0.04,  nan])
     """
     _check_positive('large_vessel_cbv (mL/mL)', large_vessel_cbv)
-    code = Status.EXCLUDED_VESSEL if exclude else Status.LARGE_VESSEL
-    vessel = np.where(cbv.value > large_vessel_cbv, code, Status.OK).astype(np.uint8)
+    time = np.broadcast_to(np.asarray(bolus_time, float), cbv.value.shape)
+    kind = np.select(
+        [np.full(time.shape, exclude), time < -VESSEL_LEAD, time > VESSEL_LEAD],
+        [Status.EXCLUDED_VESSEL, Status.LARGE_ARTERY, Status.LARGE_VEIN],
+        Status.LARGE_VESSEL,
+    )
+    vessel = np.where(cbv.value > large_vessel_cbv, kind, Status.OK).astype(np.uint8)
     return Estimate.of(cbv.value, cbv.variance, combine_status(cbv.status, vessel), cbv.dof)
 
 

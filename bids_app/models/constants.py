@@ -441,6 +441,10 @@ LEAKAGE_SATURATIONS = (float('inf'), 16.0, 11.0, 8.0, 6.0, 5.0, 4.0, 3.0)
 LEAKAGE_SIGNIFICANT = 3.0
 """Standard errors of K2 from which its saturation is modelled, 1; ours."""
 
+LEAKAGE_STRONG = 0.5
+"""Change of the area by a leak, over the corrected area, from which the correction is not to be
+relied on, 1; ours: blood that leaks loses agent itself, which no correction of the curve sees."""
+
 LEAKAGE_OUTLIER = 1.5
 """Robust standard deviations from the usual tail beyond which a voxel may leak, 1; ours."""
 
@@ -496,6 +500,10 @@ ABSURD_SHARE = 0.1
 
 ABSURD_Z = 3.0
 """Standard errors below zero from which an area counts as negative, 1; ours."""
+
+VESSEL_LEAD = 1.0
+"""Time by which the centre of the bolus is before that of the brain in an artery, or after it in a
+vein, s; ours: a quarter of a mean transit time."""
 
 LARGE_VESSEL_CBV = 0.1
 """Blood volume from which a vessel dominates a voxel, mL/mL; upper limit of Epp et al. 2025."""

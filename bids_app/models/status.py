@@ -35,6 +35,9 @@ class Status(IntEnum):
     IMPLAUSIBLE = 21
     LARGE_VESSEL = 22
     ARRIVAL_NOT_COVERED = 23
+    STRONG_LEAK = 24
+    LARGE_ARTERY = 25
+    LARGE_VEIN = 26
     FLUID = 30
     INCONSISTENT_ECHOES = 31
     GRADIENT_UNCERTAIN = 32
@@ -57,9 +60,14 @@ DESCRIPTIONS = {
     Status.EXCLUDED_VESSEL: 'dominated by a large vessel, excluded on request',
     Status.NEGATIVE: 'value is negative, kept as estimated',
     Status.IMPLAUSIBLE: 'value is outside the physiological range, kept as estimated',
-    Status.LARGE_VESSEL: 'dominated by an artery or a vein, kept as estimated',
+    Status.LARGE_VESSEL: 'dominated by an artery or a vein, which of them is not clear, kept as '
+    'estimated',
     Status.ARRIVAL_NOT_COVERED: 'the delays do not bracket the arrival of the label: '
     'its time, and flow with it, is less certain than its variance says',
+    Status.STRONG_LEAK: 'contrast agent that leaked changes the area by more than half of what '
+    'the correction leaves: less certain than its variance says',
+    Status.LARGE_ARTERY: 'dominated by an artery (the bolus is early), kept as estimated',
+    Status.LARGE_VEIN: 'dominated by a vein (the bolus is late), kept as estimated',
     Status.FLUID: 'relaxes as slowly as fluid (T2 or T2* above 200 ms)',
     Status.INCONSISTENT_ECHOES: 'echoes deviate from the decay by more than noise (movement, '
     'ghosts, several tissues)',

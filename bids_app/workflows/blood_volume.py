@@ -118,7 +118,7 @@ def init_dsc_wf(
     )
     workflow.connect([
         (inputnode, bolus, [(port, port) for port in taken]),
-        (bolus, estimate, [('mask', 'mask')]),
+        (bolus, estimate, [('mask', 'mask'), ('bolus_time', 'bolus_time')]),
     ])  # fmt: skip
     if model == 'dsc':
         select = pe.Node(SelectWhiteMatter(), name='select_white_matter', mem_gb=0.5)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bids_app.errors import ModelInputError
 from bids_app.models.blood_volume import (
+    bolus_times,
     cbv_change_that_flips_sign,
     cbv_from_arterial_input,
     cbv_from_cbf,
@@ -474,6 +475,34 @@ def test_large_vessels_are_flagged_or_excluded_and_nothing_else_is():
     assert np.isnan(gone.value[1])
 
 
+def test_arteries_and_veins_are_told_by_the_time_of_their_bolus():
+    tissue = np.tile(gamma_variate(), (200, 1))
+    artery, vein = 6 * gamma_variate(arrival=20.0), 6 * gamma_variate(arrival=28.0)
+    between = 6 * gamma_variate()
+    curves = np.concatenate([tissue, [artery, vein, between]])
+    noise = 5.0 * np.random.default_rng(19).standard_normal(curves.shape)
+    areas = bolus_areas(dsc_signal(curves) + noise)
+    time = bolus_times(areas, np.ones(len(curves), bool), repetition_time=REPETITION_TIME)
+    cbv = Estimate.of(areas.relative_cbv.value / areas.relative_cbv.value[:200].mean() * 0.03)
+    found = flag_large_vessels(cbv, time, large_vessel_cbv=0.1, exclude=False)
+    assert found.status[:200].tolist() == [Status.OK] * 200
+    assert found.status[200:].tolist() == [
+        Status.LARGE_ARTERY, Status.LARGE_VEIN, Status.LARGE_VESSEL
+    ]  # fmt: skip
+    gone = flag_large_vessels(cbv, time, large_vessel_cbv=0.1, exclude=True)
+    assert (gone.status[200:] == Status.EXCLUDED_VESSEL).all()
+
+
+def test_a_leak_that_is_most_of_the_area_is_flagged_and_a_small_one_not():
+    signal, _, leaks = leaks_of_one_course(LeakageCourse(return_rate=0.006), -0.05, noise=4.0)
+    strong = bolus_areas(signal, correct_leakage=True, area='full').relative_cbv.status
+    assert (strong[leaks] == Status.STRONG_LEAK).mean() > 0.95
+    assert (strong[~leaks] == Status.STRONG_LEAK).mean() < 0.005
+    signal, _, leaks = leaks_of_one_course(LeakageCourse(return_rate=0.006), -0.01, noise=4.0)
+    weak = bolus_areas(signal, correct_leakage=True).relative_cbv.status
+    assert (weak == Status.STRONG_LEAK).mean() < 0.005
+
+
 def test_flow_carries_volume_to_the_task_with_all_three_errors():
     rng = np.random.default_rng(17)
     n = 40_000
@@ -556,7 +585,7 @@ def test_a_leak_that_returns_leads_or_saturates_is_corrected(course, k2, area):
     ratio = found.relative_cbv.value / scale
     middle = np.median(ratio[~leaks])
     assert abs(np.median(plain[leaks]) / np.median(plain[~leaks]) - 1) > 0.1
-    assert np.median(ratio[leaks]) == pytest.approx(middle, rel=0.03)
+    assert np.median(ratio[leaks]) == pytest.approx(middle, rel=0.05)
 
 
 @pytest.mark.parametrize('quantity', ['relative_cbv', 'k1', 'k2'])
