@@ -105,9 +105,10 @@ class PerfusionSettings:
 
     model: str | None = _setting(
         None,
-        'model of CBF; default multi-delay where there are several delays. single-delay then '
+        'model of CBF; default multi-delay where there are several delays, multi-delay-arterial '
+        'also finds blood in large arteries; single-delay then '
         'uses the longest alone',
-        choices=('single-delay', 'multi-delay'),
+        choices=('single-delay', 'multi-delay', 'multi-delay-arterial'),
     )
     arrival: str = _setting(
         'own',

@@ -51,6 +51,7 @@ from bids_app.models.constants import (
     ASE_FEWEST_LONG,
     ASE_LONG,
     ASE_SPIN_ECHO,
+    DELAYS_FOR_ARTERIES,
     LABELING_EFFICIENCY,
     SUPPRESSION_PER_PULSE,
 )
@@ -748,8 +749,14 @@ def _check_delays(
             f'at {table[0][0]:g} s (PostLabelingDelay, of PASL from the inversion on)'
         )
     if len(table) == 1:
-        if wanted == 'multi-delay':
-            probe.fail(f'{probe.file.name}: perfusion.model multi-delay needs two delays or more')
+        if wanted in ('multi-delay', 'multi-delay-arterial'):
+            probe.fail(f'{probe.file.name}: perfusion.model {wanted} needs two delays or more')
+        return
+    if wanted == 'multi-delay-arterial' and len(table) < DELAYS_FOR_ARTERIES:
+        probe.fail(
+            f'{probe.file.name}: perfusion.model multi-delay-arterial needs '
+            f'{DELAYS_FOR_ARTERIES} delays or more, got {len(table)}; set multi-delay'
+        )
         return
     probe.reader.findings.note(f'{probe.file.name}: {describe_delays(delays, durations, context)}')
     if wanted == 'single-delay':

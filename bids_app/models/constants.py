@@ -129,6 +129,9 @@ NOISY_PAIR = 2.0
 SWAPPED_Z = -5.0
 """Mean difference in grey matter over its error that tells a swapped context, 1; ours."""
 
+DELAYS_FOR_ARTERIES = 4
+"""Delays below which arteries cannot be told from flow and arrival."""
+
 LATEST_ARRIVAL = 4.0
 """Arrival times beyond it are not searched, s; ours: twice what white matter shows."""
 

@@ -161,6 +161,28 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'profile likelihood near its kinks',
             also=('att',),
         ),
+        'multi-delay-arterial': ModelSpec(
+            function='bids_app.models.kinetics:fit_with_arteries',
+            maps=('difference', 'm0'),
+            parameters=(
+                'label_duration',
+                'post_label_delay',
+                'n_pairs',
+                'labeling_efficiency',
+                'background_suppression_factor',
+                't1_blood',
+                't1_tissue',
+                'partition_coefficient',
+                'labeling',
+                'noise_groups',
+            ),
+            unit='mL/100 g/min',
+            citation='chappell2010',
+            methods='CBF and the arrival time of the label were fitted to the label-control '
+            'differences of all delays with the general kinetic model, and in voxels whose '
+            'differences ask for it the blood volume of arteries that fill before the tissue',
+            also=('att', 'abv'),
+        ),
         'scanner': ModelSpec(
             function='bids_app.models.perfusion:take_scanner_cbf',
             maps=('difference',),

@@ -65,11 +65,16 @@ class Delays:
         return list(pairs_per_delay(self.context, self.index))
 
 
+def fits_arrival(model: str) -> bool:
+    """Tell whether a model takes several delays."""
+    return 'att' in MODELS['cbf'][model].also
+
+
 def delays_of(series: AslSeries, model: str) -> Delays:
     """Find the delays a model uses: all, or the longest alone."""
     context = series.context
     index, table = distinct_delays(series.post_label_delay, series.label_duration, context)
-    if model == 'multi-delay' or len(table) == 1:
+    if fits_arrival(model) or len(table) == 1:
         return Delays(context=context, index=index, table=table)
     last = len(table) - 1
     kept = tuple(
@@ -136,8 +141,10 @@ def init_perfusion_wf(
         The same values; the variance leaves out the error of M0. Only where conditions share M0.
     m0_relative : quantity
         Its variance is the relative variance of M0. Only where conditions share M0.
-    att, grey_cbf, white_cbf : quantity
-        Where several delays were fitted; where tissues were told apart.
+    att, abv : quantity
+        Where several delays were fitted; where arteries were too.
+    grey_cbf, white_cbf : quantity
+        Where tissues were told apart.
     half_difference : quantity
         Odd minus even pairs, where there are four or more.
     effective_delay : quantity
@@ -281,8 +288,7 @@ class _Chain:
                     'm0': Quantity(m0, 'm0'),
                 }
                 made['delay'] = Quantity(delay, 'delay')
-            if 'att' in MODELS['cbf'][self.model].also:
-                made['att'] = Quantity(cbf.node, 'att')
+            made |= {name: Quantity(cbf.node, name) for name in MODELS['cbf'][self.model].also}
         if self.has_tissue:
             made |= self.add_tissue(made.get('cbf'))
             final = made.get('cbf') or made['relative_cbf']
@@ -302,7 +308,7 @@ class _Chain:
             context=list(self.delays.context),
             pairs=self.settings.pairs,
         )
-        if self.model == 'multi-delay':
+        if fits_arrival(self.model):
             interface.inputs.delay_index = list(self.delays.index)
         return self.node(interface, 'estimate_difference', 'series', 'mask', 'noise_groups')
 

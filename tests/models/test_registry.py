@@ -177,6 +177,23 @@ CASES = {
             'partition_coefficient': 0.9,
         },
     ),
+    'cbf/multi-delay-arterial': lambda: Case(
+        maps={'difference': delays(), 'm0': estimate(900, 1100)},
+        per_voxel={
+            'post_label_delay': spread(0, 0.5)[:, np.newaxis] + DELAYS,
+            'noise_groups': NOISE_GROUPS.copy(),
+        },
+        scalars={
+            'label_duration': np.full(6, 1.8),
+            'n_pairs': np.full(6, 4),
+            'labeling': 'continuous',
+            'labeling_efficiency': 0.85,
+            'background_suppression_factor': 0.75,
+            't1_blood': 1.65,
+            't1_tissue': 1.607,
+            'partition_coefficient': 0.9,
+        },
+    ),
     'cbf/scanner': lambda: Case(maps={'difference': estimate(30, 80)}),
     'cbv/dsc': lambda: Case(
         maps={'relative_cbv': estimate(20, 60)},

@@ -184,6 +184,24 @@ def test_several_delays_give_flow_and_arrival(files, tmp_path):
     assert set(inside(made['att_status'], files)) == {Status.OK}
 
 
+def test_arteries_come_out_of_the_graph_beside_flow_and_arrival(files, tmp_path):
+    delays = [0.2, 0.5, 0.8, 1.1, 1.4, 1.7]
+    timing = {'label_duration': 1.8, 'labeling': 'continuous', 't1_tissue': 1.607, **COMMON}
+    differences = [
+        predict_difference(FLOW, 1.2, 1000.0, post_label_delay=delay + SLICES, **timing)
+        for delay in delays
+    ]
+    box = 2000 * COMMON['labeling_efficiency'] * COMMON['background_suppression_factor']
+    box *= 0.02 / COMMON['partition_coefficient'] * np.exp(-0.65 / COMMON['t1_blood'])
+    differences[:2] = [one + box for one in differences[:2]]
+    series = series_of(tmp_path, differences, delays)
+    made = run(build(series, 'multi-delay-arterial'), files, tmp_path)
+    np.testing.assert_allclose(np.median(inside(made['abv'], files)), 0.02, rtol=0.2)
+    np.testing.assert_allclose(
+        np.median(inside(made['cbf'], files) / truth(files)), 1.0, atol=0.03
+    )
+
+
 def test_single_delay_model_of_several_delays_uses_the_longest(files, tmp_path):
     differences = [np.zeros(SHAPE), difference_from_cbf(
         FLOW, 1000.0, label_duration=1.8, post_label_delay=1.8 + SLICES, **COMMON

@@ -30,6 +30,7 @@ PERFUSION = (
     'm0_relative',
     'relative_cbf',
     'att',
+    'abv',
     'grey_cbf',
     'white_cbf',
     'half_difference',
@@ -152,6 +153,7 @@ def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list
         ('cbf', 'cbf'),
         ('relative_cbf', 'relativeCbf'),
         ('att', 'att'),
+        ('abv', 'abv'),
         ('grey_cbf', 'greyCbf'),
         ('white_cbf', 'whiteCbf'),
     ):
