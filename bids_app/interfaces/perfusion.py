@@ -281,7 +281,7 @@ class _CBFOutputSpec(TraitedSpec):
     att_status = result('why a voxel has no estimate', '')
     att_facts = traits.Dict(desc='entries of the sidecar', unit='')
     abv = result('blood volume of arteries, where it was fitted', 'mL/mL')
-    abv_variance = result('its random variance', 'mL^2/mL^2')
+    abv_variance = result('its random variance', '(mL/mL)^2')
     abv_status = result('why a voxel has no estimate', '')
     abv_facts = traits.Dict(desc='entries of the sidecar', unit='')
 

@@ -9,7 +9,6 @@ import numpy as np
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
     BISQUARE,
-    BISQUARE_EFFICIENCY,
     CBF_PLAUSIBLE,
     FIELD_OF_HCT_LINE,
     FIELD_TOLERANCE,
@@ -26,6 +25,7 @@ from bids_app.models.constants import (
     T1_BLOOD_INTERCEPT,
     T1_BLOOD_SLOPE,
     T1_TISSUE,
+    WHOLLY_COUNTED,
 )
 from bids_app.models.estimate import Estimate
 from bids_app.models.kinetics import CONTINUOUS, PULSED, PULSED_QUIPSS
@@ -272,8 +272,8 @@ def estimate_difference(
 
     Robust: a pair whose deviation from the median, squared and taken as median over the voxels,
     exceeds twice that of the other pairs has its weight divided by this ratio; what then
-    deviates in a voxel by r standard deviations of the pooled noise has the weight
-    :math:`(1 - (r/8)^2)^2`, and 0 beyond 8.
+    deviates in a voxel by r standard deviations of the pooled noise has the weight 1 up to 3,
+    :math:`(1 - (r/3 - 1)^2)^2` up to 6, and 0 beyond.
 
     References
     ----------
@@ -1080,16 +1080,17 @@ def _location(
     if not robust or n_pairs < ROBUST_MINIMUM:
         return pairs.mean(axis=1), float(n_pairs)
     centre = np.median(pairs, axis=1)
-    reach = BISQUARE * np.sqrt(noise)[:, np.newaxis] / np.sqrt(weights)
-    reach = np.where(reach > 0, reach, np.inf)
+    spread = np.sqrt(noise)[:, np.newaxis] / np.sqrt(weights)
+    spread = np.where(spread > 0, spread, np.inf)
     for _ in range(BISQUARE_STEPS):
-        inside = np.clip(1 - ((pairs - centre[:, np.newaxis]) / reach) ** 2, 0, None)
+        beyond = np.abs(pairs - centre[:, np.newaxis]) / spread - WHOLLY_COUNTED
+        inside = 1 - np.clip(beyond / (BISQUARE - WHOLLY_COUNTED), 0, 1) ** 2
         share = weights * inside**2
         total = share.sum(axis=1)
         mean = (share * pairs).sum(axis=1)
         centre = np.divide(mean, total, out=centre.copy(), where=total > 0)
     counted = (weights * (inside > 0)).sum(axis=1)
-    return centre, np.maximum(counted, 1.0) * BISQUARE_EFFICIENCY
+    return centre, np.maximum(counted, 1.0)
 
 
 def _variance_of_mean(samples: FloatArray, usable: BoolArray) -> tuple[FloatArray, float]:

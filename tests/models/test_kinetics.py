@@ -407,6 +407,31 @@ def test_arrival_is_searched_up_to_a_limit_only():
     assert fit(CONTINUOUS, difference, m0)[1].value.max() <= LATEST_ARRIVAL
 
 
+def test_change_between_conditions_that_share_arrival_is_never_more_certain_than_said():
+    """The error of the arrival is common to both: adding variances overstates that of a change."""
+    flows = (50.0, 60.0)
+    n_voxels, sigma = 4000, peak(CONTINUOUS) / 20
+    pairs = [
+        simulate(CONTINUOUS, [flow] * n_voxels, [1.0] * n_voxels, noise=sigma, seed=seed)
+        for seed, flow in enumerate(flows)
+    ]
+    cbf, _ = fit_shared_arrival(
+        [pair[0] for pair in pairs],
+        [pair[1] for pair in pairs],
+        post_label_delays=[DELAYS['continuous']] * 2,
+        label_durations=[1.8] * 2,
+        n_pairs=[8, 8],
+        labeling='continuous',
+        labeling_efficiencies=[0.85] * 2,
+        background_suppression_factors=[1.0] * 2,
+        **{name: CONTINUOUS[name] for name in ('t1_blood', 't1_tissue', 'partition_coefficient')},
+    )
+    change = cbf[1].value - cbf[0].value
+    scatter = np.std(change) / np.sqrt(np.mean(cbf[0].variance + cbf[1].variance))
+    assert 0.6 < scatter < 1.02
+    assert change.mean() == pytest.approx(10, abs=0.2)
+
+
 # ----------------------------------------------------------------- arteries
 
 FINE = 0.25 * np.arange(1, 9)
