@@ -55,6 +55,7 @@ NOT_IN_THIS_RUN = {
     'arterial_curve',
     'relative_cbf',  # ASL without M0
     'att',  # several delays
+    'abv',  # perfusion.model multi-delay-arterial
     'grey_cbf',  # perfusion.partial_volume_correction
     'white_cbf',
     'alignment',  # registration: test_moving_head.py
