@@ -283,7 +283,8 @@ def _polynomial(positions: FloatArray, count: int) -> FloatArray:
     """Give the terms (V, P) of as high a degree as `count` voxels allow, of centred positions."""
     centred = positions - positions.mean(axis=0)
     scaled = centred / max(float(np.abs(centred).max()), np.finfo(float).tiny)
-    powers = np.array([p for p in np.ndindex((SMOOTH_ORDER + 1,) * 3) if sum(p) <= SMOOTH_ORDER])
+    orders = (SMOOTH_ORDER + 1,) * positions.shape[1]
+    powers = np.array([p for p in np.ndindex(orders) if sum(p) <= SMOOTH_ORDER])
     for order in range(SMOOTH_ORDER, -1, -1):
         chosen = powers[powers.sum(axis=1) <= order]
         if count >= FEWEST_PER_TERM * len(chosen):
@@ -367,11 +368,11 @@ def _solve(
         return s0 * echoes, np.stack(columns[: parameters.shape[1]], axis=2)
 
     auxiliary = [array[rows, None] for array in (miss, noise) if array is not None]
-    n_free = 3 if miss is None else 2
     start = start_decay(signal, np.ones(signal.shape), weights > 0, times)
     start = np.concatenate([start, np.full((len(start), 1), FIRST_MISS)], axis=1)
     lower = [0.0, -STRONGEST_GROWTH / times.max(), MISS_BOUNDS[0]]
     upper = [np.inf, STRONGEST_DECAY / times.min(), MISS_BOUNDS[1]]
+    n_free = len(lower) - (miss is not None)
     return fit_least_squares(
         predict if noise is None else with_noise_floor(predict),
         signal,

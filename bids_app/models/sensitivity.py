@@ -155,12 +155,12 @@ def variance_shares(effects: Mapping[str, float], noise: float) -> dict[str, flo
 
     Examples
     --------
-    >>> variance_shares({'a': 0.1, 'b': -0.2}, 0.0)
-    {'a': 0.2, 'b': 0.8, 'noise': 0.0}
+    >>> variance_shares({'a': 0.5, 'b': -1.5}, 0.0)
+    {'a': 0.1, 'b': 0.9, 'noise': 0.0}
     """
     squares = {name: effect**2 for name, effect in effects.items()} | {'noise': noise**2}
     total = math.fsum(squares.values())
-    return {name: round(square / total, 12) if total else 0.0 for name, square in squares.items()}
+    return {name: square / total if total else 0.0 for name, square in squares.items()}
 
 
 def _given(

@@ -7,6 +7,7 @@ from importlib import import_module
 import pytest
 
 from bids_app.bids.outputs import table
+from bids_app.interfaces._base import POSITIONS
 from bids_app.models.registry import MODELS
 from bids_app.reports.citations import load_references
 from bids_app.settings import Settings, field_of, flatten
@@ -134,7 +135,7 @@ def test_row_of_the_registry_has_ports_for_its_arguments(quantity, name):
     quantities = [f'{name}{part}' for name in spec.maps for part in ('', '_variance', '_status')]
     inputs = interfaces[quantity].input_spec().copyable_trait_names()
     outputs = interfaces[quantity].output_spec().copyable_trait_names()
-    optional = {'noise_groups'} - {*inputs}
+    optional = {'noise_groups'} - {*inputs} | {POSITIONS}  # made from the grid of the mask
     assert {*quantities, *spec.data, *spec.parameters, 'mask', 'model'} <= {*inputs, *optional}
     made = {
         f'{one}{part}'
