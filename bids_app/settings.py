@@ -373,6 +373,9 @@ class GroupSettings:
     permutations: int = _setting(1000, 'rearrangements of the tests by permutation', unit='1')
     bootstraps: int = _setting(1000, 'bootstrap samples of partial least squares', unit='1')
     random_seed: int = _setting(42, 'seed of permutations and samples', unit='1')
+    yield_fwhm: tuple[float, ...] = _setting(
+        (0.0, 4.0, 8.0), 'smoothing of the maps in the table of yield', unit='mm'
+    )
     tfce: str = _setting(
         'no',
         'threshold-free cluster enhancement with permutations; about a second per permutation',
@@ -578,25 +581,22 @@ def _checked(
     name: str, value: Any, declaration: dataclasses.Field[Any], annotation: Any, origin: str
 ) -> Any:
     """Return the value in its declared type, or say what is wrong with it."""
-    if annotation == tuple[str, ...]:
-        value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        is_typed = all(isinstance(item, str) for item in value)
-    else:
-        allowed = get_args(annotation) or (annotation,)
-        if float in allowed and type(value) is int:
-            value = float(value)
-        is_typed = isinstance(value, allowed) and isinstance(value, bool) == (annotation is bool)
-    if not is_typed:
+    if annotation in (tuple[str, ...], tuple[float, ...]):
+        items = value if isinstance(value, list | tuple) else (value,)
+        of_item = get_args(annotation)[0]
+        return tuple(_checked(name, one, declaration, of_item, origin) for one in items)
+    allowed = get_args(annotation) or (annotation,)
+    if float in allowed and type(value) is int:
+        value = float(value)
+    if not isinstance(value, allowed) or isinstance(value, bool) != (annotation is bool):
         expected = str(annotation).removeprefix("<class '").removesuffix("'>")
         msg = f'{origin}: {name} = {value!r} should be of type {expected}'
         raise SettingsError(msg)
     if isinstance(value, int | float):
         _check_limits(name, value, declaration.metadata['unit'], origin)
     known = declaration.metadata['choices']
-    given = value if isinstance(value, tuple) else (value,)
-    wrong = [item for item in given if known and item is not None and item not in known]
-    if wrong:
-        msg = f'{origin}: {name} = {wrong[0]!r} is not one of {", ".join(known)}'
+    if known and value is not None and value not in known:
+        msg = f'{origin}: {name} = {value!r} is not one of {", ".join(known)}'
         raise SettingsError(msg)
     return value
 

@@ -99,7 +99,7 @@ def _setting_row(name: str) -> Sequence[object]:
     meaning = metadata['help']
     if metadata['choices']:
         meaning += f'; one of {codes(metadata["choices"])}'
-    shown = ' '.join(default) if isinstance(default, tuple) else default
+    shown = ' '.join(map(str, default)) if isinstance(default, tuple) else default
     return (
         code(name),
         code(shown) if shown not in (None, '') else '',

@@ -295,9 +295,11 @@ def _typed(option: str, name: str, text: str) -> Any:
     _, annotation = field_of(name)
     if annotation == tuple[str, ...]:
         return tuple(text.split(','))
-    if annotation not in (bool, int, float, float | None):
+    if annotation not in (bool, int, float, float | None, tuple[float, ...]):
         return text
     try:
+        if annotation == tuple[float, ...]:
+            return tuple(map(float, text.split(',')))
         if annotation is bool:
             return ('false', 'true').index(text) == 1
         return int(text) if annotation is int else float(text)

@@ -44,7 +44,7 @@ from bids_app.models.sign_rate import discordant_fraction, spatial_blocks
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bids_app._typing import BoolArray, FloatArray, StatusArray
+    from bids_app._typing import BoolArray, FloatArray, IntArray, StatusArray
     from bids_app.group.study import Study
 
 LOGGER = logging.getLogger('oxybold')
@@ -76,7 +76,9 @@ class Concordance:
     gate, pls_gate : (V,) ndarray of bool
         Where BOLD is significant by t and false discovery rate, and by bootstrap ratios.
     rows : list of dict
-        Of the summary table.
+        Of the summary table: the brain and its networks.
+    parcels : list of dict
+        Of the table of parcels.
     fractions : (G,) ndarray of float64
         pi_d of all voxels with each group of participants left out.
     """
@@ -87,6 +89,7 @@ class Concordance:
     gate: BoolArray
     pls_gate: BoolArray
     rows: list[Any]
+    parcels: list[Any]
     fractions: FloatArray
 
 
@@ -113,28 +116,41 @@ def analyse_concordance(study: Study, bold: Effect, change: Effect) -> Concordan
             level=levels.false_sign_rate,
         ),
     }
-    networks = study_networks(study)
+    networks, parcels, parcel_table = study_regions(study)
+    places = networks | parcels
     rows: list[Any] = []
     for rule, found in labels.items():
-        rows += concordance_summary(found, rule=rule, networks=networks)
-    corrected, fractions = _noise_corrected(study, (bold, change), gate, networks)
+        rows += concordance_summary(found, rule=rule, networks=places)
+    corrected, fractions = _noise_corrected(study, (bold, change), gate, places)
+    rows += corrected
     result = Concordance(
         table=table,
         is_percent=is_percent,
         labels=labels,
         gate=gate,
         pls_gate=pls_gate,
-        rows=rows + corrected,
+        rows=[row for row in rows if row['network'] not in parcels],
+        parcels=[row | parcel_table[row['network']] for row in rows if row['network'] in parcels],
         fractions=fractions,
     )
     _save(study, bold, change, result)
     return result
 
 
-def study_networks(study: Study) -> dict[str, BoolArray]:
-    """Give the networks of the packaged atlas as voxels of the mask."""
+def study_regions(
+    study: Study,
+) -> tuple[dict[str, BoolArray], dict[str, BoolArray], dict[str, dict[str, Any]]]:
+    """Give networks and parcels of the atlas as voxels of the mask, and what parcels are."""
+    if study.settings.atlas == 'none':
+        return {}, {}, {}
     atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
-    return network_masks(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
+    table = read_atlas(packaged_template(ATLAS, '.tsv'))
+    parcels = table[['index', 'name', 'network']].to_dict('records')
+    return (
+        network_masks(atlas, table),
+        {one['name']: atlas == one['index'] for one in parcels},
+        {one['name']: one for one in parcels},
+    )
 
 
 def _describe(study: Study, bold: Effect, change: Effect) -> tuple[VoxelTable, bool]:
@@ -181,7 +197,7 @@ def _noise_corrected(
     study: Study,
     effects: tuple[Effect, Effect],
     gate: BoolArray,
-    networks: Mapping[str, BoolArray],
+    places: Mapping[str, BoolArray],
 ) -> tuple[list[Any], FloatArray]:
     """Estimate what survives the noise; intervals hold what leaving participants out tells."""
     bold, change = effects
@@ -198,11 +214,11 @@ def _noise_corrected(
             blocks=spatial_blocks(
                 np.argwhere(study.mask) * study.grid.zooms, side=NOISE_BLOCK_WIDTHS * width
             ),
-            networks=networks,
+            networks=places,
         )
     )
     aligned, errors = _leave_out(study, effects, gate)
-    parts = {'all': np.ones(study.n_voxels, bool)} | dict(networks)
+    parts = {'all': np.ones(study.n_voxels, bool)} | dict(places)
     signs = {
         'all': np.ones(study.n_voxels, bool),
         'positive': bold.result.effect > 0,
@@ -228,6 +244,12 @@ def _noise_corrected(
     return rows, of_all
 
 
+def jackknife_groups(n: int) -> IntArray:
+    """Put participants into the groups that are left out in turn: (N,) numbers from 0."""
+    groups: IntArray = np.arange(n) % min(n, LARGEST_JACKKNIFE)
+    return groups
+
+
 def _leave_out(
     study: Study, effects: tuple[Effect, Effect], gate: BoolArray
 ) -> tuple[FloatArray, FloatArray]:
@@ -237,8 +259,8 @@ def _leave_out(
     design = study.design.matrix(stack.participants)
     weighting = weigh_participants(*stack.sample(), design=design)
     n = len(stack.participants)
-    n_groups = min(n, LARGEST_JACKKNIFE)
-    member = np.arange(n) % n_groups
+    member = jackknife_groups(n)
+    n_groups = int(member.max()) + 1
     sign = np.sign(bold.result.effect)
     aligned: list[list[FloatArray]] = [[] for _ in range(n_groups)]
     errors: list[list[FloatArray]] = [[] for _ in range(n_groups)]
@@ -316,6 +338,8 @@ def _save(study: Study, bold: Effect, change: Effect, found: Concordance) -> Non
         task=change.maps.task,
     )
     study.save_table(found.rows, 'group_summary', contrast=change.maps.contrast)
+    if found.parcels:
+        study.save_table(found.parcels, 'group_parcels', contrast=change.maps.contrast)
 
 
 def save_response_mode(

@@ -8,30 +8,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from bids_app.group.baseline import RULES, classes_of
+from bids_app.group.concordance import jackknife_groups
 from bids_app.group.effects import random_of, smallest_effect
 from bids_app.group.inputs import from_derivatives
 from bids_app.group.statistics import MINIMUM, random_effects, weigh_participants
 from bids_app.group.stream import Stack, common_participants, paired_blocks, stack_maps
-from bids_app.models.concordance import Label, gate_by_probability, label_robust
+from bids_app.models.concordance import (
+    Label,
+    gate_by_probability,
+    label_by_sign,
+    label_robust,
+)
 from bids_app.models.published_rules import below_typical, median_over_participants
 from bids_app.models.sign_rate import estimate_discordance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
-    from bids_app._typing import BoolArray, FloatArray
+    from bids_app._typing import BoolArray, FloatArray, StatusArray
     from bids_app.group.concordance import Concordance
     from bids_app.group.effects import Effect
     from bids_app.group.study import Study
+
+    _Maps: TypeAlias = tuple[FloatArray, FloatArray | None]
+    """Values and variances, participants x voxels."""
 
 SPLITS = 20
 """Random halves of the participants."""
 
 DRAWS = 3
 """Random groups of each size."""
-
-FWHM = (0.0, 6.0)
-"""Smoothing of the yield table, mm."""
 
 MEDIAN_ERROR = float(np.sqrt(np.pi / 2))
 """Standard error of a median over that of a mean, normal errors."""
@@ -53,43 +61,118 @@ def save_robustness(study: Study, effects: Mapping[str, Effect], found: Concorda
 def _reliability(
     study: Study, effects: Mapping[str, Effect], found: Concordance
 ) -> Iterator[dict[str, Any]]:
-    """Correlate maps of random halves; give pi_d with each participant left out."""
+    """Compare maps and labels of random halves, and leave each participant out in turn."""
     for quantity, effect in effects.items():
         n = len(effect.stack.participants)
         if n < 2 * MINIMUM:
             continue
-        rng = random_of(study, f'halves_{effect.maps.name}')
-        halves = np.zeros((2 * SPLITS, n))
-        for split in range(SPLITS):
-            order = rng.permutation(n)
-            halves[2 * split, order[: n // 2]] = 1.0
-            halves[2 * split + 1, order[n // 2 :]] = 1.0
-        means = _means(effect.stack, halves)
+        halves = _halves(study, effect.maps.name, n)
+        means = _means(effect.stack, np.concatenate(halves).astype(float))
         r = np.array(
             [_correlation(means[2 * split], means[2 * split + 1]) for split in range(SPLITS)]
         )
         whole = 2 * r / (1 + r)  # Spearman and Brown: of the whole group
-        yield {
-            'measure': 'split-half correlation of the map',
-            'quantity': quantity,
-            'participant': None,
-            'value': float(np.median(r)),
-            'low': float(r.min()),
-            'high': float(r.max()),
-            'whole_group': float(np.median(whole)),
+        yield _over_halves('split-half correlation of the map', quantity, r) | {
+            'whole_group': float(np.median(whole))
         }
     names = effects['cmro2'].stack.participants
-    if len(found.fractions) == len(names):
-        for name, value in zip(names, found.fractions, strict=True):
-            yield {
-                'measure': 'pi_d without the participant',
-                'quantity': 'cmro2',
-                'participant': f'sub-{name}',
-                'value': value,
-                'low': None,
-                'high': None,
-                'whole_group': None,
-            }
+    measured = 'pi_d without the participant'
+    for group, value in enumerate(found.fractions):
+        yield _without(measured, 'cmro2', _members(names, group), value)
+    yield from _label_reliability(study, effects['boldPct'], effects['cmro2'], found)
+
+
+def _halves(study: Study, name: str, n: int) -> list[BoolArray]:
+    """Draw random halves of n participants, (2, n) each: who is in the one and in the other."""
+    rng = random_of(study, f'halves_{name}')
+    first = [np.isin(np.arange(n), rng.permutation(n)[: n // 2]) for _ in range(SPLITS)]
+    return [np.stack([one, ~one]) for one in first]
+
+
+def _members(names: Sequence[str], group: int) -> str:
+    """Name the participants of a group that is left out."""
+    member = jackknife_groups(len(names))
+    return ', '.join(
+        f'sub-{name}' for name, own in zip(names, member, strict=True) if own == group
+    )
+
+
+def _over_halves(measure: str, quantity: str, values: FloatArray) -> dict[str, Any]:
+    """Make the row of a number that every pair of halves has."""
+    known = values[np.isfinite(values)]
+    low, middle, high = np.quantile(known, [0, 0.5, 1]) if known.size else [np.nan] * 3
+    row = {'measure': measure, 'quantity': quantity, 'participant': None, 'whole_group': None}
+    return row | {'value': float(middle), 'low': float(low), 'high': float(high)}
+
+
+def _without(measure: str, quantity: str, who: str, value: float) -> dict[str, Any]:
+    """Make the row of a number with somebody left out."""
+    row = {'measure': measure, 'quantity': quantity, 'participant': who, 'value': float(value)}
+    return row | dict.fromkeys(('low', 'high', 'whole_group'))
+
+
+def _label_reliability(
+    study: Study, bold: Effect, change: Effect, found: Concordance
+) -> Iterator[dict[str, Any]]:
+    """Compare the labels of random halves, and those without each participant, with each other."""
+    stacks = [bold.stack, change.stack]
+    common = common_participants(stacks)
+    n = len(common)
+    if n < 2 * MINIMUM:
+        return
+    data = _spread_voxels(stacks)
+    gate = found.gate[bold.stack.spread]
+    pairs = [
+        [_labels(study, data, half, gate) for half in halves]
+        for halves in _halves(study, f'labels_{change.maps.name}', n)
+    ]
+    for rule in RULES:
+        both = [_agreement(one[rule], other[rule]) for one, other in pairs]
+        decided, same = np.array(both).T
+        yield _over_halves(f'split-half share decided in both, {rule} rule', 'labels', decided)
+        yield _over_halves(f'split-half share of these alike, {rule} rule', 'labels', same)
+    whole = _labels(study, data, np.ones(n, bool), gate)['robust']
+    n_labels = max(int(_is_decided(whole).sum()), 1)
+    member = jackknife_groups(n)
+    for group in range(int(member.max()) + 1):
+        left = _labels(study, data, member != group, gate)['robust']
+        kept = float((_is_decided(whole) & (left == whole)).sum() / n_labels)
+        measure = 'robust labels kept without the participant'
+        yield _without(measure, 'labels', _members(common, group), kept)
+
+
+def _is_decided(labels: StatusArray) -> BoolArray:
+    """Find the voxels whose label is concordant or discordant."""
+    concordant, discordant = classes_of(labels).values()
+    return concordant | discordant
+
+
+def _agreement(one: StatusArray, other: StatusArray) -> tuple[float, float]:
+    """Give the share of the gate that two label maps decide, and of it that with one label."""
+    gated = max(int(((one > 0) & (one < Label.NOT_SIGNIFICANT)).sum()), 1)
+    both = _is_decided(one) & _is_decided(other)
+    n_both = int(both.sum())
+    return n_both / gated, float((one == other)[both].mean()) if n_both else float('nan')
+
+
+def _labels(
+    study: Study, data: Sequence[_Maps], chosen: BoolArray, gate: BoolArray | None = None
+) -> dict[str, StatusArray]:
+    """Label voxels by sign and robustly from the chosen participants, in their gate or another."""
+    results = []
+    for values, variances in data:
+        part = values[chosen], None if variances is None else variances[chosen]
+        results.append(random_effects(*part, weighting=weigh_participants(*part)))
+    bold, change = results
+    levels = study.settings.change
+    everywhere = np.ones(bold.effect.shape, bool)
+    if gate is None:
+        gate = gate_by_probability(bold.p, q=levels.bold_q, mask=everywhere)
+    estimates = bold.as_estimate, change.as_estimate
+    return {
+        'sign': label_by_sign(bold.effect, change.effect, gate, everywhere),
+        'robust': label_robust(*estimates, gate, everywhere, level=levels.false_sign_rate),
+    }
 
 
 def _means(stack: Stack, weights: FloatArray) -> FloatArray:
@@ -115,21 +198,17 @@ def _correlation(first: FloatArray, second: FloatArray) -> float:
 
 
 def _yields(study: Study, bold: Effect, change: Effect) -> Iterator[dict[str, Any]]:
-    """Label random groups of several sizes, with and without smoothing, in spread voxels."""
+    """Label random groups of several sizes after smoothing the maps, in spread voxels."""
     common = common_participants([bold.stack, change.stack])
     n = len(common)
     sizes = sorted({size for size in (n // 4, n // 2, 3 * n // 4, n) if size > MINIMUM})
     rng = random_of(study, f'yield_{change.maps.name}')
-    for fwhm in FWHM:
-        data = []
-        for effect in (bold, change):
-            stack = _smoothed(study, effect.stack, fwhm) if fwhm else effect.stack
-            rows = [stack.participants.index(name) for name in common]
-            values, variances = stack.sample()
-            data.append((values[rows], None if variances is None else variances[rows]))
+    for fwhm in study.settings.group.yield_fwhm:
+        stacks = [bold.stack, change.stack]
+        data = _spread_voxels([_smoothed(study, one, fwhm) if fwhm else one for one in stacks])
         for size in sizes:
             draws = [
-                _decided(study, data, rng.permutation(n)[:size])
+                _shares(_labels(study, data, np.isin(np.arange(n), rng.permutation(n)[:size])))
                 for _ in range(1 if size == n else DRAWS)
             ]
             gated, decided, discordant = np.mean(draws, axis=0)
@@ -143,31 +222,26 @@ def _yields(study: Study, bold: Effect, change: Effect) -> Iterator[dict[str, An
             }
 
 
-def _decided(
-    study: Study, data: list[tuple[FloatArray, FloatArray | None]], chosen: Any
-) -> tuple[float, float, float]:
+def _spread_voxels(stacks: Sequence[Stack]) -> list[_Maps]:
+    """Read voxels spread over the mask, the same of every stack, of the participants of all."""
+    data: list[_Maps] = []
+    for stack in stacks:
+        rows = [stack.participants.index(name) for name in common_participants(stacks)]
+        values, variances = stack.block(stacks[0].spread)
+        data.append((values[rows], None if variances is None else variances[rows]))
+    return data
+
+
+def _shares(labels: Mapping[str, StatusArray]) -> tuple[float, float, float]:
     """Give the shares of gated voxels, of decided ones in the gate, and of discordant ones."""
-    results = []
-    for values, variances in data:
-        part = values[chosen], None if variances is None else variances[chosen]
-        results.append(random_effects(*part, weighting=weigh_participants(*part)))
-    levels = study.settings.change
-    everywhere = np.ones(results[0].effect.shape, bool)
-    gate = gate_by_probability(results[0].p, q=levels.bold_q, mask=everywhere)
-    labels = label_robust(
-        results[0].as_estimate,
-        results[1].as_estimate,
-        gate,
-        everywhere,
-        level=levels.false_sign_rate,
-    )
-    n_discordant = np.isin(labels, (Label.DISCORDANT_POSITIVE, Label.DISCORDANT_NEGATIVE)).sum()
-    n_concordant = np.isin(labels, (Label.CONCORDANT_POSITIVE, Label.CONCORDANT_NEGATIVE)).sum()
-    n_decided = int(n_discordant + n_concordant)
+    robust = labels['robust']
+    gated = (robust > 0) & (robust < Label.NOT_SIGNIFICANT)
+    concordant, discordant = (int(one.sum()) for one in classes_of(robust).values())
+    decided = concordant + discordant
     return (
-        float(gate.mean()),
-        n_decided / max(int(gate.sum()), 1),
-        float(n_discordant / n_decided) if n_decided else 0.0,
+        float(gated.mean()),
+        decided / max(int(gated.sum()), 1),
+        discordant / decided if decided else 0.0,
     )
 
 

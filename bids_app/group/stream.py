@@ -92,11 +92,15 @@ class Stack:
         for start in range(0, self.n_voxels, size):
             yield slice(start, min(start + size, self.n_voxels))
 
+    @property
+    def spread(self) -> slice:
+        """Voxels spread evenly over the mask, fewer with many participants."""
+        wanted = min(SAMPLE, max(SAMPLE_VALUES // max(len(self.participants), 1), 1))
+        return slice(0, self.n_voxels, max(1, -(-self.n_voxels // wanted)))
+
     def sample(self) -> tuple[FloatArray, FloatArray | None]:
         """Read voxels spread evenly over the mask."""
-        wanted = min(SAMPLE, max(SAMPLE_VALUES // max(len(self.participants), 1), 1))
-        step = max(1, -(-self.n_voxels // wanted))
-        return self.block(slice(0, self.n_voxels, step))
+        return self.block(self.spread)
 
 
 def stack_maps(maps: MapSet, mask: BoolArray, grid: Grid, folder: Path) -> Stack:

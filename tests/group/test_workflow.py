@@ -24,8 +24,8 @@ from bids_app.models.concordance import Label
 from bids_app.settings import RunSettings, resolve
 
 TEMPLATE = nb.load(packaged_template('desc-brain_mask'))
-BLOCK = (slice(40, 44), slice(50, 54), slice(40, 44))
-"""Grey matter of this study: 64 voxels."""
+BLOCK = (slice(42, 46), slice(26, 30), slice(44, 48))
+"""Grey matter of this study: 64 voxels of several parcels."""
 CONTRAST = 'calcMinusControl'
 EFFECTS = {'boldPct': (0.9, 1.0, 1.1), 'cmro2': (18.0, 20.0, 22.0)}
 KEYS = ('level', 'index', 'name', 'network', 'quantity', 'unit')
@@ -348,6 +348,20 @@ def test_every_rule_stands_side_by_side(six):
     assert table.loc['noise_only', 'all', 'all'].discordant_fraction < 0.05
 
 
+def test_parcels_add_up_to_their_networks(six):
+    keys = ['rule', 'bold', 'network']
+    counts = ['n_voxels', 'n_concordant', 'n_discordant']
+    parcels = six.table('group_parcels')
+    counted = ['sign', 'ttest', 'consistency', 'robust']
+    of_networks = six.table('group_summary').set_index(keys)[counts]
+    summed = parcels[parcels.rule.isin(counted)].groupby(keys)[counts].sum()
+    assert summed.n_voxels.sum() > 0
+    pd.testing.assert_frame_equal(of_networks.loc[summed.index], summed)
+    corrected = parcels[(parcels.rule == 'noise_corrected') & (parcels.n_voxels > 9)]
+    assert corrected.discordant_fraction.between(0, 1).any()
+    assert parcels.set_index('index').loc[1, 'name'].unique() == ['LH_Vis_1']
+
+
 def test_prevalence_and_posterior_follow_the_signs(six):
     share = load_data(six.map('cmro2', 'prevalence'))[BLOCK]
     posterior = six.path('group_discordant', res='2', contrast=CONTRAST, task='all')
@@ -420,8 +434,14 @@ def test_tables_of_the_contrast_are_there_and_agree_with_the_labels(six):
     assert halves.loc['cmro2'].value > 0.99
     left_out = reliability[reliability.measure.str.startswith('pi_d')]
     assert len(left_out) == 6
+    labels = reliability.loc['labels'].set_index('measure')
+    assert (labels.loc['robust labels kept without the participant'].value == 1).all()
+    for rule in ('sign', 'robust'):
+        assert labels.loc[f'split-half share of these alike, {rule} rule'].value == 1
+    assert labels.loc['split-half share decided in both, sign rule'].value == 1
     yields = six.table('group_yield')
     assert sorted(set(yields.n_participants)) == [3, 4, 6]
+    assert sorted(set(yields.fwhm)) == [0, 4, 8]
     assert (yields[yields.fwhm == 0].decided_fraction > 0.95).all()
     multiverse = six.table('group_multiverse')
     assert len(multiverse) == 8
