@@ -426,6 +426,29 @@ def test_excluded_participant_is_named(study):
     assert table.loc['sub-02'].included == 'no'
 
 
+@pytest.mark.parametrize(
+    ('kind', 'condition'),
+    [('copy', 'control'), ('small-bold', None), ('short-bold', None), ('one-sided', 'calc')],
+)
+def test_suspicious_scan_leaves_its_participant_out_unless_accepted(kind, condition, study):
+    for sub in ('01', '02', '03'):
+        study.participant(sub)
+    path = study.folder / 'logs' / 'sub-02_run_summary.json'
+    summary = json.loads(path.read_text())
+    sign = {'kind': kind, 'condition': condition, 'reason': 'it is not what its name says'}
+    summary['units'] = [{'suspicions': [sign]}]
+    path.write_text(json.dumps(summary))
+    quick = {'group.permutations': 10, 'group.bootstraps': 10}
+    (verdict,) = study.group(**quick).verdicts
+    (reason,) = [one for one in verdict.reasons if 'sub-02 is left out' in one]
+    assert 'it is not what its name says' in reason
+    assert f'--set group.accept_suspects={kind}' in reason
+    (verdict,) = study.group(**quick, **{'group.accept_suspects': (kind,)}).verdicts
+    assert not any('sub-02' in one for one in verdict.reasons)
+    table = pd.read_csv(study.path('group_participants'), sep='\t').set_index('participant')
+    assert table.loc['sub-02'].included == 'yes'
+
+
 def test_tables_of_the_contrast_are_there_and_agree_with_the_labels(six):
     quartiles = six.table('group_quartiles')
     assert quartiles[quartiles.rule == 'robust'].n_discordant.sum() == 32
