@@ -34,7 +34,7 @@ from bids_app.bids.metadata import (
 )
 from bids_app.bids.participants import BloodTable, check_units, read_blood, read_participants
 from bids_app.bids.preprocessed import find_preprocessed
-from bids_app.bids.reading import Findings, Probe, Reader, load_overrides
+from bids_app.bids.reading import Findings, Probe, Reader, load_overrides, note_links
 from bids_app.bids.rolemap import Listing, RoleMap, choose_role_map, list_roles
 from bids_app.bids.roles import (
     TEMPLATE,
@@ -485,6 +485,7 @@ def _collect_unit(
     )
     inputs = _with_contrasts(context, reader, inputs, files)
     inputs = _with_field_maps(reader, inputs, files['fieldmaps'])
+    note_links(findings, context.info.path)
     _note_absences(context, findings, files, anatomy)
     _note_blood_volume(findings, inputs, context.settings.blood_volume)
     return replace(

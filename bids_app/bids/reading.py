@@ -279,7 +279,6 @@ class Probe:
         """Open a file's metadata: sidecars by inheritance, then overrides."""
         probe = cls(reader=reader, role=role, found=found, condition=condition)
         probe.reader.findings.files.add(found.path)
-        note_link(reader, found.path)
         suffix = str(found.get('suffix'))
         for path in companions_of(found, reader.root, suffix, '.json'):
             probe.reader.findings.files.add(path)
@@ -436,12 +435,18 @@ class Probe:
         return chosen.value if chosen else None
 
 
-def note_link(reader: Reader, path: Path) -> None:
-    """Say where a link leads that leaves its dataset; links of git-annex stay inside."""
-    target = path.resolve()
-    is_inside = path.absolute().is_relative_to(reader.root.absolute())
-    if is_inside and not target.is_relative_to(reader.root.resolve()):
-        reader.findings.note(f'{path.name} is a link that leads out of the dataset: {target}')
+def note_links(findings: Findings, root: Path) -> None:
+    """Say which files are links out of the dataset; links of git-annex stay inside."""
+    here = root.resolve()
+    out = [
+        (path, target)
+        for path in sorted(findings.files)
+        if path.is_relative_to(root) and not (target := path.resolve()).is_relative_to(here)
+    ]
+    if out:
+        path, target = out[0]
+        more = f', and so do {len(out) - 1} more files' if out[1:] else ''
+        findings.note(f'{path.name} is a link that leads out of the dataset: {target}{more}')
 
 
 def choose(

@@ -13,6 +13,9 @@ pytestmark = pytest.mark.prove
 LIMIT = 1.5e9
 """Bytes of the image."""
 
+KERNELS = ('-e', 'OPENBLAS_CORETYPE')
+"""The container takes the choice of this machine; without one both choose by the processor."""
+
 
 def engine_with_image():
     for engine in ('podman', 'docker'):
@@ -38,7 +41,8 @@ def run_image(image):
     def run(*arguments, mounts=()):
         places = [word for mount in mounts for word in ('-v', mount)]
         command = [image[0], 'run', '--rm', '--network', 'none', '--read-only', '--tmpfs', '/tmp',
-                   '-u', '1234:1234', '-e', 'HOME=/nowhere', *places, 'oxybold']  # fmt: skip
+                   '-u', '1234:1234', '-e', 'HOME=/nowhere', *KERNELS, *places,
+                   'oxybold']  # fmt: skip
         return subprocess.run(
             [*command, *map(str, arguments)],
             capture_output=True,
@@ -77,12 +81,7 @@ def test_outputs_are_those_of_the_bare_run(run_image, tmp_path):
     done = run_image('/data', '/out', *options, mounts=(f'{raw}:/data:ro', f'{boxed}:/out'))
     assert done.returncode == 0, done.stderr
     assert support.spawn(raw, bare, *options, timeout=900).code == 0
-    # figures are left out: a pixel may differ by the C library that draws it
-    found, wanted = (
-        {name: digest for name, digest in support.results(root).items() if '/figures/' not in name}
-        for root in (boxed, bare)
-    )
-    assert len(wanted) > 200
-    assert found == wanted
+    assert len(support.results(bare)) > 200
+    assert support.results(boxed) == support.results(bare)
     generated = json.loads((boxed / 'dataset_description.json').read_text())['GeneratedBy'][0]
     assert generated['Container'] == {'Type': 'docker', 'Tag': 'oxybold:0.1.0'}

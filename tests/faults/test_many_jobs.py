@@ -23,8 +23,7 @@ def write(run, label):
     root = run.output_dir
     prepare_output(run)
     summary = participant_summary(judge(label), command=('oxybold',), units=[])
-    entities = {'sub': label}
-    write_json(summary, output_dir=root, key='run_summary', entities=entities)
+    write_json(summary, output_dir=root, key='run_summary', entities={'sub': label})
     update_shared(root, lambda folder: f'<html>{len(list(folder.glob("logs/*")))}</html>')
 
 
@@ -33,15 +32,18 @@ def test_fifty_processes_write_the_shared_files_and_readers_never_see_a_part(tmp
     labels = [f'{number:02d}' for number in range(WRITERS)]
     run = RunSettings(bids_dir=tmp_path / 'raw', output_dir=tmp_path / 'out', level='participant')
     jobs = [context.Process(target=write, args=(run, label)) for label in labels]
+    assert check_shared(run) == []  # reads the tables of the app once for all
     for job in jobs:
         job.start()
-    reads = 0
-    while any(job.is_alive() for job in jobs):
-        check_shared(run)
-        reads += 1
+    seen = set()
+    while len(seen) < WRITERS:
+        all_have_ended = not any(job.is_alive() for job in jobs)
+        seen |= {row['participant_id'].removeprefix('sub-') for row in check_shared(run)}
+        assert len(seen) == WRITERS or not all_have_ended, 'a job was lost'
         time.sleep(0.01)
+    for job in jobs:
+        job.join()
     assert [job.exitcode for job in jobs] == [0] * WRITERS
-    assert reads
     rows = check_shared(run)
     assert [row['participant_id'] for row in rows] == [f'sub-{label}' for label in labels]
     assert {path.name for path in run.output_dir.glob('.*')} == {'.bidsignore', '.oxybold'}

@@ -46,15 +46,39 @@ def dataset(study, tmp_path):
     return root
 
 
-def test_link_that_leaves_the_dataset_is_said_and_one_that_stays_is_not(dataset, tmp_path):
-    paths = sorted((dataset / 'sub-01' / 'anat').glob('*_MESE.nii.gz'))
-    outside, inside = tmp_path / 'elsewhere.nii.gz', dataset / '.git' / 'annex' / 'x.nii.gz'
-    inside.parent.mkdir(parents=True)
-    for path, target in zip(paths, (outside, inside), strict=False):
-        path.rename(target)
-        path.symlink_to(target)
-    notes = [note for note in collect(dataset).notes if 'leads out' in note]
-    assert notes == [f'{paths[0].name} is a link that leads out of the dataset: {outside}']
+def move_out(path, target):
+    """Put a link in the place of a file or folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    path.symlink_to(target)
+    return path
+
+
+def notes_on_links(dataset):
+    return [note for note in collect(dataset).notes if 'leads out' in note]
+
+
+@pytest.mark.parametrize(
+    'name', ['anat/*_echo-1_MESE.nii.gz', 'anat/*_echo-1_MESE.json',
+             'perf/*control_aslcontext.tsv', 'perf/*control_m0scan.nii.gz'],
+)  # fmt: skip
+def test_link_that_leaves_the_dataset_is_said_and_one_that_stays_is_not(dataset, tmp_path, name):
+    path = next((dataset / 'sub-01').glob(name))
+    inside = next((dataset / 'sub-01').glob('anat/*_echo-2_MESE.nii.gz'))
+    move_out(inside, dataset / '.git' / 'annex' / 'x.nii.gz')
+    assert notes_on_links(dataset) == []
+    target = tmp_path / 'elsewhere' / path.name
+    move_out(path, target)
+    assert notes_on_links(dataset) == [
+        f'{path.name} is a link that leads out of the dataset: {target}'
+    ]
+
+
+def test_participant_whose_folder_is_elsewhere_is_said_once(dataset, tmp_path):
+    move_out(dataset / 'sub-01', tmp_path / 'elsewhere' / 'sub-01')
+    (note,) = notes_on_links(dataset)
+    assert str(tmp_path / 'elsewhere') in note
+    assert 'more files' in note
 
 
 @pytest.mark.parametrize('target', ['../../../secret.nii.gz', '/etc/passwd', 'bids::../../x'])
