@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import re
 from pathlib import Path
 from typing import Any, NoReturn
 
 import bids_app
+from bids_app.cli.limits import memory_limit, processor_limit
 from bids_app.errors import ExitCode, SettingsError
 from bids_app.settings import RunSettings, Settings, field_of, flatten, presets
 
@@ -331,7 +331,7 @@ def run_settings(options: argparse.Namespace, argv: list[str]) -> RunSettings:
             'tasks': _labels(options.task_id, 'task-'),
             'bids_filters': _filters(options.bids_filter_file),
             'derivatives': _derivatives(options.derivatives),
-            'nprocs': options.nprocs or len(os.sched_getaffinity(0)),
+            'nprocs': options.nprocs or processor_limit(),
             'memory_mb': options.mem or memory_limit(),
             'plugin_file': options.nipype_plugin_file,
             'command': ('oxybold', *argv),
@@ -376,21 +376,3 @@ def _derivatives(items: list[str]) -> dict[str, Path]:
             raise SettingsError(msg)
         found[name] = Path(path).absolute()
     return found
-
-
-def memory_limit() -> float:
-    """
-    Find the memory this process may use, MB: the cgroup's limit, else that of the machine.
-
-    Examples
-    --------
-    >>> memory_limit() > 0
-    True
-    """
-    limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e6]
-    for path in ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes'):
-        try:
-            limits.append(float(Path(path).read_text('ascii')) / 1e6)
-        except (OSError, ValueError):
-            continue
-    return min(limits)

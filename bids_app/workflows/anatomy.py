@@ -126,7 +126,7 @@ def init_anatomy_wf(
     else:
         _connect_own_anatomy(workflow, source, t1w, settings)
 
-    discretise = pe.Node(DiscretiseTissue(), name='discretise_tissue', mem_gb=1)
+    discretise = pe.Node(DiscretiseTissue(), name='discretise_tissue')
     tissue = [(port, port) for port in ('brain_mask', 'grey_matter', 'white_matter', 'csf')]
     workflow.connect([
         (source, discretise, tissue),
@@ -164,7 +164,6 @@ def _normalise_node(settings: AnatomySettings) -> pe.Node:
             random_seed=settings.random_seed,
         ),
         name='normalise_to_template',
-        mem_gb=2,
     )
 
 
@@ -173,13 +172,13 @@ def _connect_own_anatomy(
 ) -> None:
     """Compute what the source node offers."""
     seed = settings.random_seed
-    extract = pe.Node(ExtractBrain(random_seed=seed), name='extract_brain', mem_gb=2)
+    extract = pe.Node(ExtractBrain(random_seed=seed), name='extract_brain')
     extract.inputs.t1w = str(t1w[0])
     if len(t1w) > 1:
         heads = AverageHeads(images=[str(path) for path in t1w], random_seed=seed)
-        average = pe.Node(heads, name='average_heads', mem_gb=2)
+        average = pe.Node(heads, name='average_heads')
         workflow.connect([(average, extract, [('t1w', 't1w')])])
-    segment = pe.Node(SegmentTissue(random_seed=seed), name='segment_tissue', mem_gb=2)
+    segment = pe.Node(SegmentTissue(random_seed=seed), name='segment_tissue')
     normalise = _normalise_node(settings)
     workflow.connect([
         (extract, segment, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
@@ -193,17 +192,11 @@ def _connect_own_anatomy(
 def _connect_template(workflow: Workflow, source: pe.Node, outputnode: pe.Node) -> None:
     """Map positions between T1w and template both ways; bring the atlas to the T1w grid."""
     template_mask = template_file('desc-brain_mask')
-    map_template = pe.Node(
-        MapCoordinates(reference=template_mask), name='map_template_to_t1w', mem_gb=1
-    )
-    map_t1w = pe.Node(MapCoordinates(), name='map_t1w_to_template', mem_gb=2)
-    atlas = pe.Node(ResampleLabels(quantity=atlas_files()[0]), name='resample_atlas', mem_gb=2)
-    grey = pe.Node(
-        ResampleFraction(mask=template_mask), name='resample_grey_matter_to_template', mem_gb=1
-    )
-    mask = pe.Node(
-        ResampleLabels(mask=template_mask), name='resample_brain_mask_to_template', mem_gb=1
-    )
+    map_template = pe.Node(MapCoordinates(reference=template_mask), name='map_template_to_t1w')
+    map_t1w = pe.Node(MapCoordinates(), name='map_t1w_to_template')
+    atlas = pe.Node(ResampleLabels(quantity=atlas_files()[0]), name='resample_atlas')
+    grey = pe.Node(ResampleFraction(mask=template_mask), name='resample_grey_matter_to_template')
+    mask = pe.Node(ResampleLabels(mask=template_mask), name='resample_brain_mask_to_template')
     workflow.connect([
         (source, map_template, [('to_template', 'transform')]),
         (source, map_t1w, [('from_template', 'transform'), ('brain_mask', 'reference')]),
@@ -311,10 +304,9 @@ def init_alignment_wf(
             volumes=list(volumes),
         ),
         name='average_volumes',
-        mem_gb=1,
     )
     workflow.add_nodes([inputnode, average])
-    align = pe.Node(_how_to_align(found, settings, is_rigid=is_rigid), name='align_scan', mem_gb=1)
+    align = pe.Node(_how_to_align(found, settings, is_rigid=is_rigid), name='align_scan')
     workflow.connect([
         (align, outputnode, [('transform', 'transform')]),
     ])  # fmt: skip
@@ -328,7 +320,7 @@ def init_alignment_wf(
         (moving[0], align, [(moving[1], 'moving')]),
     ])  # fmt: skip
     if has_anatomy:
-        tissue = pe.Node(ResampleTissue(), name='resample_tissue', mem_gb=1)
+        tissue = pe.Node(ResampleTissue(), name='resample_tissue')
         if is_rigid:
             _connect_verdict(workflow, (inputnode, align, tissue, outputnode), stands)
         workflow.connect([
@@ -341,7 +333,7 @@ def init_alignment_wf(
         if not is_rigid:
             workflow.connect([(tissue, outputnode, [('mask', 'mask')])])
         return workflow
-    find_mask = pe.Node(MaskFromMean(), name='find_mask', mem_gb=0.5)
+    find_mask = pe.Node(MaskFromMean(), name='find_mask')
     workflow.connect([
         (stands[0], find_mask, [(stands[1], 'reference')]),
         (find_mask, outputnode, [('mask', 'mask')]),
@@ -370,9 +362,9 @@ def _connect_verdict(
     inputnode, align, tissue, outputnode = nodes
     image, port = reference
     scan = workflow.name.removeprefix('align_')
-    judge = pe.Node(JudgeAlignment(scan=scan), name='judge_alignment', mem_gb=1)
+    judge = pe.Node(JudgeAlignment(scan=scan), name='judge_alignment')
     # in a node of its own, so that the verdict on a failed scan is kept
-    stop = pe.Node(PassAligned(), name='stop_misaligned', mem_gb=0.2)
+    stop = pe.Node(PassAligned(), name='stop_misaligned')
     workflow.connect([
         (inputnode, judge, [('fixed', 't1w'), ('fixed_mask', 'brain_mask')]),
         (image, judge, [(port, 'reference')]),
@@ -421,13 +413,12 @@ def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
     inputnode = ports('inputnode', 'voxel_shift')
     outputnode = ports('outputnode', 'series', *MOTION_PORTS)
     file, context = str(series.file), list(series.context)
-    resample = pe.Node(ResampleSeries(series=file), name='resample_series', mem_gb=2)
+    resample = pe.Node(ResampleSeries(series=file), name='resample_series')
     workflow.connect([(resample, outputnode, [('series', 'series')])])
     if is_moved:
         estimate = pe.Node(
             EstimateMotion(series=file, has_bolus=series.has_bolus, context=context),
             name='estimate_motion',
-            mem_gb=2,
         )
         workflow.connect([
             (estimate, resample, [('matrices', 'matrices')]),
@@ -474,7 +465,7 @@ def _connect_distortion(
     passes = [('shift', align)]
     if is_rigid:
         first = pe.Node(
-            RegisterRigid(random_seed=align.inputs.random_seed), name='align_distorted', mem_gb=1
+            RegisterRigid(random_seed=align.inputs.random_seed), name='align_distorted'
         )
         workflow.connect([
             (inputnode, first, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
@@ -489,11 +480,8 @@ def _connect_distortion(
                 polarity=readout.polarity,
             ),
             name=f'map_{name}',
-            mem_gb=0.5,
         )
-        correct = pe.Node(
-            UndistortImage(axis=readout.axis), name=f'undistort_by_{name}', mem_gb=0.5
-        )
+        correct = pe.Node(UndistortImage(axis=readout.axis), name=f'undistort_by_{name}')
         workflow.connect([
             (inputnode, shift, [('field_map', 'field_map'),
                                 ('field_transform', 'source_transform')]),
@@ -550,7 +538,7 @@ def init_field_map_wf(*, field_map: FieldMap, name: str) -> Workflow:
             echo_difference=field_map.echo_difference,
         )
         made, wanted = ['field_map'], [('mask', 'mask')]
-    find = pe.Node(interface, name='find_field', mem_gb=0.5)
+    find = pe.Node(interface, name='find_field')
     workflow.connect([(inputnode, find, wanted), (find, outputnode, [(p, p) for p in made])])
     return workflow
 

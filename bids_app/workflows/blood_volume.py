@@ -105,7 +105,6 @@ def init_dsc_wf(
             **common,
         ),
         name='estimate_bolus',
-        mem_gb=2,
     )
     estimate = pe.Node(
         EstimateCBV(
@@ -114,14 +113,13 @@ def init_dsc_wf(
             excludes_vessels=settings.large_vessels == 'exclude',
         ),
         name='normalise_cbv',
-        mem_gb=0.5,
     )
     workflow.connect([
         (inputnode, bolus, [(port, port) for port in taken]),
         (bolus, estimate, [('mask', 'mask'), ('bolus_time', 'bolus_time')]),
     ])  # fmt: skip
     if model == 'dsc':
-        select = pe.Node(SelectWhiteMatter(), name='select_white_matter', mem_gb=0.5)
+        select = pe.Node(SelectWhiteMatter(), name='select_white_matter')
         estimate.inputs.white_matter_cbv = settings.white_matter_cbv
         workflow.connect([
             (inputnode, select, [('white_matter', 'white_matter')]),
@@ -137,7 +135,6 @@ def init_dsc_wf(
                 **common,
             ),
             name='estimate_arterial_input',
-            mem_gb=2,
         )
         mask = arterial_mask_of(inputs, settings)
         if mask is not None:
@@ -187,7 +184,6 @@ def init_ase_cbv_wf(*, series: AseSeries, name: str = 'blood_volume') -> Workflo
     estimate = pe.Node(
         EstimateCBV(model='ase', displacements=list(series.displacements)),
         name='estimate_cbv',
-        mem_gb=1,
     )
     given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
     workflow.connect([(inputnode, estimate, given)])
@@ -224,7 +220,7 @@ def init_assumed_cbv_wf(*, settings: BloodVolumeSettings, name: str = 'blood_vol
     inputnode = ports('inputnode', 'mask', 'grey_matter', 'white_matter', quantities=('cbf',))
     outputnode = ports('outputnode', quantities=('cbv',))
     constants = {parameter: getattr(settings, parameter) for parameter in spec.parameters}
-    estimate = pe.Node(EstimateCBV(model=model, **constants), name='assume_cbv', mem_gb=0.5)
+    estimate = pe.Node(EstimateCBV(model=model, **constants), name='assume_cbv')
     workflow.connect([(inputnode, estimate, [(port, port) for port in ('mask', *spec.data)])])
     for quantity in spec.maps:
         connect_quantity(workflow, Quantity(inputnode, quantity), estimate, quantity)

@@ -61,7 +61,6 @@ def init_nuisance_wf(
             censor_displacement=settings.censor_displacement,
         ),
         name='find_nuisance',
-        mem_gb=3,
     )
     tissue = [(port, port) for port in ('white_matter', 'csf') if has_tissue]
     workflow.connect([
@@ -138,7 +137,6 @@ def init_bold_wf(
             **_design(run, contrasts, settings),
         ),
         name='estimate_percent_change',
-        mem_gb=3,
     )
     workflow.connect([
         (inputnode, estimate, [(port, port) for port in ('series', 'mask', 'nuisance')]),
@@ -198,7 +196,6 @@ def init_time_courses_wf(
             **_design(run, contrasts, settings),
         ),
         name='estimate_time_courses',
-        mem_gb=3,
     )
     workflow.connect([
         (inputnode, estimate, [(port, port) for port in fields]),

@@ -145,7 +145,6 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
         estimate = pe.Node(
             INTERFACES[quantity](cbv_shared=plan.cbv_shared, cbv_exponent=plan.cbv_exponent),
             name=f'estimate_change_in_{quantity.lower()}',
-            mem_gb=0.5,
         )
         if quantity in ('oef', 'cmro2'):
             estimate.inputs.rate = plan.rate
@@ -231,12 +230,10 @@ def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Wo
             level=settings.false_sign_rate,
         ),
         name='label_concordance',
-        mem_gb=0.5,
     )
     summarise = pe.Node(
         SummariseConcordance(smallest_effect=settings.smallest_effect, fwhm=settings.fwhm),
         name='summarise_concordance',
-        mem_gb=0.5,
     )
     workflow.connect([
         (inputnode, label, [('mask', 'mask'), ('grey_matter', 'grey_matter')]),

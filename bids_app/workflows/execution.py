@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import bids_app.errors
 from bids_app.errors import AppError, ExitCode, SettingsError
 from bids_app.workflows._engine import is_identity
+from bids_app.workflows.memory import state_memory
 from bids_app.workflows.progress import Progress, read_times, step_name, write_times
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ LOGGER = logging.getLogger('oxybold')
 
 POLL_SECONDS = 0.05
 """nipype's default of 2 s would be most of the run time of a small graph."""
+
+OWN_MEMORY = 0.3
+"""Of the app itself while steps are at work, GB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     _clear(crash_dir)
     _configure(workflow, run, crash_dir)
     workflow.base_dir = str(work_dir)
+    state_memory(workflow)
     plugin, arguments = choose_plugin(run)
     request = StopRequest()
     progress = _progress(workflow, run)
@@ -212,7 +217,7 @@ def choose_plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
         return 'Linear', {}
     return 'MultiProc', {
         'n_procs': 1 if run.low_mem else run.nprocs,
-        'memory_gb': run.memory_mb / 1e3,
+        'memory_gb': max(run.memory_mb / 1e3 - OWN_MEMORY, OWN_MEMORY),
         'raise_insufficient': False,
         'new_process_per_node': run.low_mem,
     }

@@ -64,7 +64,7 @@ def init_r2_prime_wf(*, model: str, name: str = 'r2_prime') -> Workflow:
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', quantities=spec.maps)
     outputnode = ports('outputnode', quantities=('r2_prime',))
-    estimate = pe.Node(EstimateR2Prime(model=model), name='estimate_r2_prime', mem_gb=0.5)
+    estimate = pe.Node(EstimateR2Prime(model=model), name='estimate_r2_prime')
     workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
     for quantity in spec.maps:
         connect_quantity(workflow, Quantity(inputnode, quantity), estimate, quantity)
@@ -99,7 +99,6 @@ def init_oef_wf(
     estimate = pe.Node(
         EstimateOEF(model='mqbold', **oef_constants(inputs, settings)),
         name='estimate_oef',
-        mem_gb=0.5,
     )
     workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
     for quantity in spec.maps:
@@ -142,7 +141,6 @@ def init_qbold_wf(
             **oef_constants(inputs, settings),
         ),
         name='estimate_oef',
-        mem_gb=1,
     )
     given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
     workflow.connect([(inputnode, estimate, given)])
@@ -178,7 +176,6 @@ def init_cmro2_wf(
     estimate = pe.Node(
         EstimateCMRO2(model=settings.cmro2_model, cao2=cao2_of(inputs, settings)),
         name='estimate_cmro2',
-        mem_gb=0.5,
     )
     workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
     for quantity in spec.maps:

@@ -236,7 +236,6 @@ def init_shared_arrival_wf(
             partition_coefficient=settings.partition_coefficient,
         ),
         name='estimate_shared_arrival',
-        mem_gb=2,
     )
     plain = ('mask', 'target_transform', 'delay', 'source_transform')
     workflow.connect([(inputnode, fit, [(port, port) for port in plain])])
@@ -297,7 +296,7 @@ class _Chain:
 
     def node(self, interface: Any, name: str, *inputs: str) -> Any:
         """Add a node and connect what it takes from the input node."""
-        made = pe.Node(interface, name=name, mem_gb=1)
+        made = pe.Node(interface, name=name)
         wanted = [port for port in inputs if port != 'noise_groups' or self.has_tissue]
         self.workflow.connect([(self.inputnode, made, [(port, port) for port in wanted])])
         return made
@@ -368,10 +367,9 @@ class _Chain:
         average = pe.Node(
             AverageVolumes(files=[str(m0.file)], volumes=list(m0.volumes)),
             name='average_m0',
-            mem_gb=1,
         )
         interface = RegisterRigid() if self.is_rigid else TrustHeader()
-        align = pe.Node(interface, name='align_m0', mem_gb=1)
+        align = pe.Node(interface, name='align_m0')
         resample = self.node(ResampleFraction(), 'resample_m0', 'mask')
         self.workflow.connect([
             (self.inputnode, align, [('reference', 'fixed'), ('mask', 'fixed_mask')]),

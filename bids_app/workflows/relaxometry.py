@@ -58,7 +58,6 @@ def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str =
             noise_floor=settings.noise_floor,
         ),
         name='estimate_r2',
-        mem_gb=1,
     )
     workflow.connect([
         (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
@@ -73,9 +72,7 @@ def _connect_decays(workflow: Workflow, estimate: Any, rate: str, model: str) ->
     """Add the node that keeps the decays of a few voxels; return it, without its echoes."""
     inputnode, outputnode = workflow.get_node('inputnode'), workflow.get_node('outputnode')
     echo_times = estimate.inputs.echo_times
-    decays = pe.Node(
-        SampleDecays(echo_times=echo_times, model=model), name='sample_decays', mem_gb=1
-    )
+    decays = pe.Node(SampleDecays(echo_times=echo_times, model=model), name='sample_decays')
     parts = [(f'{rate}{part}', f'rate{part}') for part in ('', '_variance', '_status')]
     workflow.connect([
         (inputnode, decays, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
@@ -131,9 +128,8 @@ def init_r2_star_wf(
             noise_floor=settings.noise_floor,
         ),
         name='estimate_r2_star',
-        mem_gb=1,
     )
-    motion = pe.Node(IndexMotion(echo_times=echo_times), name='index_motion', mem_gb=1)
+    motion = pe.Node(IndexMotion(echo_times=echo_times), name='index_motion')
     workflow.connect([
         (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
         (inputnode, motion, [('mask', 'mask')]),
@@ -166,7 +162,6 @@ def init_r2_star_wf(
             line_axis=1 if series.line_axis is None else series.line_axis,
         ),
         name='prepare_echoes',
-        mem_gb=3,
     )
     workflow.connect([
         (inputnode, prepare, [('mask', 'mask')]),
@@ -214,11 +209,10 @@ def _connect_correction(
 ) -> Any:
     """Add field map and dephasing; return the node that takes magnitude and phase."""
     inputnode, outputnode = workflow.get_node('inputnode'), workflow.get_node('outputnode')
-    field = pe.Node(EstimateFieldMap(echo_times=echo_times), name='estimate_field_map', mem_gb=1)
+    field = pe.Node(EstimateFieldMap(echo_times=echo_times), name='estimate_field_map')
     dephasing = pe.Node(
         PredictDephasing(echo_times=echo_times, slice_profile=settings.slice_profile),
         name='predict_dephasing',
-        mem_gb=1,
     )
     thickness = series.slice_thickness
     if thickness is not None:

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_app.cli.limits import memory_limit, processor_limit
 from bids_app.cli.parser import (
     FLAGS,
     LevelError,
     UsageError,
     make_parser,
-    memory_limit,
     parse,
     parse_memory,
     run_settings,
@@ -168,7 +168,7 @@ def test_memory_without_a_number_is_refused(text):
 def test_memory_and_processes_default_to_what_this_process_may_use():
     run = run_of()
     assert run.memory_mb == memory_limit() > 0
-    assert run.nprocs >= 1
+    assert run.nprocs == processor_limit()
     assert run_of('--mem', '3G', '--n-cpus', '5').memory_mb == 3000
 
 

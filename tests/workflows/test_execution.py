@@ -91,7 +91,7 @@ def settings(tmp_path, **options):
 def test_one_process_is_linear_and_more_are_multiproc(tmp_path):
     assert choose_plugin(settings(tmp_path)) == ('Linear', {})
     name, arguments = choose_plugin(settings(tmp_path, nprocs=3, memory_mb=6000))
-    assert (name, arguments['n_procs'], arguments['memory_gb']) == ('MultiProc', 3, 6.0)
+    assert (name, arguments['n_procs'], arguments['memory_gb']) == ('MultiProc', 3, 5.7)
 
 
 def test_low_memory_is_one_process_for_every_step(tmp_path):

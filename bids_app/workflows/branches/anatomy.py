@@ -137,7 +137,7 @@ def atlas_of(graph: Graph) -> tuple[Any, str]:
 
 def _add_atlas(graph: Graph) -> tuple[Any, str]:
     """Bring the atlas to the quantification grid."""
-    node = pe.Node(ResampleLabels(), name='resample_atlas_to_grid', mem_gb=1)
+    node = pe.Node(ResampleLabels(), name='resample_atlas_to_grid')
     mask, port = graph.mask
     graph.workflow.connect([
         (graph.anatomy, node, [('outputnode.atlas', 'quantity')]),

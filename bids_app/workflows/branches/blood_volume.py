@@ -103,7 +103,6 @@ def _carry_cbv(graph: Graph, sink: Sink, model: str) -> None:
                 grubb_exponent=settings.grubb_exponent,
             ),
             name=f'carry_cbv_{contrast.task}',
-            mem_gb=0.5,
         )
         mask, port = graph.mask
         graph.workflow.connect([(mask, carry, [(port, 'mask')])])

@@ -75,7 +75,7 @@ def _add_time_courses(graph: Graph, sink: Sink, scan: Scan) -> None:
         name=f'time_courses_{scan.name}',
     )
     connect_scan(graph, scan, model, 'grey_matter')
-    atlas = pe.Node(ResampleLabels(), name=f'resample_atlas_{scan.name}', mem_gb=1)
+    atlas = pe.Node(ResampleLabels(), name=f'resample_atlas_{scan.name}')
     graph.workflow.connect([
         (graph.anatomy, atlas, [('outputnode.atlas', 'quantity')]),
         (graph.alignment[scan.name], atlas, [('outputnode.mask', 'mask'),

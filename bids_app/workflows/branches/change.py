@@ -179,7 +179,7 @@ def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
             sink.add(half, 'contrast', part=part, statistic=statistic, space=graph.space,
                      contrast=contrast.label, quantity=name, task=task,
                      sidecar=contrast_sidecar(graph, contrast))  # fmt: skip
-    test = pe.Node(ComputeSignificance(), name=f'test_bold_{contrast.label}', mem_gb=0.5)
+    test = pe.Node(ComputeSignificance(), name=f'test_bold_{contrast.label}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, test, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, test, 'quantity')

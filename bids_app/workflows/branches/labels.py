@@ -64,7 +64,6 @@ def _grey_matter(graph: Graph, contrast: Contrast) -> tuple[Any, str]:
     limit = pe.Node(
         LimitVoxels(limits=[limits for _, limits in limited]),
         name=f'limit_voxels_{contrast.label}',
-        mem_gb=0.5,
     )
     for number, (source, _) in enumerate(limited, start=1):
         graph.workflow.connect([(source.node, merge, [(source.output(''), f'in{number}')])])
@@ -116,7 +115,7 @@ def _label_contrast(
 
 def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Workflow) -> None:
     """Add the map that tells which of flow and extraction changed more."""
-    node = pe.Node(LabelResponseMode(), name=f'label_response_mode_{contrast.label}', mem_gb=0.5)
+    node = pe.Node(LabelResponseMode(), name=f'label_response_mode_{contrast.label}')
     mask, port = graph.mask
     graph.workflow.connect([
         (mask, node, [(port, 'mask')]),
@@ -159,7 +158,6 @@ def _add_region_table(
             level=graph.settings.change.false_sign_rate,
         ),
         name=f'summarise_regions_{contrast.label}',
-        mem_gb=0.5,
     )
     align = graph.alignment[graph.target.name]
     graph.workflow.connect([
@@ -205,7 +203,6 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[
             echo_time=echo_time,
         ),
         name=f'compare_bold_{contrast.label}',
-        mem_gb=0.5,
     )
     align = graph.alignment[graph.target.name]
     graph.workflow.connect([
@@ -237,7 +234,6 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[An
             / rate_of(graph.inputs, graph.settings.oxygen),
         ),
         name=f'summarise_cbv_rules_{contrast.label}',
-        mem_gb=0.5,
     )
     if settings.parcel_table is not None:
         node.inputs.table = settings.parcel_table

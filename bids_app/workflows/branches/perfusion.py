@@ -169,7 +169,7 @@ def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list
     if ('half_difference', condition) in graph.maps:
         half = graph.maps['half_difference', condition]
         name = '_'.join(part for part in ('test_half_difference', condition) if part)
-        test = pe.Node(ComputeSignificance(), name=name, mem_gb=0.5)
+        test = pe.Node(ComputeSignificance(), name=name)
         mask, port = graph.mask
         graph.workflow.connect([(mask, test, [(port, 'mask')])])
         connect_quantity(graph.workflow, half, test, 'quantity')

@@ -104,7 +104,7 @@ def _correction_entries(scans: list[Scan], settings: RelaxometrySettings) -> dic
 
 def smooth_rate(graph: Graph, source: Quantity, name: str, width: float) -> Quantity:
     """Smooth a rate, as published pipelines do before R2' is made."""
-    node = pe.Node(SmoothQuantity(fwhm_voxels=width), name=f'smooth_{name}', mem_gb=0.5)
+    node = pe.Node(SmoothQuantity(fwhm_voxels=width), name=f'smooth_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, node, 'quantity')
@@ -114,7 +114,7 @@ def smooth_rate(graph: Graph, source: Quantity, name: str, width: float) -> Quan
 def _add_time(graph: Graph, quantity: str, condition: str | None) -> Quantity:
     """Convert a rate into the time that is saved."""
     name = '_'.join(part for part in ('convert', quantity, condition) if part)
-    node = pe.Node(ConvertRateToTime(), name=name, mem_gb=0.5)
+    node = pe.Node(ConvertRateToTime(), name=name)
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_quantity(graph.workflow, graph.maps[quantity, condition], node, 'rate')

@@ -105,7 +105,6 @@ def _add_template(graph: Graph, sink: Sink) -> None:
             reference=template_file('desc-brain_mask'),
         ),
         name='map_template_to_t1w',
-        mem_gb=1,
     )
     anatomy.connect([(locate, outputnode, [('coordinates', 'coordinates')])])
     graph.anatomy = anatomy
@@ -152,7 +151,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 def _read(graph: Graph, interface: LoadQuantity, name: str) -> Quantity:
     """Add the node that reads a map."""
-    node = pe.Node(interface, name=f'load_{name}', mem_gb=0.5)
+    node = pe.Node(interface, name=f'load_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     return Quantity(node, 'quantity')

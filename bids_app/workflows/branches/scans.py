@@ -34,7 +34,7 @@ def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantit
     if scan is graph.target and not scan.is_corrected and scan.found is None:
         return source
     name = f'resample_{label}_{scan.name}'
-    node = pe.Node(ResampleQuantity(), name=name, mem_gb=1)
+    node = pe.Node(ResampleQuantity(), name=name)
     if scan.found is not None:  # so does that of the other software
         node.inputs.voxels_per_sample = VOXELS_PER_NOISE_SAMPLE
     mask, port = graph.mask
@@ -55,7 +55,7 @@ def combine_runs(graph: Graph, runs: list[Quantity], name: str) -> Quantity:
     """Join the runs of one modality and condition by inverse variance."""
     if len(runs) == 1:
         return runs[0]
-    node = pe.Node(CombineRuns(), name=f'combine_{name}', mem_gb=1)
+    node = pe.Node(CombineRuns(), name=f'combine_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     for part in PARTS:
@@ -154,9 +154,7 @@ def smooth(graph: Graph, source: Quantity, name: str) -> Quantity:
     """Smooth a map where that was asked for."""
     if not graph.settings.change.fwhm:
         return source
-    node = pe.Node(
-        SmoothQuantity(fwhm=graph.settings.change.fwhm), name=f'smooth_{name}', mem_gb=0.5
-    )
+    node = pe.Node(SmoothQuantity(fwhm=graph.settings.change.fwhm), name=f'smooth_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, node, 'quantity')

@@ -70,7 +70,7 @@ def _add_template_contrast(
 def _template_node(graph: Graph, interface: Any, name: str) -> Any:
     """Make a node that resamples from the quantification grid to the template."""
     interface.inputs.mask = template_file('desc-brain_mask')
-    node = pe.Node(interface, name=f'to_template_{name}', mem_gb=1)
+    node = pe.Node(interface, name=f'to_template_{name}')
     align = graph.alignment[graph.target.name]
     graph.workflow.connect([
         (graph.anatomy, node, [('outputnode.coordinates', 'coordinates')]),
