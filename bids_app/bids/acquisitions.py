@@ -159,6 +159,8 @@ class M0Image:
     """Of Estimate, unit of the series."""
     same_grid: bool = True
     """Whether the image has the grid and position of the series; else it is aligned to it."""
+    readout: Readout | None = None
+    """Of an image of its own grid; None: its distortion is not corrected."""
     echo_time: float | None = None
     """s"""
     volumes: tuple[int, ...] = ()

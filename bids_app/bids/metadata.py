@@ -934,6 +934,7 @@ def _separate_m0(probe: Probe, series: Header | None, found: Sequence[Found]) ->
         file=chosen.path,
         repetition_time=repetition_time,
         same_grid=same_grid,
+        readout=None if same_grid else read_readout(calibration, header),
         echo_time=echo_time,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.delays import USED, distinct_delays
-from bids_app.interfaces.distortion import UndistortImage
+from bids_app.interfaces.distortion import MapVoxelShift, UndistortImage
 from bids_app.interfaces.perfusion import (
     CorrectPartialVolume,
     EstimateCBF,
@@ -122,7 +122,7 @@ def init_perfusion_wf(
     has_tissue : bool
         Whether tissue maps are connected; quality and tissue CBF need them.
     readout : Readout or None
-        Of the series, where its distortion is undone; then M0 on its grid is undistorted too.
+        Of the series, where its distortion is undone; then M0 is undistorted too.
     name : str
         Node name in the parent graph.
 
@@ -371,13 +371,41 @@ class _Chain:
         interface = RegisterRigid() if self.is_rigid else TrustHeader()
         align = pe.Node(interface, name='align_m0')
         resample = self.node(ResampleFraction(), 'resample_m0', 'mask')
+        image, port = self.undistorted_m0(average)
         self.workflow.connect([
             (self.inputnode, align, [('reference', 'fixed'), ('mask', 'fixed_mask')]),
-            (average, align, [('reference', 'moving')]),
-            (average, resample, [('reference', 'quantity')]),
+            (image, align, [(port, 'moving')]),
+            (image, resample, [(port, 'quantity')]),
             (align, resample, [('transform', 'source_transform')]),
         ])  # fmt: skip
         return resample
+
+    def undistorted_m0(self, average: Any) -> tuple[Any, str]:
+        """Undo the distortion of an M0 image on its own grid, where both readouts are known."""
+        own, other = self.series.m0.readout, self.readout
+        if own is None or other is None:
+            return average, 'reference'
+        # the displacement of the series, in voxels, stands for the field: both lie as the header
+        # says, and a field is smooth over what the head moves between them
+        ratio = own.echo_spacing * own.n_lines / (other.echo_spacing * other.n_lines)
+        place = pe.Node(TrustHeader(), name='place_m0')
+        shift = pe.Node(
+            MapVoxelShift(echo_spacing=ratio, n_lines=1, polarity=own.polarity * other.polarity),
+            name='map_m0_shift',
+            mem_gb=0.5,
+        )
+        undistort = pe.Node(UndistortImage(axis=own.axis), name='undistort_m0', mem_gb=0.5)
+        self.workflow.connect([
+            (self.inputnode, place, [('reference', 'fixed'), ('mask', 'fixed_mask')]),
+            (average, place, [('reference', 'moving')]),
+            (place, shift, [('transform', 'source_transform'),
+                            ('transform', 'target_transform')]),
+            (self.inputnode, shift, [('voxel_shift', 'field_map')]),
+            (average, shift, [('reference', 'reference')]),
+            (average, undistort, [('reference', 'acquired')]),
+            (shift, undistort, [('voxel_shift', 'voxel_shift')]),
+        ])  # fmt: skip
+        return undistort, 'undistorted'
 
     def add_cbf(self, difference: Any, m0: Any, delay: Any) -> Quantity:
         """Add the model."""

@@ -7,7 +7,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.bids.acquisitions import AslSeries, M0Image
+from bids_app.bids.acquisitions import AslSeries, M0Image, Readout
 from bids_app.errors import InputDataError
 from bids_app.interfaces._base import SimpleInterface
 from bids_app.models.kinetics import predict_difference
@@ -129,7 +129,7 @@ def unconnected_mandatory_but_inputs(workflow):
     return [name for name in unconnected_mandatory(workflow) if name not in fed]
 
 
-def build(series, model='single-delay', has_tissue=True, **settings):
+def build(series, model='single-delay', has_tissue=True, readout=None, **settings):
     return init_perfusion_wf(
         series=series,
         model=model,
@@ -137,6 +137,7 @@ def build(series, model='single-delay', has_tissue=True, **settings):
         anatomy=AnatomySettings(registration='header'),
         constants=CONSTANTS,
         has_tissue=has_tissue,
+        readout=readout,
     )
 
 
@@ -261,6 +262,30 @@ def test_m0_of_another_grid_is_brought_to_the_series(files, tmp_path):
     np.testing.assert_allclose(
         inside(made['cbf'], files), expected[read(files['mask']) > 0], rtol=0.03
     )
+
+
+@pytest.mark.parametrize('polarity', [1, -1])
+def test_m0_of_another_grid_is_undistorted_by_its_own_readout(files, tmp_path, polarity):
+    along_y = (1000 + 5 * 2.0 * np.arange(16))[None, :, None]
+    true = np.broadcast_to(along_y, (16, 16, 12))
+    # the series lies 4 mm off, one of its voxels and two of M0's
+    files['voxel_shift'] = str(save(tmp_path / 'shift.nii', np.ones(SHAPE)))
+    image = save(
+        tmp_path / 'fine.nii',
+        np.roll(true, 2 * polarity, axis=1),
+        np.diag([2.0, 2.0, 3.0, 1.0]),
+    )
+    m0 = M0Image(
+        kind='Separate',
+        file=image,
+        same_grid=False,
+        readout=Readout(axis=1, polarity=polarity, echo_spacing=0.001, n_lines=16),
+    )
+    readout = Readout(axis=1, polarity=1, echo_spacing=0.001, n_lines=8)
+    made = run(build(replace(single(tmp_path), m0=m0), readout=readout), files, tmp_path)
+    expected = FLOW * 1000 / (1000 + 5 * 4.0 * np.arange(8))[None, :, None]
+    inner = (slice(1, -1), slice(2, -2), slice(1, -1))
+    np.testing.assert_allclose(read(made['cbf'])[inner], expected[inner], rtol=0.03)
 
 
 def test_without_m0_flow_is_relative_to_grey_matter_and_named_so(files, tmp_path):
