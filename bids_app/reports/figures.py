@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass, field
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,9 @@ GROUP_COLOURS = ('#2f8fd0', '#d98a1e', '#8a9099')
 
 CURVE_COLOURS = ('#2f8fd0', '#d98a1e', '#12a37f', '#c45ab3', '#8a9099', '#b5502a')
 """Of curves; read on white and on black and by every kind of colour vision."""
+
+LABEL_WIDTH = 24
+"""Letters in a line of the name of a vertical axis; longer ones would leave the chart."""
 
 MANY_POINTS = 100
 """Curves of so many points are drawn as lines only."""
@@ -507,7 +511,7 @@ def draw_curves(
         Chart in page colours.
     """
     figure = _chart(height=2.4)
-    axes = figure.add_axes((0.12, 0.22, 0.86, 0.66))
+    axes = figure.add_axes((0.14, 0.22, 0.84, 0.66))
     for number, (name, (x, values)) in enumerate(curves.items()):
         colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
         marker = 'o' if len(x) < MANY_POINTS else ''
@@ -538,7 +542,7 @@ def draw_fits(
         Chart in page colours.
     """
     figure = _chart(height=2.4)
-    axes = figure.add_axes((0.12, 0.22, 0.86, 0.62))
+    axes = figure.add_axes((0.14, 0.22, 0.84, 0.62))
     for colour, (name, (x, points, curve)) in zip(CURVE_COLOURS, trains.items(), strict=False):
         axes.plot(x, points, color=colour, linestyle='', marker='o', markersize=3.6)
         axes.plot(x, curve, color=colour, linewidth=1.4, label=name)
@@ -551,7 +555,7 @@ def draw_fits(
 def _dress(axes: Axes, labels: tuple[str, str]) -> None:
     """Name both axes and draw them in the colours of the page."""
     axes.set_xlabel(labels[0], color=PAGE_TEXT, fontsize=11)
-    axes.set_ylabel(labels[1], color=PAGE_TEXT, fontsize=11)
+    axes.set_ylabel(fill(labels[1], LABEL_WIDTH), color=PAGE_TEXT, fontsize=11)
     axes.tick_params(colors=PAGE_TEXT, labelsize=10)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
@@ -611,7 +615,15 @@ def webp(figure: Figure) -> bytes:
 
 
 def size_of(figure: Figure) -> tuple[int, int]:
-    """Give width and height of a picture, pixels."""
+    """
+    Give width and height of a picture, pixels.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> size_of(Figure(figsize=(6, 2), dpi=140))
+    (840, 280)
+    """
     width, height = figure.get_size_inches() * figure.dpi
     return int(width), int(height)
 
