@@ -234,7 +234,7 @@ class LeakageModel:
         >>> [round(float(w @ curve), 6) for w in (weights.k1, weights.k2, weights.area)]
         [0.5, 0.02, 6.5]
         """
-        k1, k2, area = np.zeros((3, len(self.leaked)))
+        k1, k2 = np.zeros(len(self.leaked)), np.zeros(len(self.leaked))
         inverse = np.linalg.pinv(np.column_stack([self.tissue, -self.leaked])[self.after])
         k1[self.after], k2[self.after] = inverse[0], inverse[-1]
         area = self.repetition_time * self.leaked[self.window].sum() * k2
