@@ -219,7 +219,9 @@ class BloodVolumeSettings:
         choices=('none', 'grubb', 'parcels'),
     )
     parcel_table: str | None = _setting(
-        None, 'TSV for parcels: columns index (of the atlas) and <task>, percent change of CBV'
+        None,
+        'TSV for parcels: columns index (of the atlas) and <task>, percent change of CBV; or the '
+        'name of a preset that brings one, in which a task without a column does not change CBV',
     )
 
 
@@ -315,8 +317,15 @@ class ChangeSettings:
     route: str = _setting(
         'quantitative',
         "change of CMRO2: R2' measured in both conditions; R2' of the task from the baseline and "
-        'BOLD (semiquantitative); both by their precision (combined); or the Davis model',
-        choices=('quantitative', 'semiquantitative', 'combined', 'davis'),
+        'BOLD (semiquantitative), also with the limits of the published analysis (epp2025); both '
+        'by their precision (combined); or the Davis model',
+        choices=('quantitative', 'semiquantitative', 'epp2025', 'combined', 'davis'),
+    )
+    bold_blocks: str = _setting(
+        'alternate',
+        'where the change of CMRO2 leans on BOLD: the BOLD gate from every other block and the '
+        'change from the others, or both from all blocks as published',
+        choices=('alternate', 'all'),
     )
     davis_coefficients: str = _setting(
         'gagnon2016',
@@ -325,6 +334,16 @@ class ChangeSettings:
     )
     davis_maximum: float | None = _setting(
         None, "maximum of BOLD in the Davis model; default from R2' and the echo time", unit='%'
+    )
+    davis_maximum_map: str | None = _setting(
+        None,
+        'map of that maximum in percent on the quantification grid, with {participant} and '
+        '{session} in the path',
+    )
+    hypercapnia: str | None = _setting(
+        None,
+        'condition of a gas challenge without a change of CMRO2: that maximum comes from its BOLD '
+        'and CBF',
     )
     cbv_response: float = _setting(
         0.0, 'relative change of CBV with the task where it is not measured', unit='1'
@@ -444,6 +463,8 @@ class RunSettings:
     reports_only: bool = False
     replay: dict[str, Any] | None = None
     """Constants to change in a replay of an earlier run; None = no replay."""
+    multiverse: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
+    """Settings of a replay and the values each is to take, for a table; None = no table."""
     stop_on_first_crash: bool = False
     write_graph: bool = False
     skip_bids_validation: bool = False
@@ -648,6 +669,50 @@ def presets() -> dict[str, str]:
     }
 
 
+def preset_file(name: str) -> Path:
+    """Path of a packaged preset."""
+    return Path(str(files('bids_app'))) / 'data' / 'presets' / f'{name}.toml'
+
+
+def preset_reasons(name: str) -> dict[str, str]:
+    """
+    Say why a preset differs from the defaults: the comment at the end of each line of its file.
+
+    Parameters
+    ----------
+    name : str
+        Of a packaged preset.
+
+    Returns
+    -------
+    reasons : dict of str to str
+        By dotted name.
+    """
+    reasons, branch = {}, ''
+    for line in preset_file(name).read_text('utf-8').splitlines():
+        if line.startswith('['):
+            branch = line.strip('[] ') + '.'
+        key, separator, rest = line.partition(' = ')
+        if separator and not line.startswith('#') and '  # ' in rest:
+            reasons[branch + key] = rest.partition('  # ')[2].strip()
+    return reasons
+
+
+def parcel_file(volume: BloodVolumeSettings) -> Path:
+    """Path of the factors of blood volume per parcel: that of a preset by its name, or a file."""
+    named = str(volume.parcel_table)
+    if named not in presets():
+        return Path(named)
+    return preset_file(named).with_name(f'{named}_parcels.tsv')
+
+
+def parcel_tasks(volume: BloodVolumeSettings) -> tuple[str, ...] | None:
+    """Tasks that the table of a preset has; None for a table of the user, which needs them all."""
+    if str(volume.parcel_table) not in presets():
+        return None
+    return tuple(parcel_file(volume).read_text('utf-8').splitlines()[0].split('\t')[1:])
+
+
 def resolve(
     *,
     preset: str | None = None,
@@ -681,8 +746,7 @@ def resolve(
     if preset not in tuple(presets()):
         msg = f'unknown preset {preset!r}; there are: {", ".join(presets())}'
         raise SettingsError(msg)
-    path = files('bids_app') / 'data' / 'presets' / f'{preset}.toml'
-    settings = apply(Settings(), read_toml(Path(str(path))), f'preset {preset}')
+    settings = apply(Settings(), read_toml(preset_file(preset)), f'preset {preset}')
     settings = apply(settings, from_file, str(config_file))
     settings = apply(settings, command_line or {}, 'command line')
     return dataclasses.replace(settings, preset=preset)

@@ -13,6 +13,9 @@ from bids_app.settings import (
     apply,
     field_of,
     flatten,
+    parcel_file,
+    parcel_tasks,
+    preset_reasons,
     presets,
     read_toml,
     resolve,
@@ -182,3 +185,18 @@ def test_defaults_lie_within_their_limits_and_no_number_may_be_nan(name):
     assert flatten(apply(Settings(), {name: default}, 'x'))[name] == default
     with pytest.raises(SettingsError):
         apply(Settings(), {name: float('nan')}, 'x')
+
+
+@pytest.mark.parametrize('preset', presets())
+def test_every_difference_of_a_preset_has_its_reason(preset):
+    ours, default = flatten(resolve(preset=preset)), flatten(Settings())
+    different = {name for name in ours if name != 'preset' and ours[name] != default[name]}
+    assert different <= set(preset_reasons(preset))
+
+
+def test_table_of_a_preset_is_found_by_its_name():
+    volume = resolve(preset='epp2025').blood_volume
+    assert parcel_file(volume).is_file()
+    assert parcel_tasks(volume) == ('calc',)
+    own = apply(Settings(), {'blood_volume.parcel_table': 'mine.tsv'}, 'x').blood_volume
+    assert (str(parcel_file(own)), parcel_tasks(own)) == ('mine.tsv', None)

@@ -60,7 +60,7 @@ def page(title: str, source: str, *parts: str) -> str:
 
 
 def settings_page() -> str:
-    from bids_app.settings import Settings, flatten, presets, resolve
+    from bids_app.settings import Settings, flatten, preset_reasons, presets, resolve
 
     parts = [
         'Every setting has one dotted name. It is a key of the file given to `--config-file`\n'
@@ -80,13 +80,14 @@ def settings_page() -> str:
     parts += ['## Presets', 'Chosen with `--preset` or `preset = ...` in the file.']
     for name, description in presets().items():
         parts.append(f'### {name}\n\n{description}')
+        reasons = preset_reasons(name)
         changed = [
-            (code(key), code(value), code(flatten(Settings())[key]))
+            (code(key), code(value), code(flatten(Settings())[key]), reasons[key])
             for key, value in flatten(resolve(preset=name)).items()
             if key != 'preset' and value != flatten(Settings())[key]
         ]
         if changed:
-            parts.append(table(('Setting', 'Value', 'Default'), changed))
+            parts.append(table(('Setting', 'Value', 'Recommended', 'Why they differ'), changed))
     return page('Settings', 'bids_app/settings.py', *parts)
 
 

@@ -332,6 +332,8 @@ class SavedMaps:
     """The BOLD changes were saved unsmoothed and are to be smoothed now."""
     rows: tuple[Mapping[str, Any], ...] = ()
     """What the earlier run could make, as its dry run said."""
+    multiverse: tuple[tuple[str, tuple[Any, ...]], ...] | None = None
+    """Settings and the values each is to take, all in combination; None = no such table."""
 
     @property
     def has_anatomy(self) -> bool:

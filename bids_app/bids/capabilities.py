@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.conditions import for_condition, runs_for_contrast
 from bids_app.bids.delays import distinct_delays
+from bids_app.models.registry import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +146,7 @@ def oef_model(inputs: ParticipantInputs, settings: Settings) -> str:
 
 def is_by_ase(inputs: ParticipantInputs, settings: Settings) -> bool:
     """Tell whether OEF comes from the asymmetric spin echo."""
-    return oef_model(inputs, settings) != 'mqbold'
+    return 'signal' in MODELS['oef'][oef_model(inputs, settings)].data
 
 
 def _families_of(name_of: str, inputs: ParticipantInputs, settings: Settings) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ from bids_app.bids.roles import (
 from bids_app.bids.sources import companions_of, read_json
 from bids_app.bids.suspects import find_suspects
 from bids_app.errors import AppError, DatasetError, SelectionError, SettingsError
+from bids_app.settings import parcel_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -891,7 +892,7 @@ def check_blood_volume(chosen: BloodVolumeSettings) -> None:
     if chosen.task_change == 'parcels' and chosen.parcel_table is None:
         msg = 'blood_volume.task_change = parcels needs blood_volume.parcel_table'
         raise SettingsError(msg)
-    if chosen.parcel_table is not None and not Path(chosen.parcel_table).is_file():
+    if chosen.parcel_table is not None and not parcel_file(chosen).is_file():
         msg = f'blood_volume.parcel_table {chosen.parcel_table}: no such file'
         raise SettingsError(msg)
 

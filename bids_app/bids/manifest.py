@@ -214,6 +214,7 @@ def _values_of(unit: ParticipantInputs) -> dict[str, Any]:
         'values': {value.name: value.value for value in unit.values},
         'problems': sorted(problem.message for problem in unit.problems),
         'suspicions': sorted(suspicion.reason for suspicion in unit.suspicions),
+        'multiverse': unit.saved and unit.saved.multiverse,
     }
 
 

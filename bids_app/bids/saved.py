@@ -14,6 +14,7 @@ from bids_app.bids.dataset import read_summaries
 from bids_app.bids.outputs import match, output_path, table
 from bids_app.errors import InputDataError, SelectionError, SettingsError
 from bids_app.models.oef import dephasing_rate
+from bids_app.models.registry import MODELS
 from bids_app.settings import Settings, apply, field_of, read_toml
 
 if TYPE_CHECKING:
@@ -118,13 +119,17 @@ def collect_saved(
     before = apply(Settings(), read_toml(path), str(path))
     after = apply(before, dict(changes), '--replay')
     _check_changes(before, changes)
+    for name, values in run.multiverse or ():
+        for value in values:
+            apply(before, {name: value}, '--multiverse')
+            _check_changes(before, {name: value})
     read = [_Unit(root, participant, about, before, after) for about in units]
     wanted = [unit for unit in read if not run.sessions or unit.session in run.sessions]
     if not any(unit.maps for unit in wanted):
         msg = f'{root} holds no maps of sub-{participant} to replay'
         raise InputDataError(msg)
     after = _with_models(after, wanted)
-    return tuple(unit.inputs(changes) for unit in wanted), after
+    return tuple(unit.inputs(changes, run.multiverse) for unit in wanted), after
 
 
 def _with_models(settings: Settings, units: Sequence[_Unit]) -> Settings:
@@ -209,7 +214,9 @@ class _Unit:
                 return str(read_sidecar(path)['Model']['Name'])
         return None
 
-    def inputs(self, changes: Mapping[str, Any]) -> ParticipantInputs:
+    def inputs(
+        self, changes: Mapping[str, Any], multiverse: tuple[tuple[str, Any], ...] | None
+    ) -> ParticipantInputs:
         """Make the start of the replay."""
         values = {item['name']: DataValue(**item) for item in self.about['values']}
         for name, value in changes.items():
@@ -258,6 +265,7 @@ class _Unit:
                 scales=tuple(self._scales(changes).items()),
                 smooth_bold=bool(self.after.change.fwhm) and not self.before.change.fwhm,
                 rows=tuple(self.about['maps']),
+                multiverse=multiverse,
             ),
         )
 
@@ -277,14 +285,15 @@ class _Unit:
 
     def _check_halves(self, contrasts: Sequence[Contrast]) -> None:
         """Refuse a route through BOLD where the halves of the blocks were not estimated."""
-        if self.after.change.route == 'quantitative' or not contrasts:
+        change = self.after.change
+        if change.route == 'quantitative' or change.bold_blocks == 'all' or not contrasts:
             return
         quantities = {entities.get('quantity') for _, entities in self.maps.values()}
         if 'boldGatePct' not in quantities:
             msg = (
-                f'change.route = {self.after.change.route} needs BOLD of alternate blocks, which '
+                f'change.route = {change.route} needs BOLD of alternate blocks, which '
                 'the earlier run did not estimate; run it with a route through BOLD, then replay '
-                'any route'
+                'any route, or take the same blocks for both with change.bold_blocks=all'
             )
             raise SettingsError(msg)
 
@@ -322,7 +331,8 @@ class _Unit:
         """Factor of an OEF that was fitted to the signal: inverse to the rate of dephasing."""
         known = {item['name']: item['value'] for item in self.about['values']}
         names = [f'oxygen.{name}' for name in inspect.signature(dephasing_rate).parameters]
-        if self.oef_model in (None, 'mqbold') or not set(names) & set(changes):
+        is_fitted = self.oef_model is not None and 'signal' in MODELS['oef'][self.oef_model].data
+        if not is_fitted or not set(names) & set(changes):
             return {}
         old, new = (
             float(dephasing_rate(**{name.removeprefix('oxygen.'): table[name] for name in names}))

@@ -137,6 +137,9 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
     add('--replay', nargs='*', default=None, metavar='NAME=VALUE',
         help='BIDS_DIR is the output of an earlier run: recompute its maps, changes and labels '
         'with these constants, without fitting anew')  # fmt: skip
+    add('--multiverse', nargs='*', default=None, metavar='NAME=VALUE,VALUE',
+        help='with or in place of --replay: a table of sign rule and pi_d for all combinations '
+        'of these values; without any: routes, rules of blood volume, limits, gates')  # fmt: skip
     add('--reports-only', action='store_true', help='make the reports anew from the derivatives')
     add('--stop-on-first-crash', action='store_true', help='stop at the first error')
     add('--write-graph', action='store_true', help='write the graph to logs/')
@@ -247,6 +250,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
         if (value := getattr(options, f'set_{name}')) is not None
     }
     values |= _named_values('--set', options.set)
+    if options.multiverse is not None:
+        options.multiverse = _named_lists('--multiverse', options.multiverse)
+        options.replay = options.replay or []
     if options.replay is not None:
         _check_replay(options, values)
         options.replay = _named_values('--replay', options.replay)
@@ -263,6 +269,19 @@ def _named_values(option: str, items: list[str]) -> dict[str, Any]:
             raise UsageError(msg)
         values[name] = _typed(option, name, text)
     return values
+
+
+def _named_lists(option: str, items: list[str]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """Read NAME=VALUE,VALUE in the types of their settings."""
+    lists = []
+    for item in items:
+        name, _, texts = item.partition('=')
+        each = [_named_values(option, [f'{name}={text}']) for text in texts.split(',') if text]
+        if not each:
+            msg = f'{option} expects NAME=VALUE,VALUE, got {item!r}'
+            raise UsageError(msg)
+        lists.append((name, tuple(value for pair in each for value in pair.values())))
+    return tuple(lists)
 
 
 def _check_replay(options: argparse.Namespace, values: dict[str, Any]) -> None:

@@ -89,6 +89,7 @@ class _ChangeInputSpec(BaseInterfaceInputSpec):
     route = traits.Enum(
         'quantitative',
         'semiquantitative',
+        'epp2025',
         'combined',
         'davis',
         usedefault=True,
@@ -101,6 +102,15 @@ class _ChangeInputSpec(BaseInterfaceInputSpec):
     )
     coefficients = traits.Str(desc='source of alpha and beta of the Davis model', unit='')
     davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
+    davis_maximum_map = image('the same per voxel', '%', optional=True)
+    challenge_bold = image('BOLD change by a gas challenge', '%', optional=True)
+    challenge_bold_variance = image('its random variance', '%^2', optional=True)
+    challenge_bold_status = image('its status', '', optional=True)
+    challenge_bold_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    challenge_cbf = image('CBF during it', 'mL/100 g/min', optional=True)
+    challenge_cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
+    challenge_cbf_status = image('its status', '', optional=True)
+    challenge_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
     reference = image('the quantity in the baseline condition', '')
     reference_variance = image('its random variance', '')
     reference_status = image('its status', '')
@@ -132,6 +142,8 @@ _MEASURED = (
     'task_r2_prime',
     'baseline_r2_prime',
     'bold',
+    'challenge_bold',
+    'challenge_cbf',
 )
 
 
@@ -154,6 +166,10 @@ class ChangeInterface(SimpleInterface):
         }
         m0 = self.inputs.m0_relative_variance
         maps['m0_relative_variance'] = load_masked(m0, mask, grid) if isdefined(m0) else None
+        largest = self.inputs.davis_maximum_map
+        maps['davis_maximum'] = (
+            load_masked(largest, mask, grid) if isdefined(largest) else self._given_maximum()
+        )
 
         change = self.change_of(maps)
 
@@ -172,6 +188,11 @@ class ChangeInterface(SimpleInterface):
             path = Path(runtime.cwd) / f'{name}.nii'
             self._results[name] = save_unmasked(values, mask, grid, path)
         return runtime
+
+    def _given_maximum(self):
+        """M of the settings, if any."""
+        given = self.inputs.davis_maximum
+        return given if isdefined(given) else None
 
 
 class EstimateChangeInCBF(ChangeInterface):
@@ -255,22 +276,31 @@ class EstimateChangeInCMRO2(ChangeInterface):
         arguments |= {
             'r2': maps['baseline_r2'],
             'echo_time': self.inputs.echo_time,
-            'scale': self.inputs.cao2 / self.inputs.rate,
             'm0_relative_variance': 0.0 if m0 is None else m0,
         }
+        scale = self.inputs.cao2 / self.inputs.rate
         if self.inputs.route == 'davis':
             alpha, beta = calibrated.COEFFICIENTS[self.inputs.coefficients]
-            given = self.inputs.davis_maximum
-            maximum = given if isdefined(given) else None
+            gas = tuple(maps[name] for name in _MEASURED if name in maps and 'challenge' in name)
             return calibrated.change_in_cmro2_davis(
-                **arguments, alpha=alpha, beta=beta, maximum=maximum
+                **arguments,
+                scale=scale,
+                alpha=alpha,
+                beta=beta,
+                maximum=maps['davis_maximum'],
+                challenge=gas or None,
+            )
+        arguments |= {
+            'task_cbv': maps.get('task_cbv'),
+            'cbv_shared': self.inputs.cbv_shared,
+            'cbv_response': self.inputs.cbv_response,
+        }
+        if self.inputs.route == 'epp2025':
+            return calibrated.change_in_cmro2_published(
+                **arguments, rate=self.inputs.rate, cao2=self.inputs.cao2
             )
         return calibrated.change_in_cmro2_with_bold(
-            **arguments,
-            task_cbv=maps.get('task_cbv'),
-            task_r2_star=maps.get('task_r2_star'),
-            cbv_shared=self.inputs.cbv_shared,
-            cbv_response=self.inputs.cbv_response,
+            **arguments, scale=scale, task_r2_star=maps.get('task_r2_star')
         )
 
 

@@ -77,7 +77,9 @@ class _DifferenceOutputSpec(TraitedSpec):
     half_difference_variance = result('its random variance', 'a.u.^2')
     half_difference_status = result('its status', '')
     half_difference_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    calibration = traits.Float(desc='scatter of odd minus even pairs over its error', unit='1')
+    calibration = traits.List(
+        traits.Float, desc='scatter of odd minus even pairs over its error; its interval', unit='1'
+    )
 
 
 class EstimateDifference(SimpleInterface):
@@ -106,17 +108,13 @@ class EstimateDifference(SimpleInterface):
         half = half_difference(series, **how)
 
         save_estimate(self._results, 'difference', difference, mask, grid, runtime.cwd)
-        self._results['calibration'] = float('nan')
+        self._results['calibration'] = []
         if half is None:
             return runtime
         save_estimate(self._results, 'half_difference', half, mask, grid, runtime.cwd)
         found = calibrate_errors(half, Estimate.of(np.zeros(half.value.shape)))
-        self._results['calibration'] = found.sd
-        self._results['difference_facts'][PAIR_CALIBRATION] = {
-            'SDofZ': None if np.isnan(found.sd) else round(found.sd, 3),
-            'Voxels': found.n_voxels,
-            'Verdict': found.verdict,
-        }
+        self._results['calibration'] = [found.sd, found.low, found.high]
+        self._results['difference_facts'][PAIR_CALIBRATION] = found.as_facts()
         return runtime
 
     def _check_sign(self, grey_matter):
@@ -538,7 +536,9 @@ class _QualityInputSpec(BaseInterfaceInputSpec):
     grey_matter = image('grey-matter fraction', '1')
     white_matter = image('white-matter fraction', '1')
     csf = image('cerebrospinal-fluid fraction', '1')
-    calibration = traits.Float(desc='scatter of odd minus even pairs over its error', unit='1')
+    calibration = traits.List(
+        traits.Float, desc='scatter of odd minus even pairs over its error; its interval', unit='1'
+    )
     condition = traits.Str(desc='of the scan', unit='')
     run = traits.Str(desc='of the scan', unit='')
     is_absolute = traits.Bool(True, usedefault=True, desc='in mL/100 g/min', unit='')
@@ -570,12 +570,11 @@ class SummariseQuality(SimpleInterface):
         numbers = quality_index(smooth.value[mask], **tissue)
         tissue.pop('csf')
         numbers |= grey_matter_statistics(volume.value[mask], **tissue)
-        numbers['calibration'] = (
-            self.inputs.calibration if isdefined(self.inputs.calibration) else float('nan')
-        )
+        numbers['calibration'], *ends = self.inputs.calibration or [float('nan')] * 3
         cause = probable_cause(numbers) if self.inputs.is_absolute else ''
 
-        rows = judge_quality(numbers, cause=cause)
+        intervals = {'calibration': (ends[0], ends[1])}
+        rows = judge_quality(numbers, cause=cause, intervals=intervals)
         table = pd.DataFrame(rows)
         table.insert(0, 'condition', self.inputs.condition or 'n/a')
         table.insert(1, 'run', self.inputs.run or 'n/a')

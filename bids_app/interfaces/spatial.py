@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bids_app.engines.isolated import run_isolated
 from bids_app.engines.masks import mask_from_mean
@@ -34,6 +35,8 @@ from bids_app.interfaces._base import (
 )
 from bids_app.models.combining import combine_runs, smooth_in_mask
 from bids_app.models.estimate import Estimate
+from bids_app.models.noise import calibrate_errors
+from bids_app.models.perfusion_quality import judge_quality
 from bids_app.models.resampling import (
     average_over_voxel,
     resample_linear,
@@ -574,13 +577,18 @@ class _CombineInputSpec(BaseInterfaceInputSpec):
     )
     quantity_status = traits.List(image('its status', ''), mandatory=True, desc='status', unit='')
     quantity_facts = traits.List(traits.Dict(), desc='entries of the sidecar per run', unit='')
+    condition = traits.Str('', usedefault=True, desc='of the runs', unit='')
+
+
+class _CombineOutputSpec(_ResampleOutputSpec):
+    table = File(exists=True, desc='whether the runs differ by more than their errors', unit='')
 
 
 class CombineRuns(SimpleInterface):
-    """Combine the estimates of several runs by inverse variance."""
+    """Combine the estimates of several runs by inverse variance, and compare them."""
 
     input_spec = _CombineInputSpec
-    output_spec = _ResampleOutputSpec
+    output_spec = _CombineOutputSpec
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -593,11 +601,28 @@ class CombineRuns(SimpleInterface):
             runs.append(Estimate.of(value, variance, status, dof))
 
         save_estimate(self._results, 'quantity', combine_runs(runs), mask, grid, runtime.cwd)
+        shared = max(item.get(VOXELS_PER_SAMPLE, 1.0) for item in facts)
+        halves = (combine_runs(runs[first::2]) for first in (0, 1))
+        found = calibrate_errors(*halves, voxels_per_sample=shared)
         self._results['quantity_facts'] |= {
             'RunsCombined': len(runs),
-            VOXELS_PER_SAMPLE: max(item.get(VOXELS_PER_SAMPLE, 1.0) for item in facts),
+            'RunCalibration': found.as_facts(),
+            VOXELS_PER_SAMPLE: shared,
         }
+        self._results['table'] = self._save_table(found, Path(runtime.cwd) / 'runs.tsv')
         return runtime
+
+    def _save_table(self, found, path):
+        """Write the comparison as a line of a quality table."""
+        rows = judge_quality(
+            {'calibration_of_runs': found.sd},
+            intervals={'calibration_of_runs': (found.low, found.high)},
+        )
+        table = pd.DataFrame(rows)
+        table.insert(0, 'condition', self.inputs.condition or 'n/a')
+        table.insert(1, 'run', 'n/a')
+        table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
+        return str(path)
 
 
 class _SmoothInputSpec(BaseInterfaceInputSpec):

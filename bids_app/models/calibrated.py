@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from bids_app.models.constants import (
     DAVIS_LIN,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.oef import oef_limit
+from bids_app.models.relaxometry import ROUNDING, estimate_r2_prime_capped
 from bids_app.models.status import Status, combine_status
 from bids_app.units import PERCENT
 
@@ -453,7 +455,100 @@ def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
     return difference_from_terms(value, terms, sources, volume_status(volume, baseline_cbv))
 
 
-def change_in_cmro2_davis(
+def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
+    *,
+    bold: Estimate,
+    echo_time: float,
+    task_cbf: Estimate,
+    baseline_cbf: Estimate,
+    baseline_r2_star: Estimate,
+    r2: Estimate,
+    baseline_cbv: Estimate,
+    rate: float,
+    cao2: float,
+    task_cbv: Estimate | None = None,
+    cbv_shared: bool = False,
+    cbv_response: float = 0.0,
+    m0_relative_variance: ArrayLike = 0.0,
+) -> Estimate:
+    r"""
+    Estimate the change of CMRO2 by the semi-quantitative route with all published limits.
+
+    Parameters
+    ----------
+    bold, echo_time, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv, task_cbv
+        As for :func:`change_in_cmro2_with_bold`.
+    rate : float
+        R2' per OEF and CBV, 1/s.
+    cao2 : float
+        Arterial oxygen content, umol/mL.
+    cbv_shared, cbv_response, m0_relative_variance
+        As for :func:`change_in_cmro2_with_bold`.
+
+    Returns
+    -------
+    change : (V,) Estimate
+        D, umol/100 g/min; flagged CAPPED where a limit changed it. The variance is that without
+        limits.
+
+    Raises
+    ------
+    ModelInputError
+        If the echo time is not positive or the shapes differ.
+
+    See Also
+    --------
+    change_in_cmro2_with_bold : The route without limits.
+
+    Notes
+    -----
+    R2' of the baseline is limited as by
+    :func:`bids_app.models.relaxometry.estimate_r2_prime_capped`, OEF of the baseline to
+    :func:`bids_app.models.oef.oef_limit`. OEF of the task becomes its limit where its **size** is
+    larger, as published: strong negative values turn into the largest positive ones.
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+
+    Examples
+    --------
+    >>> change = change_in_cmro2_published(
+    ...     bold=Estimate.of([0.5], 0.01), echo_time=0.03, task_cbf=Estimate.of([52.8]),
+    ...     baseline_cbf=Estimate.of([48.0]), baseline_r2_star=Estimate.of([18.8]),
+    ...     r2=Estimate.of([13.5]), baseline_cbv=Estimate.of([0.048]), rate=316.956, cao2=7.64358)
+    >>> change.value.round(2)
+    array([8.36])
+    """
+    plain = change_in_cmro2_with_bold(
+        bold=bold,
+        echo_time=echo_time,
+        task_cbf=task_cbf,
+        baseline_cbf=baseline_cbf,
+        baseline_r2_star=baseline_r2_star,
+        r2=r2,
+        baseline_cbv=baseline_cbv,
+        scale=cao2 / rate,
+        task_cbv=task_cbv,
+        cbv_shared=cbv_shared,
+        cbv_response=cbv_response,
+        m0_relative_variance=m0_relative_variance,
+    )
+    growth = 1 + (cbv_response if task_cbv is None else 0.0)
+    volume = positive_or_nan(baseline_cbv if task_cbv is None else task_cbv) * growth
+    base_rate = estimate_r2_prime_capped(baseline_r2_star, r2).value
+    base = base_rate / (rate * positive_or_nan(baseline_cbv))
+    task = (base_rate - PERCENT / echo_time * bold.value) / (rate * volume)
+    limits = oef_limit(base), oef_limit(task)
+    base = np.minimum(base, limits[0])
+    task = np.where(np.abs(task) > limits[1], limits[1], task)
+    value = cao2 * (task_cbf.value * task - baseline_cbf.value * base)
+    moved = np.abs(value - plain.value) > ROUNDING * np.abs(plain.value)
+    flags = np.where(moved, Status.CAPPED, Status.OK)
+    return Estimate.of(value, plain.variance, combine_status(plain.status, flags), dof=plain.dof)
+
+
+def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
     *,
     bold: Estimate,
     echo_time: float,
@@ -465,7 +560,8 @@ def change_in_cmro2_davis(
     scale: float,
     alpha: float,
     beta: float,
-    maximum: float | None = None,
+    maximum: ArrayLike | None = None,
+    challenge: tuple[Estimate, Estimate] | None = None,
     m0_relative_variance: ArrayLike = 0.0,
 ) -> Estimate:
     r"""
@@ -477,8 +573,11 @@ def change_in_cmro2_davis(
         As for :func:`change_in_cmro2_with_bold`.
     alpha, beta : float
         As for :func:`davis_bold`.
-    maximum : float, optional
-        M, percent. None: from R2' and the echo time in every voxel.
+    maximum : float or (V,) array_like, optional
+        M, percent, taken as exact. None: from R2' and the echo time in every voxel.
+    challenge : (Estimate, Estimate), optional
+        BOLD (percent) and CBF of a gas challenge that leaves CMRO2 alone; M comes from them and
+        `baseline_cbf`, whose error then enters twice and is counted so.
     m0_relative_variance : (V,) array_like
         Relative variance of an M0 image shared by the conditions.
 
@@ -491,11 +590,12 @@ def change_in_cmro2_davis(
     Raises
     ------
     ModelInputError
-        If the echo time or `maximum` is not positive.
+        If the echo time or all of `maximum` is not positive, or both sources of M are given.
 
     See Also
     --------
     davis_cmro2_ratio : The closed form of m.
+    maximum_from_hypercapnia : M from a challenge.
 
     Notes
     -----
@@ -517,10 +617,15 @@ def change_in_cmro2_davis(
     array([7.37])
     """
     base_rate = baseline_r2_star.value - r2.value
+    if maximum is not None and challenge is not None:
+        msg = 'the maximum of BOLD is either given or comes from a gas challenge, not both'
+        raise ModelInputError(msg)
     largest = maximum_bold(base_rate, echo_time=echo_time)
-    if maximum is not None:
-        _check_positive('maximum', maximum)
-        largest = np.full(base_rate.shape, maximum)
+    by_challenge: list[tuple[FloatArray, FloatArray]] = []
+    if challenge is not None:
+        largest, *by_challenge = _challenged(*challenge, baseline_cbf, alpha=alpha, beta=beta)
+    elif maximum is not None:
+        largest = _given_maximum(maximum, base_rate.shape)
     left = _positive_ratio(1 - bold.value / largest)
     flow = positive_or_nan(task_cbf) / positive_or_nan(baseline_cbf)
     ratio = davis_cmro2_ratio(bold.value, flow, maximum=largest, alpha=alpha, beta=beta)
@@ -529,20 +634,51 @@ def change_in_cmro2_davis(
     value = baseline * (ratio - 1)
     exponent = 1 - alpha / beta
     by_bold = baseline * ratio / (beta * left * largest)
-    by_maximum = by_bold * bold.value / base_rate if maximum is None else 0.0
+    by_largest = by_bold * bold.value / largest
+    has_own = maximum is None and challenge is None
+    by_maximum = by_largest * largest / base_rate if has_own else 0.0
+    by_flow = base_scale * base_rate * (ratio * (1 - exponent) - 1)
+    if by_challenge:
+        by_flow = by_flow + by_largest * by_challenge.pop()[0]
     terms = [
         (by_bold, bold.variance),
         (baseline * ratio * exponent / positive_or_nan(task_cbf), task_cbf.variance),
-        (base_scale * base_rate * (ratio * (1 - exponent) - 1), baseline_cbf.variance),
+        (by_flow, baseline_cbf.variance),
+        *((by_largest * slope, variance) for slope, variance in by_challenge),
         (value / base_rate + by_maximum, baseline_r2_star.variance + r2.variance),
         (value, baseline_cbv.variance / positive_or_nan(baseline_cbv) ** 2),
         (value, np.asarray(m0_relative_variance, float)),
     ]
     sources = [bold, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv]
+    sources += list(challenge or ())
     undefined = np.isnan(value) & np.isfinite(bold.value)
     reason = np.where(undefined, Status.NO_REFERENCE, Status.OK)
     codes = combine_status(volume_status(baseline_cbv), reason)
     return difference_from_terms(value, terms, sources, codes)
+
+
+def _given_maximum(maximum: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """Take M as it is given; a voxel where it is not positive has none."""
+    given = np.broadcast_to(np.asarray(maximum, float), shape)
+    if given.size and not (given > 0).any():
+        msg = f'maximum must be positive, got {np.ravel(given)[0]}'
+        raise ModelInputError(msg)
+    return np.where((given > 0) & np.isfinite(given), given, np.nan)
+
+
+def _challenged(
+    bold: Estimate, cbf: Estimate, baseline_cbf: Estimate, *, alpha: float, beta: float
+) -> tuple[Any, ...]:
+    """M of a gas challenge, and its slopes by BOLD, CBF and, last, the CBF of the baseline."""
+    flow = positive_or_nan(cbf) / positive_or_nan(baseline_cbf)
+    largest = maximum_from_hypercapnia(bold.value, flow, alpha=alpha, beta=beta)
+    by_flow = largest**2 / bold.value * (alpha - beta) * flow ** (alpha - beta)
+    return (
+        largest,
+        (largest / bold.value, bold.variance),
+        (by_flow / cbf.value, cbf.variance),
+        (-by_flow / baseline_cbf.value, baseline_cbf.variance),
+    )
 
 
 def _megre_share(

@@ -192,6 +192,9 @@ GREY_CBF = 55.0
 GREY_CBF_RANGE = (20.0, 120.0)
 """Medians of grey matter outside of it are implausible, mL/100 g/min; ours."""
 
+SIGN_ERROR_FACTORS = (0.9, 1.1)
+"""Standard errors are multiplied by these to show what a wrong one does, 1; ours."""
+
 QUALITY_RULES: Mapping[str, tuple[float | None, float | None, str]] = MappingProxyType(
     {
         'qei': (0.5, None, 'noise, movement, or poor labelling'),
@@ -201,7 +204,14 @@ QUALITY_RULES: Mapping[str, tuple[float | None, float | None, str]] = MappingPro
         'ratio': (1.2, 4.0, 'misalignment with the T1w image, or noise'),
         'spatial_cov': (None, 0.8, 'late arrival or label in large arteries, or noise'),
         'missing_grey_matter': (None, 0.05, 'coverage of the scan, M0, or fits that failed'),
-        'calibration': (0.8, 1.25, 'movement or drift between pairs: the variance is wrong'),
+        'calibration': (
+            *SIGN_ERROR_FACTORS,
+            'movement or drift between pairs: the variance is wrong',
+        ),
+        'calibration_of_runs': (
+            *SIGN_ERROR_FACTORS,
+            'the person or the labeling changed between the runs: more than the variance knows',
+        ),
     }
 )
 """Measure -> lowest and highest value that is good, and what is likely beyond. QEI: Dolui et al.
@@ -221,6 +231,12 @@ CBF_PLAUSIBLE = (-50.0, 200.0)
 """Outside of this CBF is flagged, mL/100 g/min; ours: noise below, vessels above."""
 
 # --- oxygen -------------------------------------------------------------------------------
+
+OEF_CAP_OF_MEDIAN = 5.0
+"""Limit of OEF in the published analysis over the median of the brain, 1; Epp et al. 2025."""
+
+OEF_SMALLEST_CAP = 1.5
+"""That limit is at least this, 1; Epp et al. 2025."""
 
 OEF_PLAUSIBLE_MAXIMUM = 1.0
 """More oxygen cannot be extracted than arrives, 1; by definition."""
@@ -254,6 +270,13 @@ SPOILT_VOLUME = 0.5
 DETECTION_LIMIT = 3.0
 """Signal over its noise below which there is none, 1; ours."""
 
+Z_95 = 1.959964
+"""Half width of a 95 % interval of a normal estimate, in standard errors."""
+
+MAD_ERROR = 1.166
+"""Relative standard error of a deviation found by the median, times the root of n; normal
+values."""
+
 MAD_TO_SD = 1.4826
 """Standard deviation of normal noise over its median absolute value, 1; 1/Phi^-1(3/4)."""
 
@@ -267,9 +290,6 @@ FEWEST_NOISE_BLOCKS = 8
 
 SIGN_ALPHA = 0.05
 """Error of the intervals of shares, 1; by convention."""
-
-SIGN_ERROR_FACTORS = (0.9, 1.1)
-"""Standard errors are multiplied by these to show what a wrong one does, 1; ours."""
 
 FEWEST_EFFECTS = 30
 """Effects below which the distribution of their sizes cannot be learnt from them; ours."""

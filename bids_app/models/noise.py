@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
     FEWEST_EFFECTS,
+    MAD_ERROR,
     MAD_TO_SD,
     SIGN_ERROR_FACTORS,
+    Z_95,
 )
 from bids_app.models.estimate import Estimate
 from bids_app.units import PERCENT
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray
+
+DIGITS = 3
+"""Of a calibration in a sidecar."""
 
 MINIMUM_DOF = 100.0
 """Degrees of freedom below which value +- 1.96 SE covers visibly less than .95; no unit."""
@@ -122,6 +127,8 @@ class ErrorCalibration:
     sd : float
         Standard deviation of the difference of two measurements over its stated error, robust;
         1 where the stated errors are right, NaN with too few voxels.
+    low, high : float
+        Interval of 95 % of it.
     n_voxels : int
         Voxels compared.
     verdict : str
@@ -129,11 +136,26 @@ class ErrorCalibration:
     """
 
     sd: float
+    low: float = float('nan')
+    high: float = float('nan')
     n_voxels: int
     verdict: str
 
+    def as_facts(self) -> dict[str, Any]:
+        """Entries of a sidecar."""
+        is_known = np.isfinite(self.sd)
+        numbers = [round(number, DIGITS) for number in (self.sd, self.low, self.high)]
+        return {
+            'SDofZ': numbers[0] if is_known else None,
+            'Interval95': numbers[1:] if is_known else None,
+            'Voxels': self.n_voxels,
+            'Verdict': self.verdict,
+        }
 
-def calibrate_errors(first: Estimate, second: Estimate) -> ErrorCalibration:
+
+def calibrate_errors(
+    first: Estimate, second: Estimate, *, voxels_per_sample: float = 1.0
+) -> ErrorCalibration:
     r"""
     Compare two independent estimates of one quantity with the errors they state.
 
@@ -141,11 +163,13 @@ def calibrate_errors(first: Estimate, second: Estimate) -> ErrorCalibration:
     ----------
     first, second : (V,) Estimate
         Such as CBF from odd and from even label-control pairs.
+    voxels_per_sample : float
+        Voxels that share one independent sample of noise, at least 1.
 
     Returns
     -------
     calibration : ErrorCalibration
-        The verdict is `right` within 10 %.
+        The verdict is `right` where the interval reaches into 10 % around 1.
 
     Raises
     ------
@@ -160,7 +184,8 @@ def calibrate_errors(first: Estimate, second: Estimate) -> ErrorCalibration:
     -----
     .. math:: z = (x_1 - x_2)/\sqrt{v_1 + v_2} \sim N(0, 1)
 
-    Its standard deviation is taken from the median of the absolute values.
+    Its standard deviation is taken from the median of the absolute values, whose own relative
+    error with n independent voxels is :math:`1.166/\sqrt{n}`.
 
     Examples
     --------
@@ -179,10 +204,12 @@ def calibrate_errors(first: Estimate, second: Estimate) -> ErrorCalibration:
         return ErrorCalibration(sd=float('nan'), n_voxels=n_voxels, verdict='too few voxels')
     z = (first.value - second.value)[usable] / np.sqrt(variance[usable])
     sd = float(MAD_TO_SD * np.median(np.abs(z)))
+    error = MAD_ERROR * sd * np.sqrt(max(voxels_per_sample, 1.0) / n_voxels)
+    low, high = sd - Z_95 * error, sd + Z_95 * error
     smallest, largest = SIGN_ERROR_FACTORS
-    if smallest <= sd <= largest:
-        return ErrorCalibration(sd=sd, n_voxels=n_voxels, verdict='right')
-    size = 'small' if sd > largest else 'large'
-    percent = abs(1 - 1 / sd) / PERCENT if sd > 0 else float('inf')
-    verdict = f'stated errors are {percent:.0f} % too {size}'
-    return ErrorCalibration(sd=sd, n_voxels=n_voxels, verdict=verdict)
+    verdict = 'right'
+    if high < smallest or low > largest:
+        size = 'small' if sd > 1 else 'large'
+        percent = abs(1 - 1 / sd) / PERCENT if sd > 0 else float('inf')
+        verdict = f'stated errors are {percent:.0f} % too {size}'
+    return ErrorCalibration(sd=sd, low=low, high=high, n_voxels=n_voxels, verdict=verdict)

@@ -9,12 +9,14 @@ import numpy as np
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
     GYROMAGNETIC_RATIO,
+    OEF_CAP_OF_MEDIAN,
     OEF_PLAUSIBLE_MAXIMUM,
+    OEF_SMALLEST_CAP,
     SMALL_VESSEL_HCT_RATIO,
     SUSCEPTIBILITY,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.status import Status, combine_status
+from bids_app.models.status import Status, combine_status, is_missing
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -289,3 +291,91 @@ def estimate_oef(
         np.where(value > OEF_PLAUSIBLE_MAXIMUM, Status.IMPLAUSIBLE, Status.OK),
     )
     return Estimate.of(value, variance, status, min(r2_prime.dof, cbv.dof))
+
+
+def estimate_oef_capped(
+    r2_prime: Estimate,
+    cbv: Estimate,
+    *,
+    b0: float,
+    hct: float,
+    small_vessel_hct_ratio: float = SMALL_VESSEL_HCT_RATIO,
+    susceptibility: float = SUSCEPTIBILITY,
+    gyromagnetic_ratio: float = GYROMAGNETIC_RATIO,
+) -> Estimate:
+    """
+    Estimate the oxygen extraction fraction with the limit of the published analysis.
+
+    Parameters
+    ----------
+    r2_prime, cbv, b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio
+        As for :func:`estimate_oef`.
+
+    Returns
+    -------
+    oef : (...) Estimate
+        Dimensionless, at most :func:`oef_limit`; what was above is flagged CAPPED and keeps the
+        variance of the value before. NaN where CBV is not positive.
+
+    Raises
+    ------
+    ModelInputError
+        If a parameter lies outside its range.
+
+    See Also
+    --------
+    estimate_oef : Without a limit. Limits hide what went wrong: this is for comparison with
+        published numbers.
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+
+    Examples
+    --------
+    >>> r2_prime, cbv = Estimate.of([3.8, 3.8, 3.8]), Estimate.of([0.03, 0.03, 0.001])
+    >>> estimate_oef_capped(r2_prime, cbv, b0=3.0, hct=0.42).value.round(2)
+    array([0.4, 0.4, 2. ])
+    """
+    plain = estimate_oef(
+        r2_prime,
+        cbv,
+        b0=b0,
+        hct=hct,
+        small_vessel_hct_ratio=small_vessel_hct_ratio,
+        susceptibility=susceptibility,
+        gyromagnetic_ratio=gyromagnetic_ratio,
+    )
+    limit = oef_limit(plain.value)
+    flags = np.where(plain.value > limit, Status.CAPPED, Status.OK)
+    status = combine_status(np.where(is_missing(plain.status), plain.status, Status.OK), flags)
+    return Estimate.of(np.minimum(plain.value, limit), plain.variance, status, plain.dof)
+
+
+def oef_limit(oef: ArrayLike) -> float:
+    """
+    Give the limit of OEF of the published analysis: 5 times the median of the brain, or 1.5.
+
+    Parameters
+    ----------
+    oef : (V,) array_like
+        Of the brain, dimensionless; NaN is left out.
+
+    Returns
+    -------
+    limit : float
+        The larger of the two, dimensionless.
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+
+    Examples
+    --------
+    >>> oef_limit([0.4, 0.4, 7.0]), oef_limit([0.2, float('nan')])
+    (2.0, 1.5)
+    """
+    values = np.asarray(oef, float)
+    known = values[np.isfinite(values)]
+    median = float(np.median(known)) if known.size else 0.0
+    return max(OEF_CAP_OF_MEDIAN * median, OEF_SMALLEST_CAP)

@@ -194,7 +194,12 @@ def probable_cause(statistics: Mapping[str, float]) -> str:
     return 'label not arrived (delay too short), poor labelling, or M0 too large'
 
 
-def judge_quality(numbers: Mapping[str, float], *, cause: str = '') -> list[dict[str, Any]]:
+def judge_quality(
+    numbers: Mapping[str, float],
+    *,
+    cause: str = '',
+    intervals: Mapping[str, tuple[float, float]] | None = None,
+) -> list[dict[str, Any]]:
     """
     Give every number of a quality table its verdict and the rule behind it.
 
@@ -205,12 +210,15 @@ def judge_quality(numbers: Mapping[str, float], *, cause: str = '') -> list[dict
         :func:`bids_app.models.noise.calibrate_errors` (``calibration``).
     cause : str
         From :func:`probable_cause`.
+    intervals : mapping of str to (float, float), optional
+        Intervals of 95 % of some of the numbers; these are good where the interval reaches into
+        the rule.
 
     Returns
     -------
     rows : list of dict
-        Keys measure, value, verdict (``good``, ``check``, or empty without a rule or number),
-        rule, probable_cause.
+        Keys measure, value, low, high, verdict (``good``, ``check``, or empty without a rule or
+        number), rule, probable_cause.
 
     Examples
     --------
@@ -221,7 +229,9 @@ def judge_quality(numbers: Mapping[str, float], *, cause: str = '') -> list[dict
     for measure, value in numbers.items():
         low, high, advice = QUALITY_RULES.get(measure, (None, None, ''))
         ruled = not np.isnan(value) and not (low is None and high is None)
-        good = ruled and (low is None or value >= low) and (high is None or value <= high)
+        ends = (intervals or {}).get(measure, (float('nan'), float('nan')))
+        least, most = (value, value) if np.isnan(ends[0]) else ends
+        good = ruled and (low is None or most >= low) and (high is None or least <= high)
         limits = ' to '.join(f'{limit:g}' for limit in (low, high) if limit is not None)
         words = 'at least ' if high is None else 'at most ' if low is None else ''
         if measure == 'grey_matter_median':
@@ -230,6 +240,8 @@ def judge_quality(numbers: Mapping[str, float], *, cause: str = '') -> list[dict
             {
                 'measure': measure,
                 'value': value,
+                'low': ends[0],
+                'high': ends[1],
                 'verdict': ('good' if good else 'check') if ruled else '',
                 'rule': f'{words}{limits}' if limits else '',
                 'probable_cause': '' if good or not ruled else advice,

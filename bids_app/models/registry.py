@@ -251,6 +251,22 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             citation='yablonskiy1994',
             methods="OEF was derived from R2' and blood volume in the static dephasing regime",
         ),
+        'published': ModelSpec(
+            function='bids_app.models.oef:estimate_oef_capped',
+            maps=('r2_prime', 'cbv'),
+            parameters=(
+                'b0',
+                'hct',
+                'small_vessel_hct_ratio',
+                'susceptibility',
+                'gyromagnetic_ratio',
+            ),
+            unit='1',
+            citation='epp2025',
+            methods="OEF was derived from R2' and blood volume in the static dephasing regime, "
+            'with the limit of the published analysis; how many voxels it changed stands in the '
+            'sidecar',
+        ),
         'qbold': ModelSpec(
             function='bids_app.models.qbold:fit_oef',
             data=('signal',),

@@ -348,6 +348,7 @@ def _run_unit(
     """Build and run the graph of one unit, and say what became of it."""
     from bids_app.workflows._engine import methods_text, to_mermaid
     from bids_app.workflows.graph import find_scans, word_of
+    from bids_app.workflows.multiverse import add_multiverse
     from bids_app.workflows.participant import init_participant_wf
 
     workflow, expected = init_participant_wf(inputs=unit, settings=settings, run=run)
@@ -355,6 +356,7 @@ def _run_unit(
     if expected:
         graph = to_mermaid(workflow)
         errors = run_graph(workflow, run=run, work_dir=work_dir)
+        expected = [*expected, *add_multiverse(unit, run, settings, work_dir)]
     methods, _ = methods_text(workflow)
     paths = [
         run.output_dir / output_path(key, **entities)

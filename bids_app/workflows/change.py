@@ -53,6 +53,8 @@ BOLD_ROUTE = (
     'bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_r2', 'baseline_cbv',
 )  # fmt: skip
 """What the change of CMRO2 is made from where it leans on BOLD."""
+CHALLENGE = ('challenge_bold', 'challenge_cbf')
+"""What the maximum of BOLD is made from where a gas challenge was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,8 @@ class ChangePlan:
     r2_prime_by_ase: bool = False
     """R2' too, and nothing else gave it."""
     settings: ChangeSettings
+    davis_map: str | None = None
+    """Of the maximum of BOLD, where it is given."""
     echo_time: float = 0.0
     """Of the BOLD series, s; for the routes that use it."""
     rate: float = 0.0
@@ -93,7 +97,8 @@ class ChangePlan:
             is_one = (self.cbv_shared or self.cbv_exponent) and not self.cbv_carried
             own = () if is_one else ('task_cbv',)
             both = ('task_r2_star',) if self.settings.route == 'combined' else ()
-            return (*BOLD_ROUTE, *both, *own)
+            has_gas = self.settings.route == 'davis' and self.settings.hypercapnia
+            return (*BOLD_ROUTE, *both, *own, *(CHALLENGE if has_gas else ()))
         by_ase = self.r2_prime_by_ase if quantity == 'R2prime' else self.by_ase
         if by_ase and quantity in BY_ASE:
             return BY_ASE[quantity]
@@ -178,6 +183,8 @@ def _set_route(estimate: Any, plan: ChangePlan) -> None:
     estimate.inputs.coefficients = settings.davis_coefficients
     if settings.davis_maximum is not None:
         estimate.inputs.davis_maximum = settings.davis_maximum
+    if plan.davis_map is not None:
+        estimate.inputs.davis_maximum_map = plan.davis_map
 
 
 def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Workflow:

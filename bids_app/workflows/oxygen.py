@@ -73,7 +73,7 @@ def init_r2_prime_wf(*, model: str, name: str = 'r2_prime') -> Workflow:
 
 
 def init_oef_wf(
-    *, inputs: ParticipantInputs, settings: OxygenSettings, name: str = 'oef'
+    *, inputs: ParticipantInputs, settings: OxygenSettings, model: str, name: str = 'oef'
 ) -> Workflow:
     """
     Build the graph from R2' and blood volume to OEF.
@@ -92,12 +92,12 @@ def init_oef_wf(
     oef : quantity
         Dimensionless.
     """
-    spec = MODELS['oef']['mqbold']
+    spec = MODELS['oef'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', quantities=spec.maps)
     outputnode = ports('outputnode', quantities=('oef',))
     estimate = pe.Node(
-        EstimateOEF(model='mqbold', **oef_constants(inputs, settings)),
+        EstimateOEF(model=model, **oef_constants(inputs, settings)),
         name='estimate_oef',
     )
     workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
@@ -150,7 +150,7 @@ def init_qbold_wf(
 
 
 def init_cmro2_wf(
-    *, inputs: ParticipantInputs, settings: OxygenSettings, name: str = 'cmro2'
+    *, inputs: ParticipantInputs, settings: OxygenSettings, model: str, name: str = 'cmro2'
 ) -> Workflow:
     """
     Build the graph from CBF and OEF to CMRO2.
@@ -169,12 +169,12 @@ def init_cmro2_wf(
     cmro2 : quantity
         umol/100 g/min.
     """
-    spec = MODELS['cmro2'][settings.cmro2_model]
+    spec = MODELS['cmro2'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', quantities=spec.maps)
     outputnode = ports('outputnode', quantities=('cmro2',))
     estimate = pe.Node(
-        EstimateCMRO2(model=settings.cmro2_model, cao2=cao2_of(inputs, settings)),
+        EstimateCMRO2(model=model, cao2=cao2_of(inputs, settings)),
         name='estimate_cmro2',
     )
     workflow.connect([(inputnode, estimate, [('mask', 'mask')])])

@@ -93,3 +93,46 @@ def test_a_replay_refuses_other_sources_of_settings(finished, tmp_path):
     outcome = support.run_app(*arguments, 'oxygen.hct=0.4', '--preset', 'epp2025')
     assert outcome.code == 64
     assert '--preset' in outcome.last
+
+
+def test_rows_of_a_multiverse_are_what_a_replay_with_these_constants_gives(finished, tmp_path):
+    name = 'sub-01/sub-01_contrast-calcMinusControl_desc-{}_summary.tsv'
+    only = ('--participant-label', '01', '--nprocs', '1')
+    outcome = support.run_app(finished.output, tmp_path / 'all', 'participant', *only,
+                              '--multiverse', 'oxygen.hct=0.35', 'change.bold_q=0.05,0.001',
+                              'change.route=quantitative,davis')  # fmt: skip
+    assert outcome.code == 0
+    rows = pd.read_csv(tmp_path / 'all' / name.format('multiverse'), sep='\t').set_index('choices')
+    assert len(rows) == 5
+    assert replay(finished, tmp_path / 'one', 'oxygen.hct=0.35', 'change.bold_q=0.001').code == 0
+    summary = pd.read_csv(tmp_path / 'one' / name.format('concordance'), sep='\t')
+    alone = summary[(summary.bold == 'all') & (summary.network == 'all')].set_index('rule')
+    here = rows.loc['oxygen.hct=0.35 change.bold_q=0.001 change.route=quantitative']
+    assert here.sign_fraction == pytest.approx(alone.discordant_fraction['sign'])
+    corrected = alone.loc['noise_corrected']
+    np.testing.assert_allclose(
+        [here.pi_d, here.ci_low, here.ci_high, here.null_fraction],
+        corrected[['discordant_fraction', 'ci_low', 'ci_high', 'null_fraction']].astype(float),
+        atol=1e-5,
+    )
+    davis = rows.loc['oxygen.hct=0.35 change.bold_q=0.05 change.route=davis']
+    assert 'alternate blocks' in davis.note
+    assert np.isnan(davis.pi_d)
+
+
+def test_a_gas_challenge_changes_no_metabolism_and_the_published_limits_hold(finished, tmp_path):
+    effect = 'sub-01/perf/sub-01_space-MESE_contrast-calcMinusControl_stat-effect_desc-cmro2'
+    blocks = 'change.bold_blocks=all'
+    gas = ('change.route=davis', 'change.hypercapnia=calc', blocks)
+    assert replay(finished, tmp_path / 'gas', *gas).code == 0
+    values = support.read(tmp_path / 'gas' / f'{effect}_statmap.nii.gz')
+    assert np.isfinite(values).sum() > 50
+    assert np.nanmax(np.abs(values)) < 1e-3
+    for route in ('semiquantitative', 'epp2025'):
+        assert replay(finished, tmp_path / route, f'change.route={route}', blocks).code == 0
+    plain, limited = (
+        support.read(tmp_path / route / f'{effect}_statmap.nii.gz')
+        for route in ('semiquantitative', 'epp2025')
+    )
+    same = np.isclose(plain, limited, rtol=1e-4)
+    assert 0.5 < same[np.isfinite(plain)].mean() <= 1.0

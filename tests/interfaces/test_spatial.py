@@ -1,10 +1,12 @@
 """Masks, tissue and maps on other grids."""
 
 import inspect
+from contextlib import chdir
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
+import pandas as pd
 import pytest
 
 from bids_app.engines import ants
@@ -272,6 +274,28 @@ def test_fraction_is_zero_outside_of_its_map(row):
 # ------------------------------------------------------------------------------ runs, smoothing
 
 
+NOT_COMPARED = {'SDofZ': None, 'Interval95': None, 'Voxels': 1, 'Verdict': 'too few voxels'}
+
+
+def test_runs_that_differ_by_more_than_their_errors_are_found(tmp_path):
+    shape = (10, 10, 10)
+    mask = save_image(np.ones(shape, np.uint8), Grid(shape, np.eye(4)), tmp_path / 'mask.nii')
+    rng = np.random.default_rng(4)
+    ports = {'quantity': [], 'quantity_variance': [], 'quantity_status': []}
+    for number in (1, 2):
+        data = {'quantity': rng.normal(50, 1.5, shape), 'quantity_variance': np.ones(shape),
+                'quantity_status': np.zeros(shape, np.uint8)}  # fmt: skip
+        for name, values in data.items():
+            path = tmp_path / f'{name}{number}.nii'
+            ports[name].append(save_image(values, Grid(shape, np.eye(4)), path))
+    with chdir(tmp_path):
+        outputs = spatial.CombineRuns(mask=mask, condition='control', **ports).run().outputs
+    assert outputs.quantity_facts['RunCalibration']['Verdict'].endswith('too small')
+    row = pd.read_csv(outputs.table, sep='\t').iloc[0]
+    assert (row.condition, row.verdict) == ('control', 'check')
+    assert row.low < 1.5 < row.high
+
+
 def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
     runs = [
         files.quantity('run1', 10.0, 1.0, variance=1.0),
@@ -287,11 +311,12 @@ def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
     np.testing.assert_allclose(files.read(outputs.quantity_variance), [0.8, 1])
     assert outputs.quantity_facts == {
         'DegreesOfFreedom': 150.0, 'RunsCombined': 2, VOXELS_PER_SAMPLE: 3.0,
-        'StatusCounts': {'OK': 2},
+        'StatusCounts': {'OK': 2}, 'RunCalibration': NOT_COMPARED,
     }  # fmt: skip
     without = files.run(spatial.CombineRuns(mask=files.mask, **ports))
     assert without.quantity_facts == {
         'RunsCombined': 2,
+        'RunCalibration': NOT_COMPARED,
         VOXELS_PER_SAMPLE: 1.0,
         'StatusCounts': {'OK': 2},
     }

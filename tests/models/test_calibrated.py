@@ -11,6 +11,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.calibrated import (
     COEFFICIENTS,
     change_in_cmro2_davis,
+    change_in_cmro2_published,
     change_in_cmro2_with_bold,
     davis_bold,
     davis_cbf_ratio,
@@ -179,3 +180,75 @@ def test_missing_reasons_are_named():
     given_.pop('task_r2_star')
     bare = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
     assert bare.status.tolist() == [Status.NO_BLOOD_VOLUME]
+
+
+def without_task(**true):
+    """Inputs of a route that does not need R2* of the task."""
+    given_ = primitives(**true)
+    given_.pop('task_r2_star')
+    return given_
+
+
+def test_published_limits_change_nothing_within_them():
+    given_ = without_task(n=50)
+    plain = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
+    limited = change_in_cmro2_published(**given_, echo_time=0.03, rate=316.956, cao2=7.64358)
+    np.testing.assert_allclose(limited.value, plain.value)
+    assert not limited.status.any()
+
+
+def test_published_limit_turns_a_strong_negative_extraction_into_the_largest():
+    given_ = without_task(n=9)
+    bold = np.full(9, 0.5)
+    bold[0] = 120.0  # R2' of the task becomes -34.7 1/s
+    given_['bold'] = Estimate.of(bold, 0.01)
+    found = change_in_cmro2_published(**given_, echo_time=0.03, rate=316.956, cao2=7.64358)
+    largest = max(5 * (5.3 - 0.5 / 3) / (316.956 * 0.048), 1.5)
+    expected = 7.64358 * (52.8 * largest - 48.0 * 5.3 / (316.956 * 0.048))
+    assert found.value[0] == pytest.approx(expected)
+    assert found.status.tolist() == [Status.CAPPED] + [Status.OK] * 8
+
+
+def test_challenge_itself_leaves_cmro2_alone():
+    given_ = without_task()
+    gas = (given_['bold'], given_['task_cbf'])
+    change = change_in_cmro2_davis(
+        **given_, echo_time=0.03, scale=SCALE, alpha=0.2, beta=1.3, challenge=gas
+    )
+    assert change.value == pytest.approx(0.0, abs=1e-9)
+
+
+def test_variance_with_a_maximum_from_a_challenge_is_right():
+    rng = np.random.default_rng(5)
+    errors = {
+        'bold': 0.03, 'task_cbf': 0.8, 'baseline_cbf': 0.8, 'baseline_r2_star': 0.1, 'r2': 0.05,
+        'baseline_cbv': 0.001,
+    }  # fmt: skip
+    n = 20_000
+    given_ = primitives(n=n, sd=errors, rng=rng)
+    given_.pop('task_r2_star')
+    largest = davis_bold(1.5, 1.0, maximum=9.0, alpha=0.2, beta=1.3)
+    gas = (
+        Estimate.of(largest + rng.normal(0, 0.05, n), 0.05**2),
+        Estimate.of(72.0 + rng.normal(0, 0.8, n), 0.8**2),
+    )
+    model = {'echo_time': 0.03, 'scale': SCALE, 'alpha': 0.2, 'beta': 1.3}
+    change = change_in_cmro2_davis(**given_, **model, challenge=gas)
+    exact = (Estimate.of([largest], 0.0), Estimate.of([72.0], 0.0))
+    truth = change_in_cmro2_davis(**without_task(), **model, challenge=exact).value
+    z = (change.value - truth) / np.sqrt(change.variance)
+    assert z.std() == pytest.approx(1.0, abs=0.04)
+
+
+def test_maximum_comes_from_one_source_and_may_differ_between_voxels():
+    given_ = without_task(n=2)
+    model = {'echo_time': 0.03, 'scale': SCALE, 'alpha': 0.2, 'beta': 1.3}
+    each = change_in_cmro2_davis(**given_, **model, maximum=[9.0, np.nan])
+    one = change_in_cmro2_davis(**given_, **model, maximum=9.0)
+    assert each.value[0] == one.value[0]
+    assert np.isnan(each.value[1])
+    gas = (given_['bold'], given_['task_cbf'])
+    with pytest.raises(ModelInputError, match='not both'):
+        change_in_cmro2_davis(**given_, **model, maximum=9.0, challenge=gas)
+    with pytest.raises(ModelInputError, match='positive'):
+        change_in_cmro2_davis(**given_, **model, maximum=-1.0)

@@ -112,3 +112,13 @@ def test_few_or_exact_measurements_have_no_verdict():
     assert calibrate_errors(exact, exact).verdict == 'too few voxels'
     with pytest.raises(ModelInputError, match='shapes'):
         calibrate_errors(exact, Estimate.of([1.0], 1.0))
+
+
+def test_interval_of_the_scatter_covers_and_widens_with_shared_noise():
+    rng = np.random.default_rng(3)
+    zero = Estimate.of(np.zeros(400))
+    found = [calibrate_errors(Estimate.of(rng.normal(size=400), 1.0), zero) for _ in range(300)]
+    assert 0.92 <= np.mean([one.low <= 1 <= one.high for one in found]) <= 0.98
+    noisy = Estimate.of(rng.normal(size=400), 1.0)
+    alone, shared = (calibrate_errors(noisy, zero, voxels_per_sample=n) for n in (1.0, 4.0))
+    assert shared.high - shared.sd == pytest.approx(2 * (alone.high - alone.sd))

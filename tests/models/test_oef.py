@@ -10,6 +10,7 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.oef import (
     dephasing_rate,
     estimate_oef,
+    estimate_oef_capped,
     oef_from_r2_prime,
     r2_prime_from_oef,
 )
@@ -122,3 +123,15 @@ def test_reason_of_a_missing_input_is_handed_on():
 def test_parameter_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(ModelInputError, match=name):
         dephasing_rate(**(BLOOD | {name: value}))
+
+
+def test_published_limit_is_five_medians_and_keeps_what_is_below():
+    r2_prime = Estimate.of([3.8] * 5, 0.01)
+    cbv = Estimate.of([0.03, 0.03, 0.03, 0.001, 0.0])
+    plain, capped = (one(r2_prime, cbv, **BLOOD) for one in (estimate_oef, estimate_oef_capped))
+    np.testing.assert_array_equal(capped.value[:3], plain.value[:3])
+    assert capped.value[3] == pytest.approx(5 * plain.value[0])
+    assert capped.status.tolist() == [
+        Status.OK, Status.OK, Status.OK, Status.CAPPED, Status.NO_BLOOD_VOLUME,
+    ]  # fmt: skip
+    np.testing.assert_array_equal(capped.variance, plain.variance)

@@ -92,3 +92,9 @@ def test_implausible_median_names_its_probable_cause(median, words):
     (row,) = judge_quality({'grey_matter_median': median}, cause=cause)
     assert row['verdict'] == ('check' if words else 'good')
     assert row['value'] == median
+
+
+def test_number_with_an_interval_is_good_where_that_reaches_into_the_rule():
+    for low, high, verdict in ((1.05, 1.35, 'good'), (1.15, 1.25, 'check')):
+        row = judge_quality({'calibration': 1.2}, intervals={'calibration': (low, high)})[0]
+        assert (row['low'], row['high'], row['verdict']) == (low, high, verdict)

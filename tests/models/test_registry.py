@@ -222,6 +222,16 @@ CASES = {
             'gyromagnetic_ratio': 267.52219e6,
         },
     ),
+    'oef/published': lambda: Case(
+        maps={'r2_prime': estimate(3, 7), 'cbv': estimate(0.025, 0.05)},
+        scalars={
+            'b0': 3.0,
+            'hct': 0.42,
+            'small_vessel_hct_ratio': 0.85,
+            'susceptibility': 0.264e-6,
+            'gyromagnetic_ratio': 267.52219e6,
+        },
+    ),
     'oef/qbold': lambda: asymmetric_echo(**OXYGEN),
     'oef/qbold-loglinear': lambda: asymmetric_echo(**OXYGEN),
     'cbv/ase': asymmetric_echo,
@@ -230,7 +240,7 @@ CASES = {
         scalars={'cao2': 7.64},
     ),
 }
-SHARES_WHAT_ALL_VOXELS_SAY = {'r2/epg-smooth', 'cbv/dsc', 'r2_prime/published'}
+SHARES_WHAT_ALL_VOXELS_SAY = {'r2/epg-smooth', 'cbv/dsc', 'r2_prime/published', 'oef/published'}
 
 every_row = pytest.mark.parametrize('row', ROWS)
 

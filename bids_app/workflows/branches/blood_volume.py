@@ -8,6 +8,7 @@ from bids_app.bids.capabilities import MEASURED_CBV, cbv_model
 from bids_app.bids.outputs import output_path
 from bids_app.interfaces.bolus import CarryCBV
 from bids_app.models.registry import MODELS
+from bids_app.settings import parcel_file, parcel_tasks
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.blood_volume import (
     init_ase_cbv_wf,
@@ -93,7 +94,8 @@ def _carry_cbv(graph: Graph, sink: Sink, model: str) -> None:
         both = (contrast.task, contrast.baseline)
         has_flow = all(graph.has('cbf', condition) for condition in both)
         has_atlas = graph.has_template and graph.settings.atlas != 'none'
-        can = has_flow if settings.task_change == 'grubb' else has_atlas
+        tasks = parcel_tasks(settings) or (contrast.task,)
+        can = has_flow if settings.task_change == 'grubb' else has_atlas and contrast.task in tasks
         if not can or any(('cbv', condition) in graph.maps for condition in both):
             continue
         carry = pe.Node(
@@ -112,7 +114,7 @@ def _carry_cbv(graph: Graph, sink: Sink, model: str) -> None:
                 flow = graph.lookup('cbf', condition)
                 connect_quantity(graph.workflow, flow, carry, f'{role}_cbf')
         else:
-            carry.inputs.table = settings.parcel_table
+            carry.inputs.table = str(parcel_file(settings))
             node, label = atlas_of(graph)
             graph.workflow.connect([(node, carry, [(label, 'atlas')])])
         graph.maps['cbv', contrast.task] = Quantity(carry, 'cbv')

@@ -32,9 +32,24 @@ def add_bold(graph: Graph) -> None:
     for contrast in graph.inputs.contrasts:
         graph.bold_echo_times[contrast.label] = _echo_time(graph, contrast)
     if graph.settings.change.route != 'quantitative':
+        _split_blocks(graph)
+
+
+def _split_blocks(graph: Graph) -> None:
+    """Find the BOLD changes for the gate and for the change of CMRO2."""
+    if graph.settings.change.bold_blocks == 'all':
+        use_all_blocks(graph)
+    else:
         gate, estimate = (_bold_changes(graph, half) for half in ('first', 'second'))
         for label in gate:
             graph.bold_halves[label] = (gate[label][0], estimate[label][0])
+
+
+def use_all_blocks(graph: Graph) -> None:
+    """Take the same BOLD change for the gate and for the change of CMRO2."""
+    for (quantity, label), (whole, _) in graph.changes.items():
+        if quantity == 'boldPct':
+            graph.bold_halves[label] = (whole, whole)
 
 
 NUISANCE = ('outputnode.nuisance', 'inputnode.nuisance')

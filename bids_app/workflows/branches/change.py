@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.capabilities import cbv_model, is_by_ase
 from bids_app.interfaces.change import ComputeSignificance
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.branches.scans import smooth
-from bids_app.workflows.change import EXTRAS, INTERFACES, ChangePlan, init_change_wf
+from bids_app.workflows.change import CHALLENGE, EXTRAS, INTERFACES, ChangePlan, init_change_wf
 from bids_app.workflows.oxygen import cao2_of, rate_of
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         r2_prime_by_ase=r2_prime_by_ase,
         m0_shared=known('m0_relative'),
         settings=graph.settings.change,
+        davis_map=_davis_map(graph),
         echo_time=graph.bold_echo_times.get(contrast.label, 0.0),
         rate=(
             rate_of(graph.inputs, graph.settings.oxygen)
@@ -67,14 +69,34 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     )
 
 
+def _davis_map(graph: Graph) -> str | None:
+    """Path of the given maximum of BOLD of this unit."""
+    pattern, inputs = graph.settings.change.davis_maximum_map, graph.inputs
+    return pattern and pattern.format(participant=inputs.participant, session=inputs.session)
+
+
+def _gas_contrast(graph: Graph, contrast: Contrast) -> Contrast:
+    """Contrast of the gas challenge with the same baseline."""
+    gas = graph.settings.change.hypercapnia or ''
+    return replace(contrast, task=gas)
+
+
+def _has_gas(graph: Graph, contrast: Contrast) -> bool:
+    """Tell whether the gas challenge was measured, where one is named."""
+    gas = _gas_contrast(graph, contrast)
+    return ('cbf', gas.task) in graph.maps and ('boldPct', gas.label) in graph.changes
+
+
 def _has_bold_route(graph: Graph, contrast: Contrast, route: str) -> bool:
     """Tell whether a contrast has what a route through BOLD needs."""
     both = (contrast.task, contrast.baseline)
     has_flow = all(('cbf', condition) in graph.maps for condition in both)
     has_task = route != 'combined' or ('r2_star', contrast.task) in graph.maps
+    needs_gas = route == 'davis' and graph.settings.change.hypercapnia is not None
     return (
         has_flow
         and has_task
+        and (not needs_gas or _has_gas(graph, contrast))
         and graph.has('r2_star', contrast.baseline)
         and graph.has('cmro2', contrast.baseline)
         and contrast.label in graph.bold_halves
@@ -108,7 +130,12 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
             _, half = graph.bold_halves[contrast.label]
             connect_quantity(graph.workflow, half, change, primitive)
             continue
-        quantity, condition = _primitive(primitive, contrast)
+        if primitive == 'challenge_bold':
+            gas, _ = graph.changes['boldPct', _gas_contrast(graph, contrast).label]
+            connect_quantity(graph.workflow, gas, change, primitive)
+            continue
+        of = _gas_contrast(graph, contrast) if primitive in CHALLENGE else contrast
+        quantity, condition = _primitive(primitive.replace('challenge', 'task'), of)
         if quantity == 'cbf' and plan.m0_shared:
             quantity = 'cbf_without_m0'
         source = graph.lookup(quantity, condition)
@@ -172,9 +199,10 @@ def _save_change(
 def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
     """Add z and p of a BOLD change and save it, with its halves where they are used."""
     source, task = graph.changes['boldPct', contrast.label]
-    for half, name in zip(
-        graph.bold_halves.get(contrast.label, ()), ('boldGatePct', 'boldEstimatePct'), strict=False
-    ):
+    halves = graph.bold_halves.get(contrast.label, ())
+    if source in halves:
+        halves = ()  # both are the whole
+    for half, name in zip(halves, ('boldGatePct', 'boldEstimatePct'), strict=False):
         for part, statistic in (('', 'effect'), ('_variance', 'variance')):
             sink.add(half, 'contrast', part=part, statistic=statistic, space=graph.space,
                      contrast=contrast.label, quantity=name, task=task,

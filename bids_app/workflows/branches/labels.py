@@ -10,6 +10,7 @@ from bids_app.interfaces.change import LabelResponseMode, LimitVoxels
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.models.calibrated import COEFFICIENTS
 from bids_app.models.constants import PUBLISHED_LIMITS
+from bids_app.settings import parcel_file, parcel_tasks
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.branches.anatomy import atlas_of
@@ -235,8 +236,9 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[An
         ),
         name=f'summarise_cbv_rules_{contrast.label}',
     )
-    if settings.parcel_table is not None:
-        node.inputs.table = settings.parcel_table
+    tasks = parcel_tasks(settings) or (contrast.task,)
+    if settings.parcel_table is not None and contrast.task in tasks:
+        node.inputs.table = str(parcel_file(settings))
     align = graph.alignment[graph.target.name]
     graph.workflow.connect([
         (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),

@@ -28,7 +28,7 @@ def add_oxygen(graph: Graph) -> None:
     variant = cbv_model(inputs, graph.settings)
     sink = graph.sink('save_oxygen')
     steps = (
-        ('oef', init_oef_wf, ('r2_prime', 'cbv'), 'mqbold'),
+        ('oef', init_oef_wf, ('r2_prime', 'cbv'), oef_model(inputs, graph.settings)),
         ('cmro2', init_cmro2_wf, ('cbf', 'oef'), settings.cmro2_model),
     )
     by_ase = is_by_ase(inputs, graph.settings)
@@ -41,7 +41,7 @@ def add_oxygen(graph: Graph) -> None:
             continue  # a problem that the inputs name
         for condition in graph.conditions(*needs):
             name = '_'.join(part for part in ('compute', quantity, condition) if part)
-            derived = init(inputs=inputs, settings=settings, name=name)
+            derived = init(inputs=inputs, settings=settings, model=model, name=name)
             connect_derived(graph, derived, needs, condition)
             graph.maps[quantity, condition] = Quantity(derived, quantity)
             parents = [

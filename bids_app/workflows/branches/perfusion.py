@@ -72,6 +72,7 @@ def add_perfusion(graph: Graph) -> None:
     groups = add_per_condition(
         graph, 'asl', PERFUSION, build, ('noise_groups', *TISSUE_LABELS.values())
     )
+    tables += _compare_runs(graph, groups)
     if arrival_is_shared(inputs.asl, graph.settings):
         _share_arrival(graph, {key: scans[0] for key, scans in groups.items()}, models, constants)
     sink = graph.sink('save_perfusion')
@@ -83,6 +84,17 @@ def add_perfusion(graph: Graph) -> None:
     if tables:
         _save_quality(graph, sink, tables)
     graph.close(sink)
+
+
+def _compare_runs(graph: Graph, groups: dict[str | None, list[Scan]]) -> list[Quantity]:
+    """Tables that tell whether repeated scans of a condition differ by more than their errors."""
+    tables = []
+    for condition, scans in groups.items():
+        if len(scans) > 1 and ('cbf', condition) in graph.maps and graph.has_anatomy:
+            node = graph.maps['cbf', condition].node
+            node.inputs.condition = condition or ''
+            tables.append(Quantity(node, 'table'))
+    return tables
 
 
 def _save_quality(graph: Graph, sink: Sink, tables: list[Quantity]) -> None:

@@ -11,6 +11,7 @@ from bids_app.interfaces.derivatives import LoadQuantity
 from bids_app.interfaces.spatial import MapCoordinates
 from bids_app.workflows._engine import Quantity, Workflow, pe, ports
 from bids_app.workflows.anatomy import TEMPLATE, template_file
+from bids_app.workflows.branches.bold import use_all_blocks
 from bids_app.workflows.branches.relaxometry import add_r2_prime, smooth_rate
 from bids_app.workflows.branches.scans import save_map, smooth
 from bids_app.workflows.constants import constants_table, sidecar_parameters
@@ -250,6 +251,10 @@ def _add_bold(graph: Graph) -> None:
         gate, estimate = changes['boldGatePct'], changes['boldEstimatePct']
         if gate and estimate and graph.settings.change.route != 'quantitative':
             graph.bold_halves[contrast] = (gate, estimate)
+    if graph.settings.change.route != 'quantitative' and (
+        graph.settings.change.bold_blocks == 'all'
+    ):
+        use_all_blocks(graph)
 
 
 def _load_change(graph: Graph, contrast: str, task: str, quantity: str) -> Quantity | None:
