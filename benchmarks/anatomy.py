@@ -35,12 +35,6 @@ STUDY = Study(root=Path('none'), n_participants=1, seed=5, grid='coarse')
 PROTOCOL = acquisition.protocol('coarse')
 
 
-def head() -> acquisition.Subject:
-    """Make the participant."""
-    participant = make_participant(STUDY.stream('01', 'blood'), '01')
-    return acquisition.Subject(participant, _anatomy(STUDY, '01', PROTOCOL))
-
-
 def displacements(motion, centre, points):
     """Where movements (T, 6) bring points (V, 3), relative to them, (T, V, 3)."""
     matrices = motion_matrices(motion, centre)
@@ -51,7 +45,9 @@ def displacements(motion, centre, points):
 def measure_motion() -> None:
     """Print the error of the movement, with drift and task in the series."""
     scan, effects = PROTOCOL.bold, [effects_of(c, STUDY.conditions) for c in STUDY.conditions]
-    states = acquisition.steady_states(head(), scan, np.eye(4), tuple(effects))
+    states = acquisition.steady_states(
+        subject(STUDY.seed, PROTOCOL), scan, np.eye(4), tuple(effects)
+    )
     rng = STUDY.stream('01', 'BOLD')
     true = measurement.motion_course(scan, rng)
     task = (scan.times // 30 % 2)[np.newaxis]
@@ -189,10 +185,9 @@ def measure_poses(first: int = 300, n_heads: int = 5) -> None:
             rng = np.random.default_rng(seed)
             one = subject(seed, PROTOCOL)
             turn = rng.standard_normal(3)
+            turn /= np.linalg.norm(turn)
             lie = np.eye(4)
-            lie[:3, :3] = Rotation.from_rotvec(
-                turn / np.linalg.norm(turn) * np.deg2rad(25)
-            ).as_matrix()
+            lie[:3, :3] = Rotation.from_rotvec(turn * np.deg2rad(25)).as_matrix()
             shift = rng.standard_normal(3)
             lie[:3, 3] = 60 * shift / np.linalg.norm(shift)
             pose = random_rigid(rng, degrees=3, millimetres=5)
@@ -205,7 +200,7 @@ def measure_poses(first: int = 300, n_heads: int = 5) -> None:
             error = misalignment(transform, lie @ pose @ np.linalg.inv(lie), files[1])
             verdict = judge(t1w, brain, moving, transform, work).verdict.name
             failures += dice < 0.95 or error > 2 or verdict != 'good'
-            print(f'25 degrees about {np.rad2deg(turn).round()}, 60 mm: brain Dice {dice:.3f}, '
+            print(f'25 degrees about {turn.round(1)}, 60 mm: brain Dice {dice:.3f}, '
                   f'alignment {error:.2f} mm, verdict {verdict}', flush=True)  # fmt: skip
     print(f'failures: {failures} of {n_heads} (bar: none)')
 
