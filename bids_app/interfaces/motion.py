@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from bids_app.engines.masks import mask_from_mean
 from bids_app.errors import InputDataError
-from bids_app.images import grid_of, load_data, save_image
+from bids_app.images import check_same_grid, grid_of, load_data, save_image
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     File,
@@ -24,6 +24,7 @@ from bids_app.interfaces._base import (
 from bids_app.models.bold import framewise_displacement
 from bids_app.models.motion import (
     bolus_courses,
+    estimate_echo_motion,
     estimate_rigid_motion,
     label_courses,
     mask_centre,
@@ -73,21 +74,12 @@ class EstimateMotion(SimpleInterface):
         )
         centre = mask_centre(mask, grid.affine)
         matrices = motion_matrices(motion, centre)
-        displacement = framewise_displacement(motion)
 
         self._results['matrices'] = str(folder / 'matrices.npy')
         np.save(self._results['matrices'], matrices)
-        table = pd.DataFrame(motion, columns=list(COLUMNS))
-        table['framewise_displacement'] = displacement
-        self._results['confounds'] = str(folder / 'confounds.tsv')
-        table.to_csv(self._results['confounds'], sep='\t', index=False)
+        self._results |= _tabulate(motion, centre, folder)
         samples = voxels_per_noise_sample(grid.shape, matrices, grid.affine)
         self._results['voxels_per_sample'] = samples
-        self._results['confounds_facts'] = {
-            'CentreOfRotation': centre.round(2).tolist(),
-            'MeanFramewiseDisplacement': round(float(displacement[1:].mean()), 4),
-            'MaximumFramewiseDisplacement': round(float(displacement.max()), 4),
-        }
         return runtime
 
     def _courses(self, curves):
@@ -95,6 +87,59 @@ class EstimateMotion(SimpleInterface):
         if self.inputs.has_bolus:
             return bolus_courses(curves.mean(axis=0))
         return label_courses(self.inputs.context) if self.inputs.context else None
+
+
+def _tabulate(motion, centre, folder):
+    """Write the table of a movement; give it with what its sidecar says."""
+    displacement = framewise_displacement(motion)
+    table = pd.DataFrame(motion, columns=list(COLUMNS))
+    table['framewise_displacement'] = displacement
+    path = folder / 'confounds.tsv'
+    table.to_csv(path, sep='\t', index=False)
+    facts = {
+        'CentreOfRotation': centre.round(2).tolist(),
+        'MeanFramewiseDisplacement': round(float(displacement[1:].mean()), 4),
+        'MaximumFramewiseDisplacement': round(float(displacement.max()), 4),
+    }
+    return {'confounds': str(path), 'confounds_facts': facts}
+
+
+class _EchoMotionInputSpec(BaseInterfaceInputSpec):
+    echoes = traits.List(
+        image('magnitude or real part of an echo', 'a.u.'),
+        mandatory=True,
+        desc='files in order of echo time',
+        unit='a.u.',
+    )
+    imaginary = traits.List(
+        image('imaginary part of each echo', 'a.u.'), desc='where echoes are real', unit='a.u.'
+    )
+    echo_times = traits.List(traits.Float, mandatory=True, desc='of the echoes', unit='s')
+
+
+class _EchoMotionOutputSpec(TraitedSpec):
+    confounds = File(exists=True, desc='table of the movement', unit='mm')
+    confounds_facts = traits.Dict(desc='entries of its sidecar', unit='')
+
+
+class EstimateEchoMotion(SimpleInterface):
+    """Estimate the rigid movement between the echoes of a train; nothing is resampled."""
+
+    input_spec = _EchoMotionInputSpec
+    output_spec = _EchoMotionOutputSpec
+
+    def _run_interface(self, runtime):
+        grid = check_same_grid(self.inputs.echoes)
+        echoes = np.stack([load_data(path) for path in self.inputs.echoes], axis=-1)
+        if isdefined(self.inputs.imaginary) and self.inputs.imaginary:
+            imaginary = [load_data(path) for path in self.inputs.imaginary]
+            echoes = np.hypot(echoes, np.stack(imaginary, axis=-1))
+        brain = mask_from_mean(echoes, grid.affine)
+        mask = ndimage.binary_dilation(brain, iterations=RIM)
+        motion = estimate_echo_motion(echoes, self.inputs.echo_times, mask, grid.affine)
+        centre = mask_centre(mask, grid.affine)
+        self._results |= _tabulate(motion, centre, Path(runtime.cwd))
+        return runtime
 
 
 class _ResampleSeriesInputSpec(BaseInterfaceInputSpec):

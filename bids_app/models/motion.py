@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from bids_app.errors import ModelInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -28,6 +28,12 @@ DEGREES_OF_FREEDOM = 6
 """Of a rigid movement: three shifts, three turns."""
 
 FEWEST_POINTS = 100
+
+FEWEST_ECHOES = 3
+"""Any two echoes lie on a line: movement would be taken for decay."""
+
+SMALLEST_SIGNAL = 1e-6
+"""Of the largest one; the logarithm of less is not taken."""
 
 SMOOTHING = 0.5
 """Standard deviation of the smoothing before volumes are compared, voxels."""
@@ -95,19 +101,7 @@ def estimate_rigid_motion(
     ----------
     .. [1] Baker & Matthews, Int J Comput Vis 56:221, 2004. doi:10.1023/B:VISI.0000011205.11775.fd
     """
-    series, mask = np.asarray(series), np.asarray(mask, bool)
-    affine = np.asarray(affine, float)
-    if series.ndim != 4 or mask.shape != series.shape[:3] or affine.shape != (4, 4):
-        msg = (
-            f'series (X, Y, Z, T), mask (X, Y, Z) and affine (4, 4) expected, got {series.shape}, '
-            f'{mask.shape} and {affine.shape}'
-        )
-        raise ModelInputError(msg)
-    indices = np.argwhere(mask)
-    if len(indices) < FEWEST_POINTS:
-        msg = f'a mask of {FEWEST_POINTS} voxels or more shows movement, got {len(indices)}'
-        raise ModelInputError(msg)
-    indices = indices[:: -(-len(indices) // MOST_POINTS)].astype(float)
+    series, mask, affine, indices = _checked(series, mask, affine)
     centre = mask_centre(mask, affine)
     smooth = [_smooth(series[..., t]) for t in range(series.shape[3])]
     motion = np.zeros((len(smooth), DEGREES_OF_FREEDOM))
@@ -116,6 +110,64 @@ def estimate_rigid_motion(
         motion = _fit_volumes(smooth, mean, motion, indices=indices, affine=affine, centre=centre)
         motion -= motion.mean(axis=0)
     return motion if courses is None else _without(motion, np.asarray(courses, float))
+
+
+def estimate_echo_motion(
+    echoes: ArrayLike, echo_times: ArrayLike, mask: ArrayLike, affine: ArrayLike
+) -> FloatArray:
+    r"""
+    Estimate where the head lies in every echo of a train, relative to the decay of all.
+
+    Parameters
+    ----------
+    echoes : (X, Y, Z, T) array_like
+        Magnitude, any unit; what is not finite counts as 0.
+    echo_times : (T,) array_like
+        s.
+    mask : (X, Y, Z) array_like of bool
+        Voxels to look at: the brain, or more of the head.
+    affine : (4, 4) array_like
+        Voxel indices to world coordinates, mm, RAS.
+
+    Returns
+    -------
+    motion : (T, 6) ndarray
+        As of :func:`estimate_rigid_motion`, relative to the echoes that the decay predicts.
+
+    Raises
+    ------
+    ModelInputError
+        If shapes do not fit, there are fewer than three echoes, or the mask has fewer voxels than
+        the fit needs.
+
+    Notes
+    -----
+    Contrast differs from echo to echo, so every echo is aligned to an image of its own contrast:
+    what a line through the logarithm of all echoes, weighted by their squared signal, gives in
+    every voxel at its echo time. The lines are fitted anew from the aligned echoes.
+
+    .. math:: \ln R_t(x) = \ln S_0(x) - R(x) T_{E,t}
+    """
+    echoes, mask, affine, indices = _checked(echoes, mask, affine)
+    times = np.asarray(echo_times, float)
+    if times.shape != echoes.shape[3:] or times.size < FEWEST_ECHOES:
+        msg = (
+            f'{FEWEST_ECHOES} or more echoes with a time each expected, got {echoes.shape[3]} '
+            f'echoes and times of shape {times.shape}'
+        )
+        raise ModelInputError(msg)
+    centre = mask_centre(mask, affine)
+    where: dict[str, Any] = {'indices': indices, 'affine': affine, 'centre': centre}
+    smooth = [_smooth(echoes[..., t]) for t in range(times.size)]
+    motion = np.zeros((times.size, DEGREES_OF_FREEDOM))
+    for _ in range(PASSES):
+        predicted = _predict_echoes(_in_place(smooth, motion, affine, centre), times)
+        motion = np.concatenate([
+            _fit_volumes([echo], image, start[np.newaxis], **where)
+            for echo, image, start in zip(smooth, predicted, motion, strict=True)
+        ])  # fmt: skip
+        motion -= motion.mean(axis=0)
+    return motion
 
 
 def motion_matrices(motion: ArrayLike, centre: ArrayLike) -> FloatArray:
@@ -222,6 +274,25 @@ def bolus_courses(signal: ArrayLike) -> FloatArray:
     return np.stack([course, course**2], axis=1)
 
 
+def _checked(
+    series: ArrayLike, mask: ArrayLike, affine: ArrayLike
+) -> tuple[FloatArray, NDArray[np.bool_], FloatArray, FloatArray]:
+    """Check series, mask and affine; choose the voxels (N, 3) to look at."""
+    series, mask = np.asarray(series), np.asarray(mask, bool)
+    affine = np.asarray(affine, float)
+    if series.ndim != 4 or mask.shape != series.shape[:3] or affine.shape != (4, 4):
+        msg = (
+            f'series (X, Y, Z, T), mask (X, Y, Z) and affine (4, 4) expected, got {series.shape}, '
+            f'{mask.shape} and {affine.shape}'
+        )
+        raise ModelInputError(msg)
+    indices = np.argwhere(mask)
+    if len(indices) < FEWEST_POINTS:
+        msg = f'a mask of {FEWEST_POINTS} voxels or more shows movement, got {len(indices)}'
+        raise ModelInputError(msg)
+    return series, mask, affine, indices[:: -(-len(indices) // MOST_POINTS)].astype(float)
+
+
 def _smooth(volume: FloatArray) -> FloatArray:
     """Smooth one volume, in single precision."""
     data = np.nan_to_num(np.asarray(volume, np.float32), posinf=0, neginf=0)
@@ -237,16 +308,36 @@ def _mean_in_place(
     volumes: list[FloatArray], motion: FloatArray, affine: FloatArray, centre: FloatArray
 ) -> FloatArray:
     """Average the volumes, each brought to its place."""
-    if not motion.any():
-        return np.asarray(np.mean(volumes, axis=0))
     total = np.zeros(volumes[0].shape)
+    for volume in _in_place(volumes, motion, affine, centre):
+        total += volume
+    return np.asarray(total / len(volumes))
+
+
+def _in_place(
+    volumes: list[FloatArray], motion: FloatArray, affine: FloatArray, centre: FloatArray
+) -> Iterator[FloatArray]:
+    """Bring every volume to its place."""
+    if not motion.any():
+        yield from volumes
+        return
     inverse = np.linalg.inv(affine)
     for volume, matrix in zip(volumes, motion_matrices(motion, centre), strict=True):
         step = inverse @ matrix @ affine
-        total += ndimage.affine_transform(
-            volume, step[:3, :3], step[:3, 3], order=1, mode='nearest'
-        )
-    return np.asarray(total / len(volumes))
+        yield ndimage.affine_transform(volume, step[:3, :3], step[:3, 3], order=1, mode='nearest')
+
+
+def _predict_echoes(echoes: Iterable[FloatArray], times: FloatArray) -> FloatArray:
+    """Give the echoes (T, X, Y, Z) of one exponential decay per voxel."""
+    signal = np.stack(list(echoes))
+    signal = np.maximum(signal, max(float(signal.max()), 1.0) * SMALLEST_SIGNAL)
+    weight, logarithm = signal**2, np.log(signal)
+    time = times[:, np.newaxis, np.newaxis, np.newaxis]
+    total = weight.sum(axis=0)
+    mean_time, mean = (weight * time).sum(axis=0) / total, (weight * logarithm).sum(axis=0) / total
+    spread = (weight * (time - mean_time) ** 2).sum(axis=0)
+    slope = (weight * (time - mean_time) * (logarithm - mean)).sum(axis=0) / spread
+    return np.asarray(np.exp(mean + slope * (time - mean_time)))
 
 
 def _fit_volumes(

@@ -280,3 +280,13 @@ def test_table_of_parcels_must_be_given_and_exist(dataset, collect):
         collect(dataset, settings={'blood_volume.task_change': 'parcels'})
     with pytest.raises(SettingsError, match='no such file'):
         collect(dataset, settings={'blood_volume.parcel_table': 'nowhere.tsv'})
+
+
+def test_t1w_series_is_refused_by_name_and_the_rest_is_done(dataset, collect):
+    dataset.add('anat/MESE')
+    path = dataset.image('sub-01/anat/sub-01_T1w.nii.gz', shape=(3, 3, 2, 5), metadata={})
+    (found,) = collect(dataset)
+    (problem,) = found.problems
+    assert problem.message == f'{path.name} should be a 3D image, its shape is (3, 3, 2, 5)'
+    assert found.t1w == ()
+    assert len(found.mese) == 1

@@ -6,8 +6,15 @@ import pytest
 
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, load_data, save_image
-from bids_app.interfaces.motion import EstimateMotion, ResampleSeries
-from tests.models.test_motion import AFFINES, SHAPE, moved_series, random_motion
+from bids_app.interfaces.motion import EstimateEchoMotion, EstimateMotion, ResampleSeries
+from tests.models.test_motion import (
+    AFFINES,
+    ECHO_TIMES,
+    SHAPE,
+    echo_train,
+    moved_series,
+    random_motion,
+)
 
 AFFINE = AFFINES['LAS']
 
@@ -49,3 +56,23 @@ def test_distortion_of_another_grid_is_refused(files, moved):
     shift = save_image(np.ones(SHAPE), Grid(SHAPE, np.eye(4)), files.folder / 'shift.nii')
     with pytest.raises(InputDataError, match='must be on the grid'):
         files.run(ResampleSeries(series=path, voxel_shift=shift))
+
+
+def test_echo_that_was_shifted_stands_out_in_the_table(files):
+    motion = np.zeros((6, 6))
+    motion[3, 0] = 2.0
+    echoes, _ = echo_train(motion)
+    paths = [files.folder / f'sub-01_echo-{t + 1}_MEGRE.nii.gz' for t in range(6)]
+    echoes = [
+        save_image(echoes[..., t], Grid(SHAPE, AFFINE), path) for t, path in enumerate(paths)
+    ]
+    found = files.run(EstimateEchoMotion(echoes=echoes, echo_times=list(ECHO_TIMES)))
+    displacement = pd.read_csv(found.confounds, sep='\t')['framewise_displacement']
+    assert set(displacement.nlargest(2).index) == {3, 4}
+    assert displacement[3] == pytest.approx(2.0, abs=0.3)
+    assert displacement.drop([3, 4]).max() < 0.3
+    parts = {'echoes': echoes, 'imaginary': echoes, 'echo_times': list(ECHO_TIMES)}
+    twice = files.run(EstimateEchoMotion(**parts))  # a factor of the square root of 2
+    pd.testing.assert_frame_equal(
+        pd.read_csv(twice.confounds, sep='\t'), pd.read_csv(found.confounds, sep='\t'), atol=1e-3
+    )

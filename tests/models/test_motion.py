@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import shift
 
 from bids_app.errors import ModelInputError
 from bids_app.models.bold import framewise_displacement
 from bids_app.models.motion import (
+    estimate_echo_motion,
     estimate_rigid_motion,
     label_courses,
     mask_centre,
@@ -111,6 +113,39 @@ def test_what_follows_the_contrast_is_no_movement():
     assert np.abs(zigzag @ (found - drift)).max() < 0.04
     assert np.abs(zigzag @ (naive - drift)).max() > 0.1
     assert found[:, 0] == pytest.approx(drift[:, 0], abs=0.05)
+
+
+ECHO_TIMES = np.arange(1, 7) * 0.006
+
+
+def echo_train(motion, noise=2.0):
+    """Echoes of a head whose front decays faster than its back."""
+    series, mask, middle = moved_series(AFFINES['LAS'], np.zeros((len(ECHO_TIMES), 6)))
+    rate = 20 + 15 * np.tanh((world(AFFINES['LAS']) - middle)[..., 1:2] / 15)
+    still = series * np.exp(-ECHO_TIMES * rate)
+    steps = motion[:, :3] @ np.linalg.inv(AFFINES['LAS'][:3, :3]).T
+    echoes = np.stack([shift(still[..., t], step) for t, step in enumerate(steps)], axis=-1)
+    return echoes + noise * np.random.default_rng(5).normal(size=echoes.shape), mask
+
+
+def test_shift_of_one_echo_is_found_and_decay_is_no_movement():
+    motion = np.zeros((6, 6))
+    still, mask = echo_train(motion)
+    found = estimate_echo_motion(still, ECHO_TIMES, mask, AFFINES['LAS'])
+    assert np.abs(found[:, :3]).max() < 0.1
+    naive = estimate_rigid_motion(still, mask, AFFINES['LAS'])
+    assert np.abs(naive[:, :3]).max() > 0.3
+    motion[2, :3] = [1.0, -0.5, 0.8]
+    moved, mask = echo_train(motion)
+    found = estimate_echo_motion(moved, ECHO_TIMES, mask, AFFINES['LAS'])
+    others = np.delete(found, 2, axis=0).mean(axis=0)
+    np.testing.assert_allclose((found[2] - others)[:3], motion[2, :3], atol=0.15)
+
+
+def test_two_echoes_show_no_movement():
+    echoes, mask = echo_train(np.zeros((6, 6)))
+    with pytest.raises(ModelInputError, match='3 or more echoes'):
+        estimate_echo_motion(echoes[..., :2], ECHO_TIMES[:2], mask, AFFINES['LAS'])
 
 
 def test_undone_series_is_the_head_at_rest():

@@ -232,6 +232,8 @@ def test_mese_and_megre_make_this_graph_without_anatomy(maker):
         'compute_r2_prime.estimate_r2_prime',
         'convert_r2',
         'convert_r2_star',
+        'estimate_echo_motion_megre',
+        'estimate_echo_motion_mese',
         'model_megre.estimate_field_map',
         'model_megre.estimate_r2_star',
         'model_megre.index_motion',
@@ -242,6 +244,7 @@ def test_mese_and_megre_make_this_graph_without_anatomy(maker):
         'resample_motion_megre',
         'resample_r2_star_megre',
         'save_alignment',
+        'save_echo_motion',
         'save_relaxometry',
     ]
 
@@ -336,7 +339,7 @@ def test_movement_within_series_is_undone_unless_headers_are_trusted(settings, f
     _, _, graph, expected = build(maker, 't1w mese:- megre:- asl:- dsc:- bold', settings)
     assert {node for node in steps(graph) if 'estimate_motion' in node} == found
     tables = {entities['scan'] for key, entities in expected if key == 'confounds'}
-    assert tables == ({'ASL', 'DSC', 'BOLD'} if found else set())
+    assert tables == ({'MESE', 'MEGRE', 'ASL', 'DSC', 'BOLD'} if found else set())
 
 
 def test_volumes_that_the_scanner_subtracted_are_not_aligned(maker):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bids_app.interfaces.motion import EstimateEchoMotion
 from bids_app.interfaces.spatial import ResampleLabels
+from bids_app.models.motion import FEWEST_ECHOES
 from bids_app.workflows._engine import Quantity, pe
 from bids_app.workflows.anatomy import TEMPLATE, TISSUE_PORTS, init_alignment_wf, init_anatomy_wf
 from bids_app.workflows.branches.scans import join_tables
@@ -59,8 +61,9 @@ def add_alignment(graph: Graph) -> None:
             _save_verdicts(graph)
     for scan in graph.scans:
         if scan.is_corrected:
-            _save_confounds(graph, sink, scan)
+            _save_confounds(sink, graph, scan, Quantity(graph.alignment[scan.name], 'confounds'))
     graph.close(sink)
+    _add_echo_motion(graph)
 
 
 def add_scan(graph: Graph, scan: Scan) -> None:
@@ -99,15 +102,34 @@ def _save_verdicts(graph: Graph) -> None:
     graph.close(sink)
 
 
-def _save_confounds(graph: Graph, sink: Sink, scan: Scan) -> None:
-    """Save the movement within a series."""
+def _add_echo_motion(graph: Graph) -> None:
+    """Estimate the movement between echoes and save it; nothing else hangs on it."""
+    sink = graph.sink('save_echo_motion')
+    for scan in graph.scans:
+        is_train = scan.corrects_motion and scan.kind in ('mese', 'megre')
+        if not is_train or len(scan.images) < FEWEST_ECHOES:
+            continue
+        interface = EstimateEchoMotion(
+            echoes=[str(path) for path in scan.images],
+            imaginary=[str(path) for path in scan.imaginary],
+            echo_times=list(scan.series.echo_times),
+        )
+        node = pe.Node(interface, name=f'estimate_echo_motion_{scan.name}')
+        _save_confounds(sink, graph, scan, Quantity(node, 'confounds'))
+    if sink.items:
+        graph.close(sink)
+
+
+def _save_confounds(sink: Sink, graph: Graph, scan: Scan, confounds: Quantity) -> None:
+    """Save the movement within a series or between echoes."""
+    files = (scan.series.file,) if scan.moving else (*scan.images, *scan.imaginary)
     sink.add(
-        Quantity(graph.alignment[scan.name], 'confounds'),
+        confounds,
         'confounds',
         scan=WORD[scan.kind],
         task=getattr(scan.series, 'task', None) or scan.series.condition,
         run=scan.series.run,
-        sidecar={'Sources': graph.sources([scan.series.file])},
+        sidecar={'Sources': graph.sources(files)},
     )
 
 
