@@ -69,8 +69,13 @@ def command(*arguments: object) -> list[str]:
 
 def spawn(*arguments: object, prefix: tuple[str, ...] = (), **options: object) -> Outcome:
     """Run the app in a process of its own, inside the command `prefix`."""
+    return spawn_command([*prefix, *command(*arguments)], **options)
+
+
+def spawn_command(words: list[str], **options: object) -> Outcome:
+    """Run a command that is, or holds, the app."""
     done = subprocess.run(
-        [*prefix, *command(*arguments)],
+        words,
         capture_output=True,
         text=True,
         check=False,

@@ -178,22 +178,6 @@ def test_read_only_output_at_group_level(spin_echo, read_only):
     assert 'Traceback' not in outcome.log
 
 
-def test_full_disk_is_an_input_output_error(spin_echo, tmp_path):
-    output = tmp_path / 'out'
-    output.mkdir()
-    prefix = (
-        'unshare', '--map-root-user', '--mount', 'sh', '-c',
-        'mount -t tmpfs -o size=300k none "$0" && exec "$@"', str(output),
-    )  # fmt: skip
-    if support.isolated(read_only=output) is None:
-        pytest.skip('this system permits no mount (unshare --mount)')
-    command = (spin_echo, output, 'participant', *support.HEADER)
-    outcome = support.spawn(*command, '-w', tmp_path / 'work', prefix=prefix)
-    assert outcome.code == 74
-    assert 'space' in outcome.log
-    assert 'exit code 74' in outcome.last
-
-
 def test_unexpected_error_of_one_participant_spares_the_others(spin_echo, tmp_path, monkeypatch):
     original = bids_app.workflows.app.collect_participant
 
