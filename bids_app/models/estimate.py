@@ -74,8 +74,8 @@ class Estimate:
         Parameters
         ----------
         value, variance, status : (...) array_like
-            Broadcast against each other. Values that are not finite, or whose variance is not
-            finite, get status INVALID_INPUT unless they have a reason already.
+            Broadcast against each other. Values that are not finite, or whose variance is
+            negative or not finite, get status INVALID_INPUT unless they have a reason already.
         dof : float
             Effective degrees of freedom of the variance.
 
@@ -93,7 +93,8 @@ class Estimate:
             np.asarray(value, float), np.asarray(variance, float), np.asarray(status, np.uint8)
         )
         value, variance, status = (array.copy() for array in arrays)
-        unexplained = ~(np.isfinite(value) & np.isfinite(variance)) & ~is_missing(status)
+        usable = np.isfinite(value) & np.isfinite(variance) & (variance >= 0)
+        unexplained = ~usable & ~is_missing(status)
         status[unexplained] = Status.INVALID_INPUT
         missing = is_missing(status)
         value[missing] = np.nan

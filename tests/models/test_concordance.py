@@ -276,6 +276,22 @@ def test_bad_input_has_a_reason_instead_of_a_number(defect):
     assert not np.isin(labels, (1, 2, 3, 4)).any()
 
 
+@pytest.mark.parametrize('bad', [-1.0, np.nan, np.inf])
+def test_variance_that_is_impossible_costs_its_voxel_and_no_other(bad):
+    bold, change, _ = both(n=500, discordant=0.2)
+    gate, spoilt = np.ones(500, bool), np.arange(500) < 10
+    both_bad = [
+        Estimate.of(one.value, np.where(spoilt, bad, one.variance)) for one in (bold, change)
+    ]
+    assert not bold_gate(both_bad[0], q=0.05, mask=gate)[spoilt].any()
+    labels = label_robust(*both_bad, gate, gate, level=0.05)
+    assert (labels[spoilt] == Label.OUTSIDE).all()
+    assert (labels[~spoilt] != Label.OUTSIDE).all()
+    rows = noise_corrected_summary(*both_bad, gate, gate, smallest_effect=1.0)
+    assert rows[0]['n_voxels'] == 490
+    assert np.isfinite(rows[0]['discordant_fraction'])
+
+
 def test_limits_hold_for_every_map_and_nan_lies_nowhere():
     oef = [0.4, 0.95, 0.4, np.nan, 0.0]
     rate = [20.0, 20.0, 5.0, 20.0, 20.0]

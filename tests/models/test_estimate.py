@@ -22,6 +22,7 @@ def test_of_makes_nan_and_status_agree_whatever_it_is_given(value, variance, sta
     np.testing.assert_array_equal(np.isnan(estimate.variance), missing)
     assert np.isfinite(estimate.value[~missing]).all()
     assert np.isfinite(estimate.variance[~missing]).all()
+    assert (estimate.variance[~missing] >= 0).all()
 
 
 @given(anything, any_status)
@@ -33,9 +34,9 @@ def test_of_keeps_what_is_known_and_the_reason_that_was_given(value, status):
                                   status[kept | is_missing(status)])  # fmt: skip
 
 
-def test_value_that_is_not_finite_is_invalid_input():
-    estimate = Estimate.of([1.0, np.nan, np.inf, 1.0], [1.0, 1.0, 1.0, np.nan])
-    expected = [Status.OK, *[Status.INVALID_INPUT] * 3]
+def test_value_that_is_not_finite_or_has_no_possible_variance_is_invalid_input():
+    estimate = Estimate.of([1.0, np.nan, np.inf, 1.0, 1.0], [0.0, 1.0, 1.0, np.nan, -1.0])
+    expected = [Status.OK, *[Status.INVALID_INPUT] * 4]
     np.testing.assert_array_equal(estimate.status, expected)
 
 

@@ -1,0 +1,148 @@
+"""
+Changes of CMRO2 of digital participants against the truth, each number beside its bar.
+
+``python benchmarks/participant_truth.py`` makes a coarse participant and runs the app on it (4
+minutes of processor time); with two folders it judges what is there: the phantom, the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+
+from bids_app.models.change import z_score
+from bids_app.models.concordance import LABEL_NAMES, Label
+from bids_app.models.estimate import Estimate
+from bids_app.models.regions import summarise_regions
+
+GREY, FLUID = 0.8, 0.05
+"""Voxels count above and below these true fractions."""
+ANY_GREY = 0.5
+"""Voxels of a parcel, as the app counts them."""
+REGIONS = np.arange(1, 5)
+"""True regions with a change."""
+MOST = 0.5
+"""Share of a parcel that lies in them."""
+QUANTILE = 1.959964
+UP = (Label.CONCORDANT_POSITIVE, Label.DISCORDANT_NEGATIVE)
+DOWN = (Label.DISCORDANT_POSITIVE, Label.CONCORDANT_NEGATIVE)
+"""Labels that decide the sign of the change of CMRO2."""
+
+
+def read(folder: Path, pattern: str) -> np.ndarray:
+    """Read the one image of a participant."""
+    (path,) = folder.glob(pattern)
+    return np.asarray(nb.load(path).dataobj, float)
+
+
+def score(sign: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:
+    """Count regions decided right, decided wrong, and all."""
+    decided = sign != 0
+    right = decided & (sign == np.sign(truth))
+    return int(right.sum()), int((decided & ~right).sum()), truth.size
+
+
+def regions(estimate: Estimate, truth: np.ndarray, region: np.ndarray, shared: float):
+    """Decide every true region with a change by its mean and standard error."""
+    own = summarise_regions(estimate, region, REGIONS, voxels_per_sample=shared)
+    known = np.isfinite(estimate.value)
+    means = np.array([truth[known & (region == number)].mean() for number in REGIONS])
+    z = own['mean'] / own['se']
+    return score(np.where(np.abs(z) > QUANTILE, np.sign(z), 0), means)
+
+
+def parcels(table: pd.DataFrame, truth: np.ndarray, atlas: np.ndarray, region: np.ndarray):
+    """Score the labels of the app's own table, of parcels that lie mostly where D changes."""
+    rows = table[(table['level'] == 'parcel') & (table['quantity'] == 'cmro2')]
+    changed = {number: np.mean(np.isin(region[atlas == number], REGIONS))
+               for number in np.unique(atlas)}  # fmt: skip
+    rows = rows[[changed.get(number, 0) > MOST for number in rows['index']]]
+    means = np.array([truth[atlas == number].mean() for number in rows['index']])
+    up, down = (rows['label'].isin([LABEL_NAMES[code] for code in codes]) for codes in (UP, DOWN))
+    return score(up.to_numpy(int) - down.to_numpy(int), means)
+
+
+def judge(truth_of: Path, own: Path) -> bool:
+    """Print all contrasts of one participant; True where every bar is met."""
+    met = []
+    for path in sorted(
+        own.glob('perf/*space-MESE_contrast-*_stat-effect_desc-cmro2_statmap.json')
+    ):
+        label = path.name.split('contrast-')[1].split('_')[0]
+        name = f'perf/*_space-MESE_contrast-{label}_stat-{{}}_desc-cmro2_statmap.nii.gz'
+        truth = read(truth_of, name.format('effect'))
+        effect, variance = (read(own, name.format(part)) for part in ('effect', 'variance'))
+        grey = read(truth_of, 'anat/*_space-MESE_label-GM_probseg.nii.gz')
+        fluid = read(truth_of, 'anat/*_space-MESE_label-CSF_probseg.nii.gz')
+        both = np.isfinite(truth) & np.isfinite(effect)
+        clear, wide = both & (grey > GREY) & (fluid < FLUID), both & (grey > ANY_GREY)
+        z = z_score(Estimate.of((effect - truth)[clear], variance[clear]))
+        covered, spread = np.mean(np.abs(z) < QUANTILE), z.std()
+        shared = json.loads(path.read_text('utf-8')).get('VoxelsPerNoiseSample', 1.0)
+        estimate = Estimate.of(effect[wide], variance[wide])
+        region = read(truth_of, 'anat/*_space-MESE_desc-regions_dseg.nii.gz')
+        atlas = read(own, 'anat/*_space-MESE_atlas-*_dseg.nii.gz')
+        (table,) = own.glob(f'*_contrast-{label}_desc-summary_regions.tsv')
+        by_region = regions(estimate, truth[wide], region[wide], shared)
+        by_parcel = parcels(pd.read_csv(table, sep='\t'), truth[wide], atlas[wide], region[wide])
+        checks = [
+            (f'95 % intervals of D cover, {z.size} voxels', covered, '.93-.97',
+             0.93 <= covered <= 0.97),
+            ('SD of z of D', spread, '.9-1.1', 0.9 <= spread <= 1.1),
+        ]  # fmt: skip
+        right, wrong, count = by_region
+        checks += [
+            (f'{count} true regions: decided, right sign', right / count, '>= .8',
+             right >= 0.8 * count),
+            (f'{count} true regions: decided, wrong sign', wrong, '0', wrong == 0),
+        ]  # fmt: skip
+        sys.stdout.write(f'{own.name} {label}\n')
+        for what, value, bar, is_met in checks:
+            sys.stdout.write(
+                f'  {what:44s} {value:6.3f}  {bar:8s} {"met" if is_met else "NOT MET"}\n'
+            )
+        right, wrong, count = by_parcel
+        sys.stdout.write(
+            f'  {count} parcels of the table of the app: {right} right, {wrong} wrong, '
+            f'{count - right - wrong} not decided\n'
+        )
+        met += [is_met for *_, is_met in checks]
+    return bool(met) and all(met)
+
+
+def make(folder: Path, seed: int) -> list[Path]:
+    """Make a participant and run the app on it."""
+    raw, out = folder / 'raw', folder / 'out'
+    for command in (
+        ['bids_app.phantom.cli', raw, '--grid', 'coarse', '--participants', '1', '--seed', seed],
+        ['bids_app', raw, out, 'participant'],
+    ):
+        subprocess.run([sys.executable, '-m', *map(str, command)], check=True)
+    return [raw, out]
+
+
+def main() -> None:
+    """Judge every participant of the phantom; exit code 1 where a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('folders', type=Path, nargs='*', help='the phantom, output of the app')
+    parser.add_argument('--seed', type=int, default=3, help='of the participant that is made')
+    options = parser.parse_args()
+    if len(options.folders) not in {0, 2}:
+        parser.error('expected no folder or two: the phantom and the output of the app')
+    with tempfile.TemporaryDirectory() as folder:
+        raw, out = options.folders or make(Path(folder), options.seed)
+        truths = sorted((raw / 'derivatives' / 'truth').glob('sub-*'))
+        results = [judge(truth, out / truth.name) for truth in truths]
+    sys.exit(int(not all(results)))
+
+
+if __name__ == '__main__':
+    main()
