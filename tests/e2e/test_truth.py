@@ -66,6 +66,7 @@ NOT_IN_THIS_RUN = {
     'group_conjunction',  # two contrasts
     'group_latent',
     'group_pls_joint',
+    'multiverse',  # --multiverse: test_replay.py
 }
 
 BOLD_UP, BOLD_DOWN = (1, 2), (3, 4)
