@@ -240,7 +240,10 @@ def _noise_corrected(
         low, high = jackknife_interval(row['discordant_fraction'], fractions)
         row['ci_low'] = float(np.fmin(row['ci_low'], low))
         row['ci_high'] = float(np.fmax(row['ci_high'], high))
-        row['note'] += f'; jackknife over participants {low:.3f} to {high:.3f}'
+        if np.isfinite(low + high):
+            row['note'] += f'; jackknife over participants {low:.3f} to {high:.3f}'
+        else:
+            row['note'] += '; too few participants for a jackknife over them'
     return rows, of_all
 
 

@@ -987,11 +987,12 @@ def _colour(line: Mapping[str, str]) -> str:
 
 
 def contrast_text(file: Derivative) -> str:
-    """Say what is compared, from the sidecar; the label of the name without one."""
+    """Say what is compared, from the sidecar; without one, from the label of the name."""
     about = file.sidecar.get('Contrast')
     if isinstance(about, dict) and {'Task', 'Baseline'} <= about.keys():
         return f'{about["Task"]} minus {about["Baseline"]}'
-    return file.entities.get('contrast', '')
+    task, minus, baseline = file.entities.get('contrast', '').partition('Minus')
+    return f'{task} minus {baseline[:1].lower()}{baseline[1:]}' if minus else task
 
 
 def range_text(values: FloatArray, unit: str) -> str:
@@ -1007,19 +1008,27 @@ def range_text(values: FloatArray, unit: str) -> str:
     )
 
 
+SUPERSCRIPTS = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
+"""Characters of an exponent, raised."""
+
+
 def number(value: float) -> str:
     """
     Write a number with three significant digits.
 
     Examples
     --------
-    >>> number(43.5678), number(float('nan')), number(-0.0012345)
-    ('43.6', 'no estimate', '−0.00123')
+    >>> number(43.5678), number(float('nan')), number(-0.0012345), number(-4.5e-5)
+    ('43.6', 'no estimate', '−0.00123', '−4.5 × 10⁻⁵')
     """
     if not np.isfinite(value):
         return 'no estimate'
     text = f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}'
-    return text.replace('-', '−') if 'e' not in text else text
+    mantissa, _, exponent = text.replace('-', '−').partition('e')
+    if not exponent:
+        return mantissa
+    power = f'{int(exponent.replace("−", "-"))}'.translate(SUPERSCRIPTS)
+    return f'{mantissa} × 10{power}'
 
 
 def round_up(value: float) -> float:

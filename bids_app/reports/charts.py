@@ -107,6 +107,9 @@ PLANE = (560.0, 400.0)
 NAME_WIDTH = 110.0
 """Nearer to the right edge than this, a name stands on the left of its point."""
 
+LINE_NAME_WIDTH = 76.0
+"""Room for the name of a line, which ends where the line leaves the plane."""
+
 MARGIN = (58.0, 46.0)
 """Left and below the plane."""
 
@@ -183,8 +186,9 @@ def _axes(low: FloatArray, high: FloatArray, labels: tuple[str, str]) -> str:
             kind = 'zero' if tick == 0 else 'grid'
             parts.append('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>'
                          .format(kind, *ends))  # fmt: skip
-            x, y = (x, bottom + 16) if axis == 0 else (MARGIN[0] - 20, y + 4)
-            parts.append(f'<text x="{x:.1f}" y="{y:.1f}">{tick:g}</text>')
+            x, y = (min(x, PLANE[0] - 12), bottom + 16) if axis == 0 else (MARGIN[0] - 20, y + 4)
+            text = f'{tick:g}'.replace('-', '−')
+            parts.append(f'<text x="{x:.1f}" y="{y:.1f}">{text}</text>')
     middle = (MARGIN[0] + PLANE[0]) / 2
     parts.append(f'<text x="{middle:.0f}" y="{PLANE[1] - 8:.0f}">{escape(labels[0])}</text>')
     turned = f'transform="translate(14 {bottom / 2:.0f}) rotate(-90)"'
@@ -200,7 +204,8 @@ def _curve(name: str, x: FloatArray, y: FloatArray, low: FloatArray, high: Float
     places = _place(np.column_stack([x, y])[inside], low, high)
     path = ' '.join(f'{a:.1f},{b:.1f}' for a, b in places)
     a, b = places[-1]
-    text = f'<text class="name" x="{a - 6:.1f}" y="{max(b, 12.0):.1f}">{escape(name)}</text>'
+    end = max(a - 6, MARGIN[0] + LINE_NAME_WIDTH)
+    text = f'<text class="name" x="{end:.1f}" y="{max(b, 12.0):.1f}">{escape(name)}</text>'
     return f'<polyline points="{path}"/>{text}'
 
 

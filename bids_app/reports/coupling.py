@@ -88,5 +88,6 @@ def _lines() -> dict[str, tuple[FloatArray, FloatArray]]:
     lines = {}
     for bold in LINES:
         ratio = davis_cmro2_ratio(bold, flow, maximum=DAVIS_EPP_MAXIMUM, alpha=alpha, beta=beta)
-        lines[f'BOLD {bold:+.0f} %'.replace('+0', '0')] = 100 * (flow - 1), 100 * (ratio - 1)
+        name = f'BOLD {bold:+.0f} %'.replace('+0', '0').replace('-', '−')
+        lines[name] = 100 * (flow - 1), 100 * (ratio - 1)
     return lines

