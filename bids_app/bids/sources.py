@@ -160,7 +160,7 @@ def _remark(image: Any, zooms: tuple[float, ...]) -> str:
     """Say what is odd about the place of an image: it is used as its header has it."""
     import numpy as np
 
-    shape = image.shape[:3]
+    shape = (*image.shape, 1, 1)[:3]  # one slice may have two axes
     if hasattr(image, 'get_sform'):
         (qform, has_qform), (sform, has_sform) = image.get_qform(True), image.get_sform(True)
         if not has_qform and not has_sform:
