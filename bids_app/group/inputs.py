@@ -213,7 +213,7 @@ def without_suspects(
     inputs: GroupInputs,
     suspicions: Mapping[str, Sequence[Mapping[str, str | None]]],
     accepted: Sequence[str],
-) -> tuple[GroupInputs, tuple[str, ...]]:
+) -> tuple[GroupInputs, dict[tuple[str, str], tuple[str, ...]]]:
     """
     Leave participants out of the contrasts in which one of their scans is suspicious.
 
@@ -230,39 +230,38 @@ def without_suspects(
     -------
     inputs : GroupInputs
         The rest.
-    sentences : tuple of str
-        Who was left out of what, why, and how to keep them.
+    reasons : dict of (str, str) to tuple of str
+        Participant and contrast it is left out of, to why and how to keep it.
     """
-    sentences: dict[str, None] = {}
-    dropped: dict[str, set[str]] = {}
+    reasons: dict[tuple[str, str], dict[str, None]] = {}
     for maps in inputs.changes:
         for participant in sorted(maps.sources):
             for one in suspicions.get(participant, ()):
                 concerned = one['condition'] is None or one['condition'] in maps.about.values()
                 if one['kind'] in accepted or not concerned:
                     continue
-                dropped.setdefault(str(maps.contrast), set()).add(participant)
-                sentences[
-                    f'sub-{participant} is left out of {maps.contrast}: {one["reason"]} (keep it '
-                    f'with --set group.accept_suspects={one["kind"]})'
-                ] = None
+                sentence = (
+                    f'left out of {maps.contrast}: {one["reason"]} (keep it with --set '
+                    f'group.accept_suspects={one["kind"]})'
+                )
+                reasons.setdefault((participant, str(maps.contrast)), {})[sentence] = None
     changes = (
         replace(
             maps,
             sources={
                 name: sources
                 for name, sources in maps.sources.items()
-                if name not in dropped.get(str(maps.contrast), ())
+                if (name, str(maps.contrast)) not in reasons
             },
         )
         for maps in inputs.changes
     )
     regions = {
-        contrast: tuple(item for item in tables if item[0] not in dropped.get(contrast, ()))
+        contrast: tuple(item for item in tables if (item[0], contrast) not in reasons)
         for contrast, tables in inputs.regions.items()
     }
     kept = replace(inputs, changes=tuple(m for m in changes if m.sources), regions=regions)
-    return kept, tuple(sentences)
+    return kept, {place: tuple(sentences) for place, sentences in reasons.items()}
 
 
 def contrast_of(path: Path) -> dict[str, str]:

@@ -30,9 +30,13 @@ from bids_app.reports.render import render_group, render_index
 from bids_app.settings import to_toml
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bids_app.bids.mapfiles import MapListing
     from bids_app.bids.rolemap import RoleMap
     from bids_app.settings import RunSettings, Settings
+
+    Suspects = Mapping[tuple[str, str], tuple[str, ...]]
 
 METHODS = (
     'Changes were tested over participants with a random-effects mean that weights every '
@@ -92,7 +96,7 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
             if unused:
                 msg = f'none of the shared maps can be used: {"; ".join(unused)}'
             if suspects:
-                msg = f'no participant is left: {"; ".join(suspects)}'
+                msg = f'no participant is left: {"; ".join(_sentences(suspects))}'
             raise SelectionError(msg)
         mask, grid, unusable = group_mask(inputs, settings.change.grey_matter)
         study = Study(
@@ -104,7 +108,10 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
             folder=Path(folder),
             design=design,
             absences=dict.fromkeys(
-                [*(f'sub-{one} left out: {why}' for one, why in left_out.items()), *suspects]
+                [
+                    *(f'sub-{one} left out: {why}' for one, why in left_out.items()),
+                    *_sentences(suspects),
+                ]
             ),
             defects=dict.fromkeys(
                 [*(f'sub-{name}: {reason}' for name, reason in unusable), *unused]
@@ -119,7 +126,7 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
             labelled |= _contrast(study, contrast, of_contrast)
         save_conjunctions(study, labelled)
         save_joint_pls(study, effects)
-        _participants(study, left_out | dict(unusable))
+        _participants(study, left_out | dict(unusable), suspects)
         return _finish(study, names, made=bool(effects))
 
 
@@ -139,13 +146,20 @@ def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[s
     return labelled
 
 
-def _participants(study: Study, left_out: dict[str, str]) -> None:
+def _sentences(suspects: Suspects) -> list[str]:
+    """Say who is left out of what for a suspicious scan."""
+    return [f'sub-{name} is {why}' for (name, _), reasons in suspects.items() for why in reasons]
+
+
+def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) -> None:
     """Write who is in the group, and who was left out of what and why."""
     states = {
         summary['participant']: summary['verdict']['state']
         for summary in read_summaries(study.run.output_dir)
     }
     reasons = {name: [reason] for name, reason in left_out.items()}
+    for (name, _), sentences in suspects.items():
+        reasons.setdefault(name, []).extend(sentences)
     stacks = [study.stack(maps) for maps in study.inputs.changes]
     for stack in stacks:
         for name, reason in stack.left_out:
@@ -157,7 +171,9 @@ def _participants(study: Study, left_out: dict[str, str]) -> None:
         without = [
             f'no map of {maps.quantity} of {maps.contrast}'
             for maps in study.inputs.changes
-            if name not in maps.sources and name not in left_out
+            if name not in maps.sources
+            and name not in left_out
+            and (name, maps.contrast) not in suspects
         ]
         rows.append(
             {

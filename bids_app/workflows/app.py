@@ -464,7 +464,8 @@ def _judge(
     errors = [error for record in records for error in record['errors']]
     made = [row for row in rows if row['state'] == 'made' and row['map'] not in NOT_RESULTS]
     codes = [ExitCode(error['code']) for error in errors]
-    return judge(
+    signs = [f'suspicious ({one.kind}): {one.reason}' for u in units for one in u.suspicions]
+    verdict = judge(
         participant,
         absences=_absences(rows),
         problems=[problem for unit in units for problem in unit.problems],
@@ -472,6 +473,7 @@ def _judge(
         made_anything=bool(made),
         step_code=max(codes, default=ExitCode.SOFTWARE),
     )
+    return replace(verdict, reasons=(*verdict.reasons, *dict.fromkeys(signs)))
 
 
 def _absences(rows: Sequence[dict[str, Any]]) -> list[str]:

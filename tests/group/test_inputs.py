@@ -30,10 +30,12 @@ def test_a_suspicious_scan_costs_the_contrasts_of_its_condition():
     kept, sentences = without_suspects(INPUTS, {'02': [COPY]}, ())
     assert who(kept) == {'calcMinusControl': ['01', '02', '03'], 'restMinusControl': ['01', '03']}
     assert kept.regions['restMinusControl'] == (('01', Path('a')),)
-    assert sentences == (
-        'sub-02 is left out of restMinusControl: rest.nii has the same bytes (keep it with --set '
-        'group.accept_suspects=copy)',
-    )
+    assert sentences == {
+        ('02', 'restMinusControl'): (
+            'left out of restMinusControl: rest.nii has the same bytes (keep it with --set '
+            'group.accept_suspects=copy)',
+        )
+    }
 
 
 def test_a_suspicious_run_without_condition_costs_every_contrast():
@@ -46,4 +48,4 @@ def test_accepted_signs_leave_nobody_out():
     assert who(kept)['restMinusControl'] == ['01', '02']
     assert len(sentences) == 2
     kept, sentences = without_suspects(INPUTS, {'02': [COPY]}, ('copy', 'small-bold'))
-    assert (kept, sentences) == (INPUTS, ())
+    assert (kept, sentences) == (INPUTS, {})

@@ -443,6 +443,9 @@ def test_suspicious_scan_leaves_its_participant_out_unless_accepted(kind, condit
     (reason,) = [one for one in verdict.reasons if 'sub-02 is left out' in one]
     assert 'it is not what its name says' in reason
     assert f'--set group.accept_suspects={kind}' in reason
+    table = pd.read_csv(study.path('group_participants'), sep='\t').set_index('participant')
+    row = table.loc['sub-02']
+    assert (row.included, row.reason) == ('no', reason.removeprefix('sub-02 is '))
     (verdict,) = study.group(**quick, **{'group.accept_suspects': (kind,)}).verdicts
     assert not any('sub-02' in one for one in verdict.reasons)
     table = pd.read_csv(study.path('group_participants'), sep='\t').set_index('participant')

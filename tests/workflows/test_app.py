@@ -1,12 +1,16 @@
 """The loop over participants: what one does harms no other."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
+from bids_app.bids.acquisitions import Suspicion
 from bids_app.bids.verdict import State, judge
 from bids_app.errors import ExitCode, InputDataError
 from bids_app.settings import RunSettings, resolve
 from bids_app.workflows import app
-from bids_app.workflows.app import _map_name, dry_run, run_participants
+from bids_app.workflows.app import _judge, _map_name, dry_run, run_participants
 
 
 @pytest.fixture
@@ -104,3 +108,12 @@ def test_dry_run_shows_roles_what_is_unused_and_patterns_without_match(tmp_path)
     assert 'input map: nothing matches x/{sub}_t1.nii' in lines
     assert lines[-2:] == ['       1  x/7_other.nii', '       1  x/8_other.nii']
     assert not (tmp_path / 'out').exists()
+
+
+def test_verdict_names_a_suspicious_scan_and_stays_good():
+    made = {'state': 'made', 'map': 'cbf', 'reason': None}
+    sign = Suspicion(kind='copy', role='m0', reason='a.nii is b.nii', file=Path('a.nii'))
+    unit = SimpleNamespace(problems=(), suspicions=(sign, sign))
+    verdict = _judge('01', [unit], [{'maps': [made], 'errors': []}])
+    assert verdict.text == 'sub-01: complete (suspicious (copy): a.nii is b.nii)'
+    assert verdict.is_good
