@@ -67,7 +67,7 @@ def random_of(study: Study, name: str) -> np.random.Generator:
     return np.random.default_rng([study.settings.group.random_seed, crc32(name.encode())])
 
 
-def testable(study: Study) -> Iterator[MapSet]:
+def maps_to_test(study: Study) -> Iterator[MapSet]:
     """
     Read the changes; give those of enough participants, name what is missing.
 

@@ -19,7 +19,7 @@ from bids_app.errors import ExitCode, SelectionError
 from bids_app.group.baseline import save_baseline_tables, save_conjunctions
 from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
 from bids_app.group.design import excluded_by_verdict, make_design
-from bids_app.group.effects import Effect, analyse_effect, save_joint_pls, testable
+from bids_app.group.effects import Effect, analyse_effect, maps_to_test, save_joint_pls
 from bids_app.group.inputs import GroupInputs, from_derivatives, without_suspects
 from bids_app.group.maps import from_maps, list_shared_maps
 from bids_app.group.regions import save_regions
@@ -118,7 +118,7 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
             ),
         )
         effects: dict[str, dict[str, Effect]] = {}
-        for maps in testable(study):
+        for maps in maps_to_test(study):
             of_contrast = effects.setdefault(maps.contrast or '', {})
             of_contrast[maps.quantity] = analyse_effect(study, maps)
         labelled: dict[str, Concordance] = {}
