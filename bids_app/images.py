@@ -89,6 +89,11 @@ def grid_of(path: PathLike) -> Grid:
     return Grid(shape, np.asarray(image.affine, float))
 
 
+def scale_slope_of(path: PathLike) -> float:
+    """Factor from the stored numbers of an image to its values, as its header has it."""
+    return float(open_image(path).dataobj.slope)
+
+
 def check_same_grid(paths: Sequence[PathLike]) -> Grid:
     """
     Assert that images share one voxel grid.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.acquisitions import FoundAnatomy, ParticipantInputs, Problem, Suspicion
-from bids_app.bids.capabilities import arrival_is_shared
+from bids_app.bids.capabilities import arrival_is_shared, cbf_model
 from bids_app.bids.conditions import (
     Labels,
     Plan,
@@ -808,10 +808,12 @@ def _asl(
         )
         series += [] if made is None else [made]
     settings = reader.settings
-    if settings.perfusion.arrival == 'shared' and not arrival_is_shared(series, settings):
+    wanted = settings.perfusion.arrival == 'shared' and len(series) > 0
+    if wanted and not arrival_is_shared(series, settings):
         reader.findings.note(
             'the arrival time is not shared: that takes two conditions or more, each with one '
-            'series of several delays, all labelled in the same way'
+            'series of several delays, all labelled in the same way, and the model multi-delay '
+            f'(here: {", ".join(sorted({cbf_model(one, settings) for one in series}))})'
         )
     served: dict[Path | None, set[str | None]] = {}
     for one in series:

@@ -1238,9 +1238,14 @@ def _note_header_time(probe: Probe, header: Header | None, repetition_time: floa
     if header is None or repetition_time is None or len(header.zooms) < 4:
         return
     stated = header.zooms[3]
-    if stated > 0 and abs(stated - repetition_time) > 0.01 * repetition_time:
+
+    def agrees(time: float) -> bool:
+        return abs(time - repetition_time) <= 0.01 * repetition_time
+
+    if stated > 0 and not agrees(stated):
+        looks = ', as if in milliseconds' if agrees(stated * units.MILLISECOND) else ''
         probe.reader.findings.note(
-            f'{probe.file.name}: its header says {stated:g} between volumes, its sidecar '
+            f'{probe.file.name}: its header says {stated:g} s between volumes{looks}, its sidecar '
             f'{repetition_time:g} s; the sidecar is used'
         )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app import units
 from bids_app.bids.roles import Found, parse_name
 from bids_app.errors import ExitCode, InputDataError, MissingInputError
 
@@ -151,6 +152,8 @@ def read_header(path: Path) -> Header:
         )
         raise InputDataError(msg)
     zooms = tuple(float(zoom) for zoom in image.header.get_zooms())
+    if len(zooms) > 3 and image.header.get_xyzt_units()[1] == 'msec':
+        zooms = (*zooms[:3], zooms[3] * units.MILLISECOND)
     return Header(
         shape=tuple(image.shape), affine=image.affine, zooms=zooms, remark=_remark(image, zooms)
     )

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from bids_app.errors import InputDataError
-from bids_app.images import grid_of, load_affine, load_data, load_masked, save_image
+from bids_app.images import (
+    grid_of,
+    load_affine,
+    load_data,
+    load_masked,
+    save_image,
+    scale_slope_of,
+)
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
@@ -542,6 +549,9 @@ class _QualityInputSpec(BaseInterfaceInputSpec):
     condition = traits.Str(desc='of the scan', unit='')
     run = traits.Str(desc='of the scan', unit='')
     is_absolute = traits.Bool(True, usedefault=True, desc='in mL/100 g/min', unit='')
+    scaled = traits.List(
+        File(exists=True), desc='M0 and series as scanned, to compare their scale slopes', unit=''
+    )
 
 
 class _QualityOutputSpec(TraitedSpec):
@@ -571,6 +581,9 @@ class SummariseQuality(SimpleInterface):
         tissue.pop('csf')
         numbers |= grey_matter_statistics(volume.value[mask], **tissue)
         numbers['calibration'], *ends = self.inputs.calibration or [float('nan')] * 3
+        if isdefined(self.inputs.scaled):
+            m0_slope, slope = (scale_slope_of(path) for path in self.inputs.scaled)
+            numbers['scale_slope_ratio'] = m0_slope / slope
         cause = probable_cause(numbers) if self.inputs.is_absolute else ''
 
         intervals = {'calibration': (ends[0], ends[1])}

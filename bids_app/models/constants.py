@@ -212,6 +212,12 @@ QUALITY_RULES: Mapping[str, tuple[float | None, float | None, str]] = MappingPro
             *SIGN_ERROR_FACTORS,
             'the person or the labeling changed between the runs: more than the variance knows',
         ),
+        'scale_slope_ratio': (
+            0.2,
+            5.0,
+            'the scale slopes in the headers of M0 and series differ greatly: right where each '
+            'image was stored so, wrong where one was lost or made up; both are used as they are',
+        ),
     }
 )
 """Measure -> lowest and highest value that is good, and what is likely beyond. QEI: Dolui et al.

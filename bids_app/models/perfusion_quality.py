@@ -207,7 +207,8 @@ def judge_quality(
     ----------
     numbers : mapping of str to float
         From :func:`quality_index`, :func:`grey_matter_statistics` and
-        :func:`bids_app.models.noise.calibrate_errors` (``calibration``).
+        :func:`bids_app.models.noise.calibrate_errors` (``calibration``), and
+        ``scale_slope_ratio``, the scale slope in the header of M0 over that of the series.
     cause : str
         From :func:`probable_cause`.
     intervals : mapping of str to (float, float), optional

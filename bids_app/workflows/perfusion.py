@@ -465,6 +465,9 @@ class _Chain:
             run=self.series.run or '',
             is_absolute=not self.is_relative,
         )
+        m0 = self.series.m0.file
+        if m0 not in (None, self.series.file):
+            interface.inputs.scaled = [str(m0), str(self.series.file)]
         node = self.node(interface, 'summarise_quality', 'mask', *TISSUES)
         connect_quantity(self.workflow, cbf, node, 'cbf')
         self.workflow.connect([(difference, node, [('calibration', 'calibration')])])

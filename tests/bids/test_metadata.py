@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import nibabel as nb
 import numpy as np
 import pytest
 
@@ -279,6 +280,23 @@ def test_single_delay_model_takes_the_longest_and_multi_delay_needs_two(full, un
     assert any('longest delay (3 s)' in note for note in found.notes)
     found = unit(full, settings={'perfusion.model': 'multi-delay'})
     only_problem(found, 'multi-delay needs two delays', role='asl')
+
+
+@pytest.mark.parametrize(
+    ('model', 'said'),
+    [('multi-delay', False), ('multi-delay-arterial', True), ('single-delay', True)],
+)
+def test_arrival_that_cannot_be_shared_is_said_with_the_model(full, unit, model, said):
+    for condition in ('calc', 'control'):
+        stem = f'sub-01/perf/sub-01_acq-{condition}'
+        delays = [delay / 2 for delay in range(1, 9) for _ in range(2)]
+        full.image(f'{stem}_asl.nii.gz', shape=(3, 3, 2, 16))
+        full.text(f'{stem}_aslcontext.tsv', '\n'.join(['volume_type', *('label', 'control') * 8]))
+        full.edit(f'*{condition}_asl.json', PostLabelingDelay=delays, TotalAcquiredPairs=8)
+    found = unit(full, settings={'perfusion.arrival': 'shared', 'perfusion.model': model})
+    notes = [note for note in found.notes if 'the arrival time is not shared' in note]
+    assert bool(notes) is said
+    assert all(f'and the model multi-delay (here: {model})' in note for note in notes), notes
 
 
 def test_m0_estimate_is_a_number(full, unit):
@@ -577,7 +595,25 @@ def test_repetition_time_in_milliseconds_is_called_by_its_name(full, unit):
 
 def test_header_time_that_differs_is_said(full, unit):
     found = unit(full)
-    assert any('its header says 1 between volumes' in note for note in found.notes)
+    assert any('its header says 1 s between volumes' in note for note in found.notes)
+
+
+@pytest.mark.parametrize('unit_of_time', ['sec', 'msec'])
+def test_header_time_in_milliseconds_is_told_unless_the_header_says_so(full, unit, unit_of_time):
+    path = full.find('*_bold.nii.gz')
+    image = nb.load(path)
+    image.header.set_zooms((*image.header.get_zooms()[:3], 1200.0))
+    image.header.set_xyzt_units('mm', unit_of_time)
+    data = np.asanyarray(image.dataobj)
+    nb.save(nb.Nifti1Image(data, image.affine, image.header), path)
+    found = unit(full)
+    assert found.problems == ()
+    said = [note for note in found.notes if 'between volumes' in note and '_bold' in note]
+    if unit_of_time == 'msec':
+        assert said == []
+    else:
+        assert 'says 1200 s between volumes, as if in milliseconds' in said[0]
+        assert 'its sidecar 1.2 s; the sidecar is used' in said[0]
 
 
 # field, whole images -----------------------------------------------------------------------

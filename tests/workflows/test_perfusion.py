@@ -305,6 +305,30 @@ def test_flow_of_the_scanner_is_taken_as_it_is(files, tmp_path):
     np.testing.assert_allclose(inside(made['cbf'], files), truth(files), rtol=0.01)
 
 
+def test_scale_slopes_that_differ_greatly_are_flagged_with_the_cause_and_kept(files, tmp_path):
+    import pandas as pd
+
+    def quality_and_flow():
+        made = run(build(series), files, tmp_path)
+        table = pd.read_csv(made['quality'], sep='\t', na_filter=False).set_index('measure')
+        return table.loc['scale_slope_ratio'], inside(made['cbf'], files)
+
+    series = single(tmp_path)
+    row, flow = quality_and_flow()
+    assert (float(row['value']), row['verdict'], row['probable_cause']) == (1.0, 'good', '')
+    m0 = nb.load(series.m0.file)
+    stored = nb.Nifti1Image(np.round(m0.get_fdata() / 0.1).astype(np.int16), m0.affine)
+    stored.header.set_slope_inter(0.1, 0)
+    stored.to_filename(series.m0.file)
+    with series.m0.file.open('r+b') as file:  # nibabel clears the slope of given numbers
+        file.seek(112)
+        file.write(np.array([0.1, 0], stored.header.endianness + 'f4').tobytes())
+    row, same = quality_and_flow()
+    assert (round(float(row['value']), 6), row['verdict']) == (0.1, 'check')
+    assert 'scale slopes' in row['probable_cause']
+    np.testing.assert_allclose(same, flow, rtol=2e-3)
+
+
 @pytest.mark.parametrize('region', ['grey_matter', 'white_matter'])
 def test_m0_may_be_that_of_a_region(files, tmp_path, region):
     made = run(build(single(tmp_path), m0_reference=region), files, tmp_path)
