@@ -388,7 +388,7 @@ def test_intervals_and_tipping_points_of_the_networks(pages):
 def test_movement_and_courses_are_drawn_with_their_units(pages):
     page = Page(pages['sub-01'])
     labels = ' '.join(a.get('aria-label', '') for _, a in page.elements)
-    assert 'Movement of the head between successive volumes of BOLD, all' in labels
+    assert 'Movement of the head between successive volumes or echoes of BOLD, all' in labels
     assert 'Framewise displacement' in page.text
     assert '(mm)' in page.text
     assert 'Vis, calc' in page.text
