@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import bids_app
 from bids_app.bids.outputs import atomic_write, output_path, remove_unfinished, to_json
+from bids_app.bids.sources import map_of_user
 from bids_app.bids.verdict import State
 from bids_app.bids.versions import library_versions
-from bids_app.settings import flatten
+from bids_app.settings import flatten, parcel_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -187,8 +188,13 @@ def participant_digest(
     -------
     digest : Digest
         Equal for equal bytes, settings, values and program.
+
+    Raises
+    ------
+    SettingsError, MissingInputError
+        If a setting names an image that is not there (:func:`map_of_user`).
     """
-    paths = {path for unit in units for path in unit.files}
+    paths = {path for unit in units for path in (*unit.files, *_named_files(unit, settings))}
     return Digest(
         inputs={_name(path, roots): _input_digest(path) for path in sorted(paths)},
         settings={
@@ -200,6 +206,18 @@ def participant_digest(
         code=code_digest(),
         libraries=library_versions(),
     )
+
+
+def _named_files(unit: ParticipantInputs, settings: Settings) -> list[Path]:
+    """List the files that settings name for a unit, those it has a use for."""
+    volume, change = settings.blood_volume, settings.change
+    table = volume.parcel_table and str(parcel_file(volume))
+    named = {
+        'blood_volume.arterial_mask': volume.arterial_mask if unit.dsc else None,
+        'blood_volume.parcel_table': table if volume.task_change == 'parcels' else None,
+        'change.davis_maximum_map': change.davis_maximum_map if change.route == 'davis' else None,
+    }
+    return [map_of_user(pattern, name, unit) for name, pattern in named.items() if pattern]
 
 
 def _values_of(unit: ParticipantInputs) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import units
 from bids_app.bids.roles import Found, parse_name
-from bids_app.errors import ExitCode, InputDataError, MissingInputError
+from bids_app.errors import ExitCode, InputDataError, MissingInputError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bids_app._typing import FloatArray
+    from bids_app.bids.acquisitions import ParticipantInputs
 
 MISSING_VALUES = ('', 'n/a', 'N/A', 'nan', 'NaN')
 """Cells that hold no value."""
@@ -113,6 +114,48 @@ def check_readable(path: Path) -> None:
     if size == 0:
         msg = f'{path.name} is empty (0 bytes); restore the file'
         raise MissingInputError(msg)
+
+
+def map_of_user(pattern: str, setting: str, inputs: ParticipantInputs) -> Path:
+    """
+    Find the image a setting names for every participant.
+
+    Parameters
+    ----------
+    pattern : str
+        Path with {participant} and {session} (without sub- and ses-) in it.
+    setting : str
+        Name of the setting, for messages.
+    inputs : ParticipantInputs
+        Participant it is looked for.
+
+    Returns
+    -------
+    Path
+        Absolute.
+
+    Raises
+    ------
+    SettingsError
+        If the path has other names in braces.
+    MissingInputError
+        If the image of this participant is absent, not fetched, or empty.
+    """
+    try:
+        name = pattern.format(participant=inputs.participant, session=inputs.session or '')
+    except (KeyError, IndexError, ValueError) as error:
+        msg = (
+            f'{setting} = {pattern}: expected no names in braces but {{participant}} and '
+            f'{{session}}; found {error}'
+        )
+        raise SettingsError(msg) from error
+    path = Path(name).absolute()
+    try:
+        check_readable(path)
+    except MissingInputError as error:
+        msg = f'{setting} names an image for {inputs.label}: {error}'
+        raise MissingInputError(msg) from error
+    return path
 
 
 def read_header(path: Path) -> Header:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.sources import map_of_user
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
 from bids_app.interfaces.bolus import EstimateArterialInput, EstimateBolus
 from bids_app.models.registry import MODELS
@@ -27,14 +28,6 @@ def quantities_of(settings: BloodVolumeSettings) -> tuple[str, ...]:
 def needs_artery(model: str, settings: BloodVolumeSettings) -> bool:
     """Tell whether the arterial input is needed."""
     return model == 'arterial' or settings.deconvolution != 'none'
-
-
-def arterial_mask_of(inputs: ParticipantInputs, settings: BloodVolumeSettings) -> str | None:
-    """Give the user's mask of the arterial input of a unit, if there is one."""
-    if settings.arterial_mask is None:
-        return None
-    names = {'participant': inputs.participant, 'session': inputs.session or ''}
-    return settings.arterial_mask.format(**names)
 
 
 def init_dsc_wf(
@@ -136,9 +129,10 @@ def init_dsc_wf(
             ),
             name='estimate_arterial_input',
         )
-        mask = arterial_mask_of(inputs, settings)
-        if mask is not None:
-            artery.inputs.arterial_mask = mask
+        if settings.arterial_mask is not None:
+            artery.inputs.arterial_mask = map_of_user(
+                settings.arterial_mask, 'blood_volume.arterial_mask', inputs
+            )
         curve = [(port, port) for port in ('arterial_curve', 'arterial_curve_facts')]
         workflow.connect([
             (inputnode, artery, [(port, port) for port in taken]),

@@ -18,6 +18,8 @@ from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe,
 from bids_app.workflows.anatomy import atlas_files
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bids_app.settings import ChangeSettings
 
 INTERFACES = {
@@ -76,7 +78,7 @@ class ChangePlan:
     r2_prime_by_ase: bool = False
     """R2' too, and nothing else gave it."""
     settings: ChangeSettings
-    davis_map: str | None = None
+    davis_map: Path | None = None
     """Of the maximum of BOLD, where it is given."""
     echo_time: float = 0.0
     """Of the BOLD series, s; for the routes that use it."""

@@ -61,7 +61,8 @@ for name in names:
 changed = {name for name in os.environ if os.environ[name] != before.get(name)}
 assert state == (np.random.get_state()[1].tolist(), random.getstate()), 'random state'
 assert not logging.getLogger('oxybold').handlers, 'logging'
-print(len(names), sorted(changed - {'NO_ET', 'NIPYPE_NO_ET'}))
+changed -= {'NO_ET', 'NIPYPE_NO_ET', 'KMP_DUPLICATE_LIB_OK'}  # the last by threadpoolctl
+print(len(names), sorted(changed))
 print([name for name in ('ants', 'bids', 'nilearn', 'matplotlib.pyplot') if name in sys.modules])
 """
 

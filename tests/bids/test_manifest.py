@@ -22,6 +22,7 @@ from bids_app.bids.manifest import (
     write_manifest,
 )
 from bids_app.bids.verdict import judge, skipped
+from bids_app.errors import MissingInputError
 from bids_app.settings import Settings, apply
 
 
@@ -131,6 +132,23 @@ def test_everything_that_changes_numbers_changes_the_digest(
     changed = dataclasses.replace(inputs, **change)
     other = participant_digest([changed], Settings(), roots=[tmp_path / 'raw'])
     assert other.value != digest.value
+
+
+def test_a_map_that_a_setting_names_counts_by_its_bytes_where_it_is_used(
+    inputs: ParticipantInputs, tmp_path: Path
+) -> None:
+    path = tmp_path / 'M_01.nii'
+    pattern = {'change.davis_maximum_map': f'{tmp_path}/M_{{participant}}.nii'}
+    unused = apply(Settings(), pattern, 'test')
+    participant_digest([inputs], unused)
+    used = apply(unused, {'change.route': 'davis'}, 'test')
+    with pytest.raises(MissingInputError, match=r'change\.davis_maximum_map.*M_01\.nii'):
+        participant_digest([inputs], used)
+    values = []
+    for content in ('a', 'b'):
+        path.write_text(content)
+        values.append(participant_digest([inputs], used).value)
+    assert len(set(values)) == 2
 
 
 def test_a_moved_dataset_is_the_same_dataset(digest: Digest, tmp_path: Path) -> None:

@@ -4,8 +4,15 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.bids.sources import find_companions, read_header, read_json, read_table
-from bids_app.errors import InputDataError, MissingInputError
+from bids_app.bids.acquisitions import ParticipantInputs
+from bids_app.bids.sources import (
+    find_companions,
+    map_of_user,
+    read_header,
+    read_json,
+    read_table,
+)
+from bids_app.errors import InputDataError, MissingInputError, SettingsError
 
 
 @pytest.mark.parametrize('read', [read_header, read_json, lambda p: read_table(p, ())])
@@ -20,6 +27,18 @@ def test_absent_empty_and_unfetched_files_are_missing_input(dataset, read):
     path.symlink_to('gone')
     with pytest.raises(MissingInputError, match=f'datalad get {path}'):
         read(path)
+
+
+def test_a_map_of_the_user_is_found_per_participant_or_told_by_setting_and_file(tmp_path):
+    unit = ParticipantInputs(participant='01', session='a', b0=3.0, hct=0.4, sao2=0.98)
+    pattern = f'{tmp_path}/M_sub-{{participant}}_ses-{{session}}.nii'
+    with pytest.raises(MissingInputError, match=r'change.x names .* sub-01_ses-a: M_sub-01_ses-a'):
+        map_of_user(pattern, 'change.x', unit)
+    path = tmp_path / 'M_sub-01_ses-a.nii'
+    path.write_text('any')
+    assert map_of_user(pattern, 'change.x', unit) == path
+    with pytest.raises(SettingsError, match=r'change.x = .* but \{participant\} and \{session\}'):
+        map_of_user('M_{subject}.nii', 'change.x', unit)
 
 
 def test_bytes_that_are_no_text_are_bad_input(dataset):

@@ -2,6 +2,7 @@
 
 import json
 
+import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
@@ -136,3 +137,17 @@ def test_a_gas_challenge_changes_no_metabolism_and_the_published_limits_hold(fin
     )
     same = np.isclose(plain, limited, rtol=1e-4)
     assert 0.5 < same[np.isfinite(plain)].mean() <= 1.0
+
+
+def test_a_map_of_the_maximum_gives_what_the_number_does(finished, tmp_path):
+    image = nb.load(next(finished.output.rglob('sub-01_space-MESE_T2map.nii.gz')))
+    for participant, maximum in (('01', 8.0), ('02', 4.0)):
+        flat = np.full(image.shape[:3], maximum, np.float32)
+        nb.save(nb.Nifti1Image(flat, image.affine), tmp_path / f'sub-{participant}_M.nii')
+    route = ('change.route=davis', 'change.bold_blocks=all')
+    given = f'change.davis_maximum_map={tmp_path}/sub-{{participant}}_M.nii'
+    assert replay(finished, tmp_path / 'map', *route, given).code == 0
+    assert replay(finished, tmp_path / 'number', *route, 'change.davis_maximum=8').code == 0
+    map_, number = maps(tmp_path / 'map'), maps(tmp_path / 'number')
+    assert any('desc-cmro2_statmap' in name for name in map_)
+    assert max(differences(map_, number).values()) == 0.0

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.capabilities import cbv_model, is_by_ase
+from bids_app.bids.sources import map_of_user
 from bids_app.interfaces.change import ComputeSignificance
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.branches.scans import smooth
@@ -13,6 +14,8 @@ from bids_app.workflows.change import CHALLENGE, EXTRAS, INTERFACES, ChangePlan,
 from bids_app.workflows.oxygen import cao2_of, rate_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bids_app.bids.acquisitions import Contrast
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
@@ -69,10 +72,12 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     )
 
 
-def _davis_map(graph: Graph) -> str | None:
+def _davis_map(graph: Graph) -> Path | None:
     """Path of the given maximum of BOLD of this unit."""
-    pattern, inputs = graph.settings.change.davis_maximum_map, graph.inputs
-    return pattern and pattern.format(participant=inputs.participant, session=inputs.session)
+    pattern = graph.settings.change.davis_maximum_map
+    if pattern is None:
+        return None
+    return map_of_user(pattern, 'change.davis_maximum_map', graph.inputs)
 
 
 def _gas_contrast(graph: Graph, contrast: Contrast) -> Contrast:
