@@ -103,6 +103,32 @@ def test_runs_are_combined_under_a_name_without_run(raw, study):
     assert 0.3 < np.nanmedian(both) / np.nanmedian(single) < 0.7
 
 
+def test_runs_of_bold_are_combined_by_the_inverse_of_their_variances(raw, study):
+    for participant, number, of in (
+        ('01', '1', '01'), ('01', '2', '02'), ('02', '1', '01'), ('03', '2', '02')
+    ):  # fmt: skip
+        support.add_participant(
+            raw, study, participant, 'bold', of=of,
+            rename=lambda name, number=number: name.replace('-all_', f'-all_run-{number}_'),
+        )  # fmt: skip
+    folder = run(raw)
+    changes = []
+    for label in ('01', '02', '03'):
+        (effect,) = (folder.parent / f'sub-{label}').rglob(
+            '*_space-BOLD_*stat-effect_desc-boldPct_statmap.nii.gz'
+        )
+        assert 'run-' not in effect.name
+        variance = effect.with_name(effect.name.replace('stat-effect', 'stat-variance'))
+        changes.append((support.read(effect), support.read(variance)))
+    (both, both_variance), (one, one_variance), (two, two_variance) = changes
+    expected = (one / one_variance + two / two_variance) / (1 / one_variance + 1 / two_variance)
+    everywhere = np.isfinite(expected)
+    assert everywhere.sum() > 100
+    np.testing.assert_allclose(both[everywhere], expected[everywhere], rtol=1e-4, atol=1e-5)
+    expected_variance = 1 / (1 / one_variance + 1 / two_variance)
+    np.testing.assert_allclose(both_variance[everywhere], expected_variance[everywhere], rtol=1e-4)
+
+
 def test_condition_in_task_or_acq_of_asl_gives_the_same_maps(raw, study):
     support.add_participant(raw, study, '01', 'asl')
     support.add_participant(
