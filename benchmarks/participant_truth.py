@@ -1,5 +1,5 @@
 """
-Changes of CMRO2 of digital participants against the truth, each number beside its bar.
+Changes of CMRO2 and alignment of digital participants against the truth, each beside its bar.
 
 ``python benchmarks/participant_truth.py`` makes a coarse participant and runs the app on it (4
 minutes of processor time); with two folders it judges what is there: the phantom, the output.
@@ -18,6 +18,7 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 
+from bids_app.images import load_affine
 from bids_app.models.change import z_score
 from bids_app.models.concordance import LABEL_NAMES, Label
 from bids_app.models.estimate import Estimate
@@ -118,6 +119,44 @@ def judge(truth_of: Path, own: Path) -> bool:
     return bool(met) and all(met)
 
 
+def residual(pose: list, found: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Where points (V, 3) of the T1w image end up by the transform found and the true one back."""
+    there = np.c_[points, np.ones(len(points))] @ (np.array(pose) @ found).T
+    return there[:, :3]
+
+
+def aligned(truth_of: Path, own: Path) -> bool:
+    """Print how far every scan lies from the quantification grid (MESE), mean over the brain."""
+    (parameters,) = truth_of.glob('*_desc-truth_parameters.json')
+    poses = json.loads(parameters.read_text('utf-8'))['ToT1w']
+    (mask,) = own.glob('anat/*_space-MESE_desc-brain_mask.nii.gz')
+    image = nb.load(mask)
+    inside = np.argwhere(np.asarray(image.dataobj) > 0)[::29]
+    points = nb.affines.apply_affine(image.affine, inside)
+    found = {}
+    for path in sorted(own.glob('anat/*_to-T1w_mode-image_xfm.txt')):
+        scan = path.name.split('_from-')[1].split('_')[0].replace('boldref', 'BOLD')
+        task = path.name.split('_task-')[1].split('_')[0] if '_task-' in path.name else None
+        name = scan if scan in poses else f'{scan}_{task}'
+        found[name] = residual(poses[name], load_affine(path), points)
+    sys.stdout.write(f'{own.name} misalignment with MESE (with the T1w image), mm\n')
+    met = []
+    for name, there in found.items():
+        scan = name.split('_')[0]
+        (reference, *_) = own.rglob(f'*_space-{scan}_desc-reference_*.nii.gz')
+        bar = max(*nb.load(reference).header.get_zooms()[:3], *image.header.get_zooms()[:3]) / 2
+        between, from_t1w = (
+            float(np.linalg.norm(there - other, axis=1).mean())
+            for other in (found['MESE'], points)
+        )
+        met.append(between < bar)
+        sys.stdout.write(
+            f'  {name:15s} {between:6.2f} ({from_t1w:.2f})  below {bar:.2f}, half a voxel of the '
+            f'coarser  {"met" if met[-1] else "NOT MET"}\n'
+        )
+    return bool(met) and all(met)
+
+
 def make(folder: Path, seed: int) -> list[Path]:
     """Make a participant and run the app on it."""
     raw, out = folder / 'raw', folder / 'out'
@@ -140,7 +179,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         raw, out = options.folders or make(Path(folder), options.seed)
         truths = sorted((raw / 'derivatives' / 'truth').glob('sub-*'))
-        results = [judge(truth, out / truth.name) for truth in truths]
+        results = [part(truth, out / truth.name) for truth in truths for part in (judge, aligned)]
     sys.exit(int(not all(results)))
 
 
