@@ -419,8 +419,8 @@ class Settings:
     )
     output_spaces: tuple[str, ...] = _setting(
         ('MNI152NLin6Asym',),
-        'template spaces of the maps; without one there is no group level',
-        choices=('MNI152NLin6Asym', 'none'),
+        'template spaces of the maps: MNI152NLin6Asym (packaged; the group level reads no other), '
+        'NAME of TemplateFlow where it is installed, NAME=FOLDER for a template of yours, or none',
     )
     ignore: tuple[str, ...] = _setting(
         (),

@@ -306,6 +306,8 @@ class FoundAnatomy:
     to_template: Path | None = None
     """from-T1w_to-MNI152NLin6Asym (h5 or txt)."""
     from_template: Path | None = None
+    to_others: tuple[tuple[str, Path], ...] = ()
+    """Other template spaces, and from-T1w_to-<space>."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ from bids_app.bids.roles import (
 )
 from bids_app.bids.sources import companions_of, read_json
 from bids_app.bids.suspects import find_suspects
+from bids_app.bids.templates import other_templates
 from bids_app.errors import AppError, DatasetError, SelectionError, SettingsError
 from bids_app.settings import parcel_file
 
@@ -277,6 +278,7 @@ def check_dataset(info: DatasetInfo, run: RunSettings, settings: Settings) -> Pl
     """
     check_units(info.blood, settings)
     check_blood_volume(settings.blood_volume)
+    other_templates(settings.output_spaces)
     load_overrides(run.metadata_overrides)
     for name, path in run.derivatives.items():
         if not Path(path).is_dir():
@@ -570,9 +572,26 @@ def _anatomy(
                 f'derivatives {name}: no transforms between T1w and {TEMPLATE}; '
                 + ('they are computed' if own else 'nothing is made in template space')
             )
-        findings.files.update([*files, anatomy.csf, *filter(None, transforms)])
+        others = _other_transforms(context, findings, anatomy)
+        findings.files.update([*files, anatomy.csf, *filter(None, transforms), *others])
         return anatomy, ()
     return None, _t1w(context, reader, session)
+
+
+def _other_transforms(
+    context: _Context, findings: Findings, anatomy: FoundAnatomy
+) -> tuple[Path, ...]:
+    """Choose the transforms to other templates that are wanted; say which are not there."""
+    known = dict(anatomy.to_others)
+    wanted = [template.space for template in other_templates(context.settings.output_spaces)]
+    if context.settings.anatomy.registration != 'rigid':
+        for space in wanted:
+            if space not in known:
+                findings.note(
+                    f'derivatives {anatomy.source}: no transform from T1w to {space}; '
+                    'nothing is made there'
+                )
+    return tuple(known[space] for space in wanted if space in known)
 
 
 def _t1w(context: _Context, reader: Reader, session: str | None) -> tuple[Path, ...]:

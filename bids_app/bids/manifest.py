@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import bids_app
 from bids_app.bids.outputs import atomic_write, output_path, remove_unfinished, to_json
 from bids_app.bids.sources import map_of_user
+from bids_app.bids.templates import other_templates
 from bids_app.bids.verdict import State
 from bids_app.bids.versions import library_versions
 from bids_app.settings import flatten, parcel_file
@@ -217,7 +218,9 @@ def _named_files(unit: ParticipantInputs, settings: Settings) -> list[Path]:
         'blood_volume.parcel_table': table if volume.task_change == 'parcels' else None,
         'change.davis_maximum_map': change.davis_maximum_map if change.route == 'davis' else None,
     }
-    return [map_of_user(pattern, name, unit) for name, pattern in named.items() if pattern]
+    maps = [map_of_user(pattern, name, unit) for name, pattern in named.items() if pattern]
+    templates = other_templates(settings.output_spaces)
+    return [*maps, *(path for item in templates for path in (item.t1w, item.mask))]
 
 
 def _values_of(unit: ParticipantInputs) -> dict[str, Any]:

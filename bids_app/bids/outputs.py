@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 LABEL = re.compile(r'[A-Za-z0-9+]+')
 """What a BIDS label may hold (plus signs since 1.10.1)."""
 
-FREE = {'figure': r'[A-Za-z0-9._+-]+'}
-"""Entities that are free names instead of labels."""
+FREE = {
+    'figure': r'[A-Za-z0-9._+-]+',
+    'template': r'(?!(?:MESE|MEGRE|ASE|ASL|DSC|boldref)(?:_|$))[A-Za-z0-9]+',
+}
+"""Entities that are free names instead of labels, or labels that are no scan's."""
 
 RESTRICTED = ('label', 'scan', 'variant', 'seg')
 """Entities whose values a row may list under `labels`."""

@@ -318,8 +318,19 @@ def _anatomy_in(source: str, folder: Path) -> FoundAnatomy | None:
         source=source,
         to_template=_native(folder, f'from-T1w_to-{TEMPLATE}_mode-image_xfm', transforms),
         from_template=_native(folder, f'from-{TEMPLATE}_to-T1w_mode-image_xfm', transforms),
+        to_others=_other_transforms(folder),
         **images,
     )
+
+
+def _other_transforms(folder: Path) -> tuple[tuple[str, Path], ...]:
+    """List the transforms from T1w space to templates beside the packaged one."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob('sub-*_from-T1w_to-*_mode-image_xfm.*')):
+        space = path.name.partition('_to-')[2].partition('_')[0]
+        if path.suffix in ('.h5', '.txt') and space not in (TEMPLATE, 'fsnative'):
+            found.setdefault(space, path)
+    return tuple(found.items())
 
 
 def _native(folder: Path, stem: str, extensions: Sequence[str]) -> Path | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.acquisitions import Contrast, DataValue, ParticipantInputs, SavedMaps
 from bids_app.bids.dataset import read_summaries
 from bids_app.bids.outputs import match, output_path, table
+from bids_app.bids.roles import TEMPLATE
 from bids_app.errors import InputDataError, SelectionError, SettingsError
 from bids_app.models.oef import dephasing_rate
 from bids_app.models.registry import MODELS
@@ -253,7 +254,11 @@ class _Unit:
                 kind=next(kind for kind, word in _words().items() if word == self.space),
                 transform=self._transform(),
                 to_template=next(
-                    (path for path, (key, _) in self.maps.items() if key == 'xfm_t1w_template'),
+                    (
+                        path
+                        for path, (key, entities) in self.maps.items()
+                        if key == 'xfm_t1w_template' and entities['template'] == TEMPLATE
+                    ),
                     None,
                 ),
                 cbv_model=self.cbv_model,

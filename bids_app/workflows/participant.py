@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bids_app.workflows._engine import Workflow
-from bids_app.workflows.anatomy import TEMPLATE, is_normalised
+from bids_app.workflows.anatomy import is_normalised
 from bids_app.workflows.branches.anatomy import add_alignment, add_anatomy
 from bids_app.workflows.branches.blood_volume import add_blood_volume
 from bids_app.workflows.branches.bold import add_bold
@@ -80,6 +80,5 @@ def init_participant_wf(
         add_oxygen(graph)
         add_changes(graph)
         add_labels(graph)
-        if graph.has_template and TEMPLATE in settings.output_spaces:
-            add_template_maps(graph)
+        add_template_maps(graph)
     return graph.workflow, graph.expected

@@ -53,6 +53,7 @@ EXAMPLES = {
     'figure': 'sub-01_desc-cbf',
     'res': '2',
     'column': 'age',
+    'template': 'MNI152NLin2009cAsym',
 }
 ORDER = [
     *('sub', 'tpl', 'ses', 'cohort', 'task', 'acq', 'run', 'from', 'to', 'mode', 'space'),
@@ -503,7 +504,7 @@ def test_json_knows_no_nan() -> None:
 def test_transform_keeps_the_extension_of_its_kind(tmp_path: Path) -> None:
     source = tmp_path / 'x.txt'
     source.write_text('affine')
-    place = {'sub': '01', 'space': 'MNI152NLin6Asym'}
+    place = {'sub': '01', 'template': 'MNI152NLin6Asym'}
     path = write_copy(source, output_dir=tmp_path, key='xfm_t1w_template', entities=place)
     assert path.name == 'sub-01_from-T1w_to-MNI152NLin6Asym_mode-image_xfm.txt'
     assert path.read_text() == 'affine'

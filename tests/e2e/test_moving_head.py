@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bids_app.bids.outputs import match, row
-from tests.e2e import support
+from tests.e2e import support, trees
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +21,9 @@ def moved(tmp_path_factory):
         str(study), '--grid', 'coarse', '--participants', '1', '--conditions', 'control,calc',
         '--seed', '7',
     ])  # fmt: skip
-    return study, output, support.run_app(study, output, 'participant', '--sloppy')
+    spaces = ('MNI152NLin6Asym', trees.template(folder / 'template', 'Made'))
+    options = ('--sloppy', '--output-spaces', *spaces)
+    return study, output, support.run_app(study, output, 'participant', *options)
 
 
 def test_participant_is_complete(moved):
@@ -40,6 +43,15 @@ def test_rows_that_need_registration_are_made(moved):
     files = [path.relative_to(output) for path in output.rglob('*') if path.is_file()]
     made = {found[0] for path in files if (found := match(path.as_posix())) is not None}
     assert {'alignment', 'confounds'} <= made
+
+
+def test_another_template_is_normalised_to_like_the_packaged_one(moved):
+    _, output, _ = moved
+    (own,) = output.rglob('*_space-MNI152NLin6Asym_res-2_label-GM_probseg.nii.gz')
+    (other,) = output.rglob('*_space-Made_label-GM_probseg.nii.gz')
+    np.testing.assert_array_equal(support.read(own), support.read(other))
+    assert len(list(output.rglob('*Made_mode-image_xfm.h5'))) == 1
+    assert len(list(output.rglob('*from-Made_to-T1w_mode-image_xfm.h5'))) == 1
 
 
 def test_movement_enters_the_bold_model(moved):

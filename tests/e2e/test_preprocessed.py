@@ -1,6 +1,7 @@
 """Anatomy, BOLD and CBF of other software give what the app finds itself."""
 
 import json
+import shutil
 
 import nibabel as nb
 import numpy as np
@@ -41,13 +42,30 @@ def other(study, raw, finished, tmp_path_factory):
     """A run on everything that fMRIPrep and ASLPrep left."""
     folder = tmp_path_factory.mktemp('other')
     prepared, perfused = (trees.start(folder / n, n) for n in ('fmriprep', 'aslprep'))
-    trees.add_anatomy(prepared, study)
+    anatomy = trees.add_anatomy(prepared, study)
+    (known,) = anatomy.glob('*_from-T1w_to-MNI152NLin6Asym_mode-image_xfm.h5')
+    shutil.copyfile(known, known.with_name(known.name.replace('MNI152NLin6Asym', 'Made')))
+    spaces = [trees.template(folder / name, name) for name in ('Made', 'Absent')]
     trees.add_bold_in_t1w_space(prepared, raw)
     trees.add_cbf(perfused, study, finished.output)
     named = ('-d', f'fmriprep={prepared}', '-d', f'aslprep={perfused}')
-    outcome = run(study, folder / 'out', *named)
+    outcome = run(study, folder / 'out', *named, '--output-spaces', 'MNI152NLin6Asym', *spaces)
     assert outcome.code == 0, outcome.log
     return folder / 'out'
+
+
+def test_another_template_gets_the_maps_of_the_packaged_one_by_the_transform_found(other):
+    made = {path.name: path for path in other.rglob('sub-01_*space-Made_*.nii.gz')}
+    packaged = [path for path in other.rglob('sub-01_*space-MNI152NLin6Asym_*.nii.gz')]
+    assert len(made) == len(packaged) > 20
+    for path in packaged:
+        name = path.name.replace('MNI152NLin6Asym', 'Made').replace('_res-2', '')
+        np.testing.assert_array_equal(support.read(made[name]), support.read(path), name)
+    about = json.loads(next(other.rglob('*space-Made*cbf_statmap.json')).read_text())
+    assert about['SpatialReference'] == 'tpl-Made_T1w.nii.gz'
+    assert not list(other.rglob('*space-Absent*'))
+    notes = support.summary(other, '01')['units'][0]['notes']
+    assert 'derivatives fmriprep: no transform from T1w to Absent; nothing is made there' in notes
 
 
 def test_bold_in_t1w_space_is_that_of_the_own_path_within_interpolation(other, finished):

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from bids_app.engines.templates import packaged_template
 from bids_app.images import Grid, save_image
 
 LPS = np.diag([-1.0, -1, 1, 1])
@@ -25,6 +26,14 @@ def image(path, data, affine, **sidecar):
     save_image(data, Grid(data.shape[:3], affine), path)
     write_json(path, sidecar)
     return path
+
+
+def template(folder, name):
+    """Make a template of the packaged one by another name; return it as an output space."""
+    folder.mkdir(parents=True)
+    for kind in ('T1w', 'desc-brain_mask'):
+        shutil.copyfile(packaged_template(kind), folder / f'tpl-{name}_{kind}.nii.gz')
+    return f'{name}={folder}'
 
 
 def start(root, name):

@@ -210,13 +210,13 @@ def test_asl_and_t1w_make_this_graph(maker):
         'resample_atlas_to_grid',
         'resample_cbf_asl',
         'resample_effective_delay_asl',
+        'save_MNI152NLin6Asym',
         'save_alignment',
         'save_anatomy',
         'save_atlas',
         'save_perfusion',
-        'save_template',
         'save_verdicts',
-        'to_template_cbf_baseline',
+        'to_MNI152NLin6Asym_cbf_baseline',
     ]
 
 

@@ -34,8 +34,8 @@ def add_anatomy(graph: Graph) -> None:
     for label, name in TISSUE_LABELS.items():
         sink.add(port(name), 'probseg', label=label, sidecar=sidecar)
     if graph.has_template:
-        sink.add(port('to_template'), 'xfm_t1w_template', space=TEMPLATE)
-        sink.add(port('from_template'), 'xfm_template_t1w', space=TEMPLATE)
+        sink.add(port('to_template'), 'xfm_t1w_template', template=TEMPLATE)
+        sink.add(port('from_template'), 'xfm_template_t1w', template=TEMPLATE)
         at: dict[str, Any] = {'space': TEMPLATE, 'res': RESOLUTION, 'sidecar': sidecar}
         sink.add(port('template_mask'), 'brain_mask', **at)
         sink.add(port('template_grey_matter'), 'probseg', label='GM', **at)
