@@ -238,6 +238,64 @@ def test_brain_is_extracted_from_a_turned_head(head, tmp_path):
     assert reply['volume'] == pytest.approx(mask.sum() * 0.008)
 
 
+def plain(image, grid):
+    return image, grid
+
+
+def defaced(image, grid):
+    """Take everything below and before the brain away, as defacing does."""
+    _, y, z = np.moveaxis(points_of(grid) - CENTRE, -1, 0)
+    return np.where((y > 55) & (z < 5), 0.0, image), grid
+
+
+def cropped(image, grid):
+    """Leave the neck and the outer skull outside the image."""
+    edges = CENTRE + np.array([(-72, -92, -75), (72, 92, 85)])
+    low, high = np.rint(apply(np.linalg.inv(grid.affine), edges)).astype(int)
+    part = tuple(map(slice, low, high))
+    affine = grid.affine.copy()
+    affine[:3, 3] = apply(grid.affine, low)
+    return image[part], Grid(image[part].shape, affine)
+
+
+def turned(image, grid):
+    """Write the same head in another order and handedness of the axes."""
+    axes = nb.orientations.axcodes2ornt(('P', 'S', 'R'))
+    done = nb.Nifti1Image(image.astype(np.float32), grid.affine).as_reoriented(axes)
+    return np.asarray(done.dataobj), Grid(done.shape, done.affine)
+
+
+TILT = rigid((18, 9), (0, 0, 0))[:3, :3]
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(
+    ('grid', 'change'),
+    [
+        (centred((248, 290, 250), (0.8, 0.8, 0.8)), plain),
+        (centred((133, 155, 133), (-1.5, 1.5, 1.5)), plain),
+        (centred((110, 230, 130), (1.8, 1.0, 1.7), TILT), plain),
+        (centred((110, 126, 110), (2, 2, 2)), turned),
+        (centred((110, 126, 110), (2, 2, 2)), defaced),
+        (centred((110, 126, 110), (2, 2, 2)), cropped),
+    ],
+    ids=['0.8 mm', '1.5 mm, left-handed', 'oblique, anisotropic', 'PSR', 'defaced', 'cropped'],
+)
+def test_brain_is_extracted_from_heads_as_they_come(head, grid, change, tmp_path):
+    (t1w, brain, *_), affine = head
+    to_template = np.linalg.inv(rigid((7, -5), (4, -8, 6)) @ np.diag([1.04, 0.97, 1.02, 1]))
+    image, place = change(seen_on(grid, t1w, affine, to_template), grid)
+    true, _ = change(seen_on(grid, brain, affine, to_template) > 0.5, grid)
+    path = save_image(image.astype(np.float32), place, tmp_path / 't1w.nii')
+    out = tmp_path / 'mask.nii'
+    run_isolated(
+        'extract_brain', cwd=tmp_path, t1w=path, out_mask=out, out_corrected=tmp_path / 'c.nii'
+    )
+    mask = load_data(out) > 0
+    assert 2 * (mask & (true > 0)).sum() / (mask.sum() + (true > 0).sum()) > 0.97
+    assert ndimage.label(mask)[1] == 1
+
+
 @pytest.mark.parametrize('volume', [899.0, 2101.0, 0.0])
 def test_implausible_brain_volume_is_an_error_that_says_what_to_do(volume):
     with pytest.raises(InputDataError, match=r'sub-01_T1w.* mL.*-d NAME=PATH'):
