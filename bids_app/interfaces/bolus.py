@@ -68,6 +68,8 @@ class _BolusOutputSpec(TraitedSpec):
     relative_cbv_status = result('why a voxel has no estimate', '')
     relative_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
     bolus_time = result('centre of the bolus after that of the brain', 's')
+    bolus_curve = File(exists=True, desc='bolus in the brain over time', unit='1/s')
+    bolus_curve_facts = traits.Dict(desc='entries of the sidecar', unit='')
     k1 = result('height relative to tissue that does not leak', '1')
     k1_variance = result('its random variance', '1')
     k1_status = result('why a voxel has no estimate', '')
@@ -140,6 +142,10 @@ class EstimateBolus(SimpleInterface):
         time = bolus_times(bolus.areas, bolus.inside, repetition_time=self.inputs.repetition_time)
         path = folder / 'bolus_time.nii'
         self._results['bolus_time'] = save_unmasked(time, bolus.mask, bolus.grid, path)
+        mean = np.nanmean(bolus.areas.rate_change[bolus.inside], axis=0)
+        path = folder / 'bolus_curve.tsv'
+        self._results['bolus_curve'] = _save_curve(mean, self.inputs.repetition_time, path)
+        self._results['bolus_curve_facts'] = facts
         return runtime
 
     def _judge(self, bolus: _Bolus) -> dict[str, Any]:
@@ -261,11 +267,8 @@ class EstimateArterialInput(SimpleInterface):
         window, step = bolus.areas.window, self.inputs.repetition_time
         end = window.pass_end if self.inputs.area == 'first-pass' else None
         self._results['arterial_area'] = float(step * artery.curve[window.pass_start : end].sum())
-        time = step * np.arange(len(artery.curve))
-        table = pd.DataFrame({'time': time, 'rate_change': artery.curve})
         path = folder / 'arterial_curve.tsv'
-        table.to_csv(path, sep='\t', index=False, float_format='%.6g')
-        self._results['arterial_curve'] = str(path)
+        self._results['arterial_curve'] = _save_curve(artery.curve, step, path)
         self._results['arterial_curve_facts'] = {
             'Voxels': np.argwhere(bolus.mask)[artery.voxels].tolist(),
             'FromMask': isdefined(self.inputs.arterial_mask),
@@ -273,6 +276,14 @@ class EstimateArterialInput(SimpleInterface):
             'SaturatedVoxels': int(artery.saturated.sum()),
             'Area': round(self._results['arterial_area'], 3),
         }
+
+
+def _save_curve(rate_change: FloatArray, step: float, path: Path) -> str:
+    """Write a change of R2* (1/s) over time (s)."""
+    time = step * np.arange(len(rate_change))
+    table = pd.DataFrame({'time': time, 'rate_change': rate_change})
+    table.to_csv(path, sep='\t', index=False, float_format='%.6g')
+    return str(path)
 
 
 def _describe(course: LeakageCourse | None) -> dict[str, Any]:

@@ -435,7 +435,7 @@ def _reasons(
         entry = LegendEntry(
             colour=figures.STATUS_COLOURS[position % len(figures.STATUS_COLOURS)],
             name=DESCRIPTIONS[Status(code)],
-            share=f'{count:,} voxels, {percent(count / max(1, mask.sum()))}',
+            share=f'{counted(count, "voxel")}, {percent(count / max(1, mask.sum()))}',
         )
         entries.append((code, entry))
     return codes, tuple(entries)
@@ -624,7 +624,34 @@ def _arterial_curve(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
 
 def _series(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
     """Show columns of a table over another of its columns."""
-    yield from (block for block, _ in _curves(row, scene))
+    for block, file in _curves(row, scene):
+        yield replace(block, facts=() if row.x else _movement_facts(row, read_table(file.path)))
+
+
+def _movement_facts(row: FigureRow, lines: list[dict[str, str]]) -> tuple[Fact, ...]:
+    """Say how large a course is, how often it leaves the usual range, and what is left out."""
+    values = np.array([to_number(line.get(row.columns[0])) for line in lines])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return ()
+    unit = '' if row.unit == '1' else f' {row.unit}'
+    text = f'{number(float(values.mean()))}{unit}, at most {number(float(values.max()))}{unit}'
+    facts = [Fact(name='mean', text=text)]
+    if row.usual:
+        beyond = int((values > row.usual[1]).sum())
+        facts.append(
+            Fact(
+                name=f'above {number(row.usual[1])}{unit}',
+                text=f'{beyond} of {len(values)}',
+                verdict='good' if beyond <= report_table().rules['moved_share'] * len(values)
+                else 'check',
+                rule=row.source,
+            )
+        )  # fmt: skip
+    if lines and 'censored' in lines[0]:
+        left_out = sum(line['censored'] == '1' for line in lines)
+        facts.append(Fact(name='volumes that do not count', text=f'{left_out} of {len(lines)}'))
+    return tuple(facts)
 
 
 def _curves(row: FigureRow, scene: Scene) -> Iterator[tuple[Block, Derivative]]:
@@ -722,7 +749,11 @@ def _table(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
 def _columns(key: str) -> tuple[Column, ...]:
     """Columns of a table of outputs.yml."""
     return tuple(
-        Column(name=name, unit=about.get('unit', ''), description=about['description'])
+        Column(
+            name=name,
+            unit=unit_text(about.get('unit', '')),
+            description=about['description'],
+        )
         for name, about in output_table().rows[key].columns.items()
     )
 
@@ -737,17 +768,21 @@ def _where(file: Derivative) -> str:
 
 def cell(text: str) -> str:
     """
-    Write the cell of a table: numbers with three digits, nothing for n/a.
+    Write the cell of a table: numbers with three digits, words for names, nothing for n/a.
 
     Examples
     --------
-    >>> cell('0.123456'), cell('n/a'), cell('calc'), cell('12')
-    ('0.123', '', 'calc', '12')
+    >>> cell('0.123456'), cell('n/a'), cell('ratio_of_means'), cell('true'), cell('12')
+    ('0.123', '', 'ratio of means', 'yes', '12')
     """
     if text in ('n/a', ''):
         return ''
     value = to_number(text)
-    return text if np.isnan(value) or text.isdigit() else number(value)
+    if not np.isnan(value):
+        return text if text.isdigit() else number(value)
+    if re.fullmatch(r'[a-z0-9]+(_[a-z0-9]+)+', text):
+        return text.replace('_', ' ')
+    return {'true': 'yes', 'false': 'no'}.get(text, text)
 
 
 KINDS: Mapping[str, Callable[[FigureRow, Scene, Path], Iterator[Block]]] = {
@@ -944,7 +979,7 @@ def _unit_fact(row: FigureRow) -> Fact | None:
     """Say that the unit shown is not that of the file."""
     if row.scale == 1.0:
         return None
-    unit = unit_of(row.output, quantity=row.quantity) if row.quantity else ''
+    unit = unit_text(unit_of(row.output, quantity=row.quantity)) if row.quantity else ''
     return Fact(name='unit of the file', text=f'{unit}, shown times {row.scale:g}')
 
 
@@ -991,8 +1026,20 @@ def contrast_text(file: Derivative) -> str:
     about = file.sidecar.get('Contrast')
     if isinstance(about, dict) and {'Task', 'Baseline'} <= about.keys():
         return f'{about["Task"]} minus {about["Baseline"]}'
-    task, minus, baseline = file.entities.get('contrast', '').partition('Minus')
-    return f'{task} minus {baseline[:1].lower()}{baseline[1:]}' if minus else task
+    return contrast_words(file.entities.get('contrast', ''))
+
+
+def contrast_words(label: str) -> str:
+    """
+    Write the label of a contrast in words; other labels stay.
+
+    Examples
+    --------
+    >>> contrast_words('calcMinusControl'), contrast_words('calc')
+    ('calc minus control', 'calc')
+    """
+    task, minus, baseline = label.partition('Minus')
+    return f'{task} minus {baseline[:1].lower()}{baseline[1:]}' if minus else label
 
 
 def range_text(values: FloatArray, unit: str) -> str:
@@ -1023,12 +1070,49 @@ def number(value: float) -> str:
     """
     if not np.isfinite(value):
         return 'no estimate'
-    text = f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}'
+    return raised(f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}')
+
+
+def raised(text: str) -> str:
+    """
+    Write a number of a program as people do.
+
+    Examples
+    --------
+    >>> raised('2.64e-07'), raised('-3')
+    ('2.64 × 10⁻⁷', '−3')
+    """
     mantissa, _, exponent = text.replace('-', '−').partition('e')
     if not exponent:
         return mantissa
     power = f'{int(exponent.replace("−", "-"))}'.translate(SUPERSCRIPTS)
     return f'{mantissa} × 10{power}'
+
+
+def unit_text(unit: str) -> str:
+    """
+    Write a unit of a file, which has ASCII letters only, for readers.
+
+    Examples
+    --------
+    >>> unit_text('umol/100 g/min'), unit_text('(1/s)^2'), unit_text('percent')
+    ('µmol/100 g/min', '(1/s)²', '%')
+    """
+    if unit == 'percent':
+        return '%'
+    return re.sub(r'\bu(?=mol|T\b|m\b|s\b)', 'µ', unit).replace('^2', '²')
+
+
+def counted(count: int, noun: str) -> str:
+    """
+    Write a number of things.
+
+    Examples
+    --------
+    >>> counted(1, 'voxel'), counted(1200, 'voxel')
+    ('1 voxel', '1,200 voxels')
+    """
+    return f'{count:,} {noun}' + ('' if count == 1 else 's')
 
 
 def round_up(value: float) -> float:

@@ -46,7 +46,8 @@ class Reference:
             )
             if part
         )
-        return f'{self.authors} {self.fields["title"]}. {place} ({self.fields["year"]}).'
+        authors = self.authors if self.authors.endswith('.') else f'{self.authors}.'
+        return f'{authors} {self.fields["title"]}. {place} ({self.fields["year"]}).'
 
     @property
     def link(self) -> str:

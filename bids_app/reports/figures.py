@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 WIDTH = 6.0
 """Width of every picture, inches."""
 
+BAR_HEIGHT = 0.88
+"""Room for the colour bar below a picture, inches."""
+
 DPI = 140
 """Pixels per inch of pictures."""
 
@@ -57,6 +60,11 @@ GROUP_COLOURS = ('#2f8fd0', '#d98a1e', '#8a9099')
 
 CURVE_COLOURS = ('#2f8fd0', '#d98a1e', '#12a37f', '#c45ab3', '#8a9099', '#b5502a')
 """Of curves; read on white and on black and by every kind of colour vision."""
+
+LEGEND_COLUMNS = 3
+
+LEGEND_ROW = 0.22
+"""Height of a line of names above a chart, inches."""
 
 LABEL_WIDTH = 24
 """Letters in a line of the name of a vertical axis; longer ones would leave the chart."""
@@ -261,7 +269,7 @@ def draw_map(
     figure : matplotlib Figure
         Mosaic above a horizontal colour bar.
     """
-    figure, axes = _canvas(slices, bar=0.72)
+    figure, axes = _canvas(slices, bar=BAR_HEIGHT)
     if mask is not None:
         _paint_missing(axes, slices, mask & ~np.isfinite(volume))
     shown = volume if mask is None else np.where(mask, volume, np.nan)
@@ -305,7 +313,7 @@ def draw_glass(
     size = np.array(volume.shape) * np.asarray(zooms, float)
     wide = [size[1], size[0], size[0]]
     height = WIDTH / sum(wide) * max(size[2], size[1])
-    bar = 0.72
+    bar = BAR_HEIGHT
     figure = Figure(figsize=(WIDTH, height + bar), dpi=DPI, facecolor=BLACK)
     left, pictures = 0.0, []
     filled = np.nan_to_num(volume)
@@ -510,12 +518,18 @@ def draw_curves(
     figure : matplotlib Figure
         Chart in page colours.
     """
-    figure = _chart(height=2.4)
-    axes = figure.add_axes((0.14, 0.22, 0.84, 0.66))
+    rows = -(-len(curves) // LEGEND_COLUMNS) if len(curves) > 1 else 0
+    height = 2.4 + LEGEND_ROW * max(0, rows - 1)
+    figure = _chart(height=height)
+    axes = figure.add_axes((0.14, 0.528 / height, 0.84, 1.584 / height))
     for number, (name, (x, values)) in enumerate(curves.items()):
-        colour = CURVE_COLOURS[number % len(CURVE_COLOURS)]
-        marker = 'o' if len(x) < MANY_POINTS else ''
-        style: dict[str, Any] = {'color': colour, 'linewidth': 1.4, 'marker': marker}
+        again, which = divmod(number, len(CURVE_COLOURS))
+        style: dict[str, Any] = {
+            'color': CURVE_COLOURS[which],
+            'linestyle': '--' if again else '-',
+            'linewidth': 1.4,
+            'marker': 'o' if len(x) < MANY_POINTS else '',
+        }
         axes.plot(x, values, **style, markersize=2.2, label=name)
     _dress(axes, labels)
     if len(curves) > 1:
@@ -563,7 +577,7 @@ def _dress(axes: Axes, labels: tuple[str, str]) -> None:
         axes.spines[side].set_color(PAGE_TEXT)
 
 
-def _legend_above(axes: Axes, *, columns: int = 3) -> None:
+def _legend_above(axes: Axes, *, columns: int = LEGEND_COLUMNS) -> None:
     """Name the groups above a chart, on the right; nothing without groups."""
     if not axes.get_legend_handles_labels()[0]:
         return
@@ -729,7 +743,7 @@ def _mark(axes: Axes, slices: Slices) -> None:
     top = slices.extent[3]
     edge = [withStroke(linewidth=2.0, foreground=BLACK)]
     style: dict[str, Any] = {'color': PALE, 'path_effects': edge}
-    corner: dict[str, Any] = {**style, 'va': 'top', 'fontsize': 10.5, 'weight': 'bold'}
+    corner: dict[str, Any] = {**style, 'va': 'top', 'fontsize': 13, 'weight': 'bold'}
     axes.text(0.02 * width, top - 0.02 * height, 'L', ha='left', **corner)
     axes.text(0.98 * width, top - 0.02 * height, 'R', ha='right', **corner)
     for number, position in enumerate(slices.heights):
@@ -740,7 +754,7 @@ def _mark(axes: Axes, slices: Slices) -> None:
             f'{position:+.0f}',
             ha='right',
             va='bottom',
-            fontsize=8.5,
+            fontsize=11.5,
             **style,
         )
 
@@ -757,13 +771,13 @@ def _excess(values: FloatArray, limits: tuple[float, float]) -> str:
 def _colour_bar(figure: Figure, picture: AxesImage, scale: Scale, extend: str) -> None:
     """Draw the horizontal colour bar with its label in the space below the mosaic."""
     height = float(figure.get_size_inches()[1])
-    axes = figure.add_axes((0.12, 0.47 / height, 0.76, 0.14 / height))
+    axes = figure.add_axes((0.12, 0.62 / height, 0.76, 0.14 / height))
     bar = figure.colorbar(picture, cax=axes, orientation='horizontal', extend=extend)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=PALE, labelsize=11, length=3)
+    bar.ax.tick_params(colors=PALE, labelsize=13.5, length=3)
     bar.locator = _ticks()
     bar.update_ticks()
-    bar.set_label(scale.label, color=PALE, fontsize=12, labelpad=2)
+    bar.set_label(scale.label, color=PALE, fontsize=15, labelpad=2)
 
 
 def _ticks() -> Locator:

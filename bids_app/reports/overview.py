@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.bids.verdict import State
-from bids_app.reports.blocks import number, report_table
+from bids_app.reports.blocks import number, report_table, unit_text
 from bids_app.reports.derivatives import list_derivatives, read_table, select, to_number
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _measure(name: tuple[str, str], values: Mapping[str, float]) -> Measure:
     can_tell = len(values) >= SMALLEST_STUDY and spread > 0
     return Measure(
         title=name[0],
-        unit='' if name[1] == '1' else name[1],
+        unit='' if name[1] == '1' else unit_text(name[1]),
         median=number(middle),
         spread=f'{number(low)} to {number(high)}',
         places=tuple(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from bids_app.reports.blocks import number, report_table
+from bids_app.reports.blocks import number, report_table, unit_text
 from bids_app.reports.derivatives import (
     list_derivatives,
     load_upright,
@@ -93,7 +93,7 @@ def _published() -> dict[str, Any]:
 def _text(value: float, spread: float | None, unit: str) -> str:
     """Write a mean with the standard deviation over participants."""
     between = f' ± {number(float(spread))}' if spread is not None else ''
-    return f'{number(float(value))}{between} {unit}'
+    return f'{number(float(value))}{between} {unit_text(unit)}'
 
 
 def _ours(means: FloatArray, unit: str) -> str:

@@ -20,8 +20,11 @@ from bids_app.reports.blocks import (
     FigureRow,
     build_blocks,
     cell,
+    contrast_words,
     percent,
+    raised,
     report_table,
+    unit_text,
 )
 from bids_app.reports.charts import draw_chain
 from bids_app.reports.citations import Reference, Segment, numbered, resolve
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jinja2 import Environment
+    from markupsafe import Markup
 
 VERDICTS = {
     State.COMPLETE: ('good', 'Complete'),
@@ -308,6 +312,9 @@ def _environment() -> Environment:
     )
     environment.filters['shown'] = shown
     environment.filters['map_title'] = map_title
+    environment.filters['contrast_words'] = contrast_words
+    environment.filters['unit_text'] = unit_text
+    environment.filters['breakable'] = breakable
     return environment
 
 
@@ -381,10 +388,30 @@ def _complete(about: Mapping[str, Any]) -> dict[str, Any]:
         complete[name] = str(about.get(name) or '')
     for name in ('conditions', 'contrasts', 'notes'):
         complete[name] = list(about.get(name) or [])
+    complete['notes'] = said_once(complete['notes'])
     for name, fields in RECORDS.items():
         records = about.get(name) or []
         complete[name] = [{**dict.fromkeys(fields, ''), **record} for record in records]
     return complete
+
+
+def said_once(notes: Iterable[Any]) -> list[str]:
+    """
+    Join notes that say the same of several files.
+
+    Examples
+    --------
+    >>> said_once(['a.nii: short', 'b.nii: short', 'no DSC'])
+    ['a.nii, b.nii: short', 'no DSC']
+    """
+    found: dict[str, list[str]] = {}
+    for note in map(str, notes):
+        subject, colon, text = note.partition(': ')
+        found.setdefault(f'{colon}{text}' if colon else note, []).append(subject)
+    return [
+        ', '.join(dict.fromkeys(subjects)) + text if text.startswith(': ') else text
+        for text, subjects in found.items()
+    ]
 
 
 def _units(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -542,6 +569,21 @@ def map_title(name: Any) -> str:
     return titles.get(str(name), str(name))
 
 
+def breakable(name: Any) -> Markup:
+    """
+    Let a long name break after its dots and underscores only.
+
+    Examples
+    --------
+    >>> str(breakable('oxygen.b<0')), str(breakable('t1_blood'))
+    ('oxygen.<wbr>b&lt;0', 't1_<wbr>blood')
+    """
+    from markupsafe import Markup, escape
+
+    text = str(escape(str(name)))
+    return Markup(re.sub(r'([._])', r'\1<wbr>', text))
+
+
 def shown(value: Any) -> str:
     """
     Write any value of a sidecar or of the constants table.
@@ -549,14 +591,14 @@ def shown(value: Any) -> str:
     Examples
     --------
     >>> shown(0.264e-6), shown(True), shown([1.0, 2.5]), shown({'a': 1})
-    ('2.64e-07', 'yes', '1, 2.5', 'a: 1')
+    ('2.64 × 10⁻⁷', 'yes', '1, 2.5', 'a: 1')
     """
     if value is None:
         return 'n/a'
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     if isinstance(value, float):
-        return f'{value:.6g}'
+        return raised(f'{value:.6g}')
     if isinstance(value, dict):
         return '; '.join(f'{name}: {shown(item)}' for name, item in value.items())
     if isinstance(value, list | tuple):

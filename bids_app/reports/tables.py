@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bids_app.reports.blocks import contrast_text, number, percent, report_table
+from bids_app.reports.blocks import contrast_text, number, percent, report_table, unit_text
 from bids_app.reports.derivatives import read_table, root_file, select, to_number
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def contrast_tables(
     tables = []
     for contrast in contrasts:
         shares = _rows(summaries, contrast)
-        parts = _rows(regions, contrast)
+        parts = [_as_shown(line) for line in _rows(regions, contrast)]
         quantities = tuple(dict.fromkeys(line['quantity'] for line in parts))
         tables.append(
             ContrastTables(
@@ -158,6 +158,16 @@ def _rows(files: Iterable[Derivative], contrast: str) -> list[dict[str, str]]:
     """Read the tables of a contrast."""
     chosen = [file for file in files if file.entities['contrast'] == contrast]
     return [line for file in chosen for line in read_table(file.path)]
+
+
+def _as_shown(line: dict[str, str]) -> dict[str, str]:
+    """Give the change of a region in the unit of the maps of the page."""
+    rows = report_table().figures
+    row = next((r for r in rows if r.kind == 'change' and r.quantity == line['quantity']), None)
+    if row is None:
+        return line | {'unit': unit_text(line['unit'])}
+    scaled = {name: f'{row.scale * to_number(line[name]):.12g}' for name in ('effect', 'se')}
+    return line | scaled | {'unit': row.unit}
 
 
 def _share(line: Mapping[str, str]) -> Share:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LEAKAGE = ('k1', 'k2')
 BY_PRODUCTS = ('boluscbf', 'mtt', 'tmax')
+BOLUS_CURVE = ('bolus_curve', 'bolus_curve_facts')
+ARTERIAL_CURVE = ('arterial_curve', 'arterial_curve_facts')
 
 
 def quantities_of(settings: BloodVolumeSettings) -> tuple[str, ...]:
@@ -74,6 +76,8 @@ def init_dsc_wf(
         mL/mL.
     k1, k2, boluscbf, mtt, tmax : quantity
         Where the settings ask for them.
+    bolus_curve : file
+        Of the brain.
     arterial_curve : file
         Where it is needed.
     """
@@ -81,9 +85,7 @@ def init_dsc_wf(
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'series', 'mask', 'noise_groups', 'white_matter')
     extras = quantities_of(settings)
-    outputnode = ports(
-        'outputnode', 'arterial_curve', 'arterial_curve_facts', quantities=('cbv', *extras)
-    )
+    outputnode = ports('outputnode', *BOLUS_CURVE, *ARTERIAL_CURVE, quantities=('cbv', *extras))
     taken = ('series', 'mask', 'noise_groups')
     common: dict[str, Any] = {
         'echo_time': series.echo_time,
@@ -110,6 +112,7 @@ def init_dsc_wf(
     workflow.connect([
         (inputnode, bolus, [(port, port) for port in taken]),
         (bolus, estimate, [('mask', 'mask'), ('bolus_time', 'bolus_time')]),
+        (bolus, outputnode, [(port, port) for port in BOLUS_CURVE]),
     ])  # fmt: skip
     if model == 'dsc':
         select = pe.Node(SelectWhiteMatter(), name='select_white_matter')
@@ -133,7 +136,7 @@ def init_dsc_wf(
             artery.inputs.arterial_mask = map_of_user(
                 settings.arterial_mask, 'blood_volume.arterial_mask', inputs
             )
-        curve = [(port, port) for port in ('arterial_curve', 'arterial_curve_facts')]
+        curve = [(port, port) for port in ARTERIAL_CURVE]
         workflow.connect([
             (inputnode, artery, [(port, port) for port in taken]),
             (artery, outputnode, curve),

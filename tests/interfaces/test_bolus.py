@@ -65,6 +65,15 @@ def test_defect_is_refused_with_the_way_to_accept_it(head):
     assert 'clipped series' in done.relative_cbv_facts['AcceptedDefects'][0]
 
 
+def test_the_mean_bolus_of_the_brain_comes_with_its_window(head):
+    inputs, _, folder = head
+    done = EstimateBolus(**inputs).run(cwd=str(folder)).outputs
+    curve = pd.read_csv(done.bolus_curve, sep='\t')
+    start, end = done.bolus_curve_facts['BolusWindow']['FirstPass']
+    assert start <= curve['rate_change'].idxmax() < end
+    assert curve['rate_change'][:start].abs().max() < 0.1 * curve['rate_change'].max()
+
+
 def test_side_follows_the_world_and_not_the_voxel_axis(head):
     inputs, signal, folder = head
     level = signal[:4, ..., :10].mean(-1, keepdims=True)

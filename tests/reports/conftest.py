@@ -34,6 +34,7 @@ VALUES = {
     'cbf': ('cbf', 52.0, 20.0, 0.2, ('control', 'calc')),
     'relativeCbf': ('relative_cbf', 1.0, 0.4, 0.02, ('control',)),
     'att': ('att', 0.9, 1.2, 0.05, ('control', 'calc')),
+    'abv': ('abv', 0.3, 0.1, 0.2, ('control',)),
     'greyCbf': ('grey_cbf', 60.0, 55.0, 0.2, ('control',)),
     'whiteCbf': ('white_cbf', 20.0, 22.0, 0.2, ('control',)),
     'cbv': ('cbv', 4.8, 2.5, 0.1, (None,)),
@@ -121,7 +122,8 @@ def value_maps(tree, sub, tissues, mask):
             tree.image('variance', variance, MESE_AFFINE, **where, quantity=quantity)
             tree.image('status', status, MESE_AFFINE, **where, quantity=quantity)
     curve = [{'time': 1.5 * n, 'rate_change': 60.0 * (n in (9, 10, 11))} for n in range(30)]
-    tree.table('arterial_curve', curve, sub=sub)
+    for key in ('arterial_curve', 'bolus_curve'):
+        tree.table(key, curve, sub=sub)
 
 
 def effects(tree, mask, affine, *, key, extra, about):
@@ -172,7 +174,11 @@ def contrast_tables(tree, prefix, extra):
     tree.table(prefix + 'summary', rows, contrast='calcMinusControl', **extra)
     rows = []
     for level, name in (('brain', 'brain'), ('network', 'Default'), ('parcel', 'LH_Vis_1')):
-        for quantity, unit in (('cbf', 'mL/100 g/min'), ('cmro2', 'umol/100 g/min')):
+        for quantity, unit in (
+            ('cbf', 'mL/100 g/min'),
+            ('oef', 'fraction'),
+            ('cmro2', 'umol/100 g/min'),
+        ):
             row = {'level': level, 'index': 1, 'name': name, 'network': name}
             row |= {'quantity': quantity, 'unit': unit, 'effect': 6.25, 'se': 1.25, 'z': 5.0}
             row |= {'n_voxels': 321, 'coverage': 0.97, 'label': 2 if quantity == 'cmro2' else ''}

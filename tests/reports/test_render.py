@@ -18,7 +18,7 @@ from .conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
 class Page(html.parser.HTMLParser):
     """Elements, text and addresses of a page; refuses tags that do not match."""
 
-    void = frozenset({'meta', 'link', 'img', 'br', 'input'})
+    void = frozenset({'meta', 'link', 'img', 'br', 'input', 'wbr'})
 
     def __init__(self, source):
         super().__init__()
@@ -143,7 +143,7 @@ def test_problems_and_errors_are_shown(pages):
 
 def test_constants_come_with_value_origin_and_what_they_overruled(pages):
     table = pages['sub-01'].partition('aria-label="Constants"')[2].partition('</table>')[0]
-    for text in ('oxygen.hct', '0.42', 'participants.tsv', '0.4 (default)', '2.64e-07'):
+    for text in ('oxygen.<wbr>hct', '0.42', 'participants.tsv', '0.4 (default)', '2.64 × 10⁻⁷'):
         assert text in table
 
 
@@ -307,7 +307,11 @@ f.onload = () => {
 @pytest.mark.parametrize('name', NAMES)
 def test_pages_fit_are_readable_and_silent_in_the_browser(pages, tmp_path, name, view, width):
     page = tmp_path / 'page.html'
-    page.write_text(pages[name].replace(*VIEWS[view]))
+    text = pages[name].replace(*VIEWS[view])
+    if view == 'print':  # a page of paper counts as 794 px, of which its margins leave 680
+        text = text.replace('@media (min-width: 46rem)', '@media all')
+        text = text.replace('@media (max-width: 46rem)', '@media not all')
+    page.write_text(text)
     frame = tmp_path / 'frame.html'
     frame.write_text(
         f'<body><iframe id="f" src="{page.as_uri()}" '
@@ -331,6 +335,30 @@ def test_arterial_input_is_shown(pages):
     assert 'arterial_curve' in {a.get('id') for _, a in page.elements}
     labels = [a.get('aria-label', '') for _, a in page.elements]
     assert any('Course of the change of R2* in the arteries' in label for label in labels)
+
+
+def test_the_bolus_is_shown_before_its_arterial_input(pages):
+    figure = pages['sub-01'].partition('id="bolus_curve"')[2].partition('</figure>')[0]
+    assert '<svg' in figure
+    assert 'the bolus passes' in figure
+    assert (
+        0 < pages['sub-01'].find('id="bolus_curve"') < pages['sub-01'].find('id="arterial_curve"')
+    )
+
+
+def test_readers_see_units_and_contrasts_in_words(pages):
+    for name in ('sub-01', 'group'):
+        text = re.sub(r'<details>.*?</details>', '', pages[name], flags=re.DOTALL)
+        assert not re.findall('umol|calcMinusControl|\\(percent\\)', re.sub('<[^>]*>', ' ', text))
+    assert 'OEF change (percentage points)' in pages['sub-01']
+    assert '625 ± 245' in pages['sub-01']  # 6.25 as a fraction
+    assert 'data-label="measured (%)"' in pages['sub-01']
+
+
+def test_movement_is_counted_and_judged(pages):
+    figure = pages['sub-01'].partition('id="movement_')[2].partition('</figure>')[0]
+    assert 'above 0.2 mm' in figure
+    assert re.search(r'\d+ of \d+', figure)
 
 
 def test_scans_are_listed_with_their_timing_and_those_missing_are_named(pages):

@@ -72,18 +72,20 @@ def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, 
 
     ports = ('noise_groups', 'white_matter') if model == 'dsc' else ('noise_groups',)
     extras = quantities_of(settings)
+    about = sidecar_parameters('cbv', model, constants_table(graph.inputs, graph.settings))
     groups = add_per_condition(graph, 'dsc', ('cbv', *extras), build, ports)
     sources = {}
     for condition, scans in groups.items():
         sources[condition] = graph.sources(scan.series.file for scan in scans)
         at: dict[str, Any] = {
-            'condition': condition, 'sidecar': {'Sources': sources[condition]}
-        }  # fmt: skip
+            'condition': condition,
+            'sidecar': {'Sources': sources[condition], 'Model': about['Model']},
+        }
         for quantity in extras:
             save_map(graph, sink, graph.maps[quantity, condition], quantity, quantity, **at)
-        if needs_artery(model, settings):
-            curve = Quantity(models[scans[0].name], 'arterial_curve')
-            sink.add(curve, 'arterial_curve', **at)
+        curves = ('bolus_curve', *(('arterial_curve',) if needs_artery(model, settings) else ()))
+        for curve in curves:
+            sink.add(Quantity(models[scans[0].name], curve), curve, **at)
     return sources
 
 
