@@ -44,7 +44,8 @@ def mask_from_mean(data: ArrayLike, affine: ArrayLike) -> BoolArray:
     Notes
     -----
     Otsu's threshold [1]_ between background and head on the smoothed image, then opening, the
-    largest component, dilation by the same radius inside the threshold, holes filled.
+    largest component, dilation by the same radius inside the threshold, holes filled, and of that
+    the largest component again: the dilation may reach over a gap.
 
     References
     ----------
@@ -67,7 +68,7 @@ def mask_from_mean(data: ArrayLike, affine: ArrayLike) -> BoolArray:
     deep = depth > OPENING_RADIUS
     core = largest_component(deep if deep.any() else head)
     reach = ndimage.distance_transform_edt(~core, sampling=zooms) <= OPENING_RADIUS
-    return np.asarray(ndimage.binary_fill_holes(head & reach), bool)
+    return largest_component(ndimage.binary_fill_holes(head & reach))
 
 
 def largest_component(mask: BoolArray) -> BoolArray:

@@ -91,7 +91,8 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         if not inputs.changes:
             msg = (
                 f'{run.output_dir} holds no change maps in {TEMPLATE} of {", ".join(names)}; run '
-                'the participant level with a T1w image and two conditions first'
+                f'the participant level with a T1w image, two conditions and {TEMPLATE} among '
+                '--output-spaces first: other templates are not read'
             )
             if unused:
                 msg = f'none of the shared maps can be used: {"; ".join(unused)}'
@@ -169,7 +170,7 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
         n_maps = sum(name in stack.participants for stack in stacks)
         included = 'no' if n_maps == 0 else 'yes' if n_maps == len(stacks) else 'partly'
         without = [
-            f'no map of {maps.quantity} of {maps.contrast}'
+            f'no map of {maps.quantity} of {maps.contrast} in {TEMPLATE}'
             for maps in study.inputs.changes
             if name not in maps.sources
             and name not in left_out

@@ -45,12 +45,26 @@ OLD = ('from-scanner_to-T1w_mode-image_xfm.txt', 'desc-preproc_bold.nii.gz', 'bo
 NEW = ('from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt', 'desc-preproc_bold.nii.gz',
        'from-boldref_to-T1w_mode-image_desc-coreg_xfm.json', 'desc-coreg_boldref.nii.gz',
        'desc-hmc_boldref.nii.gz', 'desc-confounds_timeseries.tsv')  # fmt: skip
+MIDDLE = ('from-scanner_to-T1w_mode-image_xfm.txt', 'from-T1w_to-scanner_mode-image_xfm.txt',
+          'desc-preproc_bold.nii.gz', 'boldref.nii.gz', 'desc-brain_mask.nii.gz',
+          'desc-confounds_timeseries.tsv')  # fmt: skip
+FIELD = (
+    *NEW[:-1],
+    'from-boldref_to-auto00000_mode-image_xfm.txt',
+    'from-orig_to-boldref_mode-image_desc-hmc_xfm.txt',
+    'desc-brain_mask.nii.gz',
+    NEW[-1],
+)
 T1W = ('space-T1w_desc-preproc_bold.nii.gz', 'space-T1w_boldref.nii.gz',
        'space-T1w_desc-brain_mask.nii.gz')  # fmt: skip
 TEMPLATE = ('space-MNI152NLin6Asym_res-2_desc-preproc_bold.nii.gz',)
 
 
-@pytest.mark.parametrize('names', [OLD, NEW])
+@pytest.mark.parametrize(
+    'names',
+    [OLD, MIDDLE, NEW, FIELD],
+    ids=['to 20.1', '20.2 to 23.1', '23.2 on', 'with a field map'],
+)
 def test_run_on_its_own_grid_comes_with_transform_reference_and_confounds(
     dataset, collected, names
 ):
@@ -121,11 +135,15 @@ def cbf(dataset, *names, units='mL/100 g/min'):
 
 ASLPREP = ('desc-timeseries_cbf.nii.gz', 'cbf.nii.gz', 'desc-coreg_aslref.nii.gz',
            'from-aslref_to-T1w_mode-image_xfm.txt')  # fmt: skip
+ASLPREP_NEW = (*ASLPREP[:-1], 'from-orig_to-aslref_mode-image_desc-hmc_xfm.txt',
+               'from-aslref_to-auto00000_mode-image_desc-fmap_xfm.txt',
+               'from-aslref_to-T1w_mode-image_desc-coreg_xfm.txt')  # fmt: skip
 
 
-def test_cbf_of_every_pair_is_taken_before_their_mean(dataset, collected):
+@pytest.mark.parametrize('names', [ASLPREP, ASLPREP_NEW], ids=['older', 'newer'])
+def test_cbf_of_every_pair_is_taken_before_their_mean(dataset, collected, names):
     dataset.add('perf/acq-calc_asl', 'perf/acq-control_asl')
-    cbf(dataset, *ASLPREP)
+    cbf(dataset, *names)
     found, own = collected().asl
     assert found.file.name == 'sub-01_acq-calc_desc-timeseries_cbf.nii.gz'
     assert found.context == ('cbf',) * 6

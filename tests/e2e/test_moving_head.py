@@ -23,7 +23,7 @@ def moved(tmp_path_factory):
     ])  # fmt: skip
     spaces = ('MNI152NLin6Asym', trees.template(folder / 'template', 'Made'))
     options = ('--sloppy', '--output-spaces', *spaces)
-    return study, output, support.run_app(study, output, 'participant', *options)
+    return study, output, support.run_app(study, output, 'participant', *options, '--nprocs', '2')
 
 
 def test_participant_is_complete(moved):
@@ -60,3 +60,18 @@ def test_movement_enters_the_bold_model(moved):
     columns = list(pd.read_csv(table, sep='\t', na_values='n/a'))
     assert columns[:3] == list(row('nuisance').columns)
     assert columns[3:] == ['trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z']
+
+
+@pytest.mark.prove
+def test_registration_repeats_to_the_bit_with_any_number_of_processes(moved, tmp_path):
+    """A second run, by one process, in the packaged space only."""
+    study, output, _ = moved
+    options = ('--sloppy', '--nprocs', '1')
+    outcome = support.run_app(study, tmp_path / 'out', 'participant', *options)
+    assert outcome.code == 0, outcome.log
+    first, second = (support.results(folder) for folder in (output, tmp_path / 'out'))
+    assert sum(name.endswith('_xfm.txt') for name in second) >= 7
+    assert sum(name.endswith('_xfm.h5') for name in second) == 2
+    assert {name: first[name] for name in second if name.startswith('sub-01/')} == {
+        name: digest for name, digest in second.items() if name.startswith('sub-01/')
+    }

@@ -237,7 +237,7 @@ def test_no_results_or_unknown_labels_are_said(study):
     with pytest.raises(SelectionError, match='any participant'):
         study.group()
     study.participant('01', quantities=())
-    with pytest.raises(SelectionError, match='no change maps'):
+    with pytest.raises(SelectionError, match='no change maps.*MNI152NLin6Asym among --output-spaces'):
         study.group()
     object.__setattr__(study.run, 'participants', ('01', '99'))
     with pytest.raises(SelectionError, match='no results of 99'):
@@ -410,7 +410,7 @@ def test_who_is_in_the_group_is_listed(three):
     table = pd.read_csv(three.path('group_participants'), sep='\t', na_values=['n/a'])
     table = table.set_index('participant')
     assert table.included.to_dict() == {'sub-01': 'yes', 'sub-02': 'yes', 'sub-03': 'partly'}
-    assert table.loc['sub-03'].reason == f'no map of boldPct of {CONTRAST}'
+    assert table.loc['sub-03'].reason == f'no map of boldPct of {CONTRAST} in MNI152NLin6Asym'
 
 
 def test_excluded_participant_is_named(study):
