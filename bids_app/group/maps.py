@@ -31,7 +31,7 @@ from bids_app.images import (
     open_image,
     save_image,
 )
-from bids_app.models.resampling import resample_linear, world_of_flirt
+from bids_app.models.resampling import sample_linear, world_of_flirt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -230,7 +230,7 @@ class _Reader:
             points = self._pulled_back(step, points, file, own)
         inverse = np.linalg.inv(own.affine)
         coordinates = points @ inverse[:3, :3].T + inverse[:3, 3]
-        moved = resample_linear(load_data(file.path), coordinates).value
+        moved = sample_linear(load_data(file.path), coordinates)
         out = self.folder / f'moved_{len(self.placed)}_{file.participant}.nii'
         save_image(moved.astype(np.float32), template, out)
         return out

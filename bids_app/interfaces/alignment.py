@@ -30,7 +30,7 @@ from bids_app.models.alignment import (
     mask_overlap,
     mutual_information,
 )
-from bids_app.models.resampling import resample_linear, voxel_coordinates
+from bids_app.models.resampling import sample_linear, voxel_coordinates
 
 RIM = 2
 """Voxels around the brain that are compared too: its edge shows a shift best."""
@@ -142,7 +142,7 @@ def measure_alignment(*, reference, mask, t1w, brain_mask, transform):
     found = []
     for movement in (np.eye(4), *small_movements(grid, inside)):
         points = voxel_coordinates(grid.shape, grid.affine, source.affine, to_t1w @ movement)[near]
-        seen = np.nan_to_num(resample_linear(head, points).value)
+        seen = np.nan_to_num(sample_linear(head, points))
         found.append(mutual_information(seen, signal))
     here, *there = found
     return MeasuredAlignment(

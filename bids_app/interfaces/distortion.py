@@ -22,7 +22,7 @@ from bids_app.models.distortion import (
     voxel_shift,
 )
 from bids_app.models.phase import field_map_from_difference
-from bids_app.models.resampling import resample_linear, voxel_coordinates
+from bids_app.models.resampling import sample_linear, voxel_coordinates
 
 
 class _FieldInputSpec(BaseInterfaceInputSpec):
@@ -128,7 +128,7 @@ class MapVoxelShift(SimpleInterface):
             load_affine(self.inputs.source_transform)
             @ np.linalg.inv(load_affine(self.inputs.target_transform)),
         )
-        field = resample_linear(load_data(self.inputs.field_map), points).value
+        field = sample_linear(load_data(self.inputs.field_map), points)
         shift = voxel_shift(
             complete_field(field, np.isfinite(field)),
             echo_spacing=self.inputs.echo_spacing,

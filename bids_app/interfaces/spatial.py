@@ -41,6 +41,7 @@ from bids_app.models.resampling import (
     average_over_voxel,
     resample_linear,
     resample_nearest,
+    sample_linear,
     voxel_coordinates,
 )
 from bids_app.models.status import Status
@@ -563,7 +564,7 @@ class ResampleFraction(SimpleInterface):
     def _run_interface(self, runtime):
         _, target = read_mask(self.inputs.mask)
         points = _source_points(self.inputs, target)
-        fraction = np.nan_to_num(resample_linear(load_data(self.inputs.quantity), points).value)
+        fraction = np.nan_to_num(sample_linear(load_data(self.inputs.quantity), points))
         path = Path(runtime.cwd) / 'fraction.nii'
         self._results['fraction'] = save_image(fraction, target, path)
         return runtime

@@ -10,6 +10,7 @@ from bids_app.models.resampling import (
     average_over_voxel,
     resample_linear,
     resample_nearest,
+    sample_linear,
     voxel_coordinates,
     world_of_flirt,
 )
@@ -169,6 +170,17 @@ def test_blocks_are_averaged_exactly():
     )
     average = average_over_voxel(fine, coarse_affine, (4, 3, 3), np.eye(4))
     assert average == pytest.approx(fine.reshape(4, 2, 3, 2, 3, 3).mean(axis=(1, 3, 5)))
+
+
+def test_sampling_an_image_is_the_value_of_resampling_it_with_variance():
+    rng = np.random.default_rng(1)
+    image = rng.standard_normal((7, 6, 5))
+    points = rng.uniform(-1.2, 7.2, (4000, 3))
+    for missing in (0.0, 0.2):
+        image[rng.random(image.shape) < missing] = np.nan
+        wanted = resample_linear(image, points).value
+        np.testing.assert_allclose(sample_linear(image, points), wanted, rtol=1e-9, atol=1e-12)
+    assert 0.05 < np.isnan(wanted).mean() < 0.95
 
 
 def test_a_linear_image_is_averaged_to_its_value_at_the_centre_under_rotation():
