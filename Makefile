@@ -86,8 +86,9 @@ reference: install ## write the generated pages and the graph of the README anew
 	$(BIN)/python tools/make_docs.py
 
 .PHONY: bench
-bench: install ## speed and memory, each as a ratio to a named peer or limit
-	@shopt -s nullglob; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+bench: install ## time and memory beside a peer or limit, into a page of the docs; ARGS=--quick
+	$(BIN)/python tools/bench.py $(ARGS)
+	$(BIN)/python tools/make_docs.py
 
 .PHONY: format
 format: install ## put the code into the house style

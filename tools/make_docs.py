@@ -10,6 +10,7 @@ Every page is a function without side effects that returns Markdown; `PAGES` lis
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import tempfile
@@ -377,6 +378,46 @@ def _option_table(actions: Iterable[argparse.Action]) -> str:
     return table(('Argument', 'Meaning'), rows)
 
 
+def performance_page() -> str:
+    """Time and memory beside their limits, and the steps of a participant of study size."""
+    measured = json.loads((ROOT / 'docs' / 'proof' / 'bench.json').read_text('utf-8'))
+    rows = [
+        (row['part'], row['what'], f'{row["measured"]:g} {row["unit"]}',
+         f'{row["against"]}: {row["limit"]:g} {row["unit"]}', f'{row["ratio"]:g}',
+         code(row['command']))
+        for row in measured['rows']
+    ]  # fmt: skip
+    total = sum(step['seconds'] for step in measured['steps'])
+    steps = [
+        (step['step'], step['nodes'], f'{step["seconds"]:.1f}',
+         f'{100 * step["seconds"] / total:.1f} %', f'{step["longest"]:.1f}',
+         f'{step["memory"]:.2f}')
+        for step in measured['steps']
+    ]  # fmt: skip
+    heads = ('Part', 'What', 'Measured', 'Peer or limit', 'Ratio', 'Command')
+    return page(
+        'Performance',
+        'docs/proof/bench.json',
+        'Every row is measured by its command, and its ratio is to the limit that was set, or\n'
+        'to the named program in the same run: below 1 is better. `make bench` measures all anew\n'
+        'and writes this page; `make bench ARGS=--quick` leaves out what takes longest, and\n'
+        'indexing needs `--tree FOLDER`. Rows may come from different days; other work on the\n'
+        'machine lengthens them.',
+        table(heads, rows),
+        '## Steps of a participant of study size',
+        'Digital participant, two conditions, all kinds of scan, 2 processes. Seconds are of\n'
+        'each process; two run at a time. Memory is that of all processes together while a step\n'
+        'ran, so that it also holds what ran beside it.',
+        *filter(None, [measured['note']]),
+        table(('Step', 'Nodes', 'Seconds', 'Share', 'Longest node, s', 'Memory, GB'), steps),
+        '## What would make it faster',
+        'Nearly all of the time is registration: of the T1w image to the template, and of every\n'
+        'scan to the T1w image. `--sloppy` shortens it (for trying out only), and preprocessed\n'
+        'anatomy given with `-d fmriprep=FOLDER` leaves out the first. `--low-mem` runs one step\n'
+        'at a time in less memory and more time.',
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     'settings': settings_page,
     'models': models_page,
@@ -384,6 +425,7 @@ PAGES: dict[str, Callable[[], str]] = {
     'outputs': outputs_page,
     'status': status_page,
     'cli': cli_page,
+    'performance': performance_page,
 }
 """Name in docs/reference -> what writes it."""
 
