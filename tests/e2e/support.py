@@ -25,6 +25,7 @@ FAMILIES = {
     't1w': 'anat/*_T1w.*',
     'mese': 'anat/*_MESE.*',
     'megre': 'anat/*_MEGRE.*',
+    'ase': 'anat/*_ASE.*',
     'asl': 'perf/*_acq-*',
     'dsc': 'perf/*_dsc.*',
     'bold': 'func/*',

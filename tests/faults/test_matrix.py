@@ -20,6 +20,7 @@ FILES = {
     'mese': ('anat', '*_echo-3_MESE.nii.gz'),
     'megre_mag': ('anat', '*_echo-3_part-mag_MEGRE.nii.gz'),
     'megre_phase': ('anat', '*_echo-3_part-phase_MEGRE.nii.gz'),
+    'ase': ('anat', '*_ASE.nii.gz'),
     'asl': ('perf', '*_asl.nii.gz'),
     'm0': ('perf', '*_m0scan.nii.gz'),
     'dsc': ('perf', '*_dsc.nii.gz'),
@@ -150,6 +151,7 @@ UNITS = {
     'mese': times_in_milliseconds('EchoTime'),
     'megre_mag': times_in_milliseconds('EchoTime'),
     'megre_phase': in_scanner_units,
+    'ase': times_in_milliseconds('EchoTime', 'SpinEchoDisplacement'),
     'asl': times_in_milliseconds('PostLabelingDelay', 'LabelingDuration'),
     'm0': times_in_milliseconds('RepetitionTimePreparation'),
     'dsc': times_in_milliseconds('EchoTime'),
@@ -167,7 +169,7 @@ CASES = {
     ('megre_phase', 'missing'): missing,
     ('aslcontext', 'missing'): missing,
 }
-ABSENT = ('t1w', 'asl', 'm0', 'dsc', 'bold', 'events')
+ABSENT = ('t1w', 'ase', 'asl', 'm0', 'dsc', 'bold', 'events')
 """Roles that may be missing as a whole: that is no defect."""
 
 
@@ -176,13 +178,16 @@ def label(case):
 
 
 def families(unit):
-    names = ('t1w', 'mese', 'megre', 'asl', 'dsc', 'bold')
+    names = ('t1w', 'mese', 'megre', 'ase', 'asl', 'dsc', 'bold')
     return {name: len(getattr(unit, name)) for name in names}
 
 
 @pytest.fixture(scope='module')
-def hospital(study, tmp_path_factory):
+def hospital(tmp_path_factory):
     """A dataset of one participant per case, a sound one beside them, and how to read one."""
+    study = support.phantom(
+        tmp_path_factory.mktemp('everything'), '--asymmetric-spin-echo', participants=1
+    )
     root = support.start_dataset(tmp_path_factory.mktemp('matrix') / 'raw', study)
     everything = tuple(support.FAMILIES)
     support.add_participant(root, study, 'sound', *everything)
