@@ -141,7 +141,7 @@ def half(image):
     return np.where(np.arange(len(image))[:, None, None] < len(image) // 2, 0.0, image)
 
 
-def measure_verdict(first: int = 200, n_good: int = 20, n_failed: int = 10) -> None:
+def measure_verdict(first: int = 240, n_good: int = 20, n_failed: int = 10) -> None:
     """Print what becomes of scans that fit, of other heads, of half brains, of scans left off."""
     counts: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -23,7 +23,7 @@ SAME_OVERLAP = 0.95
 FAILED_OVERLAP = 0.8
 """Overlap below which a scan is not where the brain is; no unit."""
 
-GOOD_GAIN = 0.9
+GOOD_GAIN = 0.94
 """Similarity after a small movement over that before, up to which an alignment is good."""
 
 FAILED_GAIN = 1.1
