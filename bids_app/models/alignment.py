@@ -23,8 +23,12 @@ SAME_OVERLAP = 0.95
 FAILED_OVERLAP = 0.8
 """Overlap below which a scan is not where the brain is; no unit."""
 
-GOOD_GAIN = 0.94
+GOOD_GAIN = 0.9
 """Similarity after a small movement over that before, up to which an alignment is good."""
+
+OTHER_HEAD_GAIN = 0.94
+"""The same, above which two brains that differ are taken for those of two heads. A real head in its
+place had 0.92, other heads 0.94 to 1.24 (docs/proof/issue6.json)."""
 
 FAILED_GAIN = 1.1
 """Similarity after a small movement over that before, above which an alignment failed."""
@@ -133,8 +137,10 @@ def judge_alignment(overlap: float, similarity: float, moved: ArrayLike) -> Alig
     'good'
     >>> judge_alignment(0.97, 0.85, [0.8, 0.7]).name
     'check'
-    >>> judge_alignment(0.93, 0.85, [0.8, 0.7]).name
+    >>> judge_alignment(0.93, 0.85, [0.81, 0.7]).name
     'failed'
+    >>> judge_alignment(0.93, 0.85, [0.78, 0.7]).name
+    'check'
     >>> judge_alignment(0.95, 0.5, [0.9, 0.8]).name
     'failed'
     >>> judge_alignment(0.4, 1.0, [0.9, 0.8]).name
@@ -149,7 +155,7 @@ def judge_alignment(overlap: float, similarity: float, moved: ArrayLike) -> Alig
         return AlignmentVerdict(name='failed', reason=reason)
     if gain > GOOD_GAIN:
         reason = f'images are {gain:.2f} times as alike after a small movement, expected less'
-        if overlap >= SAME_OVERLAP:
+        if overlap >= SAME_OVERLAP or gain <= OTHER_HEAD_GAIN:
             return AlignmentVerdict(name='check', reason=reason)
         reason += f', and the brains overlap by {overlap:.2f} only: is the T1w image of this head?'
         return AlignmentVerdict(name='failed', reason=reason)
