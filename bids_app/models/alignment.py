@@ -27,8 +27,8 @@ GOOD_GAIN = 0.9
 """Similarity after a small movement over that before, up to which an alignment is good."""
 
 OTHER_HEAD_GAIN = 0.94
-"""The same, above which two brains that differ are taken for those of two heads. A real head in its
-place had 0.92, other heads 0.94 to 1.24 (docs/proof/issue6.json)."""
+"""The same, above which two brains that differ are taken for those of two heads. A real head in
+its place had 0.92, other heads 0.94 to 1.24 (docs/proof/issue6.json)."""
 
 FAILED_GAIN = 1.1
 """Similarity after a small movement over that before, above which an alignment failed."""
