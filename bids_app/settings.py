@@ -769,3 +769,34 @@ def to_toml(settings: Settings) -> str:
         target[last] = list(value) if isinstance(value, tuple) else value
     comment = ''.join(f'# {name} is not set: made from the data\n' for name in unset)
     return comment + tomli_w.dumps(tables)
+
+
+def setting_origin(name: str, value: Any, settings: Settings) -> str:
+    """Tell which of default, preset and the user's own choice a setting came from."""
+    if value == flatten(Settings()).get(name):
+        return 'default'
+    if value == flatten(resolve(preset=settings.preset)).get(name):
+        return f'preset {settings.preset}'
+    return 'configuration file or command line'
+
+
+def setting_parameters(
+    settings: Settings, branches: tuple[str, ...]
+) -> dict[str, dict[str, float | str]]:
+    """
+    Entries of a sidecar: the numbers of branches with unit and origin.
+
+    Examples
+    --------
+    >>> setting_parameters(Settings(), ('group',))['permutations']
+    {'Value': 1000, 'Units': '1', 'Origin': 'default'}
+    """
+    return {
+        name.split('.')[-1]: {
+            'Value': value,
+            'Units': field_of(name)[0].metadata['unit'],
+            'Origin': setting_origin(name, value, settings),
+        }
+        for name, value in flatten(settings).items()
+        if name.split('.')[0] in branches and isinstance(value, int | float)
+    }

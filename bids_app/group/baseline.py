@@ -60,6 +60,7 @@ def save_baseline_tables(study: Study, effects: Mapping[str, Effect], found: Con
         for rule in RULES
         for row in discordance_by_quartile(found.labels[rule], found.table.bold_median)
     ]
+    about = study.about(*(effect.maps for effect in effects.values()))
     tables = {
         'group_baseline': _compare(study, effects, found, baselines),
         'group_importance': _importances(effects, found, baselines),
@@ -69,10 +70,12 @@ def save_baseline_tables(study: Study, effects: Mapping[str, Effect], found: Con
     }
     for key, rows in tables.items():
         if rows:
-            study.save_table(rows, key, contrast=contrast)
+            study.save_table(rows, key, about, contrast=contrast)
 
 
-def save_conjunctions(study: Study, found: Mapping[str, Concordance]) -> None:
+def save_conjunctions(
+    study: Study, found: Mapping[str, Concordance], sidecar: dict[str, Any]
+) -> None:
     """Compare the labels of every two contrasts where their BOLD changes are opposite."""
     rows = []
     for first, second in combinations(sorted(found), 2):
@@ -90,7 +93,7 @@ def save_conjunctions(study: Study, found: Mapping[str, Concordance]) -> None:
                 for name, numbers in counts.items()
             ]
     if rows:
-        study.save_table(rows, 'group_conjunction')
+        study.save_table(rows, 'group_conjunction', sidecar)
 
 
 def _compare(

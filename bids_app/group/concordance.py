@@ -321,8 +321,7 @@ def noise_width(study: Study, effect: Effect) -> float:
 def _save(study: Study, bold: Effect, change: Effect, found: Concordance) -> None:
     """Write the maps and the table of a contrast."""
     at = {'contrast': change.maps.contrast, 'task': bold.maps.task}
-    about = study.about(change.maps)
-    sidecar = {key: about[key] for key in ('Contrast', 'Participants')}
+    sidecar = study.about(bold.maps, change.maps)
     for rule, key in LABEL_MAPS.items():
         study.save_image(found.labels[rule], key, sidecar, **at)
     everywhere = np.ones(study.n_voxels, bool)
@@ -340,9 +339,10 @@ def _save(study: Study, bold: Effect, change: Effect, found: Concordance) -> Non
         contrast=change.maps.contrast,
         task=change.maps.task,
     )
-    study.save_table(found.rows, 'group_summary', contrast=change.maps.contrast)
+    contrast = change.maps.contrast
+    study.save_table(found.rows, 'group_summary', sidecar, contrast=contrast)
     if found.parcels:
-        study.save_table(found.parcels, 'group_parcels', contrast=change.maps.contrast)
+        study.save_table(found.parcels, 'group_parcels', sidecar, contrast=contrast)
 
 
 def save_response_mode(
@@ -358,11 +358,10 @@ def save_response_mode(
         estimate: Estimate = effect.result.as_estimate
         ratios.append(log_ratio(estimate, baseline))
     labels = label_response_mode(ratios[0], ratios[1], gate, np.ones(study.n_voxels, bool))
-    about = study.about(bold.maps)
     study.save_image(
         labels,
         'group_response_mode',
-        {key: about[key] for key in ('Contrast', 'Participants')},
+        study.about(bold.maps, *(effects[name].maps for name in ('cbf', 'oef'))),
         contrast=bold.maps.contrast,
         task=bold.maps.task,
     )

@@ -213,6 +213,7 @@ def save_joint_pls(study: Study, effects: Mapping[str, Mapping[str, Effect]]) ->
             baseline = effect.maps.about.get('Baseline', '')
             families.setdefault((quantity, baseline), []).append(effect)
     rows: list[dict[str, Any]] = []
+    used: list[MapSet] = []
     for (quantity, baseline), members in families.items():
         stacks = [member.stack for member in members]
         if len(members) == 1 or len(common_participants(stacks)) < MINIMUM:
@@ -222,16 +223,19 @@ def save_joint_pls(study: Study, effects: Mapping[str, Mapping[str, Effect]]) ->
             continue
         tasks = [member.maps.about.get('Task', '') for member in members]
         rows += _pls_rows(quantity, [baseline, *tasks], stacks, (fit, ratios))
+        about = study.about(*(member.maps for member in members))
+        used += [member.maps for member in members]
         for latent, values in enumerate(ratios, start=1):
             study.save_image(
                 values,
                 'group_latent',
-                {'Conditions': [baseline, *tasks], 'DesignScores': fit.design[:, latent - 1]},
+                about
+                | {'Conditions': [baseline, *tasks], 'DesignScores': fit.design[:, latent - 1]},
                 quantity=quantity,
                 column=f'LV{latent}',
             )
     if rows:
-        study.save_table(rows, 'group_pls_joint')
+        study.save_table(rows, 'group_pls_joint', study.about(*used))
 
 
 def _partial_least_squares(

@@ -39,9 +39,13 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
     effects : mapping of str to Effect
         Quantity to its change; participants whose map was left out are left out here too.
     """
-    tables = _tables(study, contrast, effects) or _from_maps(study, effects)
+    found = _tables(study, contrast, effects)
+    tables = found or _from_maps(study, effects)
     if len(tables) < MINIMUM:
         return
+    about = study.about(*(effect.maps for effect in effects.values()))
+    if found:
+        about['Sources'] = study.uris(path for _, path in study.inputs.regions[contrast])
     rows = pd.concat([part[KEYS] for part in tables]).drop_duplicates(ignore_index=True)
     stacked = [rows.merge(part, on=KEYS, how='left') for part in tables]
     values = np.stack([part['effect'].to_numpy(float) for part in stacked])
@@ -71,6 +75,7 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
     study.save_table(
         rows.reindex(columns=list(row('group_regions').columns)).to_dict('records'),
         'group_regions',
+        about,
         contrast=contrast,
         atlas=study.settings.atlas,
     )

@@ -48,6 +48,7 @@ MEDIAN_ERROR = float(np.sqrt(np.pi / 2))
 def save_robustness(study: Study, effects: Mapping[str, Effect], found: Concordance) -> None:
     """Write the tables of reliability, yield and multiverse of a contrast."""
     contrast = effects['cmro2'].maps.contrast
+    about = study.about(*(effect.maps for effect in effects.values()))
     tables = {
         'group_reliability': list(_reliability(study, effects, found)),
         'group_yield': list(_yields(study, effects['boldPct'], effects['cmro2'])),
@@ -55,7 +56,7 @@ def save_robustness(study: Study, effects: Mapping[str, Effect], found: Concorda
     }
     for key, rows in tables.items():
         if rows:
-            study.save_table(rows, key, contrast=contrast)
+            study.save_table(rows, key, about, contrast=contrast)
 
 
 def _reliability(

@@ -15,8 +15,11 @@ from bids_app.errors import AppError
 from bids_app.group.design import Design
 from bids_app.group.stream import Stack, on_grid, stack_maps
 from bids_app.images import Grid, grid_of, save_image
+from bids_app.settings import setting_parameters
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bids_app._typing import BoolArray, FloatArray
     from bids_app.group.inputs import GroupInputs, MapSet
     from bids_app.settings import RunSettings, Settings
@@ -97,24 +100,37 @@ class Study:
                 sidecar=sidecar,
             )
 
-    def save_table(self, rows: Any, key: str, **entities: Any) -> None:
+    def save_table(self, rows: Any, key: str, sidecar: dict[str, Any], **entities: Any) -> None:
         """Write a table."""
         at = {'space': SPACE, **entities}
-        write_table(rows, output_dir=self.run.output_dir, key=key, entities=at)
+        write_table(rows, output_dir=self.run.output_dir, key=key, entities=at, sidecar=sidecar)
 
-    def about(self, maps: MapSet) -> dict[str, Any]:
-        """Say in a sidecar who and which files are in a map."""
-        stack = self.stack(maps)
+    def about(self, *maps: MapSet) -> dict[str, Any]:
+        """Say in a sidecar who and which files are in a result, and by which settings."""
+        members = [(one, name) for one in maps for name in self.stack(one).participants]
+        files = [
+            path
+            for one, name in members
+            for source in one.sources[name]
+            for path in source.made_from or source.files
+        ]
+        contrasts = {one.contrast: dict(one.about) for one in maps}
+        quantities = dict.fromkeys(one.quantity for one in maps)
         return {
-            'Contrast': dict(maps.about),
-            'Participants': [f'sub-{name}' for name in stack.participants],
-            'Sources': [
-                source_uri(path, output_dir=self.run.output_dir, derivatives=self.run.derivatives)
-                for name in stack.participants
-                for source in maps.sources[name]
-                for path in source.made_from or source.files
-            ],
+            **({'Contrast': contrasts.popitem()[1]} if len(contrasts) == 1 else {}),
+            'Participants': [f'sub-{name}' for name in sorted({name for _, name in members})],
+            'Sources': self.uris(files),
+            'Model': {'Quantity': ', '.join(quantities), 'Name': 'random_effects'},
+            'ModelParameters': setting_parameters(self.settings, ('group', 'change')),
         }
+
+    def uris(self, files: Iterable[Path]) -> list[str]:
+        """BIDS URIs of files that the group was made from."""
+        roots: dict[str, Any] = {
+            'output_dir': self.run.output_dir,
+            'derivatives': self.run.derivatives,
+        }
+        return [source_uri(path, **roots) for path in files]
 
 
 def group_mask(

@@ -71,7 +71,7 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     if run.reports_only:
         _select(run)
         render_group(run.output_dir)
-        return RunVerdict()
+        return RunVerdict(reasons=('report made anew, nothing computed',))
     shared = list_shared_maps(run, settings) if 'maps' in run.derivatives else None
     names = shared[1].participants if shared else _select(run)
     left_out = excluded_by_verdict(
@@ -125,7 +125,8 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         labelled: dict[str, Concordance] = {}
         for contrast, of_contrast in effects.items():
             labelled |= _contrast(study, contrast, of_contrast)
-        save_conjunctions(study, labelled)
+        compared = [effects[one][name].maps for one in labelled for name in ('boldPct', 'cmro2')]
+        save_conjunctions(study, labelled, study.about(*compared))
         save_joint_pls(study, effects)
         _participants(study, left_out | dict(unusable), suspects)
         return _finish(study, names, made=bool(effects))
@@ -135,7 +136,8 @@ def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[s
     """Make what a contrast has beside the maps of its quantities; give its labels."""
     labelled = {}
     if study.pls_rows.get(contrast):
-        study.save_table(study.pls_rows[contrast], 'group_pls', contrast=contrast)
+        about = study.about(*(effect.maps for effect in effects.values()))
+        study.save_table(study.pls_rows[contrast], 'group_pls', about, contrast=contrast)
     if {'boldPct', 'cmro2'} <= set(effects):
         found = analyse_concordance(study, effects['boldPct'], effects['cmro2'])
         save_response_mode(study, effects, found.gate, effects['boldPct'])
@@ -184,7 +186,7 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
                 'reason': '; '.join([*reasons.get(name, []), *without]) or None,
             }
         )
-    study.save_table(rows, 'group_participants')
+    study.save_table(rows, 'group_participants', study.about(*study.inputs.changes))
 
 
 def find_inputs(

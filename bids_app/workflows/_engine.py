@@ -41,6 +41,11 @@ class Quantity:
     index: int | None = None
     """Position, where the ports are lists with one entry per contrast."""
 
+    @property
+    def key(self) -> tuple[Any, str, int | None]:
+        """What tells it from others."""
+        return self.node, self.port, self.index
+
     def output(self, part: str) -> Any:
         """Name of one output, as nipype's connect takes it."""
         prefix = 'outputnode.' if isinstance(self.node, pe.Workflow) else ''

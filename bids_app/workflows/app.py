@@ -543,6 +543,8 @@ def rebuild_reports(run: RunSettings) -> RunVerdict:
         )
         raise SelectionError(msg)
     for participant in wanted:
-        render_participant(run.output_dir, participant)
+        path = render_participant(run.output_dir, participant)
+        LOGGER.info('sub-%s: report made anew: %s', participant, path)
     update_shared(run.output_dir, render_index)
-    return combine(Verdict.from_summary(summaries[label]) for label in wanted)
+    verdict = combine(Verdict.from_summary(summaries[label]) for label in wanted)
+    return replace(verdict, reasons=(f'reports made anew: {len(wanted)}, nothing computed',))

@@ -10,10 +10,13 @@ from bids_app.bids.acquisitions import DataValue
 from bids_app.bids.capabilities import cbf_model, cbv_model, oef_model
 from bids_app.models.perfusion import t1_blood_at, t1_blood_from_hct, t1_tissue_at
 from bids_app.models.registry import MODELS
-from bids_app.settings import Settings, field_of, flatten, resolve
+from bids_app.settings import field_of, flatten, setting_origin
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.settings import Settings
 
 BRANCH = {
     'r2': 'relaxometry',
@@ -27,15 +30,6 @@ BRANCH = {
 """Branch of the settings that holds the parameters of each quantity."""
 
 CAO2_PARAMETERS = ('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct')
-
-
-def setting_origin(name: str, value: Any, settings: Settings) -> str:
-    """Tell which of default, preset and the user's own choice a setting came from."""
-    if value == flatten(Settings()).get(name):
-        return 'default'
-    if value == flatten(resolve(preset=settings.preset)).get(name):
-        return f'preset {settings.preset}'
-    return 'configuration file or command line'
 
 
 def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[DataValue, ...]:
@@ -164,17 +158,46 @@ def sidecar_parameters(
     spec = MODELS[quantity][model]
     names = set(spec.parameters) | set(CAO2_PARAMETERS if 'cao2' in spec.parameters else ())
     branch = BRANCH[quantity]
-    parameters = {
-        value.name.split('.')[-1]: {
-            'Value': value.value,
-            'Units': value.unit,
-            'Origin': value.origin,
-        }
-        for value in table
-        if value.name.startswith(f'{branch}.')
-        and re.sub(r'_\d+$', '', value.name.split('.')[-1]) in names
-    }
     return {
         'Model': {'Quantity': quantity, 'Name': model, 'Citation': spec.citation},
-        'ModelParameters': parameters,
+        'ModelParameters': _parameters(
+            row
+            for row in table
+            if row.name.startswith(f'{branch}.')
+            and re.sub(r'_\d+$', '', row.name.split('.')[-1]) in names
+        ),
+    }
+
+
+def branch_parameters(
+    quantity: str, model: str, branch: str, table: tuple[DataValue, ...]
+) -> dict[str, dict[str, Any]]:
+    """
+    Entries of the sidecar of what is not made by a row of the registry: BOLD and labels.
+
+    Parameters
+    ----------
+    quantity, model : str
+        What was made, and how, in a word.
+    branch : str
+        Of the settings; all its constants are given.
+    table : tuple of DataValue
+        From :func:`constants_table`.
+
+    Returns
+    -------
+    entries : dict
+        ``Model`` and ``ModelParameters``.
+    """
+    return {
+        'Model': {'Quantity': quantity, 'Name': model},
+        'ModelParameters': _parameters(row for row in table if row.name.startswith(f'{branch}.')),
+    }
+
+
+def _parameters(rows: Iterable[DataValue]) -> dict[str, dict[str, Any]]:
+    """Entries of the sidecar of constants: value, unit and origin."""
+    return {
+        row.name.split('.')[-1]: {'Value': row.value, 'Units': row.unit, 'Origin': row.origin}
+        for row in rows
     }

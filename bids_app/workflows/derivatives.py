@@ -27,12 +27,22 @@ class Sink:
         Root of the output dataset.
     entities : mapping
         ``sub`` and ``ses`` of every file.
+    saved : dict, optional
+        Quantity -> the first file it was saved as; grows with every file.
     """
 
-    def __init__(self, name: str, *, output_dir: Path, entities: Mapping[str, str | None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        output_dir: Path,
+        entities: Mapping[str, str | None],
+        saved: dict[Any, dict[str, Any]] | None = None,
+    ) -> None:
         self.name = name
         self.output_dir = output_dir
         self.entities = dict(entities)
+        self.saved = {} if saved is None else saved
         self.items: dict[str, Any] = {}
         self.sources: list[tuple[Any, Any, str]] = []
 
@@ -69,6 +79,7 @@ class Sink:
             'sidecar': dict(sidecar or {}),
         }
         if isinstance(source, Quantity):
+            self.saved.setdefault(source.key, self.items[name])
             self.sources.append((source.node, source.output(part), name))
             if source.has_facts:
                 self.sources.append((source.node, source.output('_facts'), f'{name}_facts'))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.outputs import source_uri
+from bids_app.bids.outputs import output_path, source_uri
 from bids_app.workflows._engine import Quantity, Workflow
 from bids_app.workflows.anatomy import MovingSeries
 from bids_app.workflows.derivatives import Sink
@@ -94,15 +94,19 @@ class Graph:
     """(quantity, contrast) -> where its change is, and the task label of a BOLD change."""
     bold_halves: dict[str, tuple[Quantity, Quantity]] = field(default_factory=dict)
     """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
+    origins: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    """(quantity, contrast) -> entries of the sidecar on what its change was made from."""
     fields: dict[str | None, tuple[Quantity, Scan]] = field(default_factory=dict)
     """Condition of a gradient echo -> its field and the scan it was measured in."""
     nuisance: dict[str, Workflow] = field(default_factory=dict)
     """Name of a BOLD scan -> the graph that finds its regressors of no interest."""
     bold_echo_times: dict[str, float] = field(default_factory=dict)
     """Contrast -> echo time of its BOLD runs, s; 0 where it is unknown or differs."""
+    saved: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    """Quantity -> row, entities and sidecar of the file it was saved as."""
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    atlas: tuple[Any, str] | None = None
-    """Parcels on the quantification grid: node and port, once they are needed."""
+    atlas: Quantity | None = None
+    """Parcels on the quantification grid, once they are needed."""
 
     @property
     def entities(self) -> dict[str, str | None]:
@@ -126,7 +130,7 @@ class Graph:
 
     def sink(self, name: str) -> Sink:
         """Start collecting derivatives."""
-        return Sink(name, output_dir=self.run.output_dir, entities=self.entities)
+        return Sink(name, output_dir=self.run.output_dir, entities=self.entities, saved=self.saved)
 
     def close(self, sink: Sink) -> None:
         """Write what a sink holds and remember it as expected."""
@@ -144,6 +148,17 @@ class Graph:
             )
             for path in files
         ]
+
+    def made_from(self, *quantities: Quantity) -> dict[str, list[str]]:
+        """Name the saved files that hold quantities, as the `Sources` of a sidecar."""
+        files = (self.saved[quantity.key] for quantity in quantities)
+        uris = [f'bids::{output_path(file["key"], **file["entities"])}' for file in files]
+        return {'Sources': list(dict.fromkeys(uris))}
+
+    def model_of(self, quantity: Quantity) -> dict[str, Any]:
+        """Entries of the sidecar of a saved quantity that say by which model it was made."""
+        sidecar = self.saved[quantity.key]['sidecar']
+        return {key: sidecar[key] for key in ('Model', 'ModelParameters') if key in sidecar}
 
     def has(self, quantity: str, condition: str | None) -> bool:
         """Tell whether there is a map of a quantity in a condition, or one for all."""

@@ -75,8 +75,10 @@ def add_multiverse(
     columns = list(row('multiverse').columns)
     for contrast, lines in rows.items():
         table = pd.DataFrame(lines).reindex(columns=columns)
-        write_table(table, output_dir=run.output_dir, key='multiverse',
-                    entities={**at, 'contrast': contrast})  # fmt: skip
+        of = {**at, 'contrast': contrast}
+        counts = output_path('summary', **of)
+        write_table(table, output_dir=run.output_dir, key='multiverse', entities=of,
+                    sidecar={'Sources': [f'bids::{counts}']})  # fmt: skip
     return [('multiverse', {**at, 'contrast': contrast}) for contrast in rows]
 
 

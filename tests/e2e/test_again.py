@@ -126,11 +126,16 @@ def test_reports_only_makes_the_reports_from_the_derivatives(finished, copy):
     maps = support.times(copy, 'sub-*/*/*.nii.gz')
     outcome = support.run_app(finished.study, copy, *finished.command, '--reports-only')
     assert outcome.code == 0
+    assert 'reports made anew: 2' in outcome.last
+    assert f'sub-02: report made anew: {copy / "sub-02.html"}' in outcome.log
     assert {name: (copy / name).read_bytes() for name in names} == before
     assert list((copy / 'sub-01' / 'figures').iterdir())
     assert support.times(copy, 'sub-*/*/*.nii.gz') == maps
     assert not (copy / '.oxybold' / 'work').exists()
     assert 'skipped' in support.run_app(finished.study, copy, *finished.command).last
+    group = support.run_app(finished.study, copy, 'group', '--reports-only')
+    assert 'report made anew' in group.last
+    assert 'group.html' in group.last
 
 
 def test_dry_run_lists_every_map_and_writes_nothing(finished, tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import urllib.request
 
 import numpy as np
 import pytest
@@ -193,6 +194,44 @@ def test_every_file_has_a_row_in_the_table_of_outputs(finished):
 def test_every_row_of_the_table_is_made_by_the_run(finished):
     made = {match(path.as_posix())[0] for path in files_of(finished.output)}
     assert set(table().rows) - made == NOT_IN_THIS_RUN
+
+
+WITHOUT_A_MODEL = re.compile(
+    '_(T1w|mask|magnitude|fieldmap)$|_desc-reference_|_(label-[A-Z]+_probseg|atlas-.*_dseg)$|'
+    r'sub-\d+_dseg$|desc-participants_summary$'
+)
+"""Pictures, masks and tissue: what is not computed by a model of the app."""
+
+
+def sidecars(folder):
+    """Every sidecar of a dataset with what it says."""
+    found = list(folder.glob('*-*/**/*.json'))
+    assert len(found) > 200
+    return {path: json.loads(path.read_text()) for path in found}
+
+
+def test_every_sidecar_names_sources_that_are_there(finished):
+    about = json.loads((finished.output / 'dataset_description.json').read_text())
+    roots = {'': finished.output} | {
+        name: support.Path(urllib.request.url2pathname(link.removeprefix('file://')))
+        for name, link in about['DatasetLinks'].items()
+    }
+    for path, sidecar in sidecars(finished.output).items():
+        assert sidecar['Sources'], path.name
+        for uri in sidecar['Sources']:
+            scheme, dataset, place = uri.split(':', maxsplit=2)
+            assert scheme == 'bids'
+            assert (roots[dataset] / place).is_file(), f'{path.name}: {uri}'
+
+
+def test_every_sidecar_names_model_constants_and_software(finished):
+    for path, sidecar in sidecars(finished.output).items():
+        assert {'oxybold', 'numpy', 'scipy'} <= set(sidecar['GeneratedWith']), path.name
+        if WITHOUT_A_MODEL.search(path.stem):
+            continue
+        assert {'Quantity', 'Name'} <= set(sidecar['Model']), path.name
+        for name, constant in sidecar['ModelParameters'].items():
+            assert {'Value', 'Units', 'Origin'} == set(constant), f'{path.name}: {name}'
 
 
 def test_every_image_and_table_has_a_sidecar_with_description(finished):

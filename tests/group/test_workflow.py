@@ -491,9 +491,9 @@ def test_two_contrasts_with_opposite_bold_are_compared(tmp_path):
             self.table = SimpleNamespace(bold_median=change)
 
     saved = {}
-    study = SimpleNamespace(save_table=lambda rows, key: saved.update({key: rows}))
+    study = SimpleNamespace(save_table=lambda rows, key, about: saved.update({key: rows}))
     other = np.array([3, 4, 1, 3])
-    save_conjunctions(study, {'a': Labelled(labels, bold), 'b': Labelled(other, -bold)})
+    save_conjunctions(study, {'a': Labelled(labels, bold), 'b': Labelled(other, -bold)}, {})
     first, second = saved['group_conjunction'][:2]
     assert (first['first'], first['second'], first['bold']) == ('a', 'b', 'first_up')
     assert (first['n_concordant'], first['n_discordant'], first['n_inconsistent']) == (1, 1, 0)

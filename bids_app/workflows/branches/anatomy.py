@@ -146,18 +146,20 @@ def _save_scan(graph: Graph, sink: Sink, scan: Scan) -> None:
         sink.add(image, 'reference', scan=WORD[scan.kind], sidecar=sidecar, **at)
 
 
-def atlas_of(graph: Graph) -> tuple[Any, str]:
+def atlas_of(graph: Graph) -> Quantity:
     """Give the atlas on the quantification grid; bring it there when it is first needed."""
     if graph.atlas is None:
         graph.atlas = _add_atlas(graph)
         sink = graph.sink('save_atlas')
         name = graph.settings.atlas
-        sink.add(Quantity(*graph.atlas), 'atlas', atlas=name, space=graph.space)
+        mask = Quantity(graph.alignment[graph.target.name], 'mask')
+        sidecar = graph.made_from(mask)
+        sink.add(graph.atlas, 'atlas', atlas=name, space=graph.space, sidecar=sidecar)
         graph.close(sink)
     return graph.atlas
 
 
-def _add_atlas(graph: Graph) -> tuple[Any, str]:
+def _add_atlas(graph: Graph) -> Quantity:
     """Bring the atlas to the quantification grid."""
     node = pe.Node(ResampleLabels(), name='resample_atlas_to_grid')
     mask, port = graph.mask
@@ -165,4 +167,4 @@ def _add_atlas(graph: Graph) -> tuple[Any, str]:
         (graph.anatomy, node, [('outputnode.atlas', 'quantity')]),
         (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
     ])  # fmt: skip
-    return node, 'labels'
+    return Quantity(node, 'labels')

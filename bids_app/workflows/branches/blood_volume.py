@@ -79,7 +79,7 @@ def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, 
         sources[condition] = graph.sources(scan.series.file for scan in scans)
         at: dict[str, Any] = {
             'condition': condition,
-            'sidecar': {'Sources': sources[condition], 'Model': about['Model']},
+            'sidecar': {'Sources': sources[condition], **about},
         }
         for quantity in extras:
             save_map(graph, sink, graph.maps[quantity, condition], quantity, quantity, **at)
@@ -110,18 +110,18 @@ def _carry_cbv(graph: Graph, sink: Sink, model: str) -> None:
         )
         mask, port = graph.mask
         graph.workflow.connect([(mask, carry, [(port, 'mask')])])
-        connect_quantity(graph.workflow, graph.maps['cbv', None], carry, 'cbv')
+        parents = [graph.maps['cbv', None]]
+        connect_quantity(graph.workflow, parents[0], carry, 'cbv')
         if settings.task_change == 'grubb':
             for role, condition in zip(('task', 'baseline'), both, strict=True):
-                flow = graph.lookup('cbf', condition)
-                connect_quantity(graph.workflow, flow, carry, f'{role}_cbf')
+                parents.append(graph.lookup('cbf', condition))
+                connect_quantity(graph.workflow, parents[-1], carry, f'{role}_cbf')
         else:
             carry.inputs.table = str(parcel_file(settings))
-            node, label = atlas_of(graph)
-            graph.workflow.connect([(node, carry, [(label, 'atlas')])])
+            atlas = atlas_of(graph)
+            graph.workflow.connect([(atlas.node, carry, [(atlas.port, 'atlas')])])
         graph.maps['cbv', contrast.task] = Quantity(carry, 'cbv')
-        parent = output_path('cbv', **graph.entities, space=graph.space, variant=model)
-        sidecar = {'Sources': [f'bids::{parent}']}
+        sidecar = graph.made_from(*parents) | graph.model_of(parents[0])
         at: dict[str, Any] = {'condition': contrast.task, 'variant': model, 'sidecar': sidecar}
         save_map(graph, sink, graph.maps['cbv', contrast.task], 'cbv', 'cbv', **at)
 

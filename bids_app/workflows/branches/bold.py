@@ -10,8 +10,11 @@ from bids_app.workflows._engine import Quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.bold import init_bold_wf, init_nuisance_wf, init_time_courses_wf
 from bids_app.workflows.branches.scans import combine_runs, connect_scan, smooth, to_target
+from bids_app.workflows.constants import branch_parameters, constants_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bids_app.bids.acquisitions import Contrast
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
@@ -31,8 +34,26 @@ def add_bold(graph: Graph) -> None:
         graph.changes['boldPct', label] = (quantity, task)
     for contrast in graph.inputs.contrasts:
         graph.bold_echo_times[contrast.label] = _echo_time(graph, contrast)
+        graph.origins['boldPct', contrast.label] = _origin(graph, contrast)
     if graph.settings.change.route != 'quantitative':
         _split_blocks(graph)
+
+
+def _origin(graph: Graph, contrast: Contrast) -> dict[str, Any]:
+    """Say from which runs a BOLD change is made, and by what."""
+    runs = [
+        scan.series
+        for scan in graph.scans
+        if scan.kind == 'bold' and contrast in contrasts_of(graph, scan)
+    ]
+    files = [path for run in runs for path in (run.file, run.events_file)]
+    return _sidecar(graph, files, 'glm')
+
+
+def _sidecar(graph: Graph, files: list[Path], model: str) -> dict[str, Any]:
+    """Entries of what is made from BOLD runs."""
+    table = constants_table(graph.inputs, graph.settings)
+    return {'Sources': graph.sources(files)} | branch_parameters('boldPct', model, 'bold', table)
 
 
 def _split_blocks(graph: Graph) -> None:
@@ -74,7 +95,7 @@ def _add_nuisance(graph: Graph, sink: Sink, scan: Scan) -> Workflow:
         graph.workflow.connect([(graph.alignment[scan.name], nuisance, [table])])
     elif scan.found is not None and scan.found.confounds is not None:
         nuisance.get_node('inputnode').inputs.motion = str(scan.found.confounds)
-    sidecar = {'Sources': graph.sources([scan.series.file])}
+    sidecar = _sidecar(graph, [scan.series.file], 'nuisance')
     sink.add(Quantity(nuisance, 'nuisance'), 'nuisance', sidecar=sidecar, **_entities(scan))
     return nuisance
 
@@ -102,7 +123,7 @@ def _add_time_courses(graph: Graph, sink: Sink, scan: Scan) -> None:
         Quantity(model, 'table'),
         'time_courses',
         atlas=graph.settings.atlas,
-        sidecar={'Sources': graph.sources([scan.series.file, scan.series.events_file])},
+        sidecar=_sidecar(graph, [scan.series.file, scan.series.events_file], 'fir'),
         **_entities(scan),
     )
 

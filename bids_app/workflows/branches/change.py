@@ -11,6 +11,7 @@ from bids_app.interfaces.change import ComputeSignificance
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.branches.scans import smooth
 from bids_app.workflows.change import CHALLENGE, EXTRAS, INTERFACES, ChangePlan, init_change_wf
+from bids_app.workflows.constants import branch_parameters, constants_table
 from bids_app.workflows.oxygen import cao2_of, rate_of
 
 if TYPE_CHECKING:
@@ -111,8 +112,11 @@ def _has_bold_route(graph: Graph, contrast: Contrast, route: str) -> bool:
 
 def add_changes(graph: Graph) -> None:
     """Add the changes of every contrast and save them."""
-    for contrast in graph.inputs.contrasts:
-        sink = graph.sink(f'save_{contrast.label}')
+    sinks = {one: graph.sink(f'save_{one.label}') for one in graph.inputs.contrasts}
+    for contrast, sink in sinks.items():
+        if ('boldPct', contrast.label) in graph.changes:
+            _add_bold_test(graph, sink, contrast)
+    for contrast, sink in sinks.items():
         plan = plan_change(graph, contrast)
         if plan.quantities:
             change = init_change_wf(plan=plan, name=f'change_{contrast.label}')
@@ -120,9 +124,8 @@ def add_changes(graph: Graph) -> None:
             for quantity in plan.quantities:
                 source = Quantity(change, quantity)
                 graph.changes[quantity, contrast.label] = (source, None)
+                graph.origins[quantity, contrast.label] = _origin(graph, plan, contrast, quantity)
                 _save_change(graph, sink, contrast, quantity, _extra_ports(source, quantity))
-        if ('boldPct', contrast.label) in graph.changes:
-            _add_bold_test(graph, sink, contrast)
         graph.close(sink)
 
 
@@ -131,21 +134,13 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
     mask, port = graph.mask
     graph.workflow.connect([(mask, change, [(port, 'inputnode.mask')])])
     for primitive in plan.primitives:
-        if primitive == 'bold':
-            _, half = graph.bold_halves[contrast.label]
-            connect_quantity(graph.workflow, half, change, primitive)
-            continue
-        if primitive == 'challenge_bold':
-            gas, _ = graph.changes['boldPct', _gas_contrast(graph, contrast).label]
-            connect_quantity(graph.workflow, gas, change, primitive)
-            continue
-        of = _gas_contrast(graph, contrast) if primitive in CHALLENGE else contrast
-        quantity, condition = _primitive(primitive.replace('challenge', 'task'), of)
-        if quantity == 'cbf' and plan.m0_shared:
-            quantity = 'cbf_without_m0'
-        source = graph.lookup(quantity, condition)
-        label = f'{contrast.label}_{primitive}'
-        connect_quantity(graph.workflow, smooth(graph, source, label), change, primitive)
+        source = _source(graph, contrast, primitive)
+        if plan.m0_shared and primitive.endswith('_cbf'):
+            _, condition = _primitive(graph, contrast, primitive)
+            source = graph.lookup('cbf_without_m0', condition)
+        if 'bold' not in primitive:
+            source = smooth(graph, source, f'{contrast.label}_{primitive}')
+        connect_quantity(graph.workflow, source, change, primitive)
     if plan.m0_shared:
         m0 = graph.lookup('m0_relative', contrast.baseline)
         target = 'inputnode.m0_relative_variance'
@@ -156,12 +151,33 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
         connect_quantity(graph.workflow, baseline, change, f'reference_{quantity}')
 
 
-def _primitive(name: str, contrast: Contrast) -> tuple[str, str]:
+def _primitive(graph: Graph, contrast: Contrast, name: str) -> tuple[str, str]:
     """Quantity and condition behind the name of a primitive map."""
-    role, _, quantity = name.partition('_')
-    if role in ('task', 'baseline'):
-        return quantity, getattr(contrast, role)
-    return name, contrast.task
+    of = _gas_contrast(graph, contrast) if name in CHALLENGE else contrast
+    role, _, quantity = name.replace('challenge', 'task').partition('_')
+    return (quantity, getattr(of, role)) if quantity else (name, of.task)
+
+
+def _source(graph: Graph, contrast: Contrast, primitive: str) -> Quantity:
+    """Find the map behind the name of a primitive map."""
+    if primitive == 'bold':
+        return graph.bold_halves[contrast.label][1]
+    if primitive == 'challenge_bold':
+        return graph.changes['boldPct', _gas_contrast(graph, contrast).label][0]
+    return graph.lookup(*_primitive(graph, contrast, primitive))
+
+
+def _origin(graph: Graph, plan: ChangePlan, contrast: Contrast, quantity: str) -> dict[str, Any]:
+    """Say what a change is made from, and by which model of its quantity."""
+    sources = [_source(graph, contrast, primitive) for primitive in plan.needs(quantity)]
+    name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
+    model = graph.model_of(graph.lookup(name, contrast.baseline))
+    if quantity == 'cmro2' and plan.settings.route != 'quantitative':
+        table = constants_table(graph.inputs, graph.settings)
+        own = branch_parameters(quantity, plan.settings.route, 'change', table)
+        own['ModelParameters'] |= model['ModelParameters']
+        model = own
+    return graph.made_from(*sources) | model
 
 
 def _extra_ports(source: Quantity, quantity: str) -> dict[str, Quantity]:
@@ -187,7 +203,7 @@ def _save_change(
         'space': graph.space,
         'contrast': contrast.label,
         'quantity': quantity,
-        'sidecar': contrast_sidecar(graph, contrast),
+        'sidecar': contrast_sidecar(graph, contrast) | graph.origins[quantity, contrast.label],
     }
     echo_time = graph.bold_echo_times.get(contrast.label)
     if quantity == 'boldPct' and echo_time:
@@ -203,6 +219,7 @@ def _save_change(
 
 def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
     """Add z and p of a BOLD change and save it, with its halves where they are used."""
+    about = graph.origins['boldPct', contrast.label]
     source, task = graph.changes['boldPct', contrast.label]
     halves = graph.bold_halves.get(contrast.label, ())
     if source in halves:
@@ -211,7 +228,7 @@ def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
         for part, statistic in (('', 'effect'), ('_variance', 'variance')):
             sink.add(half, 'contrast', part=part, statistic=statistic, space=graph.space,
                      contrast=contrast.label, quantity=name, task=task,
-                     sidecar=contrast_sidecar(graph, contrast))  # fmt: skip
+                     sidecar=contrast_sidecar(graph, contrast) | about)  # fmt: skip
     test = pe.Node(ComputeSignificance(), name=f'test_bold_{contrast.label}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, test, [(port, 'mask')])])

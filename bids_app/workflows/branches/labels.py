@@ -17,9 +17,12 @@ from bids_app.workflows.branches.anatomy import atlas_of
 from bids_app.workflows.branches.change import contrast_sidecar
 from bids_app.workflows.branches.scans import merge_node
 from bids_app.workflows.change import INTERFACES, init_label_wf
+from bids_app.workflows.constants import branch_parameters, constants_table
 from bids_app.workflows.oxygen import cao2_of, rate_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bids_app.bids.acquisitions import Contrast
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
@@ -51,6 +54,18 @@ def add_labels(graph: Graph) -> None:
         graph.close(sink)
 
 
+def _sidecar(
+    graph: Graph, contrast: Contrast, name: str, parents: Iterable[Quantity]
+) -> dict[str, Any]:
+    """Entries of labels or a table: the contrast, what it is made from, and the settings."""
+    table = constants_table(graph.inputs, graph.settings)
+    return {
+        **contrast_sidecar(graph, contrast),
+        **graph.made_from(*parents),
+        **branch_parameters('concordance', name, 'change', table),
+    }
+
+
 def _grey_matter(graph: Graph, contrast: Contrast) -> tuple[Any, str]:
     """Grey matter to label; without the voxels beyond the published limits where asked for."""
     align = graph.alignment[graph.target.name]
@@ -77,9 +92,7 @@ def _grey_matter(graph: Graph, contrast: Contrast) -> tuple[Any, str]:
     return limit, 'grey_matter'
 
 
-def _label_contrast(
-    graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[Any, str] | None
-) -> None:
+def _label_contrast(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity | None) -> None:
     """Label the voxels of a contrast and count them."""
     bold, task = graph.changes['boldPct', contrast.label]
     change, _ = graph.changes['cmro2', contrast.label]
@@ -95,21 +108,24 @@ def _label_contrast(
         (grey, label, [(grey_port, 'inputnode.grey_matter')]),
     ])  # fmt: skip
     if atlas is not None:
-        graph.workflow.connect([(atlas[0], label, [(atlas[1], 'inputnode.atlas')])])
+        graph.workflow.connect([(atlas.node, label, [(atlas.port, 'inputnode.atlas')])])
     gate, _ = graph.bold_halves.get(contrast.label, (bold, bold))
     connect_quantity(graph.workflow, gate, label, 'bold')
     connect_quantity(graph.workflow, change, label, 'change')
-    sidecar = contrast_sidecar(graph, contrast)
-    at: dict[str, Any] = {'contrast': contrast.label, 'sidecar': sidecar}
     baseline = graph.lookup('cmro2', contrast.baseline)
+    parents = (gate, change, baseline)
+    at: dict[str, Any] = {'contrast': contrast.label}
     graph.workflow.connect([(baseline.node, label, [(baseline.output(''), 'inputnode.baseline')])])
     probability = Quantity(label, 'discordant')
-    sink.add(probability, 'discordant', task=task, space=graph.space, **at)
+    sidecar = _sidecar(graph, contrast, 'posterior', parents)
+    sink.add(probability, 'discordant', task=task, space=graph.space, sidecar=sidecar, **at)
     graph.changes['discordant', contrast.label] = (probability, task)
     for port, key in (('robust', 'concordance'), ('sign', 'concordance_sign')):
-        sink.add(Quantity(label, port), key, task=task, space=graph.space, **at)
+        sidecar = _sidecar(graph, contrast, port, parents)
+        sink.add(Quantity(label, port), key, task=task, space=graph.space, sidecar=sidecar, **at)
         graph.changes[key, contrast.label] = (Quantity(label, port), task)
-    sink.add(Quantity(label, 'summary'), 'summary', **at)
+    sidecar = _sidecar(graph, contrast, 'counts', parents)
+    sink.add(Quantity(label, 'summary'), 'summary', sidecar=sidecar, **at)
     if ('oef', contrast.label) in graph.changes:
         _add_response_mode(graph, sink, contrast, label)
 
@@ -122,11 +138,12 @@ def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Work
         (mask, node, [(port, 'mask')]),
         (label, node, [('outputnode.robust', 'labels')]),
     ])  # fmt: skip
+    parents = [Quantity(label, 'robust')]
     for quantity in ('cbf', 'oef'):
-        connect_quantity(
-            graph.workflow, graph.changes[quantity, contrast.label][0], node, quantity
-        )
+        change, _ = graph.changes[quantity, contrast.label]
+        connect_quantity(graph.workflow, change, node, quantity)
         baseline = graph.lookup(quantity, contrast.baseline)
+        parents += [change, baseline]
         target = f'baseline_{quantity}'
         graph.workflow.connect([(baseline.node, node, [(baseline.output(''), target)])])
     _, task = graph.changes['boldPct', contrast.label]
@@ -137,7 +154,7 @@ def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Work
         task=task,
         space=graph.space,
         contrast=contrast.label,
-        sidecar=contrast_sidecar(graph, contrast),
+        sidecar=_sidecar(graph, contrast, 'response_mode', parents),
     )
 
 
@@ -146,7 +163,7 @@ def _add_region_table(
     sink: Sink,
     contrast: Contrast,
     changes: dict[str, Quantity],
-    atlas: tuple[Any, str],
+    atlas: Quantity,
 ) -> None:
     """Average the changes of a contrast over regions and networks."""
     quantities = [name for name in ('boldPct', *INTERFACES) if name in changes]
@@ -163,7 +180,7 @@ def _add_region_table(
     align = graph.alignment[graph.target.name]
     graph.workflow.connect([
         (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
-        (atlas[0], node, [(atlas[1], 'atlas')]),
+        (atlas.node, node, [(atlas.port, 'atlas')]),
     ])  # fmt: skip
     if 'cmro2' in changes:
         node.inputs.cao2 = cao2_of(graph.inputs, graph.settings.oxygen)
@@ -178,16 +195,17 @@ def _add_region_table(
             reference = graph.lookup(name, contrast.baseline)
             target = f'{quantity}_reference'
             graph.workflow.connect([(reference.node, node, [(reference.output(''), target)])])
+    parents = [atlas, *(changes[quantity] for quantity in quantities)]
     sink.add(
         Quantity(node, 'table'),
         'regions',
         atlas=graph.settings.atlas,
         contrast=contrast.label,
-        sidecar=contrast_sidecar(graph, contrast),
+        sidecar=_sidecar(graph, contrast, 'regions', parents),
     )
 
 
-def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[Any, str]) -> None:
+def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity) -> None:
     """Compare BOLD with what R2* of the two conditions predicts, where both were measured."""
     named = {
         'bold': graph.changes['boldPct', contrast.label][0],
@@ -208,21 +226,24 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[
     align = graph.alignment[graph.target.name]
     graph.workflow.connect([
         (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
-        (atlas[0], node, [(atlas[1], 'atlas')]),
+        (atlas.node, node, [(atlas.port, 'atlas')]),
     ])  # fmt: skip
-    for port, source in named.items():
-        if source is not None:
-            connect_quantity(graph.workflow, source, node, port)
+    measured = {port: source for port, source in named.items() if source is not None}
+    for port, source in measured.items():
+        connect_quantity(graph.workflow, source, node, port)
     sink.add(
         Quantity(node, 'table'),
         'consistency',
         atlas=graph.settings.atlas,
         contrast=contrast.label,
-        sidecar={**contrast_sidecar(graph, contrast), 'EchoTime': echo_time},
+        sidecar={
+            **_sidecar(graph, contrast, 'consistency', (atlas, *measured.values())),
+            'EchoTime': echo_time,
+        },
     )
 
 
-def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[Any, str]) -> None:
+def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity) -> None:
     """Tell what each rule for the change of a shared CBV makes of that of CMRO2."""
     settings = graph.settings.blood_volume
     node = pe.Node(
@@ -242,7 +263,7 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[An
     align = graph.alignment[graph.target.name]
     graph.workflow.connect([
         (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
-        (atlas[0], node, [(atlas[1], 'atlas')]),
+        (atlas.node, node, [(atlas.port, 'atlas')]),
     ])  # fmt: skip
     named = {'cbv': graph.lookup('cbv', contrast.baseline)}
     for quantity in ('cbf', 'r2_prime'):
@@ -255,5 +276,5 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: tuple[An
         'cbv_rules',
         atlas=graph.settings.atlas,
         contrast=contrast.label,
-        sidecar=contrast_sidecar(graph, contrast),
+        sidecar=_sidecar(graph, contrast, 'cbv_rules', (atlas, *named.values())),
     )

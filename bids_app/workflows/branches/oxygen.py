@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.capabilities import cbv_model, is_by_ase, oef_model
+from bids_app.bids.capabilities import is_by_ase, oef_model
 from bids_app.workflows._engine import Quantity
 from bids_app.workflows.branches.scans import (
     add_per_condition,
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 def add_oxygen(graph: Graph) -> None:
     """Add OEF and CMRO2 of every condition and save them."""
     inputs, settings = graph.inputs, graph.settings.oxygen
-    variant = cbv_model(inputs, graph.settings)
     sink = graph.sink('save_oxygen')
     steps = (
         ('oef', init_oef_wf, ('r2_prime', 'cbv'), oef_model(inputs, graph.settings)),
@@ -34,7 +33,6 @@ def add_oxygen(graph: Graph) -> None:
     by_ase = is_by_ase(inputs, graph.settings)
     if by_ase and inputs.saved is None:
         _add_qbold(graph, sink)
-    keys = {'r2_prime': 'R2primemap'}
     numbers = {'oef': (inputs.b0, inputs.hct), 'cmro2': (inputs.sao2,)}
     for quantity, init, needs, model in steps[1:] if by_ase else steps:
         if any(math.isnan(number) for number in numbers[quantity]):
@@ -44,15 +42,7 @@ def add_oxygen(graph: Graph) -> None:
             derived = init(inputs=inputs, settings=settings, model=model, name=name)
             connect_derived(graph, derived, needs, condition)
             graph.maps[quantity, condition] = Quantity(derived, quantity)
-            parents = [
-                (
-                    keys.get(need, need),
-                    need,
-                    {'condition': condition} | ({'variant': variant} if need == 'cbv' else {}),
-                )
-                for need in needs
-            ]
-            sidecar = derived_sidecar(graph, quantity, model, parents)
+            sidecar = derived_sidecar(graph, quantity, model, needs, condition)
             source = graph.maps[quantity, condition]
             save_map(graph, sink, source, quantity, quantity, condition=condition, sidecar=sidecar)
     graph.close(sink)

@@ -57,12 +57,13 @@ def add_relaxometry(graph: Graph) -> None:
             _save_decays(graph, sink, models, scans, parameters)
             time = _add_time(graph, quantity, condition)
             save_map(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
+            rate = graph.maps[quantity, condition]
+            graph.saved[rate.key] = graph.saved[time.key]
             if kind == 'megre' and scans[0].series.has_phase:
                 model_wf = models[scans[0].name]
                 graph.fields[condition] = (Quantity(model_wf, 'field_map'), scans[0])
                 _save_field_map(graph, sink, model_wf, condition, sidecar)
             if settings.smoothing:
-                rate = graph.maps[quantity, condition]
                 name = '_'.join(part for part in (quantity, condition) if part)
                 smooth = smooth_rate(graph, rate, name, settings.smoothing)
                 graph.maps[quantity, condition] = smooth
@@ -108,7 +109,9 @@ def smooth_rate(graph: Graph, source: Quantity, name: str, width: float) -> Quan
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, node, 'quantity')
-    return Quantity(node, 'quantity')
+    smoothed = Quantity(node, 'quantity')
+    graph.saved[smoothed.key] = graph.saved[source.key]
+    return smoothed
 
 
 def _add_time(graph: Graph, quantity: str, condition: str | None) -> Quantity:
@@ -135,11 +138,10 @@ def add_r2_prime(graph: Graph, sink: Sink, model: str) -> None:
     for condition in graph.conditions('r2_star', 'r2'):
         name = '_'.join(part for part in ('r2_prime', condition) if part)
         difference = init_r2_prime_wf(model=model, name=f'compute_{name}')
-        connect_derived(graph, difference, MODELS['r2_prime'][model].maps, condition)
+        parents = MODELS['r2_prime'][model].maps
+        connect_derived(graph, difference, parents, condition)
         graph.maps['r2_prime', condition] = Quantity(difference, 'r2_prime')
-        at = {'condition': condition}
-        parents = [('T2starmap', 'r2_star', at), ('T2map', 'r2', at)]
-        sidecar = derived_sidecar(graph, 'r2_prime', model, parents)
+        sidecar = derived_sidecar(graph, 'r2_prime', model, parents, condition)
         quantity = graph.maps['r2_prime', condition]
         save_map(
             graph, sink, quantity, 'R2primemap', 'R2prime', condition=condition, sidecar=sidecar

@@ -91,8 +91,8 @@ def _add_grid(graph: Graph, sink: Sink) -> None:
         node = ports('saved_atlas', 'labels')
         node.inputs.labels = str(atlas)
         graph.workflow.add_nodes([node])
-        graph.atlas = (node, 'labels')
-        sink.add(atlas, 'atlas', atlas=graph.settings.atlas,
+        graph.atlas = Quantity(node, 'labels')
+        sink.add(graph.atlas, 'atlas', atlas=graph.settings.atlas,
                  sidecar={'Sources': graph.sources([atlas])}, **at)  # fmt: skip
 
 
@@ -175,6 +175,9 @@ def _add_rates(graph: Graph, sink: Sink, name: str, key: str, quantity: str) -> 
             path = _path(graph, row, **at)
             about = read_sidecar(path) | {'Sources': graph.sources([path])}
             sink.add(path, row, sidecar=about, **at)
+        at = {**graph.entities, 'space': graph.space, 'condition': condition}
+        about = read_sidecar(_path(graph, key, space=graph.space, condition=condition))
+        graph.saved[rate.key] = {'key': key, 'entities': at, 'sidecar': about}
         label = '_'.join(part for part in (name, condition) if part)
         graph.maps[name, condition] = smooth_rate(graph, rate, label, width) if width else rate
 
@@ -246,7 +249,12 @@ def _add_bold(graph: Graph) -> None:
             name: _load_change(graph, contrast, task, name)
             for name in ('boldPct', 'boldGatePct', 'boldEstimatePct')
         }
+        at = {'space': graph.space, 'contrast': contrast, 'task': task, 'quantity': 'boldPct'}
+        path = _path(graph, 'contrast', statistic='effect', **at)
         if changes['boldPct'] is not None:
+            kept = ('Model', 'ModelParameters')
+            about = {key: value for key, value in read_sidecar(path).items() if key in kept}
+            graph.origins['boldPct', contrast] = {'Sources': graph.sources([path])} | about
             graph.changes['boldPct', contrast] = (changes['boldPct'], task)
         gate, estimate = changes['boldGatePct'], changes['boldEstimatePct']
         if gate and estimate and graph.settings.change.route != 'quantitative':

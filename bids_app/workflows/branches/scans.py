@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.outputs import output_path
 from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.spatial import CombineRuns, ResampleQuantity, SmoothQuantity
 from bids_app.models.resampling import VOXELS_PER_NOISE_SAMPLE
@@ -124,20 +123,12 @@ def save_map(
 
 
 def derived_sidecar(
-    graph: Graph, quantity: str, model: str, parents: Iterable[tuple[str, str, dict[str, Any]]]
+    graph: Graph, quantity: str, model: str, parents: Iterable[str], condition: str | None
 ) -> dict[str, Any]:
     """Entries of a map that is made from other maps of the output."""
     table = constants_table(graph.inputs, graph.settings)
-    paths = []
-    for key, name, entities in parents:
-        is_own = (name, entities['condition']) in graph.maps
-        condition = entities['condition'] if is_own else None
-        at = {**graph.entities, **entities, 'space': graph.space, 'condition': condition}
-        paths.append(output_path(key, **at))
-    return {
-        'Sources': [f'bids::{path}' for path in paths],
-        **sidecar_parameters(quantity, model, table),
-    }
+    maps = [graph.lookup(name, condition) for name in parents]
+    return graph.made_from(*maps) | sidecar_parameters(quantity, model, table)
 
 
 def connect_derived(

@@ -131,7 +131,8 @@ def _add_anatomy(graph: Graph, place: _Place) -> None:
                 (located, node, [(coordinates, 'coordinates')]),
             ]
         )
-        about: dict[str, Any] = {'sidecar': place.sidecar, **place.entities}
+        own = graph.made_from(Quantity(graph.anatomy, source)) | place.sidecar
+        about: dict[str, Any] = {'sidecar': own, **place.entities}
         sink.add(Quantity(node, port), key, label=label, **about)
     graph.close(sink)
 
@@ -139,7 +140,7 @@ def _add_anatomy(graph: Graph, place: _Place) -> None:
 def _add_maps(graph: Graph, place: _Place) -> None:
     """Carry the baseline maps and every contrast."""
     sink = graph.sink(f'save_{place.space}')
-    at: dict[str, Any] = {**place.entities, 'sidecar': place.sidecar}
+    at: dict[str, Any] = {**place.entities}
     baseline = graph.inputs.baseline
     variant = cbv_model(graph.inputs, graph.settings)
     for quantity in ('cbf', 'cbv', 'oef', 'cmro2'):
@@ -147,6 +148,7 @@ def _add_maps(graph: Graph, place: _Place) -> None:
         source = graph.maps.get((quantity, condition))
         if source is None:
             continue
+        at['sidecar'] = graph.made_from(source) | graph.model_of(source) | place.sidecar
         on_template = _carry(graph, place, source, f'{quantity}_baseline')
         own = variant if quantity == 'cbv' else None
         sink.add(on_template, quantity, condition=condition, variant=own, **at)
@@ -166,7 +168,12 @@ def _add_contrast(graph: Graph, sink: Sink, contrast: Contrast, place: _Place) -
         about: dict[str, Any] = {
             'contrast': label,
             'task': task,
-            'sidecar': {**contrast_sidecar(graph, contrast), **place.sidecar},
+            'sidecar': {
+                **contrast_sidecar(graph, contrast),
+                **graph.made_from(source),
+                **graph.model_of(source),
+                **place.sidecar,
+            },
             **place.entities,
         }
         if quantity in LABELS:
