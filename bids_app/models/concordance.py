@@ -622,14 +622,14 @@ def _note(found: Discordance, smallest_effect: float) -> str:
     """Say how sure and how sensitive an estimate is."""
     facts = [found.reason] if found.reason else []
     if found.n_used:
-        facts.append(f'smallest effect {smallest_effect:.3g}')
-        facts.append(f'null fraction 95 % {found.null_low:.2f} to {found.null_high:.2f}')
-        facts.append(f'misfit {found.misfit:.3f}')
-        facts.append(f'{found.n_blocks} blocks, design effect {found.design_effect:.1f}')
+        facts.append(f'a change below {smallest_effect:.3g} counts as none')
+        facts.append(f'share of those {found.null_low:.2f} to {found.null_high:.2f} (95 %)')
+        facts.append(f'misfit of the fit {found.misfit:.3f}')
+        facts.append(f'{found.n_blocks} spatial blocks, design effect {found.design_effect:.1f}')
     if np.isfinite(found.fraction):
-        facts.append(f'location grid {found.location_fraction:.3f}')
-        facts.append(f'errors x 0.9 {found.smaller_error_fraction:.3f}')
-        facts.append(f'errors x 1.1 {found.larger_error_fraction:.3f}')
+        facts.append(f'discordant with effects on a grid instead {found.location_fraction:.3f}')
+        facts.append(f'with errors x 0.9 {found.smaller_error_fraction:.3f}')
+        facts.append(f'with errors x 1.1 {found.larger_error_fraction:.3f}')
     facts += [] if found.converged else ['a fit did not converge']
     return '; '.join(facts)
 

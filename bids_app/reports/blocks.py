@@ -75,6 +75,8 @@ class FigureRow:
     """Columns of a table whose values name the curve that a line belongs to."""
     levels: tuple[str, ...] = ()
     """Lines of a table that are shown, by their column level; empty = all."""
+    per_quantity: str = ''
+    """Output row of maps in whose unit the numbers of a line are, by its column quantity."""
     quantity: str = ''
     made_from: str = ''
     scale: float = 1.0
@@ -88,7 +90,7 @@ class FigureRow:
     @property
     def label(self) -> str:
         """Title and unit, as under a colour bar."""
-        return f'{self.title} ({self.unit})' if self.unit else self.title
+        return f'{self.title} ({self.unit})' if self.unit not in ('', '1') else self.title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,7 @@ class ReportTable:
     rules: Mapping[str, float]
     chain: Mapping[str, ChainStep]
     sections: Mapping[str, Mapping[str, str]]
+    words: Mapping[str, str]
     figures: tuple[FigureRow, ...]
 
 
@@ -245,7 +248,11 @@ def report_table() -> ReportTable:
         for name, step in raw['chain'].items()
     }
     return ReportTable(
-        rules=raw['rules'], chain=chain, sections=raw['sections'], figures=tuple(rows)
+        rules=raw['rules'],
+        chain=chain,
+        sections=raw['sections'],
+        words=raw['words'],
+        figures=tuple(rows),
     )
 
 
@@ -663,8 +670,9 @@ def _curves(row: FigureRow, scene: Scene) -> Iterator[tuple[Block, Derivative]]:
         if not any(np.isfinite(values).any() for _, values in curves.values()):
             continue
         axis = row.x.replace('_', ' ') + (f' ({units[row.x]})' if units.get(row.x) else '')
-        figure = figures.draw_curves(curves, labels=(axis or 'volume', row.label))
         where = _where(file)
+        counted_by = 'echo' if file.entities.get('scan') in ('MESE', 'MEGRE') else 'volume'
+        figure = figures.draw_curves(curves, labels=(axis or counted_by, row.label))
         block = _block(row, file, where=where)
         chart = figures.svg(figure, name=block.key)
         alt = row.alt.format(where=where, range='').strip()
@@ -688,7 +696,7 @@ def _decays(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
         if not trains:
             continue
         where = _where(file)
-        figure = figures.draw_fits(trains, labels=('echo time (ms)', 'signal (1)'))
+        figure = figures.draw_fits(trains, labels=('echo time (ms)', 'signal'))
         block = _block(row, file, where=where, facts=facts)
         alt = row.alt.format(where=where, range='').strip()
         yield replace(block, chart=figures.svg(figure, name=block.key), chart_alt=alt)
@@ -718,7 +726,7 @@ def _curves_of(
     for volume, line in enumerate(lines):
         for column in row.columns:
             if column in line:
-                words = [line.get(name, '') for name in row.curves]
+                words = [in_words(line.get(name, '')) for name in row.curves]
                 name = ', '.join(words) or column.replace('_', ' ')
                 x, y = grouped.setdefault(name, ([], []))
                 x.append(to_number(line[row.x]) if row.x else float(volume))
@@ -739,11 +747,19 @@ def _table(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
             and any(line.get(column.name, 'n/a') not in ('n/a', '') for line in lines)
         )
         shown = tuple(
-            tuple(cell(line.get(column.name, '')) for column in columns)
+            tuple(_cell(row, line, column.name) for column in columns)
             for line in lines[:MAX_LINES]
         )
         table = Table(columns=columns, lines=shown, n_hidden=max(0, len(lines) - MAX_LINES))
         yield _block(row, file, where=_where(file), table=table)
+
+
+def _cell(row: FigureRow, line: Mapping[str, str], column: str) -> str:
+    """Write a cell; a quantity with its unit, where that is the unit of the numbers beside it."""
+    text = cell(line.get(column, ''))
+    if column != 'quantity' or not row.per_quantity:
+        return text
+    return f'{text} ({unit_text(unit_of(row.per_quantity, quantity=line[column]))})'
 
 
 def _columns(key: str) -> tuple[Column, ...]:
@@ -780,9 +796,28 @@ def cell(text: str) -> str:
     value = to_number(text)
     if not np.isnan(value):
         return text if text.isdigit() else number(value)
+    words = {'true': 'yes', 'false': 'no', **report_table().words}
     if re.fullmatch(r'[a-z0-9]+(_[a-z0-9]+)+', text):
-        return text.replace('_', ' ')
-    return {'true': 'yes', 'false': 'no'}.get(text, text)
+        text = words.get(text, text.replace('_', ' '))
+    return SCAN.sub(lambda found: found[0].upper(), words.get(text, text))
+
+
+SCAN = re.compile(r'^(mese|megre|ase|asl|dsc|bold)(?=$| )')
+"""Kind of a scan at the start of its name."""
+
+
+def in_words(code: str) -> str:
+    """
+    Write a code of the atlas or a column for readers.
+
+    Examples
+    --------
+    >>> in_words('SomMot'), in_words('cbf_change'), in_words('repetition_time')
+    ('Somatomotor', 'CBF change', 'repetition time')
+    """
+    quantities = {'cbf', 'cbv', 'oef', 'cmro2', 'bold'}
+    parts = [part.upper() if part in quantities else part for part in code.split('_')]
+    return report_table().words.get(code, ' '.join(parts))
 
 
 KINDS: Mapping[str, Callable[[FigureRow, Scene, Path], Iterator[Block]]] = {
@@ -919,7 +954,8 @@ def _map_facts(
     """List the numbers of a value map."""
     facts: list[Fact | None] = [_median_fact(name, taken, row) for name, taken in tissues.items()]
     if error is not None and np.isfinite(error[mask]).any():
-        text = f'{number(float(np.nanmedian(error[mask])))} {row.unit}'
+        unit = 'percentage points' if row.unit == '%' else row.unit
+        text = f'{number(float(np.nanmedian(error[mask])))} {unit}'
         facts.append(Fact(name='typical standard error of a voxel', text=text))
     main = next(iter(tissues.items()))
     facts.append(_share_fact(main[1], main[0]))

@@ -93,6 +93,8 @@ class Point:
     """A mean of two quantities with the region that holds it."""
 
     name: str
+    title: str
+    """Beside the point."""
     text: str
     """Under the pointer."""
     center: FloatArray
@@ -104,7 +106,7 @@ class Point:
 PLANE = (560.0, 400.0)
 """Width and height of the plane of two changes, margins included."""
 
-NAME_WIDTH = 110.0
+NAME_WIDTH = 190.0
 """Nearer to the right edge than this, a name stands on the left of its point."""
 
 LINE_NAME_WIDTH = 76.0
@@ -237,6 +239,6 @@ def _dot(point: Point, low: FloatArray, high: FloatArray, position: int, name: f
         f'<g class="point c{position % 6}" tabindex="0" data-network="{escape(point.name)}">'
         f'<title>{escape(point.text)}</title>{shape}'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-        f'<text class="name {side}" x="{x + gap:.1f}" y="{name:.1f}">{escape(point.name)}</text>'
+        f'<text class="name {side}" x="{x + gap:.1f}" y="{name:.1f}">{escape(point.title)}</text>'
         '</g>'
     )

@@ -9,7 +9,7 @@ import numpy as np
 from bids_app.models.calibrated import davis_cmro2_ratio
 from bids_app.models.constants import DAVIS_EPP, DAVIS_EPP_MAXIMUM
 from bids_app.models.regions import confidence_ellipse
-from bids_app.reports.blocks import contrast_text, number
+from bids_app.reports.blocks import contrast_text, in_words, number
 from bids_app.reports.charts import Point, draw_plane
 from bids_app.reports.derivatives import list_derivatives, read_table, select, to_number
 
@@ -77,8 +77,9 @@ def _point(name: str, pairs: list[tuple[float, ...]]) -> Point:
     center, half_axes = confidence_ellipse(pairs)
     counted = int(np.isfinite(np.array(pairs)).all(axis=1).sum())
     flow, metabolism = (number(float(value)) for value in center)
-    text = f'{name}: CBF {flow} %, CMRO2 {metabolism} % (n = {counted})'
-    return Point(name=name, text=text, center=center, half_axes=half_axes)
+    title = in_words(name)
+    text = f'{title}: CBF {flow} %, CMRO2 {metabolism} % (n = {counted})'
+    return Point(name=name, title=title, text=text, center=center, half_axes=half_axes)
 
 
 def _lines() -> dict[str, tuple[FloatArray, FloatArray]]:

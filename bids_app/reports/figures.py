@@ -58,7 +58,9 @@ PAGE_TEXT = '#010203'
 GROUP_COLOURS = ('#2f8fd0', '#d98a1e', '#8a9099')
 """Of histogram groups; read on white and on black."""
 
-CURVE_COLOURS = ('#2f8fd0', '#d98a1e', '#12a37f', '#c45ab3', '#8a9099', '#b5502a')
+CURVE_COLOURS = (
+    '#2f8fd0', '#d98a1e', '#12a37f', '#c45ab3', '#8a9099', '#b5502a', '#7a6fe0', '#8c8f1f',
+)  # fmt: skip
 """Of curves; read on white and on black and by every kind of colour vision."""
 
 LEGEND_COLUMNS = 3
@@ -711,15 +713,17 @@ def _chart(*, height: float) -> Figure:
 
 
 def _paint_backdrop(axes: Axes, slices: Slices, backdrop: Backdrop) -> None:
-    """Draw the anatomy in grey between its 1st and 99.5th percentile."""
+    """Draw the anatomy in grey; an image with a bright, flat brain gets the contrast within it."""
     picture = slices.mosaic(backdrop.data, factor=backdrop.factor)
     inside = picture[np.isfinite(picture) & (picture > 0)]
-    low, high = np.percentile(inside, (1, 99.5)) if len(inside) else (0.0, 1.0)
+    high = float(np.percentile(inside, 99.5)) if len(inside) else 1.0
+    bright = inside[inside > high / 2]
+    dimmest = float(np.percentile(bright, 2)) if len(bright) else 0.0
     axes.imshow(
         picture,
         extent=slices.extent,
         cmap='gray',
-        vmin=min(0.0, low),
+        vmin=min(max(0.0, 2 * dimmest - high), high / 2),
         vmax=high * 1.05,
         interpolation='bilinear' if backdrop.factor > 1 else 'nearest',
     )

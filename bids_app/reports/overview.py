@@ -159,13 +159,13 @@ def _measures_of(output_dir: Path, participant: str) -> list[tuple[tuple[str, st
     scores = [to_number(line.get('value')) for line in quality if line.get('measure') == 'qei']
     if scores:
         found.append((('worst quality index of CBF', '1'), float(np.nanmin(scores))))
-    titles = {row.quantity: row.title for row in report_table().figures if row.kind == 'map'}
+    maps = {row.quantity: row for row in report_table().figures if row.kind == 'map'}
     for file in select(files, 'regions')[:1]:
         found += [
-            ((f'baseline {titles.get(line["quantity"], line["quantity"])}', line['unit']),
-             to_number(line.get('baseline')))
+            ((f'baseline {map_row.title}', map_row.unit),
+             map_row.scale * to_number(line.get('baseline')))
             for line in read_table(file.path)
-            if line['level'] == 'brain'
+            if line['level'] == 'brain' and (map_row := maps.get(line['quantity'])) is not None
         ]  # fmt: skip
     return found
 

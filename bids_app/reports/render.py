@@ -21,6 +21,7 @@ from bids_app.reports.blocks import (
     build_blocks,
     cell,
     contrast_words,
+    in_words,
     percent,
     raised,
     report_table,
@@ -43,7 +44,7 @@ from bids_app.reports.overview import inclusion_flow, quality_measures
 from bids_app.reports.published import compare
 from bids_app.reports.scene import Scene, TemplateScene
 from bids_app.reports.shares import share_table
-from bids_app.reports.tables import TIPPING, ContrastTables, contrast_tables
+from bids_app.reports.tables import ContrastTables, contrast_tables
 from bids_app.settings import read_toml
 
 if TYPE_CHECKING:
@@ -294,7 +295,6 @@ def _page(
         'look': _verdict(summary) if summary else None,
         'reasons': _reasons(summary),
         'units': units,
-        'tipping_columns': TIPPING,
         'rules': {name: percent(share) for name, share in report_table().rules.items()},
     }
 
@@ -314,6 +314,7 @@ def _environment() -> Environment:
     environment.filters['map_title'] = map_title
     environment.filters['contrast_words'] = contrast_words
     environment.filters['unit_text'] = unit_text
+    environment.filters['in_words'] = in_words
     environment.filters['breakable'] = breakable
     return environment
 
@@ -600,7 +601,15 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return raised(f'{value:.6g}')
     if isinstance(value, dict):
-        return '; '.join(f'{name}: {shown(item)}' for name, item in value.items())
+        return _shown_entries(value)
     if isinstance(value, list | tuple):
         return ', '.join(shown(item) for item in value)
     return str(value)
+
+
+def _shown_entries(entries: Mapping[str, Any]) -> str:
+    """Write the entries of a dictionary; a constant as its value, unit and origin."""
+    if set(entries) == {'Value', 'Units', 'Origin'}:
+        unit = '' if entries['Units'] == '1' else f' {unit_text(entries["Units"])}'
+        return f'{shown(entries["Value"])}{unit} ({entries["Origin"]})'
+    return '; '.join(f'{name}: {shown(item)}' for name, item in entries.items())

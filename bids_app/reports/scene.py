@@ -189,11 +189,13 @@ class ScanScene(Scene):
 
     @property
     def movement(self) -> tuple[float, float]:
-        """Shift of the centre (mm) and rotation (degrees) from the header to the T1w image."""
-        if self.grid is None:
+        """Shift of the brain (mm) and rotation (degrees) from the header to the T1w image."""
+        mask = self.anatomical('brain_mask')
+        if mask is None:
             return 0.0, 0.0
-        middle = self.grid.affine @ [*((np.array(self.grid.shape) - 1) / 2), 1.0]
-        shift = float(np.linalg.norm((self.to_t1w @ middle - middle)[:3]))
+        brain, grid = mask
+        middle = grid.affine @ [*np.argwhere(brain > 0.5).mean(axis=0), 1.0]
+        shift = float(np.linalg.norm((np.linalg.inv(self.to_t1w) @ middle - middle)[:3]))
         cosine = (np.trace(self.to_t1w[:3, :3]) - 1) / 2
         return shift, float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 

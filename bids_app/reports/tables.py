@@ -100,8 +100,8 @@ class ContrastTables:
     """Parcel, effect, z, label."""
     forests: tuple[Forest, ...] = ()
     """Discordant shares by rule, then changes per network."""
-    tipping: tuple[tuple[str, ...], ...] = ()
-    """Network and :data:`TIPPING`."""
+    tipping: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    """Network, then title and text of each of :data:`TIPPING` that there is."""
 
 
 def contrast_tables(
@@ -130,7 +130,11 @@ def contrast_tables(
     labels = {line.get('index', ''): line.get('name', '') for line in names}
     tables = []
     for contrast in contrasts:
-        shares = _rows(summaries, contrast)
+        order = list(RULE_TITLES)
+        shares = sorted(
+            _rows(summaries, contrast),
+            key=lambda line: order.index(line['rule']) if line['rule'] in order else len(order),
+        )
         parts = [_as_shown(line) for line in _rows(regions, contrast)]
         quantities = tuple(dict.fromkeys(line['quantity'] for line in parts))
         tables.append(
@@ -261,19 +265,29 @@ def _quantile(line: Mapping[str, str]) -> float:
     return float(stats.t.ppf(0.975, n - 1)) if n > 1 else 1.96
 
 
-def _tipping_points(lines: Iterable[Mapping[str, str]]) -> tuple[tuple[str, ...], ...]:
+def _tipping_points(
+    lines: Iterable[Mapping[str, str]],
+) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """List what would turn the sign of the CMRO2 change of each network."""
-    found = []
-    for line in lines:
-        if line['quantity'] == 'cmro2' and line['level'] in ('brain', 'network'):
-            values = [factor * to_number(line.get(column)) for column, _, _, factor in TIPPING]
-            if any(map(math.isfinite, values)):
-                texts = [
-                    f'{number(value)} {unit}' if math.isfinite(value) else '–'
-                    for value, (_, _, unit, _) in zip(values, TIPPING, strict=True)
-                ]
-                found.append((line['name'], *texts))
-    return tuple(found)
+    found = {
+        line['name']: [factor * to_number(line.get(column)) for column, _, _, factor in TIPPING]
+        for line in lines
+        if line['quantity'] == 'cmro2' and line['level'] in ('brain', 'network')
+    }
+    known = [any(map(math.isfinite, column)) for column in zip(*found.values(), strict=True)]
+    about = [(title, unit) for _, title, unit, _ in TIPPING]
+    return tuple(
+        (
+            name,
+            tuple(
+                (title, f'{number(value)} {unit}' if math.isfinite(value) else '–')
+                for value, (title, unit), is_known in zip(values, about, known, strict=True)
+                if is_known
+            ),
+        )
+        for name, values in found.items()
+        if any(map(math.isfinite, values))
+    )
 
 
 def _discordant(share: float) -> str:

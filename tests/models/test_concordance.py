@@ -257,7 +257,7 @@ def test_noise_corrected_rows_stand_beside_what_noise_alone_would_make():
     assert corrected['n_voxels'] == opposite.size
     total = sum(corrected[f'n_{name}'] for name in ('concordant', 'discordant', 'undetermined'))
     assert total == opposite.size
-    assert 'location grid' in corrected['note']
+    assert 'on a grid' in corrected['note']
 
 
 @pytest.mark.parametrize('defect', ['no gate', 'no variance', 'no change'])

@@ -107,6 +107,15 @@ def test_the_colours_of_a_map_survive_the_palette():
     assert share_of(picture, '#fcffa4') > 0.15
 
 
+def test_a_bright_flat_brain_keeps_its_contrast():
+    brain = np.where(MASK, 0.9, 0.05)
+    brain[4:6, 4:8] = 1.0
+    picture = pixels(figures.draw_labels(np.zeros(MASK.shape, int), {}, slices(),
+                                         backdrop=figures.Backdrop(brain)))  # fmt: skip
+    inside = picture[picture.max(axis=-1) > 100][:, 0]
+    assert np.ptp(inside) > 60, 'a tenth of the signal is more than a quarter of the greys'
+
+
 def test_labels_without_a_colour_show_the_anatomy():
     labels = np.where(MASK, 7, 0)
     labels[4:6, 4:8] = 1

@@ -419,7 +419,7 @@ def test_movement_and_courses_are_drawn_with_their_units(pages):
     assert 'Movement of the head between successive volumes or echoes of BOLD, all' in labels
     assert 'Framewise displacement' in page.text
     assert '(mm)' in page.text
-    assert 'Vis, calc' in page.text
+    assert 'Visual, calc' in page.text
 
 
 def test_the_group_says_who_is_in_it_and_what_is_unusual(pages):
@@ -433,7 +433,7 @@ def test_the_group_says_who_is_in_it_and_what_is_unusual(pages):
 
 def test_flow_and_metabolism_stand_on_one_plane(pages):
     chart = pages['group'].partition('<svg class="plane"')[2].partition('</svg>')[0]
-    assert 'Default: CBF 12.5 %, CMRO2 8.5 % (n = 1)' in chart
+    assert 'Default mode: CBF 12.5 %, CMRO2 8.5 % (n = 1)' in chart
     assert 'BOLD 0 %' in chart
 
 

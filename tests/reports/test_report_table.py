@@ -3,7 +3,11 @@
 import pytest
 
 from bids_app.bids.outputs import table, unit_of
+from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.models.constants import QUALITY_RULES
+from bids_app.models.perfusion_quality import grey_matter_statistics
 from bids_app.reports.blocks import KINDS, report_table
+from bids_app.reports.derivatives import read_table
 from bids_app.reports.published import _published
 from bids_app.settings import presets
 
@@ -67,6 +71,16 @@ def test_every_value_map_of_the_app_is_in_the_report():
     shown = {row.output for row in ROWS.values() if row.kind == 'map'}
     made = {row.key for row in table().rows.values() if row.quantity and row.format == 'image'}
     assert made == shown
+
+
+def test_words_stand_for_codes_that_there_are_and_every_network_has_some():
+    atlas = read_table(packaged_template(ATLAS, '.tsv'))
+    networks = {line['network'] for line in atlas}
+    columns = {name for row in table().rows.values() for name in row.columns}
+    numbers = grey_matter_statistics([60, 40], grey_matter=[1, 0], white_matter=[0, 1])
+    codes = {*networks, *columns, *table().quantities, *QUALITY_RULES, *numbers, 'brain'}
+    assert set(report_table().words) <= codes
+    assert networks - set(report_table().words) == {'Limbic'}
 
 
 PUBLISHED = [(preset, row) for preset, about in _published().items() for row in about['rows']]
