@@ -597,7 +597,7 @@ def _labels(row: FigureRow, scene: Scene, output_dir: Path) -> Iterator[Block]:
             drawn.append((title, figure, f'{title}: axial slices with labels.'))
             counts.append((title, labels))
         if row.posterior:
-            drawn += _probabilities(scene.maps(row.posterior, **same)[:1], scene.slices)
+            drawn += _probabilities(scene, scene.maps(row.posterior, **same)[:1], scene.slices)
         yield _block(
             row,
             file,
@@ -608,15 +608,16 @@ def _labels(row: FigureRow, scene: Scene, output_dir: Path) -> Iterator[Block]:
 
 
 def _probabilities(
-    found: Iterable[Derivative], slices: figures.Slices
+    scene: Scene, found: Iterable[Derivative], slices: figures.Slices
 ) -> Iterator[tuple[str, Figure, str]]:
-    """Draw the probability that signs differ."""
+    """Draw the probability that signs differ over the anatomy."""
     for file in found:
         values = load_upright(file.path)[0]
         scale = figures.Scale(limits=(0.0, 1.0), colormap='PuOr_r',
                               label='probability of opposite signs')  # fmt: skip
         alt = f'Probability that the signs differ. {range_text(values, "")}'
-        yield 'Posterior probability', figures.draw_map(values, slices, scale), alt
+        figure = figures.draw_map(values, slices, scale, backdrop=scene.backdrop)
+        yield 'Posterior probability', figure, alt
 
 
 def _arterial_curve(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:

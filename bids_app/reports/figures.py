@@ -43,6 +43,9 @@ PHOTO_QUALITY = 85
 TALLEST = 16383
 """Pixels of a side that WebP can have."""
 
+DIMMED = 0.5
+"""Brightness of the anatomy behind a map whose middle colour is white, 1."""
+
 BLACK = '#0c0d10'
 """Behind brain pictures."""
 
@@ -64,6 +67,9 @@ CURVE_COLOURS = (
 """Of curves; read on white and on black and by every kind of colour vision."""
 
 LEGEND_COLUMNS = 3
+
+LEGEND_LETTERS = 74
+"""Letters for which there is room beside each other; the mark of a name counts as four."""
 
 LEGEND_ROW = 0.22
 """Height of a line of names above a chart, inches."""
@@ -250,7 +256,12 @@ def _span(is_used: BoolArray) -> tuple[int, int]:
 
 
 def draw_map(
-    volume: FloatArray, slices: Slices, scale: Scale, *, mask: BoolArray | None = None
+    volume: FloatArray,
+    slices: Slices,
+    scale: Scale,
+    *,
+    mask: BoolArray | None = None,
+    backdrop: Backdrop | None = None,
 ) -> Figure:
     """
     Draw a map with its colour bar.
@@ -265,6 +276,8 @@ def draw_map(
         Limits, colours and label of the bar.
     mask : (X, Y, Z) ndarray of bool, optional
         Where an estimate was tried: NaN inside is drawn grey, outside black.
+    backdrop : Backdrop, optional
+        Anatomy to be seen, dimmed, where there is no value.
 
     Returns
     -------
@@ -272,6 +285,8 @@ def draw_map(
         Mosaic above a horizontal colour bar.
     """
     figure, axes = _canvas(slices, bar=BAR_HEIGHT)
+    if backdrop is not None:
+        _paint_backdrop(axes, slices, backdrop, dimmed=DIMMED)
     if mask is not None:
         _paint_missing(axes, slices, mask & ~np.isfinite(volume))
     shown = volume if mask is None else np.where(mask, volume, np.nan)
@@ -520,7 +535,8 @@ def draw_curves(
     figure : matplotlib Figure
         Chart in page colours.
     """
-    rows = -(-len(curves) // LEGEND_COLUMNS) if len(curves) > 1 else 0
+    columns = _legend_columns(list(curves))
+    rows = -(-len(curves) // columns) if len(curves) > 1 else 0
     height = 2.4 + LEGEND_ROW * max(0, rows - 1)
     figure = _chart(height=height)
     axes = figure.add_axes((0.14, 0.528 / height, 0.84, 1.584 / height))
@@ -535,7 +551,7 @@ def draw_curves(
         axes.plot(x, values, **style, markersize=2.2, label=name)
     _dress(axes, labels)
     if len(curves) > 1:
-        _legend_above(axes)
+        _legend_above(axes, columns=columns)
     return figure
 
 
@@ -577,6 +593,25 @@ def _dress(axes: Axes, labels: tuple[str, str]) -> None:
         axes.spines[side].set_visible(False)
     for side in ('bottom', 'left'):
         axes.spines[side].set_color(PAGE_TEXT)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    """
+    Find the largest number of columns that have room for names, filled one after the other.
+
+    Examples
+    --------
+    >>> _legend_columns(['a', 'b', 'c']), _legend_columns([30 * 'a', 30 * 'b', 30 * 'c'])
+    (3, 2)
+    """
+    for columns in range(LEGEND_COLUMNS, 1, -1):
+        rows = -(-len(names) // columns)
+        parts = (
+            [names[start : start + rows] for start in range(0, len(names), rows)] if rows else []
+        )
+        if sum(max(map(len, part)) + 4 for part in parts) <= LEGEND_LETTERS:
+            return columns
+    return 1
 
 
 def _legend_above(axes: Axes, *, columns: int = LEGEND_COLUMNS) -> None:
@@ -712,7 +747,9 @@ def _chart(*, height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), facecolor='none')
 
 
-def _paint_backdrop(axes: Axes, slices: Slices, backdrop: Backdrop) -> None:
+def _paint_backdrop(
+    axes: Axes, slices: Slices, backdrop: Backdrop, *, dimmed: float = 1.0
+) -> None:
     """Draw the anatomy in grey; an image with a bright, flat brain gets the contrast within it."""
     picture = slices.mosaic(backdrop.data, factor=backdrop.factor)
     inside = picture[np.isfinite(picture) & (picture > 0)]
@@ -724,7 +761,7 @@ def _paint_backdrop(axes: Axes, slices: Slices, backdrop: Backdrop) -> None:
         extent=slices.extent,
         cmap='gray',
         vmin=min(max(0.0, 2 * dimmest - high), high / 2),
-        vmax=high * 1.05,
+        vmax=high * 1.05 / dimmed,
         interpolation='bilinear' if backdrop.factor > 1 else 'nearest',
     )
 

@@ -16,7 +16,9 @@ import pytest
 
 import bids_app
 from bids_app.cli.parser import parse
+from bids_app.engines import glm
 from bids_app.errors import ExitCode
+from bids_app.models import alignment, calibrated, constants
 from bids_app.models.registry import MODELS
 from bids_app.settings import Settings, flatten, resolve
 
@@ -118,6 +120,63 @@ def test_settings_that_are_named_exist(path):
     files = {('group', 'html')}
     named = {'.'.join(pair) for pair in quoted if pair[0] in branches and pair not in files}
     assert named <= set(flatten(Settings()))
+
+
+def percent_text(share):
+    """Percent as the pages write it."""
+    return f'{100 * share:+.1f} %'.replace('-', '−')
+
+
+def written_numbers():
+    """What the tables and sentences that are written by hand must say, from the code."""
+    settings = Settings()
+    yield (
+        'group',
+        (
+            f'bootstrap ratio of a PLS ≥ {constants.BOOTSTRAP_RATIO:g} in clusters of '
+            f'{constants.CLUSTER_EXTENT} voxels'
+        ),
+    )
+    yield 'movement', f'| `failed` | overlap below {alignment.FAILED_OVERLAP:g}; or more than '
+    yield (
+        'movement',
+        f'more than {alignment.FAILED_GAIN:g} times as similar after a small movement',
+    )
+    yield (
+        'movement',
+        (
+            f'more than {alignment.OTHER_HEAD_GAIN:g} times, and overlap below '
+            f'{alignment.SAME_OVERLAP:g}'
+        ),
+    )
+    yield (
+        'movement',
+        (
+            f'| `check` | overlap below {alignment.GOOD_OVERLAP:g}, or more than '
+            f'{alignment.GOOD_GAIN:g} times as similar'
+        ),
+    )
+    yield 'bold', f'{settings.bold.censor_dvars:g} times the median step'
+    yield 'bold', f'the head moved by {settings.bold.censor_displacement:g} mm'
+    yield 'bold', f'the standard error of a contrast by more than {100 * glm.LARGEST_LOSS:g} %'
+    for name, exponents in calibrated.COEFFICIENTS.items():
+        alpha, beta = (f'{number:g}'.replace('-', '−') for number in exponents)
+        yield 'calibrated-bold', f'{name} ({alpha}, {beta})'
+    for flow, volume in ((1.15, 0.0), (0.88, 0.0), (1.15, 0.05), (0.88, 0.05)):
+        bias = calibrated.semiquantitative_bias(flow, alpha=0.2, beta=1.3, cbv_ratio=1 + volume)
+        shown = f'{100 * volume:g} %' if volume else '0'
+        yield 'calibrated-bold', f'| {flow:g} | {shown} | {percent_text(float(bias))} |'
+    change = settings.change
+    yield 'labels', f'`change.grey_matter` ({change.grey_matter:g})'
+    yield 'labels', f'`change.bold_q` ({change.bold_q:g})'
+    yield 'labels', f'`change.false_sign_rate` ({change.false_sign_rate:g})'
+    yield 'labels', f'`change.smallest_effect`, {100 * change.smallest_effect:g} %'
+
+
+@pytest.mark.parametrize(('page', 'fragment'), [*written_numbers()])
+def test_numbers_that_are_written_by_hand_are_those_of_the_code(page, fragment):
+    text = (ROOT / 'docs' / 'explanation' / f'{page}.md').read_text('utf-8')
+    assert fragment in ' '.join(text.split())
 
 
 @pytest.mark.parametrize('path', DOCUMENTS, ids=name_of)

@@ -107,6 +107,17 @@ def test_the_colours_of_a_map_survive_the_palette():
     assert share_of(picture, '#fcffa4') > 0.15
 
 
+@pytest.mark.parametrize('name', ['Limbic', 'Salience, ventral attention, calc'])
+def test_names_of_curves_stay_within_the_chart(name):
+    curves = {f'{name} {number}': (np.arange(3.0), np.zeros(3)) for number in range(8)}
+    figure = figures.draw_curves(curves, labels=('time (s)', 'BOLD (%)'))
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    box = axes.get_legend().get_window_extent()
+    assert box.x0 >= 0
+    assert box.y1 <= figure.bbox.y1
+
+
 def test_a_bright_flat_brain_keeps_its_contrast():
     brain = np.where(MASK, 0.9, 0.05)
     brain[4:6, 4:8] = 1.0
