@@ -412,7 +412,9 @@ def _map(row: FigureRow, scene: Scene, _: Path) -> Iterator[Block]:
             where=condition or 'shared',
             extra={'range': range_text(values[mask], row.unit)},
             chart=_histogram(row, tissues, '-'.join([row.key, *file.entities.values()])),
-            chart_note=HISTOGRAM_NOTE if row.usual else HISTOGRAM_NOTE.partition('. ')[2],
+            chart_note=HISTOGRAM_NOTE
+            if row.usual and 'grey matter' in tissues
+            else HISTOGRAM_NOTE.partition('. ')[2],
             facts=[
                 *_map_facts(row, values, error=error, mask=mask, tissues=tissues),
                 *_set_facts(file.sidecar),

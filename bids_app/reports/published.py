@@ -71,12 +71,12 @@ def compare(
             found = [_grey_mean(output_dir, label, row['map']) for label in participants]
             means = row['scale'] * np.array([value for value in found if np.isfinite(value)])
         else:
-            means = np.array([_cell(files, row)])
+            means = np.array(_cells(files, row))
         rows.append(
             Comparison(
                 title=row['title'],
                 published=_text(row['published'], row.get('spread'), row['unit']),
-                ours=_ours(means[np.isfinite(means)], row['unit']),
+                ours=_ours(means, row['unit']),
                 note=row['note'],
             )
         )
@@ -100,6 +100,9 @@ def _ours(means: FloatArray, unit: str) -> str:
     """Write our number; over participants with their standard deviation."""
     if not len(means):
         return 'not in this study'
+    means = means[np.isfinite(means)]
+    if not len(means):
+        return 'no estimate'
     if len(means) == 1:
         return _text(float(means[0]), None, unit)
     spread = float(np.std(means, ddof=1))
@@ -126,12 +129,12 @@ def _grey_mean(output_dir: Path, participant: str, key: str) -> float:
     return float('nan')
 
 
-def _cell(files: Sequence[Derivative], row: Mapping[str, Any]) -> float:
-    """Find a number in a table of the group."""
+def _cells(files: Sequence[Derivative], row: Mapping[str, Any]) -> list[float]:
+    """Find a number in a table of the group; none without its contrast."""
     for file in select(files, row['table'], contrast=row['contrast']):
         for line in read_table(file.path):
             if all(line.get(name) == value for name, value in row['where'].items()):
                 value = to_number(line.get(row['column']))
                 divisor = to_number(line.get(row['over'])) if 'over' in row else 1.0
-                return row['scale'] * value / divisor if divisor else float('nan')
-    return float('nan')
+                return [row['scale'] * value / divisor if divisor else float('nan')]
+    return []

@@ -210,7 +210,7 @@ def run_summary(sub, **changes):
                 'scan': 'MESE',
                 'condition': None,
                 'run': None,
-                'files': ['a_MESE.nii.gz'],
+                'files': [f'sub-01/anat/sub-01_echo-{echo}_MESE.nii.gz' for echo in range(1, 33)],
                 'facts': {'echo times': f'16, 32 ms {HOSTILE}'},
             },
             {'scan': 'DSC', 'condition': None, 'run': None, 'files': [], 'facts': {}},
