@@ -755,7 +755,7 @@ def _paint_backdrop(
     inside = picture[np.isfinite(picture) & (picture > 0)]
     high = float(np.percentile(inside, 99.5)) if len(inside) else 1.0
     bright = inside[inside > high / 2]
-    dimmest = float(np.percentile(bright, 2)) if len(bright) else 0.0
+    dimmest = float(np.percentile(bright, 10)) if len(bright) else 0.0
     axes.imshow(
         picture,
         extent=slices.extent,

@@ -370,6 +370,12 @@ def test_scans_are_listed_with_their_timing_and_those_missing_are_named(pages):
     assert 'not found' in table.partition('DSC')[2]
 
 
+def test_quantities_in_tables_are_written_as_elsewhere_and_with_their_unit():
+    row = next(row for row in blocks.report_table().figures if row.key == 'group_baseline')
+    assert blocks._cell(row, {'quantity': 'cmro2'}, 'quantity') == 'CMRO2 (µmol/100 g/min)'
+    assert blocks._cell(row, {'quantity': 'cmro2', 'rule': 'sign'}, 'rule') == 'sign'
+
+
 def test_alignment_flickers_against_the_position_of_the_header(pages):
     for scan, name in (('alignment_MESE', 'MESE, quantification grid'),
                        ('alignment_MEGRE_calc', 'MEGRE calc')):  # fmt: skip
