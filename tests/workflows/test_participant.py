@@ -7,7 +7,7 @@ import pytest
 
 from bids_app.bids.acquisitions import Problem
 from bids_app.bids.capabilities import capabilities
-from bids_app.bids.outputs import output_path, table
+from bids_app.bids.outputs import output_path, row, table
 from bids_app.reports.citations import load_references
 from bids_app.settings import resolve
 from bids_app.workflows._engine import methods_text, to_mermaid, unconnected_mandatory
@@ -83,6 +83,7 @@ CASES = [
         )
         for settings in ('semi-quantitative', 'combined', 'davis')
     ],
+    ('MESE of one condition is left', 'davis'),
     ('MESE and MEGRE', 'literature'),
     ('anatomy without template', 'native'),
     ('T1w alone', 'literature'),
@@ -133,6 +134,20 @@ def promised(inputs, settings, expected):
     }
 
 
+def written(graph):
+    """What the graph saves with a sidecar."""
+    saves = [name for name in graph.list_node_names() if name.startswith('save_')]
+    items = [item for name in saves for item in graph.get_node(name).inputs.items.values()]
+    return [item for item in items if row(item['key']).has_sidecar]
+
+
+def own_sources(item):
+    """Files of this output that a file is made from; an error where none is named at all."""
+    sources = item['sidecar']['Sources']
+    assert sources, item
+    return [uri.removeprefix('bids::') for uri in sources if uri.startswith('bids::')]
+
+
 @pytest.mark.parametrize(('data', 'settings'), CASES)
 def test_graph_is_sound_and_makes_every_map_that_is_promised_and_no_other(data, settings, maker):
     inputs, resolved, graph, expected = build(maker, DATA[data], SETTINGS[settings])
@@ -141,6 +156,7 @@ def test_graph_is_sound_and_makes_every_map_that_is_promised_and_no_other(data, 
     names = [output_path(key, **entities) for key, entities in expected
              if not key.startswith('xfm_t')]  # fmt: skip
     assert len(set(names)) == len(names), 'two nodes would write one file'
+    assert {uri for item in written(graph) for uri in own_sources(item)} <= set(map(str, names))
     text, keys = methods_text(graph)
     assert set(re.findall(r'\[@(\w+)\]', text)) == set(keys) <= set(load_references())
     for node in graph.list_node_names():

@@ -48,8 +48,11 @@ def add_labels(graph: Graph) -> None:
             _add_region_table(graph, sink, contrast, changes, atlas)
             if 'boldPct' in changes:
                 _add_consistency(graph, sink, contrast, atlas)
-            has_volume = graph.has('cbv', contrast.baseline)
-            if 'cmro2' in changes and 'cbv' not in changes and has_volume:
+            both = (contrast.task, contrast.baseline)
+            has_parts = graph.has('cbv', contrast.baseline) and all(
+                graph.has(name, condition) for name in ('cbf', 'r2_prime') for condition in both
+            )
+            if 'cmro2' in changes and 'cbv' not in changes and has_parts:
                 _add_cbv_rules(graph, sink, contrast, atlas)
         graph.close(sink)
 
