@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -437,11 +438,13 @@ class Probe:
 
 def note_links(findings: Findings, root: Path) -> None:
     """Say which files are links out of the dataset; links of git-annex stay inside."""
-    here = root.resolve()
+    here = os.path.realpath(root)
+    # realpath, because Path.resolve raises an error where a link leads to itself
     out = [
         (path, target)
         for path in sorted(findings.files)
-        if path.is_relative_to(root) and not (target := path.resolve()).is_relative_to(here)
+        if path.is_relative_to(root)
+        and not (target := Path(os.path.realpath(path))).is_relative_to(here)
     ]
     if out:
         path, target = out[0]

@@ -5,6 +5,7 @@ meets every combination.
 """
 
 import gzip
+import json
 
 import nibabel as nb
 import numpy as np
@@ -25,15 +26,24 @@ FILES = {
     'm0': ('perf', '*_m0scan.nii.gz'),
     'dsc': ('perf', '*_dsc.nii.gz'),
     'bold': ('func', '*_bold.nii.gz'),
+    'megre_real': ('anat', '*_echo-3_part-real_MEGRE.nii.gz'),
+    'megre_imag': ('anat', '*_echo-3_part-imag_MEGRE.nii.gz'),
+    'phasediff': ('fmap', '*_phasediff.nii.gz'),
+    'fieldmap': ('fmap', '*_fieldmap.nii.gz'),
+    'epi': ('fmap', '*_dir-AP_epi.nii.gz'),
     'aslcontext': ('perf', '*_aslcontext.tsv'),
     'events': ('func', '*_events.tsv'),
 }
 """Role -> folder and pattern; the first file is broken."""
 
-IMAGES = tuple(role for role in FILES if role not in {'aslcontext', 'events'})
+PARTS = ('megre_real', 'megre_imag')
+FIELDS = ('phasediff', 'fieldmap', 'epi')
+"""Roles that only some datasets have: their participants are changed before one file is broken."""
+
+IMAGES = tuple(role for role in FILES if role not in {'aslcontext', 'events', *FIELDS})
 SERIES = ('asl', 'dsc', 'bold')
 LOSES = {'aslcontext': 'asl', 'm0': 'asl', 'events': 'bold', 'megre_mag': 'megre',
-         'megre_phase': 'megre'}  # fmt: skip
+         'megre_phase': 'megre', 'megre_real': 'megre', 'megre_imag': 'megre'}  # fmt: skip
 """Role -> what is lost with it, where it is not the role itself."""
 
 
@@ -121,9 +131,10 @@ def not_fetched(path):
     path.symlink_to('../../.git/annex/objects/MD5E-s1--0/x')
 
 
-def folder_in_its_place(path):
+def unreadable(path):
+    # a link to itself cannot be opened by any user, root included
     path.unlink()
-    path.mkdir()
+    path.symlink_to(path.name)
 
 
 def garbage(path):
@@ -134,8 +145,63 @@ def garbage_gz(path):
     path.write_bytes(gzip.compress(bytes(range(256)) * 4))
 
 
+def split_parts(folder):
+    """Turn magnitude and phase into real and imaginary part."""
+    for magnitude in sorted(folder.glob('anat/*_part-mag_MEGRE.nii.gz')):
+        phase = magnitude.with_name(magnitude.name.replace('part-mag', 'part-phase'))
+        signal = support.read(magnitude) * np.exp(1j * support.read(phase))
+        for path, part, values in (
+            (magnitude, 'mag', signal.real),
+            (phase, 'phase', signal.imag),
+        ):
+            new = path.name.replace(f'part-{part}', 'part-real' if part == 'mag' else 'part-imag')
+            save(path, values.astype(np.float32))
+            path.rename(path.with_name(new))
+            old = path.with_name(path.name.replace('.nii.gz', '.json'))
+            content = json.loads(old.read_text())
+            content.pop('Units', None)
+            old.with_name(new.replace('.nii.gz', '.json')).write_text(json.dumps(content))
+            old.unlink()
+
+
+FIELD_FILES = {
+    'phasediff': {
+        'phasediff': {'EchoTime1': 0.00492, 'EchoTime2': 0.00738, 'Units': 'rad'},
+        'magnitude1': {'EchoTime': 0.00492},
+    },
+    'fieldmap': {'fieldmap': {'Units': 'Hz'}, 'magnitude': {}},
+    'epi': {
+        f'dir-{name}_epi': {'PhaseEncodingDirection': axis, 'TotalReadoutTime': 0.03}
+        for name, axis in (('AP', 'j-'), ('PA', 'j'))
+    },
+}
+
+
+def add_field(kind):
+    """Add a field map of a kind for the BOLD run, which can be corrected by it."""
+
+    def add(folder):
+        (bold,) = folder.glob('func/*_bold.nii.gz')
+        sidecar = bold.with_name(bold.name.replace('.nii.gz', '.json'))
+        readout = {'PhaseEncodingDirection': 'j', 'TotalReadoutTime': 0.03}
+        support.edit_json(sidecar, lambda content: content.update(readout))
+        values = support.read(bold)[..., 0]
+        (folder / 'fmap').mkdir()
+        for number, (name, content) in enumerate(FIELD_FILES[kind].items()):
+            path = folder / 'fmap' / f'{folder.name}_{name}.nii.gz'
+            image = (values / values.max() + number).astype(np.float32)
+            nb.Nifti1Image(image, nb.load(bold).affine).to_filename(path)
+            about = content | {'IntendedFor': f'bids::{folder.name}/func/{bold.name}'}
+            path.with_name(path.name.replace('.nii.gz', '.json')).write_text(json.dumps(about))
+
+    return add
+
+
+PREPARED = {role: split_parts for role in PARTS} | {kind: add_field(kind) for kind in FIELDS}
+"""Role -> what is done to its participant first."""
+
 ANY = {
-    'empty': empty, 'notfetched': not_fetched, 'garbage': garbage,
+    'empty': empty, 'notfetched': not_fetched, 'garbage': garbage, 'unreadable': unreadable,
 }  # fmt: skip
 OF_IMAGES = ANY | {
     'truncated': truncated,
@@ -169,6 +235,7 @@ CASES = {
     ('megre_phase', 'missing'): missing,
     ('aslcontext', 'missing'): missing,
 }
+FIELD_CASES = {(kind, name): harm for kind in FIELDS for name, harm in OF_IMAGES.items()}
 ABSENT = ('t1w', 'ase', 'asl', 'm0', 'dsc', 'bold', 'events')
 """Roles that may be missing as a whole: that is no defect."""
 
@@ -191,8 +258,11 @@ def hospital(tmp_path_factory):
     root = support.start_dataset(tmp_path_factory.mktemp('matrix') / 'raw', study)
     everything = tuple(support.FAMILIES)
     support.add_participant(root, study, 'sound', *everything)
-    for case, harm in [*CASES.items(), *[((role, 'missing'), missing) for role in ABSENT]]:
+    absent = {(role, 'missing'): missing for role in ABSENT}
+    whole = {(role, 'sound'): lambda _: None for role in (*PARTS, *FIELDS)}
+    for case, harm in (CASES | FIELD_CASES | absent | whole).items():
         folder = support.add_participant(root, study, label(case), *everything)
+        PREPARED.get(case[0], lambda _: None)(folder)
         place, pattern = FILES[case[0]]
         harm(sorted((folder / place).glob(pattern))[0])
     run = RunSettings(bids_dir=root, output_dir=root.parent / 'out', level='participant')
@@ -235,3 +305,26 @@ def test_defect_is_said_once_per_file_and_costs_only_its_family(hospital, sound,
 def test_absence_is_no_defect(hospital, role):
     unit = hospital((role, 'missing'))
     assert unit.problems == () or role == 'm0'
+
+
+@pytest.mark.parametrize('role', PARTS)
+def test_real_and_imaginary_parts_are_read(hospital, sound, role):
+    unit = hospital((role, 'sound'))
+    assert unit.problems == ()
+    assert families(unit) == sound
+
+
+@pytest.mark.parametrize('kind', FIELDS)
+def test_field_map_is_used(hospital, kind):
+    unit = hospital((kind, 'sound'))
+    assert unit.problems == ()
+    assert unit.bold[0].field_map is not None
+
+
+@pytest.mark.parametrize('case', FIELD_CASES, ids=label)
+def test_broken_field_map_is_said_and_costs_only_the_correction(hospital, sound, case):
+    unit = hospital(case)
+    assert families(unit) == sound
+    said = [problem.message for problem in unit.problems] + list(unit.notes)
+    assert [text for text in said if FILES[case[0]][1].strip('*') in text]
+    assert unit.bold[0].field_map is None
