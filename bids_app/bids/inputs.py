@@ -20,21 +20,21 @@ from bids_app.bids.conditions import (
     plan_unit,
     runs_for_contrast,
 )
-from bids_app.bids.fieldmaps import choose_field_map, read_field_maps
-from bids_app.bids.metadata import (
-    read_ase,
-    read_asl,
-    read_bold,
-    read_cbf,
-    read_dsc,
-    read_echoes,
-    read_field_strength,
-    trial_types,
-    with_reduced,
-)
+from bids_app.bids.metadata.blood_volume import read_dsc
+from bids_app.bids.metadata.bold import read_bold, trial_types
+from bids_app.bids.metadata.fieldmaps import choose_field_map, read_field_maps
+from bids_app.bids.metadata.perfusion import read_asl, read_cbf
+from bids_app.bids.metadata.relaxometry import read_ase, read_echoes, with_reduced
 from bids_app.bids.participants import BloodTable, check_units, read_blood, read_participants
 from bids_app.bids.preprocessed import find_preprocessed
-from bids_app.bids.reading import Findings, Probe, Reader, load_overrides, note_links
+from bids_app.bids.reading import (
+    Findings,
+    Probe,
+    Reader,
+    load_overrides,
+    note_links,
+    read_field_strength,
+)
 from bids_app.bids.rolemap import Listing, RoleMap, choose_role_map, list_roles
 from bids_app.bids.roles import (
     TEMPLATE,

@@ -493,3 +493,41 @@ def _is_affine(affine: FloatArray) -> bool:
     import numpy as np
 
     return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
+
+
+def read_field_strength(reader: Reader) -> float:
+    """
+    Choose the main field from the setting and from what the sidecars said.
+
+    Parameters
+    ----------
+    reader : Reader
+        After all scans have been read.
+
+    Returns
+    -------
+    b0 : float
+        T; NaN where it is unknown or the sidecars contradict each other (a problem then).
+    """
+    stated = reader.findings.fields_of_b0
+    setting = reader.settings.oxygen.b0
+    if setting is None and len(stated) != 1:
+        if stated:
+            shown = ', '.join(f'{value:g} T ({origin})' for value, origin in stated.items())
+            message = f'MagneticFieldStrength differs between scans: {shown}; set oxygen.b0'
+        else:
+            message = (
+                'MagneticFieldStrength is in no sidecar; add it there, with '
+                '--metadata-overrides, or set oxygen.b0'
+            )
+        reader.findings.problem(Problem(role='b0', message=message))
+        return math.nan
+    candidates = [(setting, 'setting'), *((value, origin) for value, origin in stated.items())]
+    chosen = choose('oxygen.b0', 'T', candidates)
+    if chosen is None:
+        return math.nan
+    reader.findings.value(chosen)
+    return chosen.value
+
+
+# --------------------------------------------------------------------------- whole images

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.capabilities import capabilities
 from bids_app.bids.dataset import lock, prepare_output, update_shared, work_dir_of
+from bids_app.bids.defects import without_defects
 from bids_app.bids.inputs import (
     DatasetInfo,
     check_dataset,
@@ -29,7 +30,6 @@ from bids_app.bids.manifest import (
     work_name,
     write_manifest,
 )
-from bids_app.bids.metadata import without_defects
 from bids_app.bids.outputs import output_path, write_json, write_text
 from bids_app.bids.rolemap import roles_table, summarise
 from bids_app.bids.saved import collect_saved, saved_participants

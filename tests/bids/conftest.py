@@ -22,6 +22,12 @@ ASL = {
 }
 CONTEXT = ('label', 'control') * 3
 
+FULL = (
+    'anat/T1w', 'anat/MESE', 'anat/task-control_MEGRE[phase]', 'anat/task-calc_MEGRE[phase]',
+    'perf/acq-control_asl', 'perf/acq-calc_asl', 'perf/dsc', 'func/task-all_bold[calc]',
+)  # fmt: skip
+"""Every kind of scan."""
+
 
 class Dataset:
     """A BIDS dataset under construction; every image is small, valid and not constant."""
@@ -171,3 +177,17 @@ def options_of():
         return settings
 
     return read
+
+
+@pytest.fixture
+def full(dataset):
+    return dataset.add(*FULL)
+
+
+@pytest.fixture
+def unit(collect):
+    def one(dataset, **options):
+        (found,) = collect(dataset, **options)
+        return found
+
+    return one

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_app.bids.metadata import without_defects
+from bids_app.bids.defects import without_defects
 
 READOUT = {'PhaseEncodingDirection': 'j-', 'EffectiveEchoSpacing': 0.0005}
 PHASEDIFF = {'EchoTime1': 0.00492, 'EchoTime2': 0.00738, 'Units': 'rad'}

@@ -1,11 +1,12 @@
-"""Field maps of a dataset, the readout of echo-planar scans, and which serves which."""
+"""Field maps, and which scan each serves."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bids_app.bids.acquisitions import AslSeries, BoldRun, DscSeries, FieldMap, Readout
+from bids_app.bids.acquisitions import AslSeries, BoldRun, DscSeries, FieldMap
+from bids_app.bids.metadata.readout import read_readout
 from bids_app.bids.reading import Probe, as_list
 
 if TYPE_CHECKING:
@@ -15,48 +16,13 @@ if TYPE_CHECKING:
     from bids_app.bids.acquisitions import ParticipantInputs
     from bids_app.bids.reading import Findings, Reader
     from bids_app.bids.roles import Found
-    from bids_app.bids.sources import Header
 
 AnySeries = TypeVar('AnySeries', AslSeries, BoldRun, DscSeries)
-
-AXES = {'i': 0, 'j': 1, 'k': 2}
-"""PhaseEncodingDirection -> axis of the array."""
 
 HERTZ_PER_UNIT = {'Hz': 1.0, 'rad/s': 0.15915494309189535, 'T': 42577478.5}
 """Units of a field map -> Hz per unit; 1/2 pi, and that of the proton."""
 
 MAGNITUDES = ('magnitude1', 'magnitude', 'magnitude2')
-
-
-def read_readout(probe: Probe, header: Header | None) -> Readout | None:
-    """
-    Read how an echo-planar image was read out.
-
-    Parameters
-    ----------
-    probe : Probe
-        Of the image.
-    header : Header or None
-        Its geometry.
-
-    Returns
-    -------
-    readout : Readout or None
-        None where the sidecar lacks the direction or the time.
-    """
-    direction = str(probe.metadata.get('PhaseEncodingDirection') or '')
-    if header is None or direction[:1] not in AXES or direction[1:] not in ('', '-'):
-        return None
-    axis = AXES[direction[0]]
-    lines = probe.number('ReconMatrixPE') or float(header.shape[axis])
-    spacing = probe.number('EffectiveEchoSpacing')
-    total = probe.number('TotalReadoutTime')
-    if spacing is None and total is not None and lines > 1:
-        spacing = total / (lines - 1)
-    if spacing is None:
-        return None
-    polarity = -1 if direction.endswith('-') else 1
-    return Readout(axis=axis, polarity=polarity, echo_spacing=spacing, n_lines=round(lines))
 
 
 def read_field_maps(reader: Reader, found: Sequence[Found]) -> tuple[FieldMap, ...]:
