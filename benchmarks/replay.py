@@ -107,7 +107,7 @@ def make_study(folder: Path, seed: int) -> None:
     ]
     for contrast in contrasts:
         study.bold(contrast['label'])
-    for key, more in (('xfm_t1w_template', {'space': SPACE}), ('xfm_scan', {'scan': 'MESE'})):
+    for key, more in (('xfm_t1w_template', {'template': SPACE}), ('xfm_scan', {'scan': 'MESE'})):
         path = folder / output_path(key, sub='01', **more)
         save_affine(np.eye(4), path.with_suffix('.txt'))
     at = {'space': SPACE, 'res': '2'}
