@@ -1,5 +1,5 @@
 """
-Changes of CMRO2 and alignment of digital participants against the truth, each beside its bar.
+Change of CMRO2, relaxation and alignment of digital participants against truth, beside a bar.
 
 ``python benchmarks/participant_truth.py`` makes a coarse participant and runs the app on it (4
 minutes of processor time); with two folders it judges what is there: the phantom, the output.
@@ -157,6 +157,29 @@ def aligned(truth_of: Path, own: Path) -> bool:
     return bool(met) and all(met)
 
 
+def relaxed(truth_of: Path, own: Path) -> bool:
+    """Print how T2* and R2' of grey matter agree with the truth; True where R2' meets its bars."""
+    grey = read(truth_of, 'anat/*_space-MESE_label-GM_probseg.nii.gz') > GREY
+    met = []
+    for path in sorted(truth_of.glob('anat/*_task-*_space-MESE_T2starmap.nii.gz')):
+        task = path.name.split('_task-')[1].split('_')[0]
+        for name in ('T2star', 'R2prime'):
+            start = f'anat/*_task-{task}_space-MESE_'
+            truth = read(truth_of, f'{start}{name}map.nii.gz')
+            value = read(own, f'{start}{name}map.nii.gz')
+            variance = read(own, f'{start}stat-variance_desc-{name}_statmap.nii.gz')
+            known = grey & np.isfinite(truth) & np.isfinite(value) & (variance > 0)
+            z = z_score(Estimate.of((value - truth)[known], variance[known]))
+            covered, spread = np.mean(np.abs(z) < QUANTILE), z.std()
+            bias = 100 * np.median(value[known] / truth[known] - 1)
+            met.append(name == 'T2star' or (0.93 <= covered <= 0.97 and 0.9 <= spread <= 1.1))
+            sys.stdout.write(
+                f'{own.name} {task} {name:8s} {known.sum()} voxels: SD of z {spread:.2f}, '
+                f'{covered:.3f} covered, median {bias:+.2f} %\n'
+            )
+    return bool(met) and all(met)
+
+
 def make(folder: Path, seed: int) -> list[Path]:
     """Make a participant and run the app on it."""
     raw, out = folder / 'raw', folder / 'out'
@@ -166,6 +189,9 @@ def make(folder: Path, seed: int) -> list[Path]:
     ):
         subprocess.run([sys.executable, '-m', *map(str, command)], check=True)
     return [raw, out]
+
+
+PARTS = (judge, relaxed, aligned)
 
 
 def main() -> None:
@@ -179,7 +205,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         raw, out = options.folders or make(Path(folder), options.seed)
         truths = sorted((raw / 'derivatives' / 'truth').glob('sub-*'))
-        results = [part(truth, out / truth.name) for truth in truths for part in (judge, aligned)]
+        results = [part(truth, out / truth.name) for truth in truths for part in PARTS]
     sys.exit(int(not all(results)))
 
 
