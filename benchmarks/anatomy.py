@@ -23,9 +23,13 @@ from bids_app.engines.isolated import run_isolated
 from bids_app.engines.masks import mask_from_mean
 from bids_app.images import Grid, grid_of, load_affine, load_data, save_affine, save_image
 from bids_app.interfaces.alignment import measure_alignment
-from bids_app.models.alignment import mask_overlap
-from bids_app.models.motion import estimate_rigid_motion, mask_centre, motion_matrices
-from bids_app.models.resampling import average_over_voxel
+from bids_app.models.numerics.resampling import average_over_voxel
+from bids_app.models.preprocessing.coregistration import mask_overlap
+from bids_app.models.preprocessing.realignment import (
+    estimate_rigid_motion,
+    mask_centre,
+    motion_matrices,
+)
 from bids_app.phantom import acquisition, measurement
 from bids_app.phantom.anatomy import _deformed, random_rigid
 from bids_app.phantom.participant import effects_of, make_participant

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bids_app.models.arterial_input import find_arterial_input
-from bids_app.models.blood_volume import estimate_relative_cbv, normalise_to_white_matter
-from bids_app.models.deconvolution import deconvolve, flow_per_mass
+from bids_app.models.dsc.arterial_input import find_arterial_input
+from bids_app.models.dsc.deconvolution import deconvolve, flow_per_mass
+from bids_app.models.dsc.relative_cbv import estimate_relative_cbv, normalise_to_white_matter
 from bids_app.models.status import Status
 from bids_app.phantom.acquisition import bolus_passage
 from bids_app.phantom.measurement import measure_bolus

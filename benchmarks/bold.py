@@ -23,9 +23,16 @@ from bids_app.engines.glm import (
     make_task_design,
     volumes_in_blocks,
 )
-from bids_app.models.bold import relative_dvars
-from bids_app.models.distortion import complete_field, shift_between_opposites, voxel_shift
-from bids_app.models.phase import field_map_from_difference, field_map_from_echoes
+from bids_app.models.bold.confounds import relative_dvars
+from bids_app.models.preprocessing.distortion import (
+    complete_field,
+    shift_between_opposites,
+    voxel_shift,
+)
+from bids_app.models.relaxometry.background_field import (
+    field_map_from_difference,
+    field_map_from_echoes,
+)
 from bids_app.phantom.physics import distort
 
 TR = 1.2

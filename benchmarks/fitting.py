@@ -17,7 +17,7 @@ import time
 import numpy as np
 from scipy.optimize import curve_fit
 
-from bids_app.models.relaxometry import fit_r2_star, predict_decay, start_decay
+from bids_app.models.relaxometry.decay import fit_r2_star, predict_decay, start_decay
 
 SHAPE = (112, 112, 35)
 ECHO_TIMES = np.arange(5, 61, 5) * 1e-3

@@ -28,20 +28,20 @@ from bids_app.group.statistics import (
     weigh_participants,
 )
 from bids_app.group.stream import Stack, stack_effects
-from bids_app.models.concordance import (
-    Label,
-    gate_by_probability,
-    label_robust,
-    noise_corrected_summary,
-)
-from bids_app.models.pls import keep_clusters, mean_centred_pls
-from bids_app.models.published_rules import (
+from bids_app.models.concordance.ashr import discordant_fraction, spatial_blocks
+from bids_app.models.concordance.epp2025 import (
     describe_voxels,
     label_by_consistency,
     label_by_medians,
     label_by_ttests,
 )
-from bids_app.models.sign_rate import discordant_fraction, spatial_blocks
+from bids_app.models.concordance.labels import (
+    Label,
+    gate_by_probability,
+    label_robust,
+    noise_corrected_summary,
+)
+from bids_app.models.concordance.pls import keep_clusters, mean_centred_pls
 from bids_app.settings import GroupSettings, Settings
 
 SIDE = 22
@@ -218,7 +218,7 @@ def write_study(folder, n):
     """Write derivatives of simulated participants on the template, one contrast."""
     import nibabel as nb
 
-    from bids_app.bids.outputs import output_path
+    from bids_app.bids.output.derivatives import output_path
     from bids_app.engines.templates import SPACE, packaged_template
 
     template = nb.load(packaged_template('label-GM_probseg'))

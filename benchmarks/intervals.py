@@ -9,8 +9,8 @@ import labels
 import numpy as np
 from scipy import stats
 
-from bids_app.models import sign_rate
-from bids_app.models.concordance import bold_gate
+from bids_app.models.concordance import ashr
+from bids_app.models.concordance.labels import bold_gate
 
 GROUPS = 20
 """Of blocks that are left out together."""
@@ -27,11 +27,11 @@ def jackknife(prior, groups):
             prior.bins.member[groups == group], minlength=prior.bins.counts.size
         )
         counts = np.maximum(prior.bins.counts - left_out, 1e-9)
-        weights = sign_rate.fit_mixture(prior.likelihood, counts).weights
+        weights = ashr.fit_mixture(prior.likelihood, counts).weights
         below, above = prior.below @ weights, prior.above @ weights
         shares.append(below / (below + above))
     spread = np.sum((np.array(shares) - np.mean(shares)) ** 2)
-    return sign_rate._fraction(prior), np.sqrt((GROUPS - 1) / GROUPS * spread)
+    return ashr._fraction(prior), np.sqrt((GROUPS - 1) / GROUPS * spread)
 
 
 def intervals(case, seed, blocks):
@@ -43,12 +43,10 @@ def intervals(case, seed, blocks):
     x, s = (np.sign(bold.value) * change.value)[gate], np.sqrt(change.variance)[gate]
     names, block = np.unique(blocks[gate], return_inverse=True)
     groups = np.random.default_rng(seed).permutation(np.arange(names.size) % GROUPS)[block]
-    shape, error = jackknife(sign_rate._half_uniforms(x, s, labels.SMALLEST), groups)
-    grid, grid_error = jackknife(sign_rate._locations(x, s, labels.SMALLEST), groups)
+    shape, error = jackknife(ashr._half_uniforms(x, s, labels.SMALLEST), groups)
+    grid, grid_error = jackknife(ashr._locations(x, s, labels.SMALLEST), groups)
     widest = QUANTILE * max(error, grid_error)
-    found = sign_rate.estimate_discordance(
-        x, s, smallest_effect=labels.SMALLEST, blocks=blocks[gate]
-    )
+    found = ashr.estimate_discordance(x, s, smallest_effect=labels.SMALLEST, blocks=blocks[gate])
     return share, {
         'jackknife': (shape - QUANTILE * error, shape + QUANTILE * error),
         'jackknife, grid': (grid - QUANTILE * grid_error, grid + QUANTILE * grid_error),
@@ -63,7 +61,7 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, default=12)
     arguments = parser.parse_args()
     points = np.indices((labels.SIDE,) * 3).reshape(3, -1).T
-    blocks = sign_rate.spatial_blocks(points, side=3 * labels.FWHM)
+    blocks = ashr.spatial_blocks(points, side=3 * labels.FWHM)
     worst: dict[str, float] = {}
     cases = itertools.product(labels.SHAPES, (0.0, 0.1, 0.4), labels.NOISES, (0.0, labels.FWHM))
     for shape, truth, noise, fwhm in cases:

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bids_app.models.concordance import bold_gate, label_by_sign, label_robust
+from bids_app.models.concordance.ashr import estimate_discordance, spatial_blocks
+from bids_app.models.concordance.labels import bold_gate, label_by_sign, label_robust
 from bids_app.models.estimate import Estimate
-from bids_app.models.sign_rate import estimate_discordance, spatial_blocks
 
 SIDE = 30
 """Voxels per edge of the simulated tissue."""

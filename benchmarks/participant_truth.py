@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 
 from bids_app.images import load_affine
-from bids_app.models.change import z_score
-from bids_app.models.concordance import LABEL_NAMES, Label
+from bids_app.models.concordance.labels import LABEL_NAMES, Label
+from bids_app.models.contrast.difference import z_score
 from bids_app.models.estimate import Estimate
-from bids_app.models.regions import summarise_regions
+from bids_app.models.numerics.regions import summarise_regions
 
 GREY, FLUID = 0.8, 0.05
 """Voxels count above and below these true fractions."""

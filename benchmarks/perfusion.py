@@ -23,9 +23,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import curve_fit
 
+from bids_app.models.asl.multi_delay import fit_multi_delay, predict_difference
+from bids_app.models.asl.single_delay import estimate_difference
 from bids_app.models.estimate import Estimate
-from bids_app.models.kinetics import fit_multi_delay, predict_difference
-from bids_app.models.perfusion import estimate_difference
 from bids_app.models.status import Status
 
 SHAPE = (64, 64, 24)

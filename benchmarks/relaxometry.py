@@ -9,16 +9,20 @@ from time import process_time
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bids_app.models.epg import fit_r2_epg, fit_r2_epg_smooth, predict_echo_train
 from bids_app.models.estimate import Estimate
-from bids_app.models.phase import dephasing_factor, field_map_from_echoes, slice_gradient
-from bids_app.models.redundant_echoes import EchoSet, merge_redundant_echoes
-from bids_app.models.relaxometry import (
+from bids_app.models.relaxometry.background_field import (
+    dephasing_factor,
+    field_map_from_echoes,
+    slice_gradient,
+)
+from bids_app.models.relaxometry.decay import (
     fit_r2,
     fit_r2_star,
     fit_r2_without_first,
     predict_decay,
 )
+from bids_app.models.relaxometry.epg import fit_r2_epg, fit_r2_epg_smooth, predict_echo_train
+from bids_app.models.relaxometry.kspace_merge import EchoSet, merge_redundant_echoes
 from bids_app.models.status import Status, is_missing
 
 MESE = 0.016 * np.arange(1, 9)

@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from bids_app.models.concordance import LABEL_COLORS, LABEL_NAMES, Label
+from bids_app.models.concordance.labels import LABEL_COLORS, LABEL_NAMES, Label
 
 N_SLICES = 6
 LEGEND = (

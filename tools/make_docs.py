@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
-    from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.bids.scans import ParticipantInputs
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / 'docs' / 'reference'
@@ -191,7 +191,7 @@ def model_page(quantity: str, name: str) -> str:
 
 
 def inputs_page() -> str:
-    from bids_app.bids.roles import load_roles
+    from bids_app.bids.input.query import load_roles
 
     rows = [
         (
@@ -248,7 +248,7 @@ def _entities(entities: Mapping[str, Any]) -> str:
 
 
 def outputs_page() -> str:
-    from bids_app.bids.outputs import table as output_table
+    from bids_app.bids.output.derivatives import table as output_table
 
     outputs = output_table()
     parts = [
@@ -296,13 +296,13 @@ def _output_text(row: Any) -> str:
 
 
 def status_page() -> str:
-    from bids_app.models.concordance import LABEL_COLORS, LABEL_NAMES
+    from bids_app.models.concordance.labels import LABEL_COLORS, LABEL_NAMES
     from bids_app.models.status import DESCRIPTIONS, FIRST_FLAG
 
     header = ('Code', 'Name', 'Meaning', 'Value in the map')
     return page(
         'Codes of status and label maps',
-        'bids_app/models/status.py and bids_app/models/concordance.py',
+        'bids_app/models/status.py and bids_app/models/concordance/labels.py',
         '## Status',
         f'Codes from {FIRST_FLAG} on are cautions: the value is kept. Below, except 0, there is\n'
         'no value. The table is also written to `desc-status_dseg.tsv`.',
@@ -449,7 +449,7 @@ def graph_block() -> str:
 
 def example_inputs(root: Path) -> ParticipantInputs:
     """Make inputs of a participant with every kind of scan; the files are empty."""
-    from bids_app.bids import acquisitions as acq
+    from bids_app.bids import scans as acq
 
     def touch(name: str) -> Path:
         path = root / name

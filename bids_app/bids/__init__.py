@@ -1,1 +1,1 @@
-"""Files of the dataset: inputs, typed acquisitions, outputs, provenance."""
+"""The dataset: what is read, what is written, what a run decides."""

@@ -15,7 +15,7 @@ from bids_app.settings import resolve
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bids_app.bids.verdict import RunVerdict
+    from bids_app.bids.run.outcome import RunVerdict
     from bids_app.settings import RunSettings, Settings
 
 LOGGER = logging.getLogger('oxybold')
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(where: RunSettings, settings: Settings) -> RunVerdict:
     """Do what was asked for; heavy imports are made here."""
-    from bids_app.bids.verdict import RunVerdict
+    from bids_app.bids.run.outcome import RunVerdict
 
     if where.dry_run:
         from bids_app.workflows.app import dry_run
@@ -96,7 +96,7 @@ def _run(where: RunSettings, settings: Settings) -> RunVerdict:
 
 def _verdict_on(error: BaseException) -> RunVerdict:
     """Turn an exception into a verdict; the traceback is shown only for our own mistakes."""
-    from bids_app.bids.verdict import run_error
+    from bids_app.bids.run.outcome import run_error
 
     if not isinstance(error, AppError | KeyboardInterrupt):
         LOGGER.exception('unexpected error')
@@ -115,8 +115,8 @@ def _finish(verdict: RunVerdict, where: RunSettings | None) -> int:
 
 def _record(verdict: RunVerdict, where: RunSettings) -> Path | None:
     """Write logs/run_summary.json where the output was made; name the file to open."""
-    from bids_app.bids.dataset import check_locations, check_version
-    from bids_app.bids.outputs import output_path, write_json
+    from bids_app.bids.output.dataset import check_locations, check_version
+    from bids_app.bids.output.derivatives import output_path, write_json
 
     if where.dry_run or not (where.output_dir / output_path('dataset_description')).is_file():
         return None
@@ -139,7 +139,7 @@ def _kept_work(verdict: RunVerdict, where: RunSettings | None) -> Path | None:
     """Name the work directory where a participant left its files."""
     if where is None or all(item.is_good for item in verdict.verdicts):
         return None
-    from bids_app.bids.dataset import work_dir_of
+    from bids_app.bids.output.dataset import work_dir_of
 
     return work_dir_of(where)
 

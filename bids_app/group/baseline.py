@@ -10,15 +10,15 @@ from scipy import stats
 
 from bids_app.group.effects import mean_baseline, random_of
 from bids_app.group.stream import common_participants, paired_blocks
-from bids_app.models.concordance import Label
-from bids_app.models.coupling import (
+from bids_app.models.concordance.ashr import spatial_blocks
+from bids_app.models.concordance.coupling import (
     fit_line,
     median_difference,
     ratio_of_means,
     relative_importance,
 )
-from bids_app.models.published_rules import conjunction, discordance_by_quartile
-from bids_app.models.sign_rate import spatial_blocks
+from bids_app.models.concordance.epp2025 import conjunction, discordance_by_quartile
+from bids_app.models.concordance.labels import Label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,17 +19,8 @@ from bids_app.group.statistics import (
 from bids_app.group.stream import common_participants, paired_blocks
 from bids_app.images import load_data
 from bids_app.interfaces.regions import network_masks, read_atlas
-from bids_app.models.concordance import (
-    concordance_summary,
-    discordance_probability,
-    gate_by_probability,
-    label_robust,
-    noise_corrected_summary,
-)
-from bids_app.models.constants import NOISE_BLOCK_WIDTHS
-from bids_app.models.estimate import Estimate
-from bids_app.models.pls import keep_clusters
-from bids_app.models.published_rules import (
+from bids_app.models.concordance.ashr import discordant_fraction, spatial_blocks
+from bids_app.models.concordance.epp2025 import (
     VoxelTable,
     below_typical,
     describe_voxels,
@@ -38,8 +29,17 @@ from bids_app.models.published_rules import (
     label_by_ttests,
     median_over_participants,
 )
-from bids_app.models.response import label_response_mode, log_ratio
-from bids_app.models.sign_rate import discordant_fraction, spatial_blocks
+from bids_app.models.concordance.labels import (
+    concordance_summary,
+    discordance_probability,
+    gate_by_probability,
+    label_robust,
+    noise_corrected_summary,
+)
+from bids_app.models.concordance.pls import keep_clusters
+from bids_app.models.constants import NOISE_BLOCK_WIDTHS
+from bids_app.models.contrast.response_mode import label_response_mode, log_ratio
+from bids_app.models.estimate import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,8 +18,8 @@ from bids_app.group.statistics import (
     weigh_participants,
 )
 from bids_app.group.stream import Stack, common_participants, paired_blocks, stack_effects
-from bids_app.models.concordance import false_discovery_rate
-from bids_app.models.pls import (
+from bids_app.models.concordance.labels import false_discovery_rate
+from bids_app.models.concordance.pls import (
     PartialLeastSquares,
     bootstrap_ratios,
     cross_products,

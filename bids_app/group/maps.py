@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.bids.acquisitions import Contrast
-from bids_app.bids.conditions import Labels, make_plan, normalise
-from bids_app.bids.mapfiles import QUANTITIES, MapFile, MapListing, SpaceStep, list_maps, route
-from bids_app.bids.rolemap import RoleMap, choose_role_map, list_roles
-from bids_app.bids.roles import assign_roles
-from bids_app.bids.sources import read_table
+from bids_app.bids.input.conditions import Labels, make_plan, normalise
+from bids_app.bids.input.external_maps import (
+    QUANTITIES,
+    MapFile,
+    MapListing,
+    SpaceStep,
+    list_maps,
+    route,
+)
+from bids_app.bids.input.files import read_table
+from bids_app.bids.input.input_map import RoleMap, choose_role_map, list_roles
+from bids_app.bids.input.query import assign_roles
+from bids_app.bids.scans import Contrast
 from bids_app.engines.templates import packaged_template
 from bids_app.errors import AppError, InputDataError, MissingInputError, SettingsError
 from bids_app.group.inputs import BASELINES, GroupInputs, MapSet, MapSource
@@ -31,14 +38,14 @@ from bids_app.images import (
     open_image,
     save_image,
 )
-from bids_app.models.resampling import sample_linear, world_of_flirt
+from bids_app.models.numerics.resampling import sample_linear, world_of_flirt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from bids_app._typing import BoolArray, FloatArray
-    from bids_app.bids.conditions import Plan
+    from bids_app.bids.input.conditions import Plan
     from bids_app.settings import RunSettings, Settings
 
 SERIES_BLOCK = 20_000

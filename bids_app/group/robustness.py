@@ -14,14 +14,14 @@ from bids_app.group.effects import random_of, smallest_effect
 from bids_app.group.inputs import from_derivatives
 from bids_app.group.statistics import MINIMUM, random_effects, weigh_participants
 from bids_app.group.stream import Stack, common_participants, paired_blocks, stack_maps
-from bids_app.models.concordance import (
+from bids_app.models.concordance.ashr import estimate_discordance
+from bids_app.models.concordance.epp2025 import below_typical, median_over_participants
+from bids_app.models.concordance.labels import (
     Label,
     gate_by_probability,
     label_by_sign,
     label_robust,
 )
-from bids_app.models.published_rules import below_typical, median_over_participants
-from bids_app.models.sign_rate import estimate_discordance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

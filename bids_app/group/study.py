@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.bids.outputs import row, scale_of, source_uri, write_image, write_table
+from bids_app.bids.output.derivatives import row, scale_of, source_uri, write_image, write_table
 from bids_app.engines.templates import SPACE, packaged_template
 from bids_app.errors import AppError
 from bids_app.group.design import Design

@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.dataset import (
+from bids_app.bids.output.dataset import (
     prepare_output,
     read_summaries,
     update_shared,
     work_dir_of,
 )
-from bids_app.bids.outputs import write_json, write_text
-from bids_app.bids.verdict import RunVerdict, combine, judge, participant_summary
+from bids_app.bids.output.derivatives import write_json, write_text
+from bids_app.bids.run.outcome import RunVerdict, combine, judge, participant_summary
 from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.errors import ExitCode, SelectionError
 from bids_app.group.baseline import save_baseline_tables, save_conjunctions
@@ -32,8 +32,8 @@ from bids_app.settings import to_toml
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bids_app.bids.mapfiles import MapListing
-    from bids_app.bids.rolemap import RoleMap
+    from bids_app.bids.input.external_maps import MapListing
+    from bids_app.bids.input.input_map import RoleMap
     from bids_app.settings import RunSettings, Settings
 
     Suspects = Mapping[tuple[str, str], tuple[str, ...]]

@@ -24,13 +24,13 @@ from bids_app.interfaces._base import (
     result,
     traits,
 )
-from bids_app.models.alignment import (
+from bids_app.models.numerics.resampling import sample_linear, voxel_coordinates
+from bids_app.models.preprocessing.coregistration import (
     AlignmentVerdict,
     judge_alignment,
     mask_overlap,
     mutual_information,
 )
-from bids_app.models.resampling import sample_linear, voxel_coordinates
 
 RIM = 2
 """Voxels around the brain that are compared too: its edge shows a shift best."""

@@ -24,7 +24,7 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
-from bids_app.models.blood_volume import flag_large_vessels
+from bids_app.models.dsc.relative_cbv import flag_large_vessels
 from bids_app.models.registry import choices
 
 

@@ -30,7 +30,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
-from bids_app.models.bold import (
+from bids_app.models.bold.confounds import (
     bold_from_r2_star,
     expand_motion,
     framewise_displacement,
@@ -38,7 +38,7 @@ from bids_app.models.bold import (
     relative_dvars,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.regions import summarise_regions
+from bids_app.models.numerics.regions import summarise_regions
 from bids_app.models.status import Status
 
 MOTION = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')

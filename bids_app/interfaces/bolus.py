@@ -26,8 +26,10 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
-from bids_app.models.arterial_input import arterial_input_from_mask, find_arterial_input
-from bids_app.models.blood_volume import (
+from bids_app.models.dsc.arterial_input import arterial_input_from_mask, find_arterial_input
+from bids_app.models.dsc.deconvolution import deconvolve, flow_per_mass
+from bids_app.models.dsc.quality import estimate_motion, find_bolus_defects, motion_fields
+from bids_app.models.dsc.relative_cbv import (
     bolus_times,
     cbv_change_that_flips_sign,
     change_cbv_by_flow,
@@ -35,16 +37,14 @@ from bids_app.models.blood_volume import (
     estimate_relative_cbv,
     haematocrit_factor,
 )
-from bids_app.models.bolus_quality import estimate_motion, find_bolus_defects, motion_fields
-from bids_app.models.deconvolution import deconvolve, flow_per_mass
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
     from bids_app._typing import BoolArray, FloatArray
     from bids_app.images import Grid
-    from bids_app.models.arterial_input import ArterialInput
-    from bids_app.models.blood_volume import BolusAreas
-    from bids_app.models.leakage import LeakageCourse
+    from bids_app.models.dsc.arterial_input import ArterialInput
+    from bids_app.models.dsc.leakage import LeakageCourse
+    from bids_app.models.dsc.relative_cbv import BolusAreas
 
 
 class _BolusInputSpec(BaseInterfaceInputSpec):

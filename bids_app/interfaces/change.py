@@ -21,8 +21,8 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
-from bids_app.models import calibrated, concordance, response
-from bids_app.models import change as models
+from bids_app.models.concordance import labels as concordance
+from bids_app.models.contrast import calibrated_bold, difference, response_mode
 
 
 class _ChangeInputSpec(BaseInterfaceInputSpec):
@@ -174,15 +174,15 @@ class ChangeInterface(SimpleInterface):
         change = self.change_of(maps)
 
         reference = load_estimate(self.inputs, 'reference', mask, grid)
-        z = models.z_score(change)
+        z = difference.z_score(change)
         save_estimate(self._results, 'change', change, mask, grid, runtime.cwd)
         facts = [getattr(self.inputs, f'{name}_facts') for name in maps if name in _MEASURED]
         shared = [item.get(VOXELS_PER_SAMPLE, 1.0) for item in facts if isdefined(item)]
         self._results['change_facts'][VOXELS_PER_SAMPLE] = max(shared, default=1.0)
         extras = {
             'change_z': z,
-            'change_p': models.p_value(z),
-            'change_percent': models.percent_of_baseline(change, reference),
+            'change_p': difference.p_value(z),
+            'change_percent': difference.percent_of_baseline(change, reference),
         }
         for name, values in extras.items():
             path = Path(runtime.cwd) / f'{name}.nii'
@@ -200,7 +200,7 @@ class EstimateChangeInCBF(ChangeInterface):
 
     def change_of(self, maps):
         """Give dCBF."""
-        return models.change_in_cbf(
+        return difference.change_in_cbf(
             maps['task_cbf'],
             maps['baseline_cbf'],
             m0_relative_variance=maps['m0_relative_variance'],
@@ -212,7 +212,7 @@ class EstimateChangeInCBV(ChangeInterface):
 
     def change_of(self, maps):
         """Give dCBV."""
-        return models.change_between(maps['task_cbv'], maps['baseline_cbv'])
+        return difference.change_between(maps['task_cbv'], maps['baseline_cbv'])
 
 
 class EstimateChangeInR2Prime(ChangeInterface):
@@ -221,13 +221,13 @@ class EstimateChangeInR2Prime(ChangeInterface):
     def change_of(self, maps):
         """Give dR2'."""
         if 'task_r2_prime' in maps:
-            return models.change_between(maps['task_r2_prime'], maps['baseline_r2_prime'])
+            return difference.change_between(maps['task_r2_prime'], maps['baseline_r2_prime'])
         own = (
             {'task_r2': maps['r2'], 'baseline_r2': maps['baseline_r2']}
             if ('baseline_r2' in maps)
             else {}
         )
-        return models.change_in_r2_prime(maps['task_r2_star'], maps['baseline_r2_star'], **own)
+        return difference.change_in_r2_prime(maps['task_r2_star'], maps['baseline_r2_star'], **own)
 
 
 class EstimateChangeInOEF(ChangeInterface):
@@ -236,8 +236,8 @@ class EstimateChangeInOEF(ChangeInterface):
     def change_of(self, maps):
         """Give dOEF."""
         if 'task_oef' in maps:
-            return models.change_between(maps['task_oef'], maps['baseline_oef'])
-        return models.change_in_oef(
+            return difference.change_between(maps['task_oef'], maps['baseline_oef'])
+        return difference.change_in_oef(
             **{name: maps[name] for name in _MEASURED if name in maps and 'cbf' not in name},
             cbv_shared=self.inputs.cbv_shared,
             cbv_exponent=self.inputs.cbv_exponent,
@@ -253,12 +253,12 @@ class EstimateChangeInCMRO2(ChangeInterface):
         if self.inputs.route != 'quantitative':
             return self._change_with_bold(maps)
         if 'task_oef' in maps:
-            return models.change_in_cmro2_from_oef(
+            return difference.change_in_cmro2_from_oef(
                 **{name: maps[name] for name in _MEASURED if name in maps},
                 cao2=self.inputs.cao2,
                 m0_relative_variance=maps['m0_relative_variance'],
             )
-        return models.change_in_cmro2(
+        return difference.change_in_cmro2(
             **{name: maps[name] for name in _MEASURED if name in maps},
             cbv_shared=self.inputs.cbv_shared,
             cbv_exponent=self.inputs.cbv_exponent,
@@ -280,9 +280,9 @@ class EstimateChangeInCMRO2(ChangeInterface):
         }
         scale = self.inputs.cao2 / self.inputs.rate
         if self.inputs.route == 'davis':
-            alpha, beta = calibrated.COEFFICIENTS[self.inputs.coefficients]
+            alpha, beta = calibrated_bold.COEFFICIENTS[self.inputs.coefficients]
             gas = tuple(maps[name] for name in _MEASURED if name in maps and 'challenge' in name)
-            return calibrated.change_in_cmro2_davis(
+            return calibrated_bold.change_in_cmro2_davis(
                 **arguments,
                 scale=scale,
                 alpha=alpha,
@@ -296,10 +296,10 @@ class EstimateChangeInCMRO2(ChangeInterface):
             'cbv_response': self.inputs.cbv_response,
         }
         if self.inputs.route == 'epp2025':
-            return calibrated.change_in_cmro2_published(
+            return calibrated_bold.change_in_cmro2_published(
                 **arguments, rate=self.inputs.rate, cao2=self.inputs.cao2
             )
-        return calibrated.change_in_cmro2_with_bold(
+        return calibrated_bold.change_in_cmro2_with_bold(
             **arguments, scale=scale, task_r2_star=maps.get('task_r2_star')
         )
 
@@ -324,10 +324,10 @@ class ComputeSignificance(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        z = models.z_score(load_estimate(self.inputs, 'quantity', mask, grid))
+        z = difference.z_score(load_estimate(self.inputs, 'quantity', mask, grid))
         folder = Path(runtime.cwd)
         self._results['z'] = save_unmasked(z, mask, grid, folder / 'z.nii')
-        self._results['p'] = save_unmasked(models.p_value(z), mask, grid, folder / 'p.nii')
+        self._results['p'] = save_unmasked(difference.p_value(z), mask, grid, folder / 'p.nii')
         return runtime
 
 
@@ -440,7 +440,7 @@ class LabelResponseMode(SimpleInterface):
         labels = load_masked(self.inputs.labels, brain, grid).astype(np.uint8)
         inside = labels != concordance.Label.OUTSIDE
         cbf, oef = (
-            response.log_ratio(
+            response_mode.log_ratio(
                 load_estimate(self.inputs, name, brain, grid),
                 load_masked(getattr(self.inputs, f'baseline_{name}'), brain, grid),
             )
@@ -448,6 +448,6 @@ class LabelResponseMode(SimpleInterface):
         )
         gate = inside & (labels != concordance.Label.NOT_SIGNIFICANT)
         data = np.zeros(brain.shape, np.uint8)
-        data[brain] = response.label_response_mode(cbf, oef, gate, inside)
+        data[brain] = response_mode.label_response_mode(cbf, oef, gate, inside)
         self._results['mode'] = save_image(data, grid, Path(runtime.cwd) / 'mode.nii')
         return runtime

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bids_app.bids.outputs import row, write_copy, write_image, write_table
+from bids_app.bids.output.derivatives import row, write_copy, write_image, write_table
 from bids_app.images import load_masked
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
@@ -24,7 +24,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.relaxometry import time_from_rate
+from bids_app.models.relaxometry.decay import time_from_rate
 from bids_app.models.status import Status
 
 

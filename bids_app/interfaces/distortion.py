@@ -15,14 +15,14 @@ from bids_app.interfaces._base import (
     result,
     traits,
 )
-from bids_app.models.distortion import (
+from bids_app.models.numerics.resampling import sample_linear, voxel_coordinates
+from bids_app.models.preprocessing.distortion import (
     complete_field,
     shift_between_opposites,
     undistort,
     voxel_shift,
 )
-from bids_app.models.phase import field_map_from_difference
-from bids_app.models.resampling import sample_linear, voxel_coordinates
+from bids_app.models.relaxometry.background_field import field_map_from_difference
 
 
 class _FieldInputSpec(BaseInterfaceInputSpec):

@@ -21,8 +21,9 @@ from bids_app.interfaces._base import (
     result,
     traits,
 )
-from bids_app.models.bold import framewise_displacement
-from bids_app.models.motion import (
+from bids_app.models.bold.confounds import framewise_displacement
+from bids_app.models.numerics.resampling import resample_series, voxels_per_noise_sample
+from bids_app.models.preprocessing.realignment import (
     bolus_courses,
     estimate_echo_motion,
     estimate_rigid_motion,
@@ -30,7 +31,6 @@ from bids_app.models.motion import (
     mask_centre,
     motion_matrices,
 )
-from bids_app.models.resampling import resample_series, voxels_per_noise_sample
 
 RIM = 2
 """Around the brain, whose edge shows movement best, voxels."""

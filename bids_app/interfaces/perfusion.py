@@ -33,13 +33,15 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.spatial import voxels_per_sample
-from bids_app.models.combining import smooth_in_mask
-from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
-from bids_app.models.estimate import Estimate
-from bids_app.models.kinetics import fit_shared_arrival
-from bids_app.models.noise import calibrate_errors
-from bids_app.models.partial_volume import correct_partial_volume
-from bids_app.models.perfusion import (
+from bids_app.models.asl.multi_delay import fit_shared_arrival
+from bids_app.models.asl.partial_volume import correct_partial_volume
+from bids_app.models.asl.quality import (
+    grey_matter_statistics,
+    judge_quality,
+    probable_cause,
+    quality_index,
+)
+from bids_app.models.asl.single_delay import (
     effective_delay,
     estimate_difference,
     estimate_m0,
@@ -49,14 +51,12 @@ from bids_app.models.perfusion import (
     separate_m0_error,
     sign_of_difference,
 )
-from bids_app.models.perfusion_quality import (
-    grey_matter_statistics,
-    judge_quality,
-    probable_cause,
-    quality_index,
-)
+from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
+from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.combining import smooth_in_mask
+from bids_app.models.numerics.noise import calibrate_errors
+from bids_app.models.numerics.resampling import resample_linear, voxel_coordinates
 from bids_app.models.registry import choices
-from bids_app.models.resampling import resample_linear, voxel_coordinates
 from bids_app.models.status import Status
 
 GREY_MATTER = 1

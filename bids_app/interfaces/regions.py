@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bids_app.bids.outputs import row, scale_of, unit_of
+from bids_app.bids.output.derivatives import row, scale_of, unit_of
 from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
@@ -23,9 +23,8 @@ from bids_app.interfaces._base import (
     read_mask,
     traits,
 )
-from bids_app.models.calibrated import semiquantitative_bias
-from bids_app.models.change import change_parts, tipping_points
-from bids_app.models.concordance import (
+from bids_app.models.concordance.ashr import spatial_blocks
+from bids_app.models.concordance.labels import (
     LABEL_NAMES,
     Label,
     bold_gate,
@@ -34,9 +33,10 @@ from bids_app.models.concordance import (
     noise_corrected_summary,
 )
 from bids_app.models.constants import NOISE_BLOCK_WIDTHS
+from bids_app.models.contrast.calibrated_bold import semiquantitative_bias
+from bids_app.models.contrast.difference import change_parts, tipping_points
 from bids_app.models.estimate import Estimate
-from bids_app.models.regions import summarise_regions
-from bids_app.models.sign_rate import spatial_blocks
+from bids_app.models.numerics.regions import summarise_regions
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:

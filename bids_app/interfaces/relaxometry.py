@@ -23,13 +23,17 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
-from bids_app.models.decays import choose_voxels, fitted_curve
 from bids_app.models.estimate import Estimate
-from bids_app.models.motion import FEWEST_POINTS
-from bids_app.models.phase import dephasing_factor, field_map_from_echoes, slice_gradient
-from bids_app.models.redundant_echoes import EchoSet, align_sets, merge_redundant_echoes
+from bids_app.models.preprocessing.realignment import FEWEST_POINTS
 from bids_app.models.registry import choices
-from bids_app.models.relaxometry import index_motion, time_from_rate
+from bids_app.models.relaxometry.background_field import (
+    dephasing_factor,
+    field_map_from_echoes,
+    slice_gradient,
+)
+from bids_app.models.relaxometry.decay import index_motion, time_from_rate
+from bids_app.models.relaxometry.decay_samples import choose_voxels, fitted_curve
+from bids_app.models.relaxometry.kspace_merge import EchoSet, align_sets, merge_redundant_echoes
 from bids_app.models.status import Status
 from bids_app.units import MILLIMETRE, PERCENT
 

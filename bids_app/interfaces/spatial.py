@@ -33,11 +33,11 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
-from bids_app.models.combining import combine_runs, smooth_in_mask
+from bids_app.models.asl.quality import judge_quality
 from bids_app.models.estimate import Estimate
-from bids_app.models.noise import calibrate_errors
-from bids_app.models.perfusion_quality import judge_quality
-from bids_app.models.resampling import (
+from bids_app.models.numerics.combining import combine_runs, smooth_in_mask
+from bids_app.models.numerics.noise import calibrate_errors
+from bids_app.models.numerics.resampling import (
     average_over_voxel,
     resample_linear,
     resample_nearest,

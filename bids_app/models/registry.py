@@ -49,7 +49,7 @@ ASE_PARAMETERS = (
 MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     'r2': {
         'exponential': ModelSpec(
-            function='bids_app.models.relaxometry:fit_r2',
+            function='bids_app.models.relaxometry.decay:fit_r2',
             data=('signal',),
             parameters=('echo_times', 'noise_groups', 'noise_floor'),
             unit='1/s',
@@ -58,7 +58,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'least squares in signal space',
         ),
         'drop-first': ModelSpec(
-            function='bids_app.models.relaxometry:fit_r2_without_first',
+            function='bids_app.models.relaxometry.decay:fit_r2_without_first',
             data=('signal',),
             parameters=('echo_times', 'noise_groups', 'noise_floor'),
             unit='1/s',
@@ -67,7 +67,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'mono-exponential least squares in signal space',
         ),
         'epg': ModelSpec(
-            function='bids_app.models.epg:fit_r2_epg',
+            function='bids_app.models.relaxometry.epg:fit_r2_epg',
             data=('signal',),
             parameters=('echo_times', 'noise_groups', 'noise_floor'),
             unit='1/s',
@@ -76,7 +76,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'extended phase graphs, the refocusing angle of each voxel being fitted along',
         ),
         'epg-smooth': ModelSpec(
-            function='bids_app.models.epg:fit_r2_epg_smooth',
+            function='bids_app.models.relaxometry.epg:fit_r2_epg_smooth',
             data=('signal', 'positions'),
             parameters=('echo_times', 'noise_groups', 'noise_floor'),
             unit='1/s',
@@ -88,7 +88,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
     'r2_star': {
         'exponential': ModelSpec(
-            function='bids_app.models.relaxometry:fit_r2_star',
+            function='bids_app.models.relaxometry.decay:fit_r2_star',
             data=('signal', 'dephasing'),
             parameters=(
                 'echo_times',
@@ -106,14 +106,14 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
     'r2_prime': {
         'difference': ModelSpec(
-            function='bids_app.models.relaxometry:estimate_r2_prime',
+            function='bids_app.models.relaxometry.decay:estimate_r2_prime',
             maps=('r2_star', 'r2'),
             unit='1/s',
             citation='hirsch2014',
             methods="R2' was the difference of R2* and R2",
         ),
         'published': ModelSpec(
-            function='bids_app.models.relaxometry:estimate_r2_prime_capped',
+            function='bids_app.models.relaxometry.decay:estimate_r2_prime_capped',
             maps=('r2_star', 'r2'),
             unit='1/s',
             citation='hirsch2014',
@@ -123,7 +123,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
     'cbf': {
         'single-delay': ModelSpec(
-            function='bids_app.models.perfusion:estimate_cbf',
+            function='bids_app.models.asl.single_delay:estimate_cbf',
             maps=('difference', 'm0'),
             parameters=(
                 'label_duration',
@@ -140,7 +140,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'model of the white paper on arterial spin labeling',
         ),
         'multi-delay': ModelSpec(
-            function='bids_app.models.kinetics:fit_multi_delay',
+            function='bids_app.models.asl.multi_delay:fit_multi_delay',
             maps=('difference', 'm0'),
             parameters=(
                 'label_duration',
@@ -162,7 +162,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             also=('att',),
         ),
         'multi-delay-arterial': ModelSpec(
-            function='bids_app.models.kinetics:fit_with_arteries',
+            function='bids_app.models.asl.multi_delay:fit_with_arteries',
             maps=('difference', 'm0'),
             parameters=(
                 'label_duration',
@@ -184,7 +184,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             also=('att', 'abv'),
         ),
         'scanner': ModelSpec(
-            function='bids_app.models.perfusion:take_scanner_cbf',
+            function='bids_app.models.asl.single_delay:take_scanner_cbf',
             maps=('difference',),
             unit='mL/100 g/min',
             citation='alsop2015',
@@ -193,7 +193,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
     'cbv': {
         'dsc': ModelSpec(
-            function='bids_app.models.blood_volume:normalise_to_white_matter',
+            function='bids_app.models.dsc.relative_cbv:normalise_to_white_matter',
             maps=('relative_cbv',),
             data=('white_matter',),
             parameters=('white_matter_cbv',),
@@ -203,7 +203,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'that white matter has the reference value',
         ),
         'arterial': ModelSpec(
-            function='bids_app.models.blood_volume:cbv_from_arterial_input',
+            function='bids_app.models.dsc.relative_cbv:cbv_from_arterial_input',
             maps=('relative_cbv',),
             parameters=('arterial_area', 'hct', 'small_vessel_hct_ratio'),
             unit='mL/mL',
@@ -212,7 +212,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'arterial input, corrected for the haematocrit of small vessels',
         ),
         'grubb': ModelSpec(
-            function='bids_app.models.blood_volume:cbv_from_cbf',
+            function='bids_app.models.dsc.relative_cbv:cbv_from_cbf',
             maps=('cbf',),
             parameters=('grubb_factor', 'grubb_exponent'),
             unit='mL/mL',
@@ -220,7 +220,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods='CBV was predicted from CBF by a power law',
         ),
         'literature': ModelSpec(
-            function='bids_app.models.blood_volume:cbv_from_tissue',
+            function='bids_app.models.dsc.relative_cbv:cbv_from_tissue',
             data=('grey_matter', 'white_matter'),
             parameters=('grey_matter_cbv', 'white_matter_cbv', 'relative_error'),
             unit='mL/mL',
@@ -228,7 +228,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods='CBV was a literature value per tissue',
         ),
         'ase': ModelSpec(
-            function='bids_app.models.qbold:fit_dbv',
+            function='bids_app.models.oxygen.ase_qbold:fit_dbv',
             data=('signal',),
             parameters=('displacements', 'noise_groups'),
             unit='mL/mL',
@@ -238,7 +238,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
     'oef': {
         'mqbold': ModelSpec(
-            function='bids_app.models.oef:estimate_oef',
+            function='bids_app.models.oxygen.mqbold:estimate_oef',
             maps=('r2_prime', 'cbv'),
             parameters=(
                 'b0',
@@ -252,7 +252,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods="OEF was derived from R2' and blood volume in the static dephasing regime",
         ),
         'published': ModelSpec(
-            function='bids_app.models.oef:estimate_oef_capped',
+            function='bids_app.models.oxygen.mqbold:estimate_oef_capped',
             maps=('r2_prime', 'cbv'),
             parameters=(
                 'b0',
@@ -268,7 +268,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'sidecar',
         ),
         'qbold': ModelSpec(
-            function='bids_app.models.qbold:fit_oef',
+            function='bids_app.models.oxygen.ase_qbold:fit_oef',
             data=('signal',),
             parameters=(*ASE_PARAMETERS, 'noise_groups'),
             unit='1',
@@ -278,7 +278,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             also=('r2_prime',),
         ),
         'qbold-loglinear': ModelSpec(
-            function='bids_app.models.qbold:fit_oef_loglinear',
+            function='bids_app.models.oxygen.ase_qbold:fit_oef_loglinear',
             data=('signal',),
             parameters=(*ASE_PARAMETERS, 'noise_groups'),
             unit='1',
@@ -290,7 +290,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
     'cmro2': {
         'fick': ModelSpec(
-            function='bids_app.models.oxygen:estimate_cmro2',
+            function='bids_app.models.oxygen.cmro2:estimate_cmro2',
             maps=('cbf', 'oef'),
             parameters=('cao2',),
             unit='umol/100 g/min',

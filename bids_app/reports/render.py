@@ -12,10 +12,28 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
-from bids_app.bids.outputs import atomic_write, output_path
-from bids_app.bids.verdict import MEANING, State
+from bids_app.bids.output.derivatives import atomic_write, output_path
+from bids_app.bids.run.outcome import MEANING, State
 from bids_app.errors import AppError, MissingInputError
-from bids_app.reports.blocks import (
+from bids_app.reports.background import Scene, TemplateScene
+from bids_app.reports.citations import Reference, Segment, numbered, resolve
+from bids_app.reports.derivatives import (
+    Derivative,
+    list_derivatives,
+    natural,
+    read_json,
+    read_table,
+    root_file,
+    select,
+)
+from bids_app.reports.drawing.charts import draw_chain
+from bids_app.reports.group.coupling import coupling_charts
+from bids_app.reports.group.networks import network_cards
+from bids_app.reports.group.overview import inclusion_flow, quality_measures
+from bids_app.reports.group.published import compare
+from bids_app.reports.group.shares import share_table
+from bids_app.reports.group.tables import ContrastTables, contrast_tables
+from bids_app.reports.reportlets import (
     Block,
     FigureRow,
     build_blocks,
@@ -27,24 +45,6 @@ from bids_app.reports.blocks import (
     report_table,
     unit_text,
 )
-from bids_app.reports.charts import draw_chain
-from bids_app.reports.citations import Reference, Segment, numbered, resolve
-from bids_app.reports.coupling import coupling_charts
-from bids_app.reports.derivatives import (
-    Derivative,
-    list_derivatives,
-    natural,
-    read_json,
-    read_table,
-    root_file,
-    select,
-)
-from bids_app.reports.networks import network_cards
-from bids_app.reports.overview import inclusion_flow, quality_measures
-from bids_app.reports.published import compare
-from bids_app.reports.scene import Scene, TemplateScene
-from bids_app.reports.shares import share_table
-from bids_app.reports.tables import ContrastTables, contrast_tables
 from bids_app.settings import read_toml
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from bids_app.workflows._engine import Workflow, pe, ports
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bids_app.bids.acquisitions import FieldMap, FoundAnatomy, FoundScan, Readout
+    from bids_app.bids.scans import FieldMap, FoundAnatomy, FoundScan, Readout
     from bids_app.settings import AnatomySettings
 
 TISSUE_PORTS = ('t1w', 'brain_mask', 'grey_matter', 'white_matter', 'csf')

@@ -10,10 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.capabilities import capabilities
-from bids_app.bids.dataset import lock, prepare_output, update_shared, work_dir_of
-from bids_app.bids.defects import without_defects
-from bids_app.bids.inputs import (
+from bids_app.bids.input.collect import (
     DatasetInfo,
     check_dataset,
     check_selection,
@@ -21,7 +18,12 @@ from bids_app.bids.inputs import (
     read_dataset,
     select_participants,
 )
-from bids_app.bids.manifest import (
+from bids_app.bids.input.input_map import roles_table, summarise
+from bids_app.bids.input.suspect_scans import with_suspicions
+from bids_app.bids.input.unreadable import without_defects
+from bids_app.bids.output.dataset import lock, prepare_output, update_shared, work_dir_of
+from bids_app.bids.output.derivatives import output_path, write_json, write_text
+from bids_app.bids.output.manifest import (
     check_manifest,
     participant_digest,
     read_manifest,
@@ -30,12 +32,8 @@ from bids_app.bids.manifest import (
     work_name,
     write_manifest,
 )
-from bids_app.bids.outputs import output_path, write_json, write_text
-from bids_app.bids.rolemap import roles_table, summarise
-from bids_app.bids.saved import collect_saved, saved_participants
-from bids_app.bids.scan_facts import scan_records
-from bids_app.bids.suspects import with_suspicions
-from bids_app.bids.verdict import (
+from bids_app.bids.run.feasible import capabilities
+from bids_app.bids.run.outcome import (
     MACHINE_CODES,
     RunVerdict,
     State,
@@ -46,6 +44,8 @@ from bids_app.bids.verdict import (
     participant_summary,
     skipped,
 )
+from bids_app.bids.run.replay import collect_saved, saved_participants
+from bids_app.bids.run.scan_summary import scan_records
 from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.errors import AppError, ExitCode
 from bids_app.reports.citations import citation_bibtex, citation_markdown
@@ -57,8 +57,8 @@ from bids_app.workflows.execution import StepError, choose_plugin, run_graph
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bids_app.bids.acquisitions import ParticipantInputs
-    from bids_app.bids.roles import Found
+    from bids_app.bids.input.query import Found
+    from bids_app.bids.scans import ParticipantInputs
     from bids_app.settings import RunSettings, Settings
 
 LOGGER = logging.getLogger('oxybold')
@@ -530,7 +530,7 @@ def rebuild_reports(run: RunSettings) -> RunVerdict:
     verdict : RunVerdict
         That of the last run, read back from its summaries.
     """
-    from bids_app.bids.dataset import read_summaries
+    from bids_app.bids.output.dataset import read_summaries
     from bids_app.errors import SelectionError
 
     summaries = {item['participant']: item for item in read_summaries(run.output_dir)}

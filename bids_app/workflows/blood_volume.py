@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.sources import map_of_user
+from bids_app.bids.input.files import map_of_user
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
 from bids_app.interfaces.bolus import EstimateArterialInput, EstimateBolus
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
-    from bids_app.bids.acquisitions import AseSeries, DscSeries, ParticipantInputs
+    from bids_app.bids.scans import AseSeries, DscSeries, ParticipantInputs
     from bids_app.settings import BloodVolumeSettings
 
 

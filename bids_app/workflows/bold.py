@@ -8,7 +8,7 @@ from bids_app.interfaces.bold import EstimatePercentChange, EstimateTimeCourses,
 from bids_app.workflows._engine import Workflow, pe, ports
 
 if TYPE_CHECKING:
-    from bids_app.bids.acquisitions import BoldRun, Contrast
+    from bids_app.bids.scans import BoldRun, Contrast
     from bids_app.settings import BoldSettings
 
 METHODS = {

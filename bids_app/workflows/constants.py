@@ -6,16 +6,16 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.acquisitions import DataValue
-from bids_app.bids.capabilities import cbf_model, cbv_model, oef_model
-from bids_app.models.perfusion import t1_blood_at, t1_blood_from_hct, t1_tissue_at
+from bids_app.bids.run.feasible import cbf_model, cbv_model, oef_model
+from bids_app.bids.scans import DataValue
+from bids_app.models.asl.single_delay import t1_blood_at, t1_blood_from_hct, t1_tissue_at
 from bids_app.models.registry import MODELS
 from bids_app.settings import field_of, flatten, setting_origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.bids.scans import ParticipantInputs
     from bids_app.settings import Settings
 
 BRANCH = {

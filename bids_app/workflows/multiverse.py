@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bids_app.bids.outputs import output_path, row, write_table
-from bids_app.bids.saved import collect_saved
+from bids_app.bids.output.derivatives import output_path, row, write_table
+from bids_app.bids.run.replay import collect_saved
 from bids_app.errors import AppError
 from bids_app.workflows.execution import run_graph
 from bids_app.workflows.participant import init_participant_wf
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.bids.scans import ParticipantInputs
     from bids_app.settings import RunSettings, Settings
 
 LOGGER = logging.getLogger('oxybold')

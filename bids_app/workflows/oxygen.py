@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF
 from bids_app.interfaces.relaxometry import EstimateR2Prime
-from bids_app.models.oef import dephasing_rate
-from bids_app.models.oxygen import arterial_oxygen_content
+from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
+from bids_app.models.oxygen.mqbold import dephasing_rate
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
-    from bids_app.bids.acquisitions import AseSeries, ParticipantInputs
+    from bids_app.bids.scans import AseSeries, ParticipantInputs
     from bids_app.settings import OxygenSettings
 
 

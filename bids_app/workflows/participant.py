@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from bids_app.workflows._engine import Workflow
 from bids_app.workflows.anatomy import is_normalised
-from bids_app.workflows.branches.anatomy import add_alignment, add_anatomy
-from bids_app.workflows.branches.blood_volume import add_blood_volume
-from bids_app.workflows.branches.bold import add_bold
-from bids_app.workflows.branches.change import add_changes
-from bids_app.workflows.branches.distortion import add_distortion
-from bids_app.workflows.branches.labels import add_labels
-from bids_app.workflows.branches.oxygen import add_oxygen
-from bids_app.workflows.branches.perfusion import add_perfusion
-from bids_app.workflows.branches.relaxometry import add_relaxometry
-from bids_app.workflows.branches.saved import add_saved
-from bids_app.workflows.branches.template import add_template_maps
 from bids_app.workflows.graph import Graph, find_scans
+from bids_app.workflows.wiring.anatomy import add_alignment, add_anatomy
+from bids_app.workflows.wiring.blood_volume import add_blood_volume
+from bids_app.workflows.wiring.bold import add_bold
+from bids_app.workflows.wiring.change import add_changes
+from bids_app.workflows.wiring.distortion import add_distortion
+from bids_app.workflows.wiring.labels import add_labels
+from bids_app.workflows.wiring.oxygen import add_oxygen
+from bids_app.workflows.wiring.perfusion import add_perfusion
+from bids_app.workflows.wiring.relaxometry import add_relaxometry
+from bids_app.workflows.wiring.replay import add_saved
+from bids_app.workflows.wiring.template import add_template_maps
 
 if TYPE_CHECKING:
-    from bids_app.bids.acquisitions import ParticipantInputs
+    from bids_app.bids.scans import ParticipantInputs
     from bids_app.settings import RunSettings, Settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.delays import USED, distinct_delays
+from bids_app.bids.input.asl_delays import USED, distinct_delays
 from bids_app.interfaces.distortion import MapVoxelShift, UndistortImage
 from bids_app.interfaces.perfusion import (
     CorrectPartialVolume,
@@ -24,15 +24,15 @@ from bids_app.interfaces.spatial import (
     ResampleFraction,
     TrustHeader,
 )
+from bids_app.models.asl.single_delay import pairs_per_delay
 from bids_app.models.constants import M0_REGION_T1
-from bids_app.models.perfusion import pairs_per_delay
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bids_app.bids.acquisitions import AslSeries, Readout
+    from bids_app.bids.scans import AslSeries, Readout
     from bids_app.settings import AnatomySettings, PerfusionSettings
 
 TISSUES = ('grey_matter', 'white_matter', 'csf')

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.dataset import HIDDEN
-from bids_app.bids.outputs import atomic_write, to_json
+from bids_app.bids.output.dataset import HIDDEN
+from bids_app.bids.output.derivatives import atomic_write, to_json
 from bids_app.errors import OutputError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
-    from bids_app.bids.acquisitions import EchoSeries
+    from bids_app.bids.scans import EchoSeries
     from bids_app.settings import RelaxometrySettings
 
 

@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 HEAVY = ('numpy', 'scipy', 'nipype', 'nibabel', 'bids', 'pandas', 'nilearn', 'matplotlib', 'ants')
 
@@ -54,6 +53,7 @@ import numpy as np
 before = dict(os.environ)
 state = np.random.get_state()[1].tolist(), random.getstate()
 import bids_app
+from tests.paths import ROOT
 names = [m.name for m in pkgutil.walk_packages(bids_app.__path__, 'bids_app.')]
 names = [name for name in names if not name.endswith('__main__')]
 for name in names:

@@ -137,8 +137,8 @@ def collect(tmp_path, monkeypatch):
     Files are listed by name, which is ten times faster than a pybids index; that both find the
     same is tested (test_roles, test_inputs).
     """
-    from bids_app.bids import inputs
-    from bids_app.bids.inputs import (
+    from bids_app.bids.input import collect as inputs
+    from bids_app.bids.input.collect import (
         check_dataset,
         collect_participant,
         read_dataset,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_app.bids.inputs import check_dataset, collect_participant, read_dataset
-from bids_app.bids.reading import RANGES, load_overrides
-from bids_app.bids.sources import read_json, read_table
+from bids_app.bids.input.collect import check_dataset, collect_participant, read_dataset
+from bids_app.bids.input.files import read_json, read_table
+from bids_app.bids.input.sidecar import RANGES, load_overrides
 from bids_app.cli.parser import _filters
 from bids_app.errors import AppError
 from bids_app.settings import RunSettings, Settings, resolve

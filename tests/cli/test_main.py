@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from bids_app.bids.dataset import prepare_output
-from bids_app.bids.verdict import RunVerdict, combine, interrupted, judge
+from bids_app.bids.output.dataset import prepare_output
+from bids_app.bids.run.outcome import RunVerdict, combine, interrupted, judge
 from bids_app.cli import main as program
 from bids_app.cli.main import ENVIRONMENT, THREAD_VARIABLES, main
 from bids_app.errors import AppError, ExitCode

@@ -13,9 +13,10 @@ import pytest
 
 from bids_app.workflows.execution import choose_plugin
 from tests.e2e import support
+from tests.paths import ROOT
 from tests.workflows.test_execution import settings
 
-FILES = Path(__file__).parents[2] / 'docs' / 'how-to' / 'slurm'
+FILES = ROOT / 'docs' / 'how-to' / 'slurm'
 PARTICIPANTS = 8
 
 

@@ -18,11 +18,13 @@ import bids_app
 from bids_app.cli.parser import parse
 from bids_app.engines import glm
 from bids_app.errors import ExitCode
-from bids_app.models import alignment, calibrated, constants
+from bids_app.models import constants
+from bids_app.models.contrast import calibrated_bold
+from bids_app.models.preprocessing import coregistration
 from bids_app.models.registry import MODELS
 from bids_app.settings import Settings, flatten, resolve
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 WRITTEN = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')]
 PAGES = sorted(path for path in (ROOT / 'docs').rglob('*.md') if '_build' not in path.parts)
 DOCUMENTS = [*WRITTEN, *PAGES]
@@ -137,33 +139,38 @@ def written_numbers():
             f'{constants.CLUSTER_EXTENT} voxels'
         ),
     )
-    yield 'movement', f'| `failed` | overlap below {alignment.FAILED_OVERLAP:g}; or more than '
     yield (
         'movement',
-        f'more than {alignment.FAILED_GAIN:g} times as similar after a small movement',
+        f'| `failed` | overlap below {coregistration.FAILED_OVERLAP:g}; or more than ',
+    )
+    yield (
+        'movement',
+        f'more than {coregistration.FAILED_GAIN:g} times as similar after a small movement',
     )
     yield (
         'movement',
         (
-            f'more than {alignment.OTHER_HEAD_GAIN:g} times, and overlap below '
-            f'{alignment.SAME_OVERLAP:g}'
+            f'more than {coregistration.OTHER_HEAD_GAIN:g} times, and overlap below '
+            f'{coregistration.SAME_OVERLAP:g}'
         ),
     )
     yield (
         'movement',
         (
-            f'| `check` | overlap below {alignment.GOOD_OVERLAP:g}, or more than '
-            f'{alignment.GOOD_GAIN:g} times as similar'
+            f'| `check` | overlap below {coregistration.GOOD_OVERLAP:g}, or more than '
+            f'{coregistration.GOOD_GAIN:g} times as similar'
         ),
     )
     yield 'bold', f'{settings.bold.censor_dvars:g} times the median step'
     yield 'bold', f'the head moved by {settings.bold.censor_displacement:g} mm'
     yield 'bold', f'the standard error of a contrast by more than {100 * glm.LARGEST_LOSS:g} %'
-    for name, exponents in calibrated.COEFFICIENTS.items():
+    for name, exponents in calibrated_bold.COEFFICIENTS.items():
         alpha, beta = (f'{number:g}'.replace('-', '−') for number in exponents)
         yield 'calibrated-bold', f'{name} ({alpha}, {beta})'
     for flow, volume in ((1.15, 0.0), (0.88, 0.0), (1.15, 0.05), (0.88, 0.05)):
-        bias = calibrated.semiquantitative_bias(flow, alpha=0.2, beta=1.3, cbv_ratio=1 + volume)
+        bias = calibrated_bold.semiquantitative_bias(
+            flow, alpha=0.2, beta=1.3, cbv_ratio=1 + volume
+        )
         shown = f'{100 * volume:g} %' if volume else '0'
         yield 'calibrated-bold', f'| {flow:g} | {shown} | {percent_text(float(bias))} |'
     change = settings.change

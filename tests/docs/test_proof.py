@@ -1,10 +1,11 @@
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-PROOFS = sorted((Path(__file__).parents[2] / 'docs' / 'proof').glob('issue*.json'))
+from tests.paths import ROOT
+
+PROOFS = sorted((ROOT / 'docs' / 'proof').glob('issue*.json'))
 
 
 @pytest.mark.parametrize('path', PROOFS, ids=lambda path: path.stem)

@@ -2,14 +2,12 @@
 
 import re
 import tarfile
-from pathlib import Path
 
 import pytest
 
 from bids_app.phantom.compare import compare
 from tests.e2e import support
-
-SKELETON = Path(__file__).parents[3] / 'shared' / 'ds004873' / 'skeleton.tar.xz'
+from tests.paths import SKELETON
 
 TOLERANCE = 0.10
 """Of medians in grey matter; the smoothing of the published R2' is in it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from bids_app.engines.glm import (
 )
 from bids_app.errors import ModelInputError
 from bids_app.models.status import Status
+from tests.paths import SKELETON
 
 TR = 1.2
 # Block onsets of OpenNeuro ds004873 (Epp et al. 2025), s; control is what lies between.
@@ -348,7 +348,6 @@ def test_errors_of_the_halves_are_independent_and_both_are_unbiased():
 
 # ----------------------------------------------------------------- the events of the study
 
-SKELETON = Path(__file__).parents[2].parent / 'shared' / 'ds004873' / 'skeleton.tar.xz'
 PUBLISHED = {
     12: {
         'rest': [(5, 25), (130, 150), (230, 250), (330, 350)],

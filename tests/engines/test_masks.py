@@ -1,7 +1,5 @@
 """Brain masks of scans without a T1w image."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -9,7 +7,8 @@ from scipy import ndimage
 from bids_app.engines.masks import largest_component, mask_from_mean
 from bids_app.errors import InputDataError
 from bids_app.images import grid_of, load_data
-from bids_app.models.alignment import mask_overlap
+from bids_app.models.preprocessing.coregistration import mask_overlap
+from tests.paths import REFS
 
 AFFINE = np.diag([-4.0, 4.0, 6.0, 1.0])
 
@@ -65,9 +64,6 @@ def test_dark_hole_inside_is_filled():
 def test_image_without_contrast_is_an_error():
     with pytest.raises(InputDataError, match='contrast'):
         mask_from_mean(np.ones((5, 5, 5)), AFFINE)
-
-
-REFS = Path(__file__).parents[2].parent / 'shared' / 'refs'
 
 
 REAL = ('asltk/asltk_m0', 'asltk/asltk_pcasl_mdw', 'asltk/asltk_pcasl_mte', 'mritools/Mag')

@@ -11,8 +11,8 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.bids.defects import without_defects
-from bids_app.bids.inputs import check_dataset, collect_participant, read_dataset
+from bids_app.bids.input.collect import check_dataset, collect_participant, read_dataset
+from bids_app.bids.input.unreadable import without_defects
 from bids_app.settings import RunSettings, Settings
 from tests.e2e import support
 

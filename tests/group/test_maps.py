@@ -9,7 +9,7 @@ from bids_app.errors import SelectionError, SettingsError
 from bids_app.group.maps import from_maps, list_shared_maps
 from bids_app.group.workflow import run_group
 from bids_app.images import grid_of, load_data, save_affine
-from bids_app.models.resampling import world_of_flirt
+from bids_app.models.numerics.resampling import world_of_flirt
 from bids_app.settings import RunSettings, resolve
 
 GRID = grid_of(packaged_template('desc-brain_mask'))
@@ -206,7 +206,7 @@ def test_mistakes_in_the_entries_are_named(folder, tmp_path, old, new, message):
     for name in ('sub-1_task-calc_space-T2_oef.nii', 'sub-1_task-control_space-T2_oef.nii'):
         save(folder / name, np.zeros((3, 3, 3)), np.eye(4))
     (tmp_path / 'map.toml').write_text(MAP.replace(old, new))
-    from bids_app.bids.rolemap import load_role_map
+    from bids_app.bids.input.input_map import load_role_map
 
     load_role_map.cache_clear()
     with pytest.raises(SettingsError, match=message):

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_app.bids.outputs import output_path
-from bids_app.bids.verdict import State
+from bids_app.bids.output.derivatives import output_path
+from bids_app.bids.run.outcome import State
 from bids_app.engines.templates import SPACE, packaged_template
 from bids_app.errors import ExitCode, SelectionError
 from bids_app.group import workflow
@@ -20,7 +20,7 @@ from bids_app.group.study import Study as GroupStudy
 from bids_app.group.study import group_mask
 from bids_app.group.workflow import run_group
 from bids_app.images import load_data
-from bids_app.models.concordance import Label
+from bids_app.models.concordance.labels import Label
 from bids_app.settings import RunSettings, resolve
 
 TEMPLATE = nb.load(packaged_template('desc-brain_mask'))

@@ -9,7 +9,7 @@ from bids_app.engines.templates import packaged_template
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, grid_of, load_data, save_affine, save_image
 from bids_app.interfaces.alignment import JudgeAlignment, PassAligned
-from bids_app.models.resampling import average_over_voxel
+from bids_app.models.numerics.resampling import average_over_voxel
 
 GRID = Grid((48, 52, 24), np.array([[4, 0, 0, -94], [0, 4, 0, -120], [0, 0, 6.6, -60],
                                     [0, 0, 0, 1.0]]))  # fmt: skip

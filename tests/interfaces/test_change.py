@@ -6,7 +6,7 @@ import pytest
 from bids_app.images import load_data
 from bids_app.interfaces import change as interfaces
 from bids_app.interfaces._base import VOXELS_PER_SAMPLE
-from bids_app.models.concordance import Label
+from bids_app.models.concordance.labels import Label
 
 
 def both(files, quantity, task, baseline, **options):

@@ -7,7 +7,7 @@ import pytest
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, load_data, save_image
 from bids_app.interfaces.motion import EstimateEchoMotion, EstimateMotion, ResampleSeries
-from tests.models.test_motion import (
+from tests.models.preprocessing.test_realignment import (
     AFFINES,
     ECHO_TIMES,
     SHAPE,

@@ -11,7 +11,7 @@ from bids_app.images import Grid, load_data
 from bids_app.interfaces._base import VOXELS_PER_SAMPLE
 from bids_app.interfaces.derivatives import SaveDerivatives
 from bids_app.interfaces.regions import SummariseConcordance, SummariseRegions
-from bids_app.models.concordance import concordance_summary
+from bids_app.models.concordance.labels import concordance_summary
 from tests.interfaces.conftest import Files
 
 TABLE = """index	name	network

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bids_app.models import constants
+from bids_app.models.asl.multi_delay import predict_difference
 from bids_app.models.estimate import Estimate
-from bids_app.models.kinetics import predict_difference
-from bids_app.models.qbold import predict_ase
+from bids_app.models.oxygen.ase_qbold import predict_ase
 from bids_app.models.registry import MODELS, choices
 from bids_app.models.status import is_missing
 from bids_app.settings import Settings, flatten

@@ -1,18 +1,18 @@
 """A small output dataset, made without the app: what the reports read."""
 
 import json
-from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_app.bids.outputs import output_path
+from bids_app.bids.output.derivatives import output_path
 from bids_app.images import save_affine
-from bids_app.models.concordance import LABEL_COLORS, LABEL_NAMES
+from bids_app.models.concordance.labels import LABEL_COLORS, LABEL_NAMES
+from tests.paths import ROOT
 
-TEMPLATES = Path(__file__).parents[2] / 'bids_app' / 'data' / 'templates'
+TEMPLATES = ROOT / 'bids_app' / 'data' / 'templates'
 T1W_AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 T1W_AFFINE[:3, 3] = -90, -126, -72
 T1W_SHAPE = (45, 54, 45)

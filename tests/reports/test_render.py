@@ -8,11 +8,11 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.bids.outputs import match
+from bids_app.bids.output.derivatives import match
 from bids_app.errors import MissingInputError
-from bids_app.reports import blocks, render, tables
-
-from .conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
+from bids_app.reports import render, reportlets
+from bids_app.reports.group import tables
+from tests.reports.conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
 
 
 class Page(html.parser.HTMLParser):
@@ -97,7 +97,7 @@ def test_every_picture_has_alternative_text_and_a_caption(pages, name):
 
 def test_every_value_map_of_each_condition_has_a_figure_with_its_unit(pages):
     ids = {a.get('id') for _, a in Page(pages['sub-01']).elements}
-    for row in blocks.report_table().figures:
+    for row in reportlets.report_table().figures:
         if row.kind == 'map' and row.quantity in VALUES:
             for condition in VALUES[row.quantity][4]:
                 key = f'{row.key}_condition-{condition}' if condition else row.key
@@ -262,12 +262,12 @@ def test_without_anatomy_the_maps_are_still_shown(small):
 
 
 def test_facts_judge_grey_matter_against_the_usual_range():
-    row = next(row for row in blocks.report_table().figures if row.key == 'cbf')
-    fact = blocks._median_fact('grey matter', np.full(9, 50.0), row)
+    row = next(row for row in reportlets.report_table().figures if row.key == 'cbf')
+    fact = reportlets._median_fact('grey matter', np.full(9, 50.0), row)
     assert (fact.verdict, fact.text) == ('good', '50 mL/100 g/min (quartiles 50 to 50)')
-    assert blocks._median_fact('grey matter', np.full(9, 8600.0), row).verdict == 'check'
-    assert blocks._median_fact('white matter', np.full(9, 8600.0), row).verdict == ''
-    missing = blocks._median_fact('grey matter', np.full(9, np.nan), row)
+    assert reportlets._median_fact('grey matter', np.full(9, 8600.0), row).verdict == 'check'
+    assert reportlets._median_fact('white matter', np.full(9, 8600.0), row).verdict == ''
+    missing = reportlets._median_fact('grey matter', np.full(9, np.nan), row)
     assert (missing.verdict, missing.text) == ('check', 'no estimate')
 
 
@@ -371,9 +371,9 @@ def test_scans_are_listed_with_their_timing_and_those_missing_are_named(pages):
 
 
 def test_quantities_in_tables_are_written_as_elsewhere_and_with_their_unit():
-    row = next(row for row in blocks.report_table().figures if row.key == 'group_baseline')
-    assert blocks._cell(row, {'quantity': 'cmro2'}, 'quantity') == 'CMRO2 (µmol/100 g/min)'
-    assert blocks._cell(row, {'quantity': 'cmro2', 'rule': 'sign'}, 'rule') == 'sign'
+    row = next(row for row in reportlets.report_table().figures if row.key == 'group_baseline')
+    assert reportlets._cell(row, {'quantity': 'cmro2'}, 'quantity') == 'CMRO2 (µmol/100 g/min)'
+    assert reportlets._cell(row, {'quantity': 'cmro2', 'rule': 'sign'}, 'rule') == 'sign'
 
 
 def test_alignment_flickers_against_the_position_of_the_header(pages):

@@ -2,13 +2,13 @@
 
 import pytest
 
-from bids_app.bids.outputs import table, unit_of
+from bids_app.bids.output.derivatives import table, unit_of
 from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.models.asl.quality import grey_matter_statistics
 from bids_app.models.constants import QUALITY_RULES
-from bids_app.models.perfusion_quality import grey_matter_statistics
-from bids_app.reports.blocks import KINDS, report_table
 from bids_app.reports.derivatives import read_table
-from bids_app.reports.published import _published
+from bids_app.reports.group.published import _published
+from bids_app.reports.reportlets import KINDS, report_table
 from bids_app.settings import presets
 
 ROWS = {row.key: row for row in report_table().figures}

@@ -1,10 +1,10 @@
 import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 spec = importlib.util.spec_from_file_location('bench', ROOT / 'tools' / 'bench.py')
 tool = importlib.util.module_from_spec(spec)
 sys.modules['bench'] = tool  # dataclasses looks its module up

@@ -1,9 +1,9 @@
 import importlib.util
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 spec = importlib.util.spec_from_file_location('release_check', ROOT / 'tools' / 'release_check.py')
 tool = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(tool)

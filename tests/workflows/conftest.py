@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from bids_app.bids.acquisitions import (
+from bids_app.bids.scans import (
     AseSeries,
     AslSeries,
     BoldRun,

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bids_app.bids.acquisitions import Suspicion
-from bids_app.bids.verdict import State, judge
+from bids_app.bids.run.outcome import State, judge
+from bids_app.bids.scans import Suspicion
 from bids_app.errors import ExitCode, InputDataError
 from bids_app.settings import RunSettings, resolve
 from bids_app.workflows import app

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from bids_app.bids.acquisitions import Problem
-from bids_app.bids.capabilities import capabilities
-from bids_app.bids.outputs import output_path, row, table
+from bids_app.bids.output.derivatives import output_path, row, table
+from bids_app.bids.run.feasible import capabilities
+from bids_app.bids.scans import Problem
 from bids_app.reports.citations import load_references
 from bids_app.settings import resolve
 from bids_app.workflows._engine import methods_text, to_mermaid, unconnected_mandatory

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_app.bids.acquisitions import EchoSeries
+from bids_app.bids.scans import EchoSeries
 from bids_app.images import Grid, save_image
 from bids_app.settings import RelaxometrySettings
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf

@@ -1,0 +1,409 @@
+"""Reading files: headers, JSON, tables, whole images; every way a file can be broken."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app import units
+from bids_app.bids.input.query import Found, parse_name
+from bids_app.errors import ExitCode, InputDataError, MissingInputError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bids_app._typing import FloatArray
+    from bids_app.bids.scans import ParticipantInputs
+
+MISSING_VALUES = ('', 'n/a', 'N/A', 'nan', 'NaN')
+"""Cells that hold no value."""
+
+MAX_VOXELS = 1 << 31
+"""Of one image; a header that claims more is damaged or hostile."""
+
+MAX_PHASE = 2 * math.pi + 0.1
+"""rad; a phase image beyond it is not in radians."""
+
+
+QFORM_TOLERANCE = 1.0
+"""Distance between what qform and sform say, above which they disagree, mm."""
+
+SMALLEST_HEAD = 120
+"""Largest side of a field of view that holds no head, mm."""
+
+NOT_ENTITIES = ('datatype', 'extension', 'suffix')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Geometry of an image."""
+
+    shape: tuple[int, ...]
+    affine: FloatArray
+    zooms: tuple[float, ...]
+    remark: str = ''
+    """What is odd about its orientation."""
+
+    @property
+    def n_volumes(self) -> int:
+        """Length of the fourth axis; 1 for a 3D image."""
+        return self.shape[3] if len(self.shape) > 3 else 1
+
+
+def is_not_fetched(path: Path) -> bool:
+    """Tell whether a file is a git-annex link or pointer whose content is not here."""
+    if path.is_symlink() and not path.exists():
+        return True
+    try:
+        with path.open('rb') as stream:
+            return stream.read(32).startswith(b'/annex/objects/')
+    except OSError:
+        return False
+
+
+def fetch_command(paths: Sequence[Path]) -> str:
+    """
+    Write the command that fetches files; echoes become a star.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Links without content.
+
+    Returns
+    -------
+    command : str
+        For a shell.
+
+    Examples
+    --------
+    >>> fetch_command([Path('a_echo-1_MESE.nii'), Path('a_echo-2_MESE.nii')])
+    'datalad get a_echo-*_MESE.nii'
+    """
+    several = len(paths) > 1
+    names = [
+        re.sub(r'echo-\w+?_', 'echo-*_', str(path)) if several else str(path) for path in paths
+    ]
+    return f'datalad get {" ".join(dict.fromkeys(names))}'
+
+
+def check_readable(path: Path) -> None:
+    """
+    Assert that a file has content.
+
+    Raises
+    ------
+    MissingInputError
+        If it is absent, not fetched, or empty.
+    """
+    if is_not_fetched(path):
+        msg = f'{path.name} is not fetched (link without content); run: {fetch_command([path])}'
+        raise MissingInputError(msg)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        msg = f'{path.name} cannot be opened ({error.strerror}): {path}'
+        raise MissingInputError(msg) from error
+    if size == 0:
+        msg = f'{path.name} is empty (0 bytes); restore the file'
+        raise MissingInputError(msg)
+
+
+def map_of_user(pattern: str, setting: str, inputs: ParticipantInputs) -> Path:
+    """
+    Find the image a setting names for every participant.
+
+    Parameters
+    ----------
+    pattern : str
+        Path with {participant} and {session} (without sub- and ses-) in it.
+    setting : str
+        Name of the setting, for messages.
+    inputs : ParticipantInputs
+        Participant it is looked for.
+
+    Returns
+    -------
+    Path
+        Absolute.
+
+    Raises
+    ------
+    SettingsError
+        If the path has other names in braces.
+    MissingInputError
+        If the image of this participant is absent, not fetched, or empty.
+    """
+    try:
+        name = pattern.format(participant=inputs.participant, session=inputs.session or '')
+    except (KeyError, IndexError, ValueError) as error:
+        msg = (
+            f'{setting} = {pattern}: expected no names in braces but {{participant}} and '
+            f'{{session}}; found {error}'
+        )
+        raise SettingsError(msg) from error
+    path = Path(name).absolute()
+    try:
+        check_readable(path)
+    except MissingInputError as error:
+        msg = f'{setting} names an image for {inputs.label}: {error}'
+        raise MissingInputError(msg) from error
+    return path
+
+
+def read_header(path: Path) -> Header:
+    """
+    Read the header of an image, not its voxels.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is absent, not fetched, empty, truncated or not NIfTI.
+    InputDataError
+        If its voxels are colours or complex numbers.
+    """
+    import nibabel as nb
+
+    check_readable(path)
+    try:
+        image: Any = nb.load(path)
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        nb.filebasedimages.ImageFileError,
+        nb.spatialimages.HeaderDataError,
+    ) as error:
+        msg = f'{path.name} cannot be read as a NIfTI image ({error}); is it complete?'
+        raise MissingInputError(msg) from error
+    if math.prod(image.shape) > MAX_VOXELS:
+        msg = f'{path.name}: its header claims {image.shape} voxels; the header is damaged'
+        raise InputDataError(msg)
+    dtype = image.get_data_dtype()
+    if dtype.kind not in 'iuf':
+        msg = (
+            f'{path.name} holds {dtype.name if dtype.names is None else "colours"}; expected one '
+            'real number per voxel: save magnitude, phase, real and imaginary parts apart'
+        )
+        raise InputDataError(msg)
+    zooms = tuple(float(zoom) for zoom in image.header.get_zooms())
+    if len(zooms) > 3 and image.header.get_xyzt_units()[1] == 'msec':
+        zooms = (*zooms[:3], zooms[3] * units.MILLISECOND)
+    return Header(
+        shape=tuple(image.shape), affine=image.affine, zooms=zooms, remark=_remark(image, zooms)
+    )
+
+
+def _remark(image: Any, zooms: tuple[float, ...]) -> str:
+    """Say what is odd about the place of an image: it is used as its header has it."""
+    import numpy as np
+
+    shape = (*image.shape, 1, 1)[:3]  # one slice may have two axes
+    if hasattr(image, 'get_sform'):
+        (qform, has_qform), (sform, has_sform) = image.get_qform(True), image.get_sform(True)
+        if not has_qform and not has_sform:
+            return (
+                'its header has no orientation (qform and sform codes are 0): left and right are '
+                'taken from the order of its voxels, right first'
+            )
+        last = np.array(shape) - 1
+        corners = np.array([[*(corner * last), 1] for corner in np.ndindex(2, 2, 2)])
+        apart = (
+            np.abs((corners @ (qform - sform).T)[:, :3]).max() if has_qform and has_sform else 0
+        )
+        if apart > QFORM_TOLERANCE:
+            return f'its qform and sform disagree by up to {apart:.0f} mm; the sform is used'
+    if zooms[:3] == (1.0, 1.0, 1.0) and max(shape) < SMALLEST_HEAD:
+        size = ' x '.join(str(n) for n in shape)
+        return (
+            f'its header says voxels of 1 x 1 x 1 mm, which makes {size} mm in all, less than a '
+            'head; is that header true? Maps are per voxel, but nothing can be aligned by it'
+        )
+    return ''
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Read a JSON object.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is absent, not fetched or empty.
+    InputDataError
+        If it is not JSON, or not an object.
+    """
+    check_readable(path)
+    try:
+        content = json.loads(path.read_text('utf-8-sig'))
+    except (ValueError, OSError, RecursionError) as error:
+        msg = f'{path.name} is not valid JSON ({error}); correct the file'
+        raise InputDataError(msg) from error
+    if not isinstance(content, dict):
+        msg = f'{path.name} should hold a JSON object {{...}}, found {type(content).__name__}'
+        raise InputDataError(msg)
+    return content
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """
+    Read a tab-separated table; line ends of any kind, final newline optional.
+
+    Parameters
+    ----------
+    path : Path
+        Table with a header line.
+    columns : sequence of str
+        Columns it must have.
+
+    Returns
+    -------
+    rows : list of dict of str to str
+        Cells without surrounding blanks.
+
+    Raises
+    ------
+    MissingInputError
+        If the file is absent, not fetched or empty.
+    InputDataError
+        If it is not text, lacks a column, or a line has another number of cells.
+    """
+    check_readable(path)
+    try:
+        text = path.read_text('utf-8-sig')
+        lines = list(csv.reader(io.StringIO(text, newline=None), delimiter='\t', quoting=3))
+    except (ValueError, OSError, csv.Error) as error:
+        msg = f'{path.name} is not a text table ({error})'
+        raise InputDataError(msg) from error
+    lines = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))]
+    header = lines[0] if lines else []
+    lacking = [name for name in columns if name not in header]
+    if lacking:
+        msg = (
+            f'{path.name} should be a tab-separated table with the column {lacking[0]!r}; '
+            f'its columns are: {", ".join(header) or "none"}'
+        )
+        raise InputDataError(msg)
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) > len(header):
+            msg = (
+                f'{path.name}, line {number}: {len(line)} cells where the header has {len(header)}'
+            )
+            raise InputDataError(msg)
+    return [dict(zip(header, line + [''] * len(header), strict=False)) for line in lines[1:]]
+
+
+def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list[Path]:
+    """
+    Find the files that apply to a file by the inheritance principle.
+
+    Parameters
+    ----------
+    path : Path
+        A data file below `root`.
+    root : Path
+        The dataset.
+    suffix, extension : str
+        Of the companion, such as ``asl`` and ``.json``.
+
+    Returns
+    -------
+    companions : list of Path
+        From the most general to the nearest: those whose entities are all among the file's.
+    """
+    entities = parse_name(path)
+    folders = [folder for folder in path.parents if folder == root or root in folder.parents]
+    found = []
+    for folder in reversed(folders):
+        matches = []
+        for candidate in folder.glob(f'*{suffix}{extension}'):
+            own = parse_name(candidate)
+            names = {
+                key: own[key] for key in own if key not in ('datatype', 'extension', 'suffix')
+            }
+            fits = own['suffix'] == suffix and own['extension'] == extension
+            if fits and all(entities.get(key) == value for key, value in names.items()):
+                matches.append((len(names), candidate))
+        found += [candidate for _, candidate in sorted(matches)]
+    return found
+
+
+def companions_of(found: Found, root: Path, suffix: str, extension: str) -> list[Path]:
+    """
+    Find the files that belong to a file: those its role map gave, else by inheritance.
+
+    Parameters
+    ----------
+    found : Found
+        A data file below `root`.
+    root : Path
+        The dataset.
+    suffix, extension : str
+        Of the companion, such as ``events`` and ``.tsv``.
+
+    Returns
+    -------
+    companions : list of Path
+        From the most general to the nearest.
+    """
+    if found.companions is None:
+        return find_companions(found.path, root, suffix, extension)
+    return list(found.companions.get('json' if extension == '.json' else suffix, ()))
+
+
+def find_defect(
+    path: Path, *, phase_scale: float | None = None, may_be_constant: bool = False
+) -> tuple[str, ExitCode] | None:
+    """
+    Read a whole image once and tell whether it can be used.
+
+    Parameters
+    ----------
+    path : Path
+        Image.
+    phase_scale : float, optional
+        Of a phase: radians per unit; times it the values must lie within a few turns.
+    may_be_constant : bool
+        A mask or tissue map, which may hold one value only.
+
+    Returns
+    -------
+    defect : (message, code) or None
+        Truncated data, all NaN, all zero, constant, or a phase that is not in radians.
+    """
+    import nibabel as nb
+    import numpy as np
+
+    try:
+        image: Any = nb.load(path)
+        raw = np.asanyarray(image.dataobj.get_unscaled())
+    except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:
+        why = ' '.join(str(error).split())
+        message = f'{path.name}: the image data cannot be read ({why}); is the file complete?'
+        return message, ExitCode.MISSING_INPUT
+    finite = raw if raw.dtype.kind in 'iu' else raw[np.isfinite(raw)]
+    if finite.size == 0:
+        return f'{path.name} holds no finite value (all NaN)', ExitCode.BAD_INPUT
+    slope, inter = image.dataobj.slope, image.dataobj.inter
+    ends = sorted(float(end) * slope + inter for end in (finite.min(), finite.max()))
+    if ends[0] == ends[1] and not may_be_constant:
+        what = 'all zero' if ends[0] == 0 else f'constant ({ends[0]:g})'
+        return f'{path.name} is {what}; there is no image in it', ExitCode.BAD_INPUT
+    if phase_scale is not None and max(map(abs, ends)) * phase_scale > MAX_PHASE:
+        stated = (
+            'its Units are rad' if phase_scale == 1 else f'{phase_scale:g} rad per unit is set'
+        )
+        message = (
+            f'{path.name}: {stated} but its values run from {ends[0]:g} to {ends[1]:g}; scale '
+            'them to radians, state Units: arbitrary, or set relaxometry.phase_scale'
+        )
+        return message, ExitCode.BAD_INPUT
+    return None

@@ -1,0 +1,245 @@
+"""Sidecars, events and confounds of BOLD runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from bids_app import units
+from bids_app.bids.input.conditions import normalise
+from bids_app.bids.input.files import MISSING_VALUES, companions_of, read_table
+from bids_app.bids.input.metadata.readout import read_readout, read_slice_times
+from bids_app.bids.input.query import Found
+from bids_app.bids.input.sidecar import Probe
+from bids_app.bids.scans import BoldRun, Event
+from bids_app.errors import AppError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bids_app.bids.input.files import Header
+    from bids_app.bids.input.sidecar import Reader
+    from bids_app.bids.scans import FoundScan
+
+
+EVENT_TOLERANCE = 1.0
+"""Imprecision of a table of events, s."""
+
+
+def read_bold(
+    reader: Reader,
+    found: Found,
+    *,
+    condition: str | None,
+    run: str | None,
+    preprocessed: FoundScan | None = None,
+) -> BoldRun | None:
+    """
+    Read one task BOLD run with its events.
+
+    Parameters
+    ----------
+    reader : Reader
+        Collects problems and notes.
+    found : Found
+        The series.
+    condition : str or None
+        Only with sessions as conditions.
+    run : str or None
+        Label of the run.
+    preprocessed : FoundScan or None
+        What is known where `found` is a series that other software preprocessed: movement and
+        distortion are undone, and its slices are those of no scan.
+
+    Returns
+    -------
+    run : BoldRun or None
+        None when anything is wrong with it, or when it has no events (a note then).
+    """
+    task = found.get('task') or ''
+    companions = companions_of(found, reader.root, 'events', '.tsv')
+    if not companions:
+        reader.findings.note(
+            f'{found.path.name}: no events.tsv; percent BOLD change is not made from it'
+        )
+        return None
+    probe = Probe.of(reader, 'bold', found, condition)
+    header = probe.header((4,))
+    repetition_time = probe.repetition_time(required=True)
+    echo_time = probe.number('EchoTime')
+    probe.field_strength()
+    duration = header.n_volumes * repetition_time if header and repetition_time else None
+    if preprocessed is None:
+        slice_axis, slice_times = read_slice_times(probe, header)
+        readout = read_readout(probe, header)
+    else:
+        slice_axis, slice_times, readout = 2, _start_times(probe, header), None
+        _check_confounds(probe, header, preprocessed)
+    if repetition_time and max(slice_times, default=0.0) >= repetition_time:
+        probe.fail(
+            f'{found.path.name}: SliceTiming reaches {max(slice_times):g} s, RepetitionTime is '
+            f'{repetition_time:g} s; correct one of them'
+        )
+    events = _events(probe, companions[-1], duration)
+    _note_header_time(probe, header, repetition_time)
+    if not probe.ok or header is None or repetition_time is None:
+        return None
+    return BoldRun(
+        task=task,
+        run=run,
+        condition=condition,
+        file=probe.file,
+        events_file=companions[-1],
+        events=events,
+        repetition_time=repetition_time,
+        n_volumes=header.n_volumes,
+        echo_time=echo_time,
+        slice_times=slice_times,
+        slice_axis=slice_axis,
+        readout=readout,
+        found=preprocessed,
+        metadata=probe.metadata,
+    )
+
+
+def _start_times(probe: Probe, header: Header | None) -> tuple[float, ...]:
+    """Time after the start of a volume that all slices were brought to, s."""
+    if header is None or probe.metadata.get('SliceTimingCorrected') is not True:
+        return ()
+    start = probe.number('StartTime')
+    return (start,) * header.shape[2] if start else ()
+
+
+def _check_confounds(probe: Probe, header: Header | None, preprocessed: FoundScan) -> None:
+    """Check that the table of a preprocessed series has a row per volume."""
+    path = preprocessed.confounds
+    if path is None:
+        probe.reader.findings.note(
+            f'{probe.file.name}: no desc-confounds_timeseries.tsv beside it; its movement is not '
+            'among the regressors'
+        )
+        return
+    probe.reader.findings.files.add(path)
+    rows = probe.attempt(path, read_table, ())
+    if rows is not None and header is not None and len(rows) != header.n_volumes:
+        probe.fail(
+            f'{path.name} has {len(rows)} rows but {probe.file.name} has {header.n_volumes} '
+            'volumes; are they of one run of the software?',
+            path,
+        )
+
+
+def _note_header_time(probe: Probe, header: Header | None, repetition_time: float | None) -> None:
+    """Say where header and sidecar disagree about the time between volumes."""
+    if header is None or repetition_time is None or len(header.zooms) < 4:
+        return
+    stated = header.zooms[3]
+
+    def agrees(time: float) -> bool:
+        return abs(time - repetition_time) <= 0.01 * repetition_time
+
+    if stated > 0 and not agrees(stated):
+        looks = ', as if in milliseconds' if agrees(stated * units.MILLISECOND) else ''
+        probe.reader.findings.note(
+            f'{probe.file.name}: its header says {stated:g} s between volumes{looks}, its sidecar '
+            f'{repetition_time:g} s; the sidecar is used'
+        )
+
+
+def trial_types(path: Path) -> tuple[str, ...]:
+    """
+    List the condition labels of an events table; none when it cannot be read.
+
+    Parameters
+    ----------
+    path : Path
+        An events.tsv.
+
+    Returns
+    -------
+    labels : tuple of str
+        Normalised, sorted.
+    """
+    try:
+        rows = read_table(path, ('trial_type',))
+    except AppError:
+        return ()
+    labels = {
+        normalise(row['trial_type']) for row in rows if row['trial_type'] not in MISSING_VALUES
+    }
+    return tuple(sorted(labels - {''}))
+
+
+def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ...]:
+    """Read the blocks of a run; every defect is a problem of the role events."""
+    own = Probe(
+        reader=probe.reader,
+        role='events',
+        found=Found(path=path, entities=probe.found.entities),
+        condition=probe.condition,
+    )
+    probe.reader.findings.files.add(path)
+    rows = own.attempt(path, read_table, ('onset', 'duration', 'trial_type')) or []
+    events = [
+        _event(own, number, row)
+        for number, row in enumerate(rows, start=2)
+        if row['trial_type'] not in MISSING_VALUES
+    ]
+    known = tuple(sorted((e for e in events if e is not None), key=lambda event: event.onset))
+    if own.ok and not known:
+        own.fail(f'{path.name} lists no event with a trial_type')
+    last = known[-1].onset if known else 0.0
+    if duration is not None and last >= duration:
+        looks = '; it looks like milliseconds' if last * units.MILLISECOND < duration else ''
+        own.fail(
+            f'{path.name}: an event starts at {last:g} s, the run lasts {duration:g} s{looks}; '
+            'was the run cut short, or is this the table of another run?'
+        )
+    _check_overlaps(own, known)
+    _note_cut(own, known, duration)
+    probe.ok = probe.ok and own.ok
+    return known
+
+
+def _check_overlaps(probe: Probe, events: Sequence[Event]) -> None:
+    """Refuse events of one condition that overlap; note those of different conditions."""
+    for one, other in itertools.pairwise(events):
+        shared = one.onset + one.duration - other.onset
+        if shared <= EVENT_TOLERANCE:
+            continue
+        pair = f'{one.trial_type} at {one.onset:g} s and {other.trial_type} at {other.onset:g} s'
+        text = f'{probe.file.name}: the events {pair} overlap by {shared:g} s'
+        if one.trial_type == other.trial_type:
+            probe.fail(f'{text}; correct the table')
+        else:
+            probe.reader.findings.note(f'{text}; volumes in both count for both conditions')
+
+
+def _note_cut(probe: Probe, events: Sequence[Event], duration: float | None) -> None:
+    """Say that the last event goes on after the run: the run may have been cut short."""
+    end = max((event.onset + event.duration for event in events), default=0.0)
+    if duration is not None and end > duration + EVENT_TOLERANCE:
+        probe.reader.findings.note(
+            f'{probe.file.name}: its events last until {end:g} s, the run only {duration:g} s; '
+            'was it cut short? The last block counts as far as it was acquired'
+        )
+
+
+def _event(probe: Probe, number: int, row: Mapping[str, str]) -> Event | None:
+    """Read one row."""
+    numbers = []
+    for column in ('onset', 'duration'):
+        try:
+            value = float(row[column])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or (column == 'duration' and value < 0):
+            probe.fail(
+                f'{probe.file.name}, line {number}: {column} should be a number of seconds, '
+                f'found {row[column]!r}'
+            )
+            return None
+        numbers.append(value)
+    return Event(onset=numbers[0], duration=numbers[1], trial_type=normalise(row['trial_type']))

@@ -1,0 +1,424 @@
+"""Sidecars of multi-echo spin and gradient echoes and of asymmetric spin echoes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bids_app import units
+from bids_app.bids.input.files import fetch_command, is_not_fetched, read_header
+from bids_app.bids.input.sidecar import Probe, is_number
+from bids_app.bids.scans import AseSeries, EchoSeries
+from bids_app.errors import ExitCode
+from bids_app.models.constants import ASE_FEWEST_LONG, ASE_LONG, ASE_SPIN_ECHO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bids_app.bids.input.files import Header
+    from bids_app.bids.input.query import Found
+    from bids_app.bids.input.sidecar import Reader
+    from bids_app.bids.scans import Problem
+
+
+MIN_ECHOES = 3
+COMPLEX = ('real', 'imag')
+PART_NAMES = {'mag': 'magnitude', 'phase': 'phase', 'real': 'real', 'imag': 'imaginary'}
+LINE_AXES = {'i': 0, 'j': 1}
+"""PhaseEncodingDirection -> axis of the array; slices lie along the third."""
+KNOWN_SHARES = {'mocohr': 0.5, 'mocoqr': 0.25}
+"""Label of a redundant set, lower case -> share of the phase-encoding lines (ds004873)."""
+EPG_TOLERANCE = 0.01
+"""Deviation of an echo time relative to the first."""
+
+
+def read_echoes(
+    reader: Reader,
+    *,
+    role: str,
+    parts: Mapping[str, Sequence[Found]],
+    condition: str | None,
+    run: str | None,
+) -> EchoSeries | None:
+    """
+    Read one multi-echo series.
+
+    Parameters
+    ----------
+    reader : Reader
+        Collects problems and notes.
+    role : str
+        ``mese`` or ``megre_mag``.
+    parts : mapping of str to sequence of Found
+        ``mag``, ``phase``, ``real`` and ``imag``, one file per echo; ``mag``, or else both of
+        ``real`` and ``imag``, must be there.
+    condition, run : str or None
+        Of the series.
+
+    Returns
+    -------
+    series : EchoSeries or None
+        None when anything is wrong with it; the reason is among the problems.
+    """
+    sorted_parts = {part: _by_echo(parts.get(part, ())) for part in ('mag', 'phase', *COMPLEX)}
+    leading = 'mag' if sorted_parts['mag'] else 'real'
+    found = sorted_parts[leading]
+    probes = [Probe.of(reader, role, item, condition) for item in found]
+    first = probes[0]
+    if _report_not_fetched(first, [item for items in sorted_parts.values() for item in items]):
+        return None
+    others = any(items for part, items in sorted_parts.items() if part != leading)
+    _check_echo_numbers(first, found, PART_NAMES[leading] if others else '')
+    headers = {probe.file: probe.header((3,)) for probe in probes}
+    times = _read_echo_times(probes)
+    repetition_time = first.repetition_time()
+    first.field_strength()
+    thickness = _slice_thickness(first)
+    scale, phases = _read_phase(reader, sorted_parts['phase'], condition, first, headers)
+    images = {leading: tuple(probe.file for probe in probes), 'phase': phases}
+    if not phases:
+        images |= _read_complex(sorted_parts, leading, first, headers)
+    _check_same_grid(first, headers)
+    _check_echo_times(first, times)
+    if role == 'mese' and reader.settings.relaxometry.t2_model.startswith('epg'):
+        _check_train_of_epg(first, times)
+    if not all(probe.ok for probe in probes):
+        return None
+    order = sorted(range(len(times)), key=lambda index: times[index] or 0.0)
+    ordered = {
+        part: tuple(files[index] for index in order) if files else ()
+        for part, files in images.items()
+    }
+    return EchoSeries(
+        condition=condition,
+        run=run,
+        magnitude=ordered.get('mag', ()),
+        phase=ordered['phase'],
+        phase_scale=scale,
+        real=ordered.get('real', ()),
+        imaginary=ordered.get('imag', ()),
+        echo_times=tuple(sorted(time for time in times if time is not None)),
+        repetition_time=repetition_time,
+        slice_thickness=thickness,
+        metadata=probes[order[0]].metadata,
+    )
+
+
+def _read_echo_times(probes: Sequence[Probe]) -> list[float | None]:
+    """Read the echo times; what is wrong with several echoes in the same way is said once."""
+    problems = probes[0].reader.findings.problems
+    n_before = len(problems)
+    times = [
+        probe.number('EchoTime', 'it is the time axis of the decay', required=True)
+        for probe in probes
+    ]
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems[n_before:]:
+        kinds.setdefault(re.sub(r'[\d.]+', '', problem.message), []).append(problem)
+    problems[n_before:] = [
+        replace(first, message=f'{first.message}; the same for {len(others)} more echoes')
+        if others
+        else first
+        for first, *others in kinds.values()
+    ]
+    return times
+
+
+def _slice_thickness(probe: Probe) -> float | None:
+    """Read the thickness of a slice, m; in 3D the partitions fill the slab."""
+    thickness = probe.number('SliceThickness')
+    is_3d = str(probe.metadata.get('MRAcquisitionType', '')).upper() == '3D'
+    return None if thickness is None or is_3d else thickness * units.MILLIMETRE
+
+
+def _read_complex(
+    parts: Mapping[str, Sequence[Found]],
+    leading: str,
+    probe: Probe,
+    headers: dict[Path, Header | None],
+) -> dict[str, tuple[Path, ...]]:
+    """Take real and imaginary parts where both are there; adds their headers to those checked."""
+    present = [part for part in COMPLEX if parts[part]]
+    if not present:
+        return {}
+    if len(present) < len(COMPLEX):
+        text = f'{probe.file.name}: only the {PART_NAMES[present[0]]} part is there'
+        if leading == 'real':
+            probe.fail(f'{text}; restore the other')
+        else:
+            probe.reader.findings.note(f'{text}; it is not used')
+        return {}
+    n_echoes = len(parts[leading])
+    for part in COMPLEX:
+        _check_echo_numbers(probe, parts[part], PART_NAMES[part])
+        if len(parts[part]) != n_echoes:
+            probe.fail(
+                f'{probe.file.name}: {n_echoes} echoes of {PART_NAMES[leading]} but '
+                f'{len(parts[part])} of the {PART_NAMES[part]} part; restore the missing files or '
+                'leave the complex parts alone with --ignore phase'
+            )
+            return {}
+    probes = {
+        part: [Probe.of(probe.reader, f'megre_{part}', item, probe.condition) for item in items]
+        for part, items in parts.items()
+        if part in COMPLEX
+    }
+    for part in COMPLEX:
+        if part != leading:
+            headers |= {item.file: item.header((3,)) for item in probes[part]}
+            probe.ok = probe.ok and all(item.ok for item in probes[part])
+    return {part: tuple(item.file for item in items) for part, items in probes.items()}
+
+
+def with_reduced(
+    reader: Reader, full: EchoSeries, reduced: Mapping[str, EchoSeries]
+) -> EchoSeries:
+    """
+    Join a series with the sets that repeat the centre of its k-space.
+
+    Parameters
+    ----------
+    reader : Reader
+        Collects notes.
+    full : EchoSeries
+        With all lines.
+    reduced : mapping of str to EchoSeries
+        By their ``acq-`` label.
+
+    Returns
+    -------
+    series : EchoSeries
+        With the sets that can be merged; a note says which cannot, and why.
+    """
+    axis = LINE_AXES.get(str(full.metadata.get('PhaseEncodingDirection', ''))[:1])
+    if axis is None:
+        reader.findings.note(
+            f'{full.files[0].name}: redundant sets are not merged, PhaseEncodingDirection of the '
+            'full set is not i or j'
+        )
+        return full
+    n_total = read_header(full.files[0]).shape[axis]
+    usable = []
+    for label, item in reduced.items():
+        reason = _obstacle(full, item)
+        if reason:
+            reader.findings.note(f'{item.files[0].name} is not merged: {reason}')
+            continue
+        lines = _lines(reader, label, item, n_total)
+        if lines is not None:
+            usable.append(replace(item, n_lines=lines, line_axis=axis))
+    if not usable:
+        return full
+    return replace(full, n_lines=n_total, line_axis=axis, reduced=tuple(usable))
+
+
+def _obstacle(full: EchoSeries, item: EchoSeries) -> str:
+    """Say why a reduced set cannot be merged with the full one; empty if it can."""
+    if not (full.has_phase and item.has_phase):
+        return 'without phase (or real and imaginary parts) sets cannot be merged'
+    if len(item.echo_times) != len(full.echo_times):
+        return f'{len(item.echo_times)} echoes, the full set has {len(full.echo_times)}'
+    if read_header(item.files[0]).shape != read_header(full.files[0]).shape:
+        return 'another matrix than the full set'
+    return ''
+
+
+def _lines(reader: Reader, label: str, item: EchoSeries, n_total: int) -> int | None:
+    """Find how many lines a reduced set has: from the sidecar, else from its known label."""
+    stated = item.metadata.get('AcquisitionMatrixPE')
+    if is_number(stated) and 0 < float(str(stated)) <= n_total:
+        return int(float(str(stated)))
+    share = KNOWN_SHARES.get(label.lower())
+    name = item.files[0].name
+    if share is None:
+        reader.findings.note(
+            f'{name} is not merged: its sidecar lacks AcquisitionMatrixPE, the number of '
+            'phase-encoding lines that were acquired'
+        )
+        return None
+    reader.findings.note(f'{name}: no AcquisitionMatrixPE; {share:g} of the lines is assumed')
+    return round(share * n_total)
+
+
+def _check_train_of_epg(probe: Probe, times: Sequence[float | None]) -> None:
+    """Check that the echoes are where a train of equal refocusing pulses puts them."""
+    known = sorted(time for time in times if time is not None)
+    if not known or len(known) < len(times):
+        return
+    expected = [known[0] * number for number in range(1, len(known) + 1)]
+    pairs = zip(known, expected, strict=True)
+    if any(abs(found - wanted) > EPG_TOLERANCE * known[0] for found, wanted in pairs):
+        listed = ', '.join(f'{time:g}' for time in known)
+        probe.fail(
+            f'{probe.file.name}: the epg models of T2 need echoes at 1, 2, 3 ... times the first; '
+            f'found {listed} s; choose --t2-model drop-first'
+        )
+
+
+def _by_echo(found: Sequence[Found]) -> list[Found]:
+    """Sort files by the number of their echo (10 comes after 9)."""
+    return sorted(found, key=lambda item: int(str(item.get('echo') or 0)))
+
+
+def _report_not_fetched(probe: Probe, found: Sequence[Found]) -> bool:
+    """Say once for a whole series that its content is not here."""
+    absent = [item.path for item in found if is_not_fetched(item.path)]
+    if absent:
+        probe.fail(
+            f'{len(absent)} of {len(found)} files of {probe.file.name} are not fetched '
+            f'(links without content); run: {fetch_command(absent)}',
+            absent[0],
+            ExitCode.MISSING_INPUT,
+        )
+    return bool(absent)
+
+
+def _check_echo_numbers(probe: Probe, found: Sequence[Found], part: str) -> None:
+    """Check that the echoes are numbered 1 to n without a gap."""
+    numbers = [item.get('echo') or '' for item in found]
+    label = f'{part} echoes' if part else 'echoes'
+    if not all(number.isdigit() for number in numbers):
+        probe.fail(f'{probe.file.name}: every file of a multi-echo series needs the entity echo-')
+        return
+    counted = sorted(int(number) for number in numbers)
+    if len(set(counted)) < len(counted):
+        names = ', '.join(item.path.name for item in found)
+        probe.fail(
+            f'{probe.file.name}: several files for the same of the {label} ({names}); choose '
+            'with --bids-filter-file'
+        )
+        return
+    expected = range(1, counted[-1] + 1)
+    missing = sorted(set(expected) - set(counted))
+    if missing:
+        listed = ', '.join(map(str, missing))
+        probe.fail(
+            f'{probe.file.name}: {label} {listed} missing (found '
+            f'{", ".join(map(str, counted))}); restore the file or remove the whole series'
+        )
+    elif len(counted) < MIN_ECHOES:
+        probe.fail(f'{probe.file.name}: {len(counted)} {label}, at least {MIN_ECHOES} are needed')
+
+
+def _check_echo_times(probe: Probe, times: Sequence[float | None]) -> None:
+    """Check that echo times rise with the echo number."""
+    known = [time for time in times if time is not None]
+    if len(known) == len(times) and any(b <= a for a, b in itertools.pairwise(known)):
+        listed = ', '.join(f'{time:g}' for time in known)
+        probe.fail(f'{probe.file.name}: EchoTime must rise with the echo number; found {listed} s')
+
+
+def _check_same_grid(probe: Probe, headers: Mapping[Path, Header | None]) -> None:
+    """Check that the images of a series share one voxel grid."""
+    import numpy as np
+
+    known = [(path, header) for path, header in headers.items() if header is not None]
+    for path, header in known[1:]:
+        reference = known[0][1]
+        if header.shape != reference.shape:
+            probe.fail(
+                f'{path.name} has the shape {header.shape} where {known[0][0].name} has '
+                f'{reference.shape}; all files of a series must share one grid',
+                path,
+            )
+        elif not np.allclose(header.affine, reference.affine, atol=1e-3):
+            probe.fail(
+                f'{path.name} has another affine than {known[0][0].name}; all files of a series '
+                'must share one grid',
+                path,
+            )
+
+
+def _read_phase(
+    reader: Reader,
+    phase: Sequence[Found],
+    condition: str | None,
+    magnitude: Probe,
+    headers: dict[Path, Header | None],
+) -> tuple[float, tuple[Path, ...]]:
+    """Read scale and phase of a series; adds its headers to those that must agree."""
+    if not phase:
+        return 1.0, ()
+    probes = [Probe.of(reader, 'megre_phase', found, condition) for found in phase]
+    echoes = {item.get('echo') for item in phase}
+    n_magnitude = len(headers)
+    _check_echo_numbers(magnitude, phase, 'phase')
+    if len(echoes) != n_magnitude:
+        magnitude.fail(
+            f'{magnitude.file.name}: {n_magnitude} echoes of magnitude but {len(echoes)} of '
+            'phase; restore the missing files or leave the phase alone with --ignore phase'
+        )
+    headers |= {probe.file: probe.header((3,)) for probe in probes}
+    magnitude.ok = magnitude.ok and all(probe.ok for probe in probes)
+    files = tuple(probe.file for probe in probes)
+    scale = reader.settings.relaxometry.phase_scale
+    if scale is not None:
+        reader.findings.note(
+            f'{files[0].name}: phase is scaled by {scale:g} rad per unit (relaxometry.phase_scale)'
+        )
+        return scale, files
+    stated = {str(probe.metadata.get('Units', 'missing')) for probe in probes}
+    if stated != {'rad'}:
+        reader.findings.note(
+            f'{files[0].name}: phase is not used, its Units are '
+            f'{", ".join(sorted(stated))} and not rad; if you know its scale, set '
+            'relaxometry.phase_scale (radians per unit)'
+        )
+        return 1.0, ()
+    return 1.0, files
+
+
+def read_ase(
+    reader: Reader, found: Found, *, condition: str | None, run: str | None
+) -> AseSeries | None:
+    """
+    Read one asymmetric spin echo.
+
+    Parameters
+    ----------
+    reader : Reader
+        Collects problems.
+    found : Found
+        The series.
+    condition, run : str or None
+        Of the series.
+
+    Returns
+    -------
+    series : AseSeries or None
+        None when anything is wrong with it.
+    """
+    probe = Probe.of(reader, 'ase', found, condition)
+    header = probe.header((4,))
+    probe.require('SpinEchoDisplacement', 'it is the displacement of every volume, s')
+    displacements = probe.numbers('SpinEchoDisplacement')
+    probe.field_strength()
+    if header is not None and displacements and header.n_volumes != len(displacements):
+        probe.fail(
+            f'{probe.file.name} has {header.n_volumes} volumes, but SpinEchoDisplacement lists '
+            f'{len(displacements)} numbers; one per volume is needed'
+        )
+    if probe.ok and displacements and not is_sufficient(displacements):
+        probe.fail(
+            f'{probe.file.name}: SpinEchoDisplacement should hold 0 and at least '
+            f'{ASE_FEWEST_LONG} displacements of {1e3 * ASE_LONG:g} ms or more, found '
+            f'{", ".join(f"{1e3 * tau:g}" for tau in displacements)} ms'
+        )
+    if not probe.ok or displacements is None:
+        return None
+    return AseSeries(
+        condition=condition,
+        run=run,
+        file=probe.file,
+        displacements=displacements,
+        metadata=probe.metadata,
+    )
+
+
+def is_sufficient(displacements: tuple[float, ...]) -> bool:
+    """Tell whether the blood volume can be read from displacements (s)."""
+    n_long = sum(abs(tau) >= ASE_LONG for tau in displacements)
+    return n_long >= ASE_FEWEST_LONG and any(abs(tau) < ASE_SPIN_ECHO for tau in displacements)

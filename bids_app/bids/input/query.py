@@ -1,0 +1,343 @@
+"""Roles: which file of a dataset plays which part; the providers that find them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.output.derivatives import packaged_table
+from bids_app.bids.scans import FoundAnatomy
+from bids_app.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bids_app._typing import PathLike
+
+ENTITIES = {
+    'sub': 'subject',
+    'ses': 'session',
+    'task': 'task',
+    'acq': 'acquisition',
+    'ce': 'ceagent',
+    'rec': 'reconstruction',
+    'dir': 'direction',
+    'run': 'run',
+    'echo': 'echo',
+    'flip': 'flip',
+    'inv': 'inv',
+    'mt': 'mt',
+    'part': 'part',
+    'space': 'space',
+    'desc': 'desc',
+}
+"""Keys in file names to the long names of pybids, which filters use."""
+
+TEMPLATE = 'MNI152NLin6Asym'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """One row of data/inputs.yml."""
+
+    name: str
+    datatype: str
+    suffix: tuple[str, ...]
+    extension: tuple[str, ...]
+    entities: Mapping[str, Any]
+    family: str
+    ignore: str
+    maps: tuple[str, ...]
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A file with what its name says."""
+
+    path: Path
+    entities: Mapping[str, str]
+    """Long names; with suffix, extension and datatype."""
+    companions: Mapping[str, tuple[Path, ...]] | None = None
+    """json, events, aslcontext -> files that belong to it; None = by inheritance."""
+    volume_types: tuple[str, ...] = ()
+    """Of an ASL series without aslcontext: repeated over its volumes."""
+
+    def get(self, entity: str) -> str | None:
+        """Value of an entity, None when it is absent."""
+        return self.entities.get(entity)
+
+
+@cache
+def load_roles() -> Mapping[str, Role]:
+    """
+    Read the table of roles.
+
+    Returns
+    -------
+    roles : dict of str to Role
+        In the order of data/inputs.yml.
+    """
+    return {name: _role(name, row) for name, row in packaged_table('inputs').items()}
+
+
+def _role(name: str, row: dict[str, Any]) -> Role:
+    """Make one row; a single value stands for a list of one."""
+    listed = {key: tuple(_as_list(row[key])) for key in ('suffix', 'extension', 'maps')}
+    return Role(name=name, **{**row, **listed})
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Give a list of what may be one value."""
+    return value if isinstance(value, list) else [value]
+
+
+def parse_name(path: Path) -> dict[str, str]:
+    """
+    Read the entities of a BIDS file name.
+
+    Parameters
+    ----------
+    path : Path
+        File in its datatype folder.
+
+    Returns
+    -------
+    entities : dict of str to str
+        Long names, with suffix, extension and datatype; tokens without a dash are left out.
+
+    Examples
+    --------
+    >>> parse_name(Path('sub-01/perf/sub-01_acq-calc_asl.nii.gz'))['acquisition']
+    'calc'
+    """
+    stem, dot, extension = path.name.partition('.')
+    *pairs, suffix = stem.split('_')
+    entities = {'suffix': suffix, 'extension': dot + extension, 'datatype': path.parent.name}
+    for pair in pairs:
+        key, dash, value = pair.partition('-')
+        if dash:
+            entities[ENTITIES.get(key, key)] = value
+    return entities
+
+
+def assign_roles(
+    found: Iterable[Found],
+    *,
+    filters: Mapping[str, Mapping[str, Any]] | None = None,
+    ignore: Sequence[str] = (),
+) -> dict[str, tuple[Found, ...]]:
+    """
+    Sort files into roles.
+
+    Parameters
+    ----------
+    found : iterable of Found
+        Files of any kind; those of no role are left out.
+    filters : dict of role to dict of entity to value, optional
+        Of ``--bids-filter-file``: a value, a list of values, None (entity absent) or ``*``.
+    ignore : sequence of str
+        Words of ``--ignore``.
+
+    Returns
+    -------
+    files : dict of role to tuple of Found
+        Every role, sorted by path; empty where nothing was found.
+
+    Raises
+    ------
+    SettingsError
+        For a filter on a role that does not exist.
+    """
+    filters = filters or {}
+    roles = load_roles()
+    unknown = sorted(set(filters) - set(roles))
+    if unknown:
+        msg = f'--bids-filter-file: unknown role {unknown[0]!r}; the roles are: {", ".join(roles)}'
+        raise SettingsError(msg)
+    assigned: dict[str, list[Found]] = {name: [] for name in roles}
+    for item in sorted(found, key=lambda item: str(item.path)):
+        for role in _named_alike().get(_kind(item.entities), ()):
+            if (
+                role.ignore not in ignore
+                and role.family not in ignore
+                and _passes(item, role.entities)
+                and _passes(item, filters.get(role.name, {}))
+            ):
+                assigned[role.name].append(item)
+    return {name: tuple(items) for name, items in assigned.items()}
+
+
+def _kind(entities: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Give what a role asks of every file: folder, suffix and format."""
+    return entities.get('datatype'), entities.get('suffix'), entities.get('extension')
+
+
+@cache
+def _named_alike() -> Mapping[tuple[str | None, ...], list[Role]]:
+    """Collect the roles of each folder, suffix and format."""
+    alike: dict[tuple[str | None, ...], list[Role]] = {}
+    for role in load_roles().values():
+        for suffix, extension in product(role.suffix, role.extension):
+            alike.setdefault((role.datatype, suffix, extension), []).append(role)
+    return alike
+
+
+def _passes(item: Found, query: Mapping[str, Any]) -> bool:
+    """Tell whether the entities of a file satisfy a query."""
+    for key, wanted in query.items():
+        value = item.get(ENTITIES.get(key, key))
+        if not any(_equal(value, one) for one in _as_list(wanted)):
+            return False
+    return True
+
+
+def _equal(value: str | None, wanted: Any) -> bool:
+    """Compare an entity with a wanted value: None = absent, * = any, 1 = 01."""
+    if wanted is None or value is None:
+        return value is None and wanted is None
+    wanted = str(wanted)
+    return wanted in ('*', value) or (
+        value.isdigit() and wanted.isdigit() and int(value) == int(wanted)
+    )
+
+
+def query_bids(root: PathLike, participant: str) -> tuple[Found, ...]:
+    """
+    Find the raw files of one participant with pybids.
+
+    Only this participant's folder and the dataset's root are indexed; derivatives, sourcedata
+    and code never are. Sidecars are not opened (one bad JSON would stop the index).
+
+    Parameters
+    ----------
+    root : path
+        The dataset.
+    participant : str
+        Label without ``sub-``.
+
+    Returns
+    -------
+    found : tuple of Found
+        Sorted by path; dangling links included.
+    """
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    others = re.compile(rf'/sub-(?!(?:{re.escape(participant)})(?:[_/]|$))')
+    apart = re.compile(r'^/(?:derivatives|sourcedata|code|stimuli|models|phenotype|\..*)(?:/|$)')
+    indexer = BIDSLayoutIndexer(
+        validate=False, index_metadata=False, ignore=[others, apart, re.compile(r'/\.')]
+    )
+    layout = BIDSLayout(root, validate=False, indexer=indexer)
+    paths = sorted(Path(name) for name in layout.files)
+    inside = Path(layout.root) / f'sub-{participant}'
+    found = [path for path in paths if path.is_relative_to(inside)]
+    return tuple(
+        Found(path=Path(root) / path.relative_to(layout.root), entities=parse_name(path))
+        for path in found
+    )
+
+
+def scan_names(root: PathLike, participant: str) -> tuple[Found, ...]:
+    """
+    List a participant's files by their names alone: fast enough for every participant.
+
+    Parameters
+    ----------
+    root : path
+        The dataset.
+    participant : str
+        Label without ``sub-``.
+
+    Returns
+    -------
+    found : tuple of Found
+        Files in the datatype folders of the participant and of its sessions.
+    """
+    folder = Path(root) / f'sub-{participant}'
+    parents = [folder, *sorted(path for path in folder.glob('ses-*') if path.is_dir())]
+    datatypes = sorted({role.datatype for role in load_roles().values()})
+    listed = [
+        path
+        for parent in parents
+        for datatype in datatypes
+        for path in sorted((parent / datatype).glob('sub-*'))
+    ]
+    return tuple(Found(path=path, entities=parse_name(path)) for path in listed)
+
+
+def find_anatomy(
+    source: str, path: PathLike, participant: str, session: str | None = None
+) -> FoundAnatomy | None:
+    """
+    Find the anatomy of a participant in derivatives of fMRIPrep's layout.
+
+    Parameters
+    ----------
+    source : str
+        Name the derivatives were given by.
+    path : path
+        Root of the derivatives.
+    participant, session : str
+        Labels; the session's folder is looked at before the participant's.
+
+    Returns
+    -------
+    anatomy : FoundAnatomy or None
+        None when the T1w image, the brain mask or a tissue map is missing.
+    """
+    folder = Path(path) / f'sub-{participant}'
+    sessions = sorted(folder.glob('ses-*/anat')) if session is None else []
+    places = [folder / f'ses-{session}' / 'anat'] if session else []
+    for place in [*places, folder / 'anat', *sessions]:
+        anatomy = _anatomy_in(source, place)
+        if anatomy is not None:
+            return anatomy
+    return None
+
+
+def _anatomy_in(source: str, folder: Path) -> FoundAnatomy | None:
+    """Look for a complete anatomy in one folder."""
+    wanted = {
+        't1w': 'desc-preproc_T1w',
+        'brain_mask': 'desc-brain_mask',
+        'grey_matter': 'label-GM_probseg',
+        'white_matter': 'label-WM_probseg',
+        'csf': 'label-CSF_probseg',
+    }
+    found = {name: _native(folder, stem, ('.nii.gz', '.nii')) for name, stem in wanted.items()}
+    images = {name: path for name, path in found.items() if path is not None}
+    if len(images) < len(wanted):
+        return None
+    transforms = ('.h5', '.txt')
+    return FoundAnatomy(
+        source=source,
+        to_template=_native(folder, f'from-T1w_to-{TEMPLATE}_mode-image_xfm', transforms),
+        from_template=_native(folder, f'from-{TEMPLATE}_to-T1w_mode-image_xfm', transforms),
+        to_others=_other_transforms(folder),
+        **images,
+    )
+
+
+def _other_transforms(folder: Path) -> tuple[tuple[str, Path], ...]:
+    """List the transforms from T1w space to templates beside the packaged one."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob('sub-*_from-T1w_to-*_mode-image_xfm.*')):
+        space = path.name.partition('_to-')[2].partition('_')[0]
+        if path.suffix in ('.h5', '.txt') and space not in (TEMPLATE, 'fsnative'):
+            found.setdefault(space, path)
+    return tuple(found.items())
+
+
+def _native(folder: Path, stem: str, extensions: Sequence[str]) -> Path | None:
+    """Return the first file of that stem in T1w space."""
+    for extension in extensions:
+        matches = sorted(folder.glob(f'sub-*_{stem}{extension}'))
+        matches = [path for path in matches if '_space-' not in path.name]
+        if matches:
+            return matches[0]
+    return None

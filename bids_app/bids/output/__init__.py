@@ -1,0 +1,1 @@
+"""Names, sidecars and manifest of what is written."""

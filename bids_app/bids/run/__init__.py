@@ -1,0 +1,1 @@
+"""What can be made, what came of it, and what an earlier run left."""

@@ -1,0 +1,493 @@
+"""What a unit can make from its inputs, and why not the rest; printed by --dry-run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.input.asl_delays import distinct_delays
+from bids_app.bids.input.conditions import for_condition, runs_for_contrast
+from bids_app.models.registry import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bids_app.bids.scans import AslSeries, Contrast, ParticipantInputs
+    from bids_app.settings import Settings
+
+MADE, ABSENT, DEFECTIVE = 'made', 'absent', 'defective'
+
+ROLES = {
+    'anatomy': ('t1w',),
+    'mese': ('mese',),
+    'megre': ('megre_mag', 'megre_phase', 'megre_real', 'megre_imag'),
+    'ase': ('ase',),
+    'asl': ('asl', 'aslcontext', 'm0'),
+    'dsc': ('dsc',),
+    'bold': ('bold', 'events'),
+}
+"""Input -> roles whose problems make it defective."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """Whether one map can be made."""
+
+    map: str
+    condition: str | None = None
+    """Condition, or label of the contrast."""
+    state: str
+    """made, absent (an input is not there) or defective (an input cannot be used)."""
+    files: tuple[Path, ...] = ()
+    fallback: str = ''
+    """What is done in place of something better."""
+    reason: str = ''
+    """Why it cannot be made."""
+
+
+def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str, Any]]:
+    """
+    List every map with whether it can be made.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        One unit.
+    settings : Settings
+        Models chosen.
+
+    Returns
+    -------
+    rows : list of dict
+        Keys map, condition, state, files, fallback, reason. Changes are called
+        ``change_<quantity>``; their condition is the label of the contrast.
+    """
+    if inputs.saved is not None:
+        return [
+            {**row, 'files': tuple(Path(path) for path in row['files'])}
+            for row in inputs.saved.rows
+        ]
+    rows = [_anatomy(inputs), _template(inputs, settings)]
+    conditions = _Maps(inputs, settings)
+    for name, always in PER_CONDITION.items():
+        families = always or _families_of(name, inputs, settings)
+        rows += [conditions.make(name, one) for one in _conditions(inputs, families, settings)]
+    for contrast in inputs.contrasts:
+        rows += _changes(conditions, contrast)
+    return [asdict(row) for row in rows]
+
+
+BOLUS_CBV = ('dsc', 'arterial')
+"""Models of CBV that are made of a bolus series."""
+
+MEASURED_CBV = (*BOLUS_CBV, 'ase')
+"""Models of CBV that are measured."""
+
+PER_CONDITION = {
+    'T2': ('mese',),
+    'T2star': ('megre',),
+    'R2prime': (),
+    'cbf': ('asl',),
+    'cbv': ('cbv',),
+    'oef': (),
+    'cmro2': (),
+}
+"""Map -> the inputs whose conditions it is made in; none = that depends on the model."""
+
+
+def cbv_model(inputs: ParticipantInputs, settings: Settings) -> str:
+    """
+    Decide where blood volume comes from.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        One unit.
+    settings : Settings
+        With `blood_volume.model`.
+
+    Returns
+    -------
+    model : str
+        The setting; else dsc where the unit has a usable DSC series and tissue maps can be
+        made (white matter is the reference), else ase where it has an asymmetric spin echo,
+        else none.
+    """
+    if settings.blood_volume.model is not None:
+        return settings.blood_volume.model
+    if inputs.dsc and (inputs.t1w or inputs.anatomy):
+        return 'dsc'
+    return 'ase' if inputs.ase else 'none'
+
+
+def oef_model(inputs: ParticipantInputs, settings: Settings) -> str:
+    """
+    Decide which model OEF comes from.
+
+    Parameters
+    ----------
+    inputs : ParticipantInputs
+        One unit.
+    settings : Settings
+        With `oxygen.oef_model`.
+
+    Returns
+    -------
+    model : str
+        The setting; else mqbold, or qbold where there is an asymmetric spin echo and not both
+        multi-echo scans.
+    """
+    if settings.oxygen.oef_model is not None:
+        return settings.oxygen.oef_model
+    return 'qbold' if inputs.ase and not (inputs.mese and inputs.megre) else 'mqbold'
+
+
+def is_by_ase(inputs: ParticipantInputs, settings: Settings) -> bool:
+    """Tell whether OEF comes from the asymmetric spin echo."""
+    return 'signal' in MODELS['oef'][oef_model(inputs, settings)].data
+
+
+def _families_of(name_of: str, inputs: ParticipantInputs, settings: Settings) -> tuple[str, ...]:
+    """List the inputs that a map is made of, where there are two ways to it."""
+    by_ase = is_by_ase(inputs, settings)
+    if name_of == 'R2prime':
+        has_echoes = inputs.mese and inputs.megre
+        return ('ase',) if by_ase and not has_echoes else ('mese', 'megre')
+    extraction = ('ase',) if by_ase else ('mese', 'megre', 'cbv')
+    return extraction if name_of == 'oef' else (*extraction, 'asl')
+
+
+def cbf_model(series: AslSeries, settings: Settings) -> str:
+    """
+    Decide which model of CBF a series is for.
+
+    Parameters
+    ----------
+    series : AslSeries
+        One series.
+    settings : Settings
+        With `perfusion.model`.
+
+    Returns
+    -------
+    model : str
+        Row of the registry.
+    """
+    if series.m0.kind == 'Unneeded':
+        return 'scanner'
+    if settings.perfusion.model is not None:
+        return settings.perfusion.model
+    _, table = distinct_delays(series.post_label_delay, series.label_duration, series.context)
+    return 'multi-delay' if len(table) > 1 else 'single-delay'
+
+
+def arrival_is_shared(series: Sequence[AslSeries], settings: Settings) -> bool:
+    """
+    Tell whether the conditions of a unit are fitted with one arrival time.
+
+    Parameters
+    ----------
+    series : sequence of AslSeries
+        All of the unit.
+    settings : Settings
+        With `perfusion.arrival`.
+
+    Returns
+    -------
+    shared : bool
+        True where that is set and there are two conditions or more, each with one series of
+        several delays, all labelled in the same way.
+    """
+    conditions = {one.condition for one in series}
+    return (
+        settings.perfusion.arrival == 'shared'
+        and len(series) == len(conditions) > 1
+        and len({one.labeling for one in series}) == 1
+        and all(cbf_model(one, settings) == 'multi-delay' for one in series)
+    )
+
+
+def _conditions(
+    inputs: ParticipantInputs, families: Sequence[str], settings: Settings
+) -> tuple[str | None, ...]:
+    """Conditions in which any of the inputs was acquired; one shared row without any."""
+    by_model = {'grubb': 'asl', 'ase': 'ase', **dict.fromkeys(BOLUS_CBV, 'dsc')}
+    model = by_model.get(cbv_model(inputs, settings), '')
+    names = [model if family == 'cbv' else family for family in families]
+    names = [name for name in names if name]
+    found = {item.condition for name in names for item in getattr(inputs, name)}
+    roles = {role for name in names for role in ROLES[name]} - {'events'}
+    found |= {problem.condition for problem in inputs.problems if problem.role in roles}
+    return tuple(one for one in inputs.conditions if one in found) or (None,)
+
+
+def _template(inputs: ParticipantInputs, settings: Settings) -> Capability:
+    """Tell whether the way to the template can be made, or was found."""
+    found = inputs.anatomy
+    is_found = found is not None and found.to_template and found.from_template
+    if found is not None and not is_found and settings.anatomy.registration == 'header':
+        reason = f'no transforms to the template in the derivatives {found.source}'
+        return Capability(map='template', state=ABSENT, reason=reason)
+    row = _anatomy(inputs)
+    return Capability(map='template', state=row.state, files=row.files, reason=row.reason)
+
+
+def _anatomy(inputs: ParticipantInputs) -> Capability:
+    """Masks and tissue."""
+    if inputs.anatomy is not None:
+        return Capability(
+            map='anatomy',
+            state=MADE,
+            files=(inputs.anatomy.t1w,),
+            fallback=f'from the derivatives {inputs.anatomy.source}',
+        )
+    if inputs.t1w:
+        return Capability(map='anatomy', state=MADE, files=inputs.t1w)
+    return _lacking(inputs, 'anatomy', 'anatomy', None, 'no T1w image')
+
+
+def _lacking(
+    inputs: ParticipantInputs, name: str, source: str, condition: str | None, absence: str
+) -> Capability:
+    """Tell whether an input is absent or defective."""
+    problems = [
+        problem
+        for problem in inputs.problems
+        if problem.role in ROLES[source]
+        and (condition is None or problem.condition in (None, condition))
+    ]
+    if not problems:
+        return Capability(map=name, condition=condition, state=ABSENT, reason=absence)
+    return Capability(
+        map=name,
+        condition=condition,
+        state=DEFECTIVE,
+        files=tuple(problem.file for problem in problems if problem.file is not None),
+        reason='; '.join(problem.message for problem in problems),
+    )
+
+
+def _combined(name: str, condition: str | None, parts: Sequence[Capability]) -> Capability:
+    """Make a map from others: absent if any is, for then no repair would make it."""
+    states = {part.state for part in parts}
+    state = next((one for one in (ABSENT, DEFECTIVE) if one in states), MADE)
+    reasons = [part.reason for part in parts if part.state != MADE and part.reason]
+    fallbacks = [part.fallback for part in parts if part.fallback]
+    files = [file for part in parts for file in part.files]
+    return Capability(
+        map=name,
+        condition=condition,
+        state=state,
+        files=tuple(dict.fromkeys(files)),
+        fallback='; '.join(dict.fromkeys(fallbacks)) if state == MADE else '',
+        reason='; '.join(dict.fromkeys(reasons)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Maps:
+    """The maps of one unit, per condition."""
+
+    inputs: ParticipantInputs
+    settings: Settings
+
+    def make(self, name: str, condition: str | None) -> Capability:
+        """Tell whether a map can be made in a condition."""
+        row: Capability = getattr(self, f'_{name.lower()}')(condition)
+        return row
+
+    def _t2(self, condition: str | None) -> Capability:
+        return self._echoes('T2', 'mese', condition)
+
+    def _t2star(self, condition: str | None) -> Capability:
+        return self._echoes('T2star', 'megre', condition)
+
+    def _echoes(self, name: str, family: str, condition: str | None) -> Capability:
+        """Make a map from a multi-echo series."""
+        series = for_condition(getattr(self.inputs, family), condition)
+        if not series:
+            return _lacking(self.inputs, name, family, condition, f'no {family.upper()}')
+        has_phase = all(item.has_phase for item in series) or family == 'mese'
+        return Capability(
+            map=name,
+            condition=condition,
+            state=MADE,
+            files=tuple(path for item in series for path in item.files),
+            fallback='' if has_phase else 'no usable phase: background gradients stay in T2*',
+        )
+
+    def _ase(self, name: str, condition: str | None) -> Capability:
+        """Make a map from an asymmetric spin echo."""
+        series = for_condition(self.inputs.ase, condition)
+        if not series:
+            return _lacking(self.inputs, name, 'ase', condition, 'no ASE')
+        files = tuple(item.file for item in series)
+        return Capability(map=name, condition=condition, state=MADE, files=files)
+
+    def _r2prime(self, condition: str | None) -> Capability:
+        if _families_of('R2prime', self.inputs, self.settings) == ('ase',):
+            return self._ase('R2prime', condition)
+        return _combined('R2prime', condition, [self._t2(condition), self._t2star(condition)])
+
+    def _cbf(self, condition: str | None) -> Capability:
+        series = for_condition(self.inputs.asl, condition)
+        if not series:
+            return _lacking(self.inputs, 'cbf', 'asl', condition, 'no ASL')
+        if math.isnan(self.inputs.b0) and self.settings.perfusion.t1_blood is None:
+            return self._unknown('cbf', condition, 'b0')
+        if any(item.m0.kind == 'Absent' for item in series):
+            return Capability(map='cbf', condition=condition, state=ABSENT,
+                              reason='no M0: CBF is relative')  # fmt: skip
+        with_time = ('Separate', 'Included', 'Control')
+        uncorrected = any(
+            item.m0.repetition_time is None and item.m0.kind in with_time for item in series
+        )
+        files = [path for item in series for path in (item.file, item.m0.file) if path]
+        return Capability(
+            map='cbf',
+            condition=condition,
+            state=MADE,
+            files=tuple(dict.fromkeys(files)),
+            fallback='M0 is not corrected for incomplete recovery' if uncorrected else '',
+        )
+
+    def _unknown(self, name: str, condition: str | None, role: str) -> Capability:
+        """Say that a number that is needed is not known."""
+        messages = [item.message for item in self.inputs.problems if item.role == role]
+        return Capability(
+            map=name, condition=condition, state=DEFECTIVE, reason='; '.join(messages)
+        )
+
+    def _cbv(self, condition: str | None) -> Capability:
+        model = cbv_model(self.inputs, self.settings)
+        if model == 'none':
+            return self._no_cbv(condition)
+        if model == 'ase':
+            return self._ase('cbv', condition)
+        if model == 'grubb':
+            return _combined('cbv', condition, [self._cbf(condition)])
+        anatomy = _anatomy(self.inputs)
+        if model == 'literature':
+            return _combined('cbv', condition, [anatomy, self._grid()])
+        series = for_condition(self.inputs.dsc, condition)
+        own = _lacking(self.inputs, 'cbv', 'dsc', condition, 'no DSC')
+        if series:
+            files = tuple(item.file for item in series)
+            own = Capability(map='cbv', condition=condition, state=MADE, files=files)
+        if model == 'arterial':
+            return self._absolute_cbv(condition, own)
+        return _combined('cbv', condition, [own, anatomy])
+
+    def _grid(self) -> Capability:
+        """Tell whether there is a scan, whose grid the maps are made on."""
+        inputs = self.inputs
+        kinds = (inputs.mese, inputs.megre, inputs.ase, inputs.asl, inputs.dsc, inputs.bold)
+        if any(kinds):
+            return Capability(map='grid', state=MADE)
+        return Capability(map='grid', state=ABSENT, reason='no scan to make it for')
+
+    def _absolute_cbv(self, condition: str | None, own: Capability) -> Capability:
+        """Blood volume by the arterial input, which needs the haematocrit and no anatomy."""
+        parts = [own]
+        if math.isnan(self.inputs.hct):
+            parts.append(self._unknown('cbv', condition, 'participants'))
+        return _combined('cbv', condition, parts)
+
+    def _no_cbv(self, condition: str | None) -> Capability:
+        """Say why there is no blood volume."""
+        hint = 'choose --cbv-model grubb or literature'
+        if self.settings.blood_volume.model == 'none':
+            return Capability(map='cbv', condition=condition, state=ABSENT, reason='set to none')
+        if self.inputs.dsc:
+            reason = f'DSC needs a T1w image for its white-matter reference; {hint}'
+            return Capability(map='cbv', condition=condition, state=ABSENT, reason=reason)
+        return _lacking(self.inputs, 'cbv', 'dsc', condition, f'no DSC; {hint}')
+
+    def _oef(self, condition: str | None) -> Capability:
+        parts = [self._r2prime(condition), self._cbv(condition)]
+        if is_by_ase(self.inputs, self.settings):
+            parts = [self._ase('oef', condition)]
+        if math.isnan(self.inputs.hct):
+            parts.append(self._unknown('oef', condition, 'participants'))
+        if math.isnan(self.inputs.b0):
+            parts.append(self._unknown('oef', condition, 'b0'))
+        return _combined('oef', condition, parts)
+
+    def _cmro2(self, condition: str | None) -> Capability:
+        parts = [self._cbf(condition), self._oef(condition)]
+        if math.isnan(self.inputs.sao2):
+            parts.append(self._unknown('cmro2', condition, 'participants'))
+        return _combined('cmro2', condition, parts)
+
+
+def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
+    """List the changes and labels of one contrast."""
+    inputs = maps.inputs
+    label = contrast.label
+    sides = (contrast.task, contrast.baseline)
+
+    def both(name: str, family: str) -> Capability:
+        """Make a change, of which each side needs its own acquisition."""
+        row = _combined(f'change_{name}', label, [maps.make(name, side) for side in sides])
+        task, base = (for_condition(getattr(inputs, family), side) for side in sides)
+        if row.state == MADE and task == base:
+            reason = f'one {family.upper()} serves both conditions'
+            return Capability(map=row.map, condition=label, state=ABSENT, reason=reason)
+        return row
+
+    rate = _families_of('R2prime', inputs, maps.settings)[-1]
+    cbf, r2_prime = both('cbf', 'asl'), both('R2prime', rate)
+    oef = _combined('change_oef', label, [r2_prime, *(maps.make('oef', side) for side in sides)])
+    if is_by_ase(inputs, maps.settings):
+        oef = both('oef', 'ase')
+    bold = _bold(maps, contrast)
+    route = maps.settings.change.route
+    metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
+    if route != 'quantitative':
+        metabolic = [cbf, maps.make('cmro2', contrast.baseline), _with_echo_time(maps, bold)]
+        metabolic += [maps.make(name, contrast.baseline) for name in ('T2', 'T2star')]
+        metabolic += [r2_prime] if route == 'combined' else []
+    cmro2 = _combined('change_cmro2', label, metabolic)
+    # one CBV for both conditions is the usual design, not a loss: then there is no row
+    family = {'dsc': 'dsc', 'grubb': 'asl', 'ase': 'ase'}.get(cbv_model(inputs, maps.settings))
+    cbv = [both('cbv', family)] if family else []
+    cbv = [row for row in cbv if row.state == MADE]
+    labels = _combined('concordance', label, [bold, cmro2, _anatomy(inputs)])
+    return [cbf, r2_prime, *cbv, oef, cmro2, bold, labels]
+
+
+def _with_echo_time(maps: _Maps, bold: Capability) -> Capability:
+    """Turn a BOLD change into a change of R2', which needs one known echo time."""
+    times = {run.echo_time for run in maps.inputs.bold if run.file in bold.files}
+    if bold.state != MADE or (len(times) == 1 and None not in times):
+        return bold
+    reason = 'EchoTime of the BOLD runs is unknown or differs, and CMRO2 is to come from BOLD'
+    return Capability(map=bold.map, condition=bold.condition, state=ABSENT, reason=reason)
+
+
+def _bold(maps: _Maps, contrast: Contrast) -> Capability:
+    """Percent BOLD change of one contrast."""
+    inputs = maps.inputs
+    if maps.settings.condition_entity == 'ses':
+        reason = 'BOLD is not compared between sessions'
+        return Capability(map='boldPct', condition=contrast.label, state=ABSENT, reason=reason)
+    runs = runs_for_contrast(
+        inputs.bold,
+        contrast,
+        baseline=inputs.baseline,
+        min_gap=maps.settings.bold.window_start,
+    )
+    if runs:
+        files = tuple(path for run in runs for path in (run.file, run.events_file))
+        return Capability(map='boldPct', condition=contrast.label, state=MADE, files=files)
+    absence = f'no BOLD run with blocks of {contrast.task}'
+    row = _lacking(inputs, 'boldPct', 'bold', contrast.task, absence)
+    return Capability(
+        map='boldPct',
+        condition=contrast.label,
+        state=row.state,
+        files=row.files,
+        reason=row.reason,
+    )

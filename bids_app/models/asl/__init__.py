@@ -1,0 +1,1 @@
+"""Arterial spin labeling to blood flow and arrival time."""

@@ -1,0 +1,1 @@
+"""The BOLD series to a percent change."""

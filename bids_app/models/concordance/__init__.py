@@ -1,0 +1,1 @@
+"""What changes of BOLD and of metabolism say together: labels and shares."""

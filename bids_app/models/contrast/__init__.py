@@ -1,0 +1,1 @@
+"""What changes between two conditions, shared errors counted once."""

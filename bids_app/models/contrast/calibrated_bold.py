@@ -1,0 +1,711 @@
+"""Changes of CMRO2 that lean on BOLD: the Davis model and the semi-quantitative route."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_app.errors import ModelInputError
+from bids_app.models.constants import (
+    DAVIS_EPP,
+    DAVIS_GAGNON,
+    DAVIS_GRIFFETH,
+    DAVIS_LIN,
+)
+from bids_app.models.contrast.difference import (
+    cbv_terms,
+    difference_from_terms,
+    positive_or_nan,
+    volume_status,
+)
+from bids_app.models.estimate import Estimate
+from bids_app.models.oxygen.mqbold import oef_limit
+from bids_app.models.relaxometry.decay import ROUNDING, estimate_r2_prime_capped
+from bids_app.models.status import Status, combine_status
+from bids_app.units import PERCENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from bids_app._typing import FloatArray
+
+COEFFICIENTS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        'gagnon2016': DAVIS_GAGNON,
+        'epp2025': DAVIS_EPP,
+        'griffeth2011': DAVIS_GRIFFETH,
+        'lin2008': DAVIS_LIN,
+    }
+)
+"""Source -> alpha and beta of the Davis model."""
+
+
+def davis_bold(
+    cbf_ratio: ArrayLike, cmro2_ratio: ArrayLike, *, maximum: ArrayLike, alpha: float, beta: float
+) -> FloatArray:
+    r"""
+    Predict the BOLD change from the changes of flow and metabolism.
+
+    Parameters
+    ----------
+    cbf_ratio, cmro2_ratio : (...) array_like
+        Task over baseline, positive.
+    maximum : (...) array_like
+        BOLD change if all deoxygenated haemoglobin were gone, M, percent.
+    alpha, beta : float
+        Exponents of blood volume and of susceptibility, see :data:`COEFFICIENTS`.
+
+    Returns
+    -------
+    bold : (...) ndarray of float64
+        Percent; NaN where a ratio is not positive.
+
+    See Also
+    --------
+    davis_cmro2_ratio, davis_cbf_ratio : The inverses.
+
+    Notes
+    -----
+    .. math:: B = M \left(1 - f^{\alpha - \beta} m^\beta\right)
+
+    References
+    ----------
+    .. [1] Davis et al., Proc Natl Acad Sci USA 95:1834, 1998. doi:10.1073/pnas.95.4.1834
+
+    Examples
+    --------
+    >>> float(davis_bold(1.2, 1.08, maximum=15.0, alpha=0.2, beta=1.3).round(2))
+    1.43
+    """
+    flow, rate = _positive_ratio(cbf_ratio), _positive_ratio(cmro2_ratio)
+    bold: FloatArray = np.asarray(maximum, float) * (1 - flow ** (alpha - beta) * rate**beta)
+    return bold
+
+
+def davis_cmro2_ratio(
+    bold: ArrayLike, cbf_ratio: ArrayLike, *, maximum: ArrayLike, alpha: float, beta: float
+) -> FloatArray:
+    r"""
+    Compute the ratio of CMRO2 from BOLD and flow.
+
+    Parameters
+    ----------
+    bold : (...) array_like
+        BOLD change, percent; below `maximum`.
+    cbf_ratio, maximum, alpha, beta
+        As for :func:`davis_bold`.
+
+    Returns
+    -------
+    cmro2_ratio : (...) ndarray of float64
+        Task over baseline; NaN where BOLD reaches its maximum or a ratio is not positive.
+
+    See Also
+    --------
+    davis_bold : The inverse.
+
+    Notes
+    -----
+    .. math:: m = (1 - B/M)^{1/\beta} f^{1 - \alpha/\beta}
+
+    References
+    ----------
+    .. [1] Davis et al., Proc Natl Acad Sci USA 95:1834, 1998. doi:10.1073/pnas.95.4.1834
+
+    Examples
+    --------
+    >>> float(davis_cmro2_ratio(1.43, 1.2, maximum=15.0, alpha=0.2, beta=1.3).round(2))
+    1.08
+    """
+    left = _positive_ratio(1 - np.asarray(bold, float) / np.asarray(maximum, float))
+    ratio: FloatArray = left ** (1 / beta) * _positive_ratio(cbf_ratio) ** (1 - alpha / beta)
+    return ratio
+
+
+def davis_cbf_ratio(
+    bold: ArrayLike, cmro2_ratio: ArrayLike, *, maximum: ArrayLike, alpha: float, beta: float
+) -> FloatArray:
+    r"""
+    Compute the ratio of CBF from BOLD and metabolism.
+
+    Parameters
+    ----------
+    bold, maximum, alpha, beta
+        As for :func:`davis_cmro2_ratio`.
+    cmro2_ratio : (...) array_like
+        Task over baseline.
+
+    Returns
+    -------
+    cbf_ratio : (...) ndarray of float64
+        Task over baseline.
+
+    Raises
+    ------
+    ModelInputError
+        If alpha equals beta: then BOLD does not depend on flow.
+
+    See Also
+    --------
+    davis_bold : The inverse.
+
+    Notes
+    -----
+    .. math:: f = \left[(1 - B/M)\, m^{-\beta}\right]^{1/(\alpha - \beta)}
+
+    Examples
+    --------
+    >>> float(davis_cbf_ratio(1.43, 1.08, maximum=15.0, alpha=0.2, beta=1.3).round(2))
+    1.2
+    """
+    if alpha == beta:
+        msg = f'alpha and beta must differ, got {alpha}: BOLD would not depend on flow'
+        raise ModelInputError(msg)
+    left = _positive_ratio(1 - np.asarray(bold, float) / np.asarray(maximum, float))
+    ratio: FloatArray = (left / _positive_ratio(cmro2_ratio) ** beta) ** (1 / (alpha - beta))
+    return ratio
+
+
+def maximum_bold(r2_prime: ArrayLike, *, echo_time: float) -> FloatArray:
+    r"""
+    Compute the largest possible BOLD change from the baseline R2'.
+
+    Parameters
+    ----------
+    r2_prime : (...) array_like
+        1/s.
+    echo_time : float
+        Of the BOLD series, s.
+
+    Returns
+    -------
+    maximum : (...) ndarray of float64
+        M, percent; NaN where R2' is not positive.
+
+    See Also
+    --------
+    maximum_from_hypercapnia : From a gas challenge.
+
+    Notes
+    -----
+    .. math:: M = TE \cdot R_2'
+
+    References
+    ----------
+    .. [1] Blockley et al., NeuroImage 60:1212, 2012. doi:10.1016/j.neuroimage.2011.12.081
+
+    Examples
+    --------
+    >>> maximum_bold(5.0, echo_time=0.03)
+    array(15.)
+    """
+    _check_positive('echo_time', echo_time)
+    rate = np.asarray(r2_prime, float)
+    return np.where(rate > 0, echo_time * rate / PERCENT, np.nan)
+
+
+def maximum_from_hypercapnia(
+    bold: ArrayLike, cbf_ratio: ArrayLike, *, alpha: float, beta: float
+) -> FloatArray:
+    r"""
+    Compute the largest possible BOLD change from a challenge that leaves CMRO2 alone.
+
+    Parameters
+    ----------
+    bold : (...) array_like
+        BOLD change by hypercapnia, percent.
+    cbf_ratio : (...) array_like
+        CBF in hypercapnia over that in rest.
+    alpha, beta : float
+        As for :func:`davis_bold`.
+
+    Returns
+    -------
+    maximum : (...) ndarray of float64
+        M, percent; NaN where it is not positive.
+
+    See Also
+    --------
+    maximum_bold : From R2'.
+
+    Notes
+    -----
+    .. math:: M = B / \left(1 - f^{\alpha - \beta}\right)
+
+    References
+    ----------
+    .. [1] Davis et al., Proc Natl Acad Sci USA 95:1834, 1998. doi:10.1073/pnas.95.4.1834
+
+    Examples
+    --------
+    >>> bold = davis_bold(1.4, 1.0, maximum=9.0, alpha=0.2, beta=1.3)
+    >>> float(maximum_from_hypercapnia(bold, 1.4, alpha=0.2, beta=1.3).round(6))
+    9.0
+    """
+    vanished = 1 - _positive_ratio(cbf_ratio) ** (alpha - beta)
+    value = np.asarray(bold, float)
+    usable = (vanished * value > 0) & np.isfinite(vanished)
+    return np.where(usable, value / np.where(usable, vanished, 1.0), np.nan)
+
+
+def semiquantitative_ratio(
+    bold: ArrayLike,
+    cbf_ratio: ArrayLike,
+    *,
+    baseline_r2_prime: ArrayLike,
+    echo_time: float,
+    cbv_ratio: ArrayLike = 1.0,
+) -> FloatArray:
+    r"""
+    Compute the ratio of CMRO2 when BOLD stands for the change of R2'.
+
+    Parameters
+    ----------
+    bold : (...) array_like
+        Percent.
+    cbf_ratio, cbv_ratio : (...) array_like
+        Task over baseline.
+    baseline_r2_prime : (...) array_like
+        1/s.
+    echo_time : float
+        Of the BOLD series, s.
+
+    Returns
+    -------
+    cmro2_ratio : (...) ndarray of float64
+        Task over baseline.
+
+    See Also
+    --------
+    semiquantitative_bias : What it gives where CMRO2 does not change.
+
+    Notes
+    -----
+    .. math:: \frac{CMRO_{2,t}}{CMRO_{2,b}} = f\,\frac{1 - B/(TE\,R_2')}{v}
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+
+    Examples
+    --------
+    >>> ratio = semiquantitative_ratio(0.5, 1.10, baseline_r2_prime=5.3, echo_time=0.03)
+    >>> float(ratio.round(4))
+    1.0654
+    """
+    maximum = maximum_bold(baseline_r2_prime, echo_time=echo_time)
+    left = 1 - np.asarray(bold, float) / maximum
+    ratio: FloatArray = np.asarray(cbf_ratio, float) * left / np.asarray(cbv_ratio, float)
+    return ratio
+
+
+def semiquantitative_bias(
+    cbf_ratio: ArrayLike, *, alpha: float, beta: float, cbv_ratio: ArrayLike = 1.0
+) -> FloatArray:
+    r"""
+    Tell what the semi-quantitative route reports where CMRO2 does not change at all.
+
+    Parameters
+    ----------
+    cbf_ratio, cbv_ratio : (...) array_like
+        Task over baseline; the blood volume is what the analyst assumes.
+    alpha, beta : float
+        Exponents of the Davis model that makes the BOLD signal.
+
+    Returns
+    -------
+    bias : (...) ndarray of float64
+        Relative change of CMRO2 that is reported, 1.
+
+    See Also
+    --------
+    semiquantitative_ratio : The route.
+
+    Notes
+    -----
+    .. math:: f^{\,1 + \alpha - \beta}/v - 1
+
+    Examples
+    --------
+    >>> semiquantitative_bias([1.15, 0.88], alpha=0.2, beta=1.3).round(3)
+    array([-0.014,  0.013])
+    """
+    bias: FloatArray = _positive_ratio(cbf_ratio) ** (1 + alpha - beta) / np.asarray(
+        cbv_ratio, float
+    )
+    return bias - 1
+
+
+def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
+    *,
+    bold: Estimate,
+    echo_time: float,
+    task_cbf: Estimate,
+    baseline_cbf: Estimate,
+    baseline_r2_star: Estimate,
+    r2: Estimate,
+    baseline_cbv: Estimate,
+    scale: float,
+    task_cbv: Estimate | None = None,
+    task_r2_star: Estimate | None = None,
+    cbv_shared: bool = False,
+    cbv_response: float = 0.0,
+    m0_relative_variance: ArrayLike = 0.0,
+) -> Estimate:
+    r"""
+    Estimate the change of CMRO2 with BOLD as a measure of the change of R2'.
+
+    Parameters
+    ----------
+    bold : (V,) Estimate
+        B, percent. Not from the blocks that decide where BOLD is significant.
+    echo_time : float
+        Of the BOLD series, s.
+    task_cbf, baseline_cbf : (V,) Estimate
+        F, mL/100 g/min; with `m0_relative_variance` given, variances without M0.
+    baseline_r2_star, r2 : (V,) Estimate
+        Of the baseline, 1/s.
+    baseline_cbv : (V,) Estimate
+        V, mL/mL.
+    scale : float
+        Arterial oxygen content (umol/mL) over the dephasing rate (1/s).
+    task_cbv : (V,) Estimate, optional
+        Where each condition has its own measurement, or `baseline_cbv` was carried to the task
+        by a rule. None: `baseline_cbv` serves both.
+    task_r2_star : (V,) Estimate, optional
+        With it, the measured change of R2* and that told by BOLD are combined by their
+        precision; without it BOLD alone counts (the semi-quantitative route).
+    cbv_shared : bool
+        True where `task_cbv` was carried, so that both have the relative error of `baseline_cbv`.
+    cbv_response : float
+        Relative change of blood volume with the task where it was not measured, 1.
+    m0_relative_variance : (V,) array_like
+        Relative variance of an M0 image shared by the conditions.
+
+    Returns
+    -------
+    change : (V,) Estimate
+        D, umol/100 g/min; its error is correlated with that of `bold`.
+
+    Raises
+    ------
+    ModelInputError
+        If the echo time is not positive or the shapes differ.
+
+    See Also
+    --------
+    bids_app.models.contrast.difference.change_in_cmro2 : Without BOLD.
+    semiquantitative_bias : The bias of this route, which can make signs by itself.
+
+    Notes
+    -----
+    With :math:`P_b = R^*_{2,b} - R_2` and g the change of R2':
+
+    .. math::
+
+        g = w\,(R^*_{2,t} - R^*_{2,b}) - (1 - w)\,B/TE, \qquad
+        D = a\,[F_t (P_b + g)/(1 + c) - F_b P_b]
+
+    with w = 0 without `task_r2_star`, else the share of the precision of the MEGRE. The variance
+    follows to first order; R2*_b enters the baseline and g, and is counted once.
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+
+    Examples
+    --------
+    >>> change = change_in_cmro2_with_bold(
+    ...     bold=Estimate.of([0.5], 0.01), echo_time=0.03, task_cbf=Estimate.of([52.8]),
+    ...     baseline_cbf=Estimate.of([48.0]), baseline_r2_star=Estimate.of([18.8]),
+    ...     r2=Estimate.of([13.5]), baseline_cbv=Estimate.of([0.048]), scale=7.64358 / 316.956)
+    >>> change.value.round(2), (change.variance**0.5).round(2)
+    (array([8.36]), array([0.88]))
+    """
+    _check_positive('echo_time', echo_time)
+    per_percent = PERCENT / echo_time
+    weight, megre_change, megre_variance = _megre_share(
+        bold, per_percent, task_r2_star, baseline_r2_star
+    )
+    base_rate = baseline_r2_star.value - r2.value
+    change = weight * megre_change - (1 - weight) * per_percent * bold.value
+    growth = 1 + (cbv_response if task_cbv is None else 0.0)
+    volume = baseline_cbv if task_cbv is None else task_cbv
+    task_scale = scale / (positive_or_nan(volume) * growth)
+    base_scale = scale / positive_or_nan(baseline_cbv)
+    task_slope, base_slope = task_scale * task_cbf.value, base_scale * baseline_cbf.value
+    parts = (task_slope * (base_rate + change), base_slope * base_rate)
+    value = parts[0] - parts[1]
+    terms = [
+        (task_scale * (base_rate + change), task_cbf.variance),
+        (base_scale * base_rate, baseline_cbf.variance),
+        (task_slope * (1 - weight) - base_slope, baseline_r2_star.variance),
+        (task_slope * weight, megre_variance),
+        (task_slope - base_slope, r2.variance),
+        (task_slope * (1 - weight) * per_percent, bold.variance),
+        (value, np.asarray(m0_relative_variance, float)),
+        *cbv_terms(parts, volume, baseline_cbv, shared=task_cbv is None or cbv_shared),
+    ]
+    sources = [bold, task_cbf, baseline_cbf, baseline_r2_star, r2, volume, baseline_cbv]
+    sources += [] if task_r2_star is None else [task_r2_star]
+    return difference_from_terms(value, terms, sources, volume_status(volume, baseline_cbv))
+
+
+def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
+    *,
+    bold: Estimate,
+    echo_time: float,
+    task_cbf: Estimate,
+    baseline_cbf: Estimate,
+    baseline_r2_star: Estimate,
+    r2: Estimate,
+    baseline_cbv: Estimate,
+    rate: float,
+    cao2: float,
+    task_cbv: Estimate | None = None,
+    cbv_shared: bool = False,
+    cbv_response: float = 0.0,
+    m0_relative_variance: ArrayLike = 0.0,
+) -> Estimate:
+    r"""
+    Estimate the change of CMRO2 by the semi-quantitative route with all published limits.
+
+    Parameters
+    ----------
+    bold, echo_time, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv, task_cbv
+        As for :func:`change_in_cmro2_with_bold`.
+    rate : float
+        R2' per OEF and CBV, 1/s.
+    cao2 : float
+        Arterial oxygen content, umol/mL.
+    cbv_shared, cbv_response, m0_relative_variance
+        As for :func:`change_in_cmro2_with_bold`.
+
+    Returns
+    -------
+    change : (V,) Estimate
+        D, umol/100 g/min; flagged CAPPED where a limit changed it. The variance is that without
+        limits.
+
+    Raises
+    ------
+    ModelInputError
+        If the echo time is not positive or the shapes differ.
+
+    See Also
+    --------
+    change_in_cmro2_with_bold : The route without limits.
+
+    Notes
+    -----
+    R2' of the baseline is limited as by
+    :func:`bids_app.models.relaxometry.decay.estimate_r2_prime_capped`, OEF of the baseline to
+    :func:`bids_app.models.oxygen.mqbold.oef_limit`. OEF of the task becomes its limit where its
+    **size** is larger, as published: strong negative values turn into the largest positive ones.
+
+    References
+    ----------
+    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
+
+    Examples
+    --------
+    >>> change = change_in_cmro2_published(
+    ...     bold=Estimate.of([0.5], 0.01), echo_time=0.03, task_cbf=Estimate.of([52.8]),
+    ...     baseline_cbf=Estimate.of([48.0]), baseline_r2_star=Estimate.of([18.8]),
+    ...     r2=Estimate.of([13.5]), baseline_cbv=Estimate.of([0.048]), rate=316.956, cao2=7.64358)
+    >>> change.value.round(2)
+    array([8.36])
+    """
+    plain = change_in_cmro2_with_bold(
+        bold=bold,
+        echo_time=echo_time,
+        task_cbf=task_cbf,
+        baseline_cbf=baseline_cbf,
+        baseline_r2_star=baseline_r2_star,
+        r2=r2,
+        baseline_cbv=baseline_cbv,
+        scale=cao2 / rate,
+        task_cbv=task_cbv,
+        cbv_shared=cbv_shared,
+        cbv_response=cbv_response,
+        m0_relative_variance=m0_relative_variance,
+    )
+    growth = 1 + (cbv_response if task_cbv is None else 0.0)
+    volume = positive_or_nan(baseline_cbv if task_cbv is None else task_cbv) * growth
+    base_rate = estimate_r2_prime_capped(baseline_r2_star, r2).value
+    base = base_rate / (rate * positive_or_nan(baseline_cbv))
+    task = (base_rate - PERCENT / echo_time * bold.value) / (rate * volume)
+    limits = oef_limit(base), oef_limit(task)
+    base = np.minimum(base, limits[0])
+    task = np.where(np.abs(task) > limits[1], limits[1], task)
+    value = cao2 * (task_cbf.value * task - baseline_cbf.value * base)
+    moved = np.abs(value - plain.value) > ROUNDING * np.abs(plain.value)
+    flags = np.where(moved, Status.CAPPED, Status.OK)
+    return Estimate.of(value, plain.variance, combine_status(plain.status, flags), dof=plain.dof)
+
+
+def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
+    *,
+    bold: Estimate,
+    echo_time: float,
+    task_cbf: Estimate,
+    baseline_cbf: Estimate,
+    baseline_r2_star: Estimate,
+    r2: Estimate,
+    baseline_cbv: Estimate,
+    scale: float,
+    alpha: float,
+    beta: float,
+    maximum: ArrayLike | None = None,
+    challenge: tuple[Estimate, Estimate] | None = None,
+    m0_relative_variance: ArrayLike = 0.0,
+) -> Estimate:
+    r"""
+    Estimate the change of CMRO2 by the Davis model.
+
+    Parameters
+    ----------
+    bold, echo_time, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv, scale
+        As for :func:`change_in_cmro2_with_bold`.
+    alpha, beta : float
+        As for :func:`davis_bold`.
+    maximum : float or (V,) array_like, optional
+        M, percent, taken as exact. None: from R2' and the echo time in every voxel.
+    challenge : (Estimate, Estimate), optional
+        BOLD (percent) and CBF of a gas challenge that leaves CMRO2 alone; M comes from them and
+        `baseline_cbf`, whose error then enters twice and is counted so.
+    m0_relative_variance : (V,) array_like
+        Relative variance of an M0 image shared by the conditions.
+
+    Returns
+    -------
+    change : (V,) Estimate
+        D = CMRO2_b (m - 1), umol/100 g/min; missing with NO_REFERENCE where flow or R2' are not
+        positive or BOLD exceeds its maximum.
+
+    Raises
+    ------
+    ModelInputError
+        If the echo time or all of `maximum` is not positive, or both sources of M are given.
+
+    See Also
+    --------
+    davis_cmro2_ratio : The closed form of m.
+    maximum_from_hypercapnia : M from a challenge.
+
+    Notes
+    -----
+    To first order in the errors, with u = 1 - B/M. Where M comes from R2', an error of R2' moves
+    the baseline and M together.
+
+    References
+    ----------
+    .. [1] Davis et al., Proc Natl Acad Sci USA 95:1834, 1998. doi:10.1073/pnas.95.4.1834
+
+    Examples
+    --------
+    >>> change = change_in_cmro2_davis(
+    ...     bold=Estimate.of([0.5], 0.01), echo_time=0.03, task_cbf=Estimate.of([52.8]),
+    ...     baseline_cbf=Estimate.of([48.0]), baseline_r2_star=Estimate.of([18.8]),
+    ...     r2=Estimate.of([13.5]), baseline_cbv=Estimate.of([0.048]),
+    ...     scale=7.64358 / 316.956, alpha=0.2, beta=1.3)
+    >>> change.value.round(2)
+    array([7.37])
+    """
+    base_rate = baseline_r2_star.value - r2.value
+    if maximum is not None and challenge is not None:
+        msg = 'the maximum of BOLD is either given or comes from a gas challenge, not both'
+        raise ModelInputError(msg)
+    largest = maximum_bold(base_rate, echo_time=echo_time)
+    by_challenge: list[tuple[FloatArray, FloatArray]] = []
+    if challenge is not None:
+        largest, *by_challenge = _challenged(*challenge, baseline_cbf, alpha=alpha, beta=beta)
+    elif maximum is not None:
+        largest = _given_maximum(maximum, base_rate.shape)
+    left = _positive_ratio(1 - bold.value / largest)
+    flow = positive_or_nan(task_cbf) / positive_or_nan(baseline_cbf)
+    ratio = davis_cmro2_ratio(bold.value, flow, maximum=largest, alpha=alpha, beta=beta)
+    base_scale = scale / positive_or_nan(baseline_cbv)
+    baseline = base_scale * baseline_cbf.value * base_rate
+    value = baseline * (ratio - 1)
+    exponent = 1 - alpha / beta
+    by_bold = baseline * ratio / (beta * left * largest)
+    by_largest = by_bold * bold.value / largest
+    has_own = maximum is None and challenge is None
+    by_maximum = by_largest * largest / base_rate if has_own else 0.0
+    by_flow = base_scale * base_rate * (ratio * (1 - exponent) - 1)
+    if by_challenge:
+        by_flow = by_flow + by_largest * by_challenge.pop()[0]
+    terms = [
+        (by_bold, bold.variance),
+        (baseline * ratio * exponent / positive_or_nan(task_cbf), task_cbf.variance),
+        (by_flow, baseline_cbf.variance),
+        *((by_largest * slope, variance) for slope, variance in by_challenge),
+        (value / base_rate + by_maximum, baseline_r2_star.variance + r2.variance),
+        (value, baseline_cbv.variance / positive_or_nan(baseline_cbv) ** 2),
+        (value, np.asarray(m0_relative_variance, float)),
+    ]
+    sources = [bold, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv]
+    sources += list(challenge or ())
+    undefined = np.isnan(value) & np.isfinite(bold.value)
+    reason = np.where(undefined, Status.NO_REFERENCE, Status.OK)
+    codes = combine_status(volume_status(baseline_cbv), reason)
+    return difference_from_terms(value, terms, sources, codes)
+
+
+def _given_maximum(maximum: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """Take M as it is given; a voxel where it is not positive has none."""
+    given = np.broadcast_to(np.asarray(maximum, float), shape)
+    if given.size and not (given > 0).any():
+        msg = f'maximum must be positive, got {np.ravel(given)[0]}'
+        raise ModelInputError(msg)
+    return np.where((given > 0) & np.isfinite(given), given, np.nan)
+
+
+def _challenged(
+    bold: Estimate, cbf: Estimate, baseline_cbf: Estimate, *, alpha: float, beta: float
+) -> tuple[Any, ...]:
+    """M of a gas challenge, and its slopes by BOLD, CBF and, last, the CBF of the baseline."""
+    flow = positive_or_nan(cbf) / positive_or_nan(baseline_cbf)
+    largest = maximum_from_hypercapnia(bold.value, flow, alpha=alpha, beta=beta)
+    by_flow = largest**2 / bold.value * (alpha - beta) * flow ** (alpha - beta)
+    return (
+        largest,
+        (largest / bold.value, bold.variance),
+        (by_flow / cbf.value, cbf.variance),
+        (-by_flow / baseline_cbf.value, baseline_cbf.variance),
+    )
+
+
+def _megre_share(
+    bold: Estimate,
+    per_percent: float,
+    task_r2_star: Estimate | None,
+    baseline_r2_star: Estimate,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Share of the precision that the MEGRE has; its change of R2*; the variance of the task."""
+    nothing = np.zeros(bold.value.shape)
+    if task_r2_star is None:
+        return nothing, nothing, nothing
+    own = task_r2_star.variance + baseline_r2_star.variance
+    other = per_percent**2 * bold.variance
+    total = own + other
+    weight = np.where(total > 0, other / np.where(total > 0, total, 1.0), 1 / 2)
+    return weight, task_r2_star.value - baseline_r2_star.value, task_r2_star.variance
+
+
+def _positive_ratio(ratio: ArrayLike) -> FloatArray:
+    """Replace what no power can be taken of with NaN."""
+    values = np.asarray(ratio, float)
+    return np.where(values > 0, values, np.nan)
+
+
+def _check_positive(name: str, number: float) -> None:
+    """Refuse a number that is not positive."""
+    if not 0 < number < np.inf:
+        msg = f'{name} must be positive, got {number}'
+        raise ModelInputError(msg)

@@ -1,0 +1,1 @@
+"""A bolus of contrast agent to blood volume."""

@@ -1,0 +1,1 @@
+"""Mathematics that knows no quantity: fits, noise, resampling, combining, regions."""

@@ -1,0 +1,1 @@
+"""Oxygen extraction fraction and metabolic rate."""

@@ -1,0 +1,183 @@
+"""How much of the variance of CMRO2 each constant carries, beside the noise of the scans."""
+
+from __future__ import annotations
+
+import math
+import re
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from bids_app.models.asl.single_delay import cbf_from_difference
+from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
+from bids_app.models.oxygen.mqbold import dephasing_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RELATIVE_ERROR: Mapping[str, tuple[float, str]] = MappingProxyType(
+    {
+        'oxygen.hct': (
+            0.03,
+            'repeated blood counts; a default instead of a sample is 3 times worse',
+        ),
+        'oxygen.sao2': (0.01, 'pulse oximetry'),
+        'oxygen.small_vessel_hct_ratio': (0.10, 'published values reach from 0.7 to 0.9'),
+        'oxygen.susceptibility': (0.10, 'published values reach from 0.18 to 0.27 ppm'),
+        'oxygen.oxygen_per_haemoglobin': (0.05, '55.6 umol/g against 1.34 to 1.39 mL/g'),
+        'oxygen.haemoglobin_per_hct': (0.02, 'mean corpuscular concentration of healthy adults'),
+        'perfusion.labeling_efficiency': (0.06, 'differs with flow velocity and field offset'),
+        'perfusion.background_suppression_factor': (0.05, '0.75 against 0.815 for four pulses'),
+        'perfusion.t1_blood': (0.06, 'differs with haematocrit and oxygenation'),
+        'perfusion.partition_coefficient': (0.05, 'grey matter 0.98, white matter 0.82 mL/g'),
+        'blood_volume.white_matter_cbv': (0.15, 'published values reach from 2 to 3 mL/100 mL'),
+        'blood_volume.grey_matter_cbv': (0.15, 'published values reach from 4 to 6 mL/100 mL'),
+        'blood_volume.grubb_factor': (0.15, 'as for blood volume of grey matter'),
+    }
+)
+"""Constant -> relative standard deviation with which it is taken to be known, and why; ours. They
+are judgements, not measurements, and enter no map: only the shares of the report."""
+
+STEP = 1e-4
+"""Relative step of the numerical derivatives."""
+
+
+RATE = ('b0', 'hct', 'small_vessel_hct_ratio', 'susceptibility', 'gyromagnetic_ratio')
+CONTENT = ('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct')
+FLOW = (
+    'labeling_efficiency',
+    'background_suppression_factor',
+    't1_blood',
+    'partition_coefficient',
+    'label_duration',
+    'post_label_delay',
+)
+"""Constants of the three parts of the chain, without their branch."""
+
+VOLUMES = ('white_matter_cbv', 'grey_matter_cbv', 'grubb_factor')
+"""Constants that blood volume is proportional to, each in its own model."""
+
+SUPPRESSED = 'background_suppression_factor'
+"""Absent where nothing was suppressed."""
+
+
+def predict_relative_cmro2(constants: Mapping[str, float]) -> float:
+    r"""
+    Predict CMRO2 of a fixed signal from the constants, relative to an unknown scale.
+
+    Parameters
+    ----------
+    constants : mapping of str to float
+        Dotted name to value in SI, as in the table of constants.
+
+    Returns
+    -------
+    cmro2 : float
+        Proportional to CMRO2, and to its change, for fixed images.
+
+    Raises
+    ------
+    ModelInputError
+        If a constant lies outside its range.
+
+    See Also
+    --------
+    relative_effects : What an error of each constant does to it.
+
+    Notes
+    -----
+    The chain of the app for one voxel with all signals fixed, where :math:`\kappa` is R2' per unit
+    extraction and volume:
+
+    .. math:: CMRO_2 \propto \frac{CBF \cdot CaO_2}{\kappa \cdot CBV}
+
+    Examples
+    --------
+    >>> one, two = ({'oxygen.b0': b0, 'oxygen.hct': 0.42, 'oxygen.sao2': 0.98} for b0 in (3, 6))
+    >>> round(predict_relative_cmro2(one) / predict_relative_cmro2(two), 6)
+    2.0
+    """
+    flow = _flow(_given(constants, 'perfusion', FLOW))
+    volumes = _given(constants, 'blood_volume', (*VOLUMES, 'grubb_exponent'))
+    exponent = volumes.pop('grubb_exponent', 0.0)
+    volume = math.prod(volumes.values()) * flow**exponent
+    rate = dephasing_rate(**_given(constants, 'oxygen', RATE))
+    content = arterial_oxygen_content(**_given(constants, 'oxygen', CONTENT))
+    return float(flow * content / rate / volume)
+
+
+def relative_effects(constants: Mapping[str, float]) -> dict[str, float]:
+    """
+    Say what one standard deviation of each constant does to CMRO2.
+
+    Parameters
+    ----------
+    constants : mapping of str to float
+        As for :func:`predict_relative_cmro2`; those without an entry in :data:`RELATIVE_ERROR`
+        are taken as known.
+
+    Returns
+    -------
+    effects : dict of str to float
+        Relative change of CMRO2, with sign.
+
+    Examples
+    --------
+    >>> effects = relative_effects({'oxygen.b0': 3.0, 'oxygen.hct': 0.42, 'oxygen.sao2': 0.9})
+    >>> {name: round(effect, 4) + 0 for name, effect in effects.items()}
+    {'oxygen.hct': 0.0, 'oxygen.sao2': 0.01}
+    """
+    effects = {}
+    for name, (error, _) in RELATIVE_ERROR.items():
+        if constants.get(name):
+            up, down = (
+                predict_relative_cmro2({**constants, name: constants[name] * factor})
+                for factor in (1 + STEP, 1 - STEP)
+            )
+            effects[name] = error * math.log(up / down) / math.log((1 + STEP) / (1 - STEP))
+    return effects
+
+
+def variance_shares(effects: Mapping[str, float], noise: float) -> dict[str, float]:
+    """
+    Share a relative variance out among the constants and the noise.
+
+    Parameters
+    ----------
+    effects : mapping of str to float
+        From :func:`relative_effects`; taken as independent.
+    noise : float
+        Relative standard deviation by the noise of the scans.
+
+    Returns
+    -------
+    shares : dict of str to float
+        One entry per constant and ``noise``; they add up to 1.
+
+    Examples
+    --------
+    >>> variance_shares({'a': 0.5, 'b': -1.5}, 0.0)
+    {'a': 0.1, 'b': 0.9, 'noise': 0.0}
+    """
+    squares = {name: effect**2 for name, effect in effects.items()} | {'noise': noise**2}
+    total = math.fsum(squares.values())
+    return {name: square / total if total else 0.0 for name, square in squares.items()}
+
+
+def _given(
+    constants: Mapping[str, float], branch: str, names: tuple[str, ...]
+) -> dict[str, float]:
+    """Take the constants of a part; of those listed per delay the largest."""
+    found: dict[str, float] = {}
+    for name, value in constants.items():
+        short = re.sub(r'_\d+$', '', name.removeprefix(f'{branch}.'))
+        if name.startswith(f'{branch}.') and short in names:
+            found[short] = max(value, found.get(short, value))
+    return found
+
+
+def _flow(constants: dict[str, Any]) -> float:
+    """Give CBF of a unit signal; 1 where the flow was not made from a labelled series here."""
+    constants = {SUPPRESSED: 1.0, **constants}
+    if not set(FLOW) <= set(constants):
+        return 1.0
+    return float(cbf_from_difference(1.0, 1.0, **constants))

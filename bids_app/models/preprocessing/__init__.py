@@ -1,0 +1,1 @@
+"""Geometry of scans: movement within a series, alignment between scans, distortion."""

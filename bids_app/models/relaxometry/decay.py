@@ -1,0 +1,767 @@
+"""Transverse relaxation rates from multi-echo trains."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import special, stats
+
+from bids_app.errors import ModelInputError
+from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.fitting import MAX_CHUNK, FitResult, fit_least_squares
+from bids_app.models.numerics.noise import pool_variance
+from bids_app.models.status import Status, combine_status, is_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from bids_app._typing import BoolArray, FloatArray, StatusArray
+
+DEPHASING_FLOOR = 0.2
+"""Signal fraction left by a background gradient, below which an echo says little; no unit."""
+
+MINIMUM_ECHOES = 3
+"""Two parameters and one degree of freedom for the noise."""
+
+MINIMUM_ECHOES_LEFT = 4
+"""So that three are left when the first is dropped."""
+
+SIGNAL_NEAR_FLOOR = 10.0
+"""Signal over noise of the weakest echo below which the noise floor of a magnitude image is
+modelled; there its bias is 5 % of the noise; no unit."""
+
+FLUID_TIME = 0.2
+"""T2 or T2* above which a voxel is flagged as mostly fluid, s; grey matter has 0.07 and 0.055."""
+
+CAP_OF_MEDIAN = 5.0
+"""Limit of a rate in the published pipeline over the median of the brain; no unit."""
+
+SMALLEST_CAP = 20.0
+"""Limit of R2' in the published pipeline is at least this, 1/s."""
+
+UNCERTAIN_GRADIENT = 2.5
+"""Error of the rate by that of the gradient above which a voxel is flagged, 1/s: half of R2' of
+grey matter; ours."""
+
+MISFIT_PROBABILITY = 1e-6
+"""Of residuals as large by noise alone; below it the echoes are flagged as inconsistent; ours."""
+
+MOVED_SHARE = 0.05
+"""Disagreement of echoes or sets, relative to the signal, that moves R2* as much; ours."""
+
+SMALLEST_SPREAD = 1e-12
+"""Of the echo times that are used, relative to their square; below it there is one; no unit."""
+
+ROUNDING = 1e-9
+"""Residual relative to the signal that is no misfit but arithmetic; no unit."""
+
+NOISE_FLOORS = ('rician', 'none')
+"""How the noise floor of magnitude images is handled."""
+
+SPACING_TOLERANCE = 0.01
+"""Relative difference up to which echo spacings count as equal; no unit."""
+
+STRONGEST_DECAY = 5.0
+"""Largest rate times first echo time: the first echo has fallen to 0.7 %; no unit."""
+
+STRONGEST_GROWTH = 1.0
+"""Largest negative rate times last echo time that noise may cause; no unit."""
+
+
+def predict_decay(echo_times: ArrayLike, s0: ArrayLike, rate: ArrayLike) -> FloatArray:
+    r"""
+    Predict the mono-exponential decay of a train of echoes.
+
+    Parameters
+    ----------
+    echo_times : (E,) array_like
+        s.
+    s0 : (...) array_like
+        Signal at echo time 0, scanner units; broadcasts against `rate`.
+    rate : (...) array_like
+        R2 or R2*, 1/s.
+
+    Returns
+    -------
+    signal : (..., E) ndarray of float64
+        Scanner units.
+
+    See Also
+    --------
+    fit_r2, fit_r2_star : The inverse.
+
+    Notes
+    -----
+    .. math:: S(TE) = S_0 \exp(-R\,TE)
+
+    Examples
+    --------
+    >>> predict_decay([0.016, 0.074], 1000.0, 1 / 0.074).round(1)
+    array([805.6, 367.9])
+    """
+    s0, rate = np.asarray(s0, float), np.asarray(rate, float)
+    decay = np.exp(-rate[..., None] * np.asarray(echo_times, float))
+    return np.asarray(s0[..., None] * decay)
+
+
+def fit_r2(
+    signal: ArrayLike,
+    *,
+    echo_times: ArrayLike,
+    noise_groups: ArrayLike | None = None,
+    noise_floor: str = 'rician',
+) -> Estimate:
+    """
+    Estimate R2 from a train of spin echoes.
+
+    Parameters
+    ----------
+    signal : (V, E) array_like
+        Magnitude, scanner units. Echoes that are not finite or not positive are not used.
+    echo_times : (E,) array_like
+        s; at least 3 different ones, positive, in any order.
+    noise_groups : (V,) array_like of int, optional
+        Voxels with equal noise, see :func:`bids_app.models.numerics.noise.pool_variance`.
+    noise_floor : {'rician', 'none'}
+        Whether the mean of the noisy magnitude is modelled where an echo comes near the noise.
+
+    Returns
+    -------
+    r2 : Estimate
+        1/s. A negative rate is kept and flagged NEGATIVE; FLUID where T2 is above 200 ms,
+        INCONSISTENT_ECHOES where the residual is far above the noise. NaN with status
+        INVALID_INPUT, NO_SIGNAL, TOO_FEW_SAMPLES (fewer than 3 echoes), NOT_CONVERGED or AT_BOUND.
+
+    Raises
+    ------
+    ModelInputError
+        If shapes do not fit, the echo times are not usable or the noise floor is unknown.
+
+    See Also
+    --------
+    predict_decay : The inverse.
+    time_from_rate : T2 of R2.
+    fit_r2_without_first, bids_app.models.relaxometry.epg.fit_r2_epg : For imperfect refocusing.
+
+    Notes
+    -----
+    Unweighted least squares in signal space, from the log-linear fit with weights S^2 as start.
+    The noise of the residuals is pooled over voxels before it enters the variance. Where the
+    weakest echo is below 10 times that noise, the fit is repeated with the mean of a Rician
+    distribution as prediction.
+
+    References
+    ----------
+    .. [1] Hirsch et al., NMR Biomed 27:853, 2014 (the use in multi-parametric quantitative
+       BOLD).
+
+    Examples
+    --------
+    >>> echo_times = [0.016, 0.032, 0.048, 0.064]
+    >>> fit_r2(predict_decay(echo_times, [1000.0], [13.5]), echo_times=echo_times).value.round(6)
+    array([13.5])
+    """
+    signal, echo_times = check_train(signal, echo_times)
+    usable = np.isfinite(signal) & (signal > 0)
+    train = _Train(signal, np.ones(signal.shape), usable, echo_times)
+    return _fit_decay(train, status_of_train(signal, usable), noise_groups, noise_floor)
+
+
+def fit_r2_without_first(
+    signal: ArrayLike,
+    *,
+    echo_times: ArrayLike,
+    noise_groups: ArrayLike | None = None,
+    noise_floor: str = 'rician',
+) -> Estimate:
+    """
+    Estimate R2 from a train of spin echoes without its first echo.
+
+    Parameters
+    ----------
+    signal : (V, E) array_like
+        Magnitude, scanner units. Echoes that are not finite or not positive are not used.
+    echo_times : (E,) array_like
+        s; at least 4 different ones, positive, in any order.
+    noise_groups : (V,) array_like of int, optional
+        Voxels with equal noise, see :func:`bids_app.models.numerics.noise.pool_variance`.
+    noise_floor : {'rician', 'none'}
+        As for :func:`fit_r2`.
+
+    Returns
+    -------
+    r2 : Estimate
+        As from :func:`fit_r2`.
+
+    Raises
+    ------
+    ModelInputError
+        If there are fewer than 4 echo times, or as for :func:`fit_r2`.
+
+    See Also
+    --------
+    fit_r2 : With all echoes.
+
+    Notes
+    -----
+    With imperfect refocusing only the first echo lacks a stimulated echo and lies below the
+    decay of the others.
+
+    References
+    ----------
+    .. [1] Hirsch et al., NMR Biomed 27:853, 2014.
+
+    Examples
+    --------
+    >>> echo_times = [0.016, 0.032, 0.048, 0.064]
+    >>> signal = predict_decay(echo_times, [1000.0], [13.5]) * [0.9, 1, 1, 1]
+    >>> fit_r2_without_first(signal, echo_times=echo_times).value.round(6)
+    array([13.5])
+    """
+    signal, echo_times = check_train(signal, echo_times)
+    if len(np.unique(echo_times)) < MINIMUM_ECHOES_LEFT:
+        msg = f'{MINIMUM_ECHOES_LEFT} echo times are needed to drop the first, got {echo_times}'
+        raise ModelInputError(msg)
+    kept = echo_times > echo_times.min()
+    return fit_r2(
+        signal[:, kept],
+        echo_times=echo_times[kept],
+        noise_groups=noise_groups,
+        noise_floor=noise_floor,
+    )
+
+
+def fit_r2_star(
+    signal: ArrayLike,
+    dephasing: ArrayLike,
+    *,
+    echo_times: ArrayLike,
+    dephasing_error: ArrayLike = 0.0,
+    noise_groups: ArrayLike | None = None,
+    dephasing_floor: float = DEPHASING_FLOOR,
+    noise_floor: str = 'rician',
+) -> Estimate:
+    r"""
+    Estimate R2* from a train of gradient echoes in a known background gradient.
+
+    Parameters
+    ----------
+    signal : (V, E) array_like
+        Magnitude, scanner units. Echoes that are not finite or not positive are not used.
+    dephasing : (V, E) or (E,) array_like
+        Signal fraction that the background gradient leaves, in [0, 1]; 1 without a gradient.
+    echo_times : (E,) array_like
+        s; at least 3 different ones, positive, in any order.
+    dephasing_error : (V, E) or (E,) array_like
+        Change of `dephasing` by one standard deviation of the gradient; enters the variance.
+    noise_groups : (V,) array_like of int, optional
+        Voxels with equal noise, see :func:`bids_app.models.numerics.noise.pool_variance`.
+    dephasing_floor : float
+        Echoes from the first on whose `dephasing` lies below this are not used, also where
+        `dephasing` rises again beyond its first zero.
+    noise_floor : {'rician', 'none'}
+        As for :func:`fit_r2`.
+
+    Returns
+    -------
+    r2_star : Estimate
+        1/s, without the contribution of the background gradient. Flags as from :func:`fit_r2`;
+        GRADIENT_UNCERTAIN where the error of the gradient alone is above 2.5 1/s.
+        NaN with status GRADIENT_TOO_STRONG where the floor leaves fewer than
+        3 echoes, else as for :func:`fit_r2`.
+
+    Raises
+    ------
+    ModelInputError
+        If shapes do not fit, the echo times are not usable or the floor is not in [0, 1).
+
+    See Also
+    --------
+    bids_app.models.relaxometry.background_field.dephasing_factor : Makes `dephasing`.
+
+    Notes
+    -----
+    The fraction F multiplies the model, not the data, so that noise stays equal in all echoes:
+
+    .. math:: S(TE) = S_0\,F(TE)\,\exp(-R_2^*\,TE)
+
+    An error :math:`\delta F` moves the solution by :math:`-(J^T J)^{-1} J^T S_0\,\delta F
+    \exp(-R_2^*\,TE)`; the square of its second entry is added to the variance.
+
+    References
+    ----------
+    .. [1] Hirsch & Preibisch, AJNR Am J Neuroradiol 34:E65, 2013.
+
+    Examples
+    --------
+    >>> echo_times = [0.01, 0.02, 0.03]
+    >>> signal = predict_decay(echo_times, [900.0], [20.0]) * [0.9, 0.8, 0.7]
+    >>> fit_r2_star(signal, [0.9, 0.8, 0.7], echo_times=echo_times).value.round(6)
+    array([20.])
+    """
+    signal, echo_times = check_train(signal, echo_times)
+    if not 0 <= dephasing_floor < 1:
+        msg = f'dephasing_floor must lie in [0, 1), got {dephasing_floor}'
+        raise ModelInputError(msg)
+    try:
+        dephasing = np.broadcast_to(np.asarray(dephasing, float), signal.shape)
+        dephasing_error = np.broadcast_to(np.asarray(dephasing_error, float), signal.shape)
+    except ValueError as error:
+        msg = f'dephasing {np.shape(dephasing)} must have the shape of signal {signal.shape}'
+        raise ModelInputError(msg) from error
+    visible = _is_visible(dephasing, echo_times, dephasing_floor)
+    present = np.isfinite(signal) & (signal > 0) & np.isfinite(dephasing)
+    usable = present & visible
+    status = status_of_train(signal, present)
+    lost = (status == Status.OK) & (usable.sum(axis=1) < MINIMUM_ECHOES)
+    status[lost] = Status.GRADIENT_TOO_STRONG
+    train = _Train(signal, dephasing, usable, echo_times)
+    return _fit_decay(train, status, noise_groups, noise_floor, dephasing_error)
+
+
+def estimate_r2_prime(r2_star: Estimate, r2: Estimate) -> Estimate:
+    """
+    Estimate the reversible relaxation rate R2'.
+
+    Parameters
+    ----------
+    r2_star : Estimate
+        1/s.
+    r2 : Estimate
+        1/s; on the same voxels.
+
+    Returns
+    -------
+    r2_prime : Estimate
+        1/s. Negative values are kept and flagged NEGATIVE; NaN where either rate is missing.
+        The errors of the two are taken as independent; degrees of freedom are the smaller.
+
+    See Also
+    --------
+    fit_r2, fit_r2_star : The two rates.
+
+    Notes
+    -----
+    .. math:: R_2' = R_2^* - R_2
+
+    Examples
+    --------
+    >>> estimate_r2_prime(Estimate.of([18.3], 0.04), Estimate.of([13.5], 0.05)).value.round(1)
+    array([4.8])
+    """
+    value = r2_star.value - r2.value
+    status = combine_status(
+        _without_flags(r2_star.status), _without_flags(r2.status), _flag_negative(value)
+    )
+    return Estimate.of(value, r2_star.variance + r2.variance, status, dof=min(r2_star.dof, r2.dof))
+
+
+def estimate_r2_prime_capped(r2_star: Estimate, r2: Estimate) -> Estimate:
+    """
+    Estimate R2' with the limits of the published pipeline.
+
+    Parameters
+    ----------
+    r2_star : Estimate
+        1/s.
+    r2 : Estimate
+        1/s; on the same voxels.
+
+    Returns
+    -------
+    r2_prime : Estimate
+        1/s. Values that were changed are flagged CAPPED; their variance is that of the value
+        before.
+
+    See Also
+    --------
+    estimate_r2_prime : Without limits.
+
+    Notes
+    -----
+    R2* and R2 are limited to 5 times their median, negative R2' becomes 0, and R2' is limited
+    to 5 times its median or 20 1/s, whichever is more. Limits hide what went wrong: this is for
+    comparison with published numbers.
+
+    References
+    ----------
+    .. [1] Hirsch et al., NMR Biomed 27:853, 2014.
+
+    Examples
+    --------
+    >>> r2_star, r2 = Estimate.of([18.3, 9.0]), Estimate.of([13.5, 13.5])
+    >>> estimate_r2_prime_capped(r2_star, r2).value.round(1)
+    array([4.8, 0. ])
+    """
+    limited = [
+        np.minimum(rate.value, CAP_OF_MEDIAN * _median(rate.value)) for rate in (r2_star, r2)
+    ]
+    value = np.maximum(limited[0] - limited[1], 0.0)
+    value = np.minimum(value, max(CAP_OF_MEDIAN * _median(value), SMALLEST_CAP))
+    plain = estimate_r2_prime(r2_star, r2)
+    changed = np.abs(value - plain.value) > 0
+    flags = np.where(changed, Status.CAPPED, Status.OK)
+    status = combine_status(np.where(is_missing(plain.status), plain.status, Status.OK), flags)
+    return Estimate.of(value, plain.variance, status, dof=plain.dof)
+
+
+def _median(value: FloatArray) -> float:
+    """Median of what is known; infinite where nothing is, so that it limits nothing."""
+    known = value[np.isfinite(value)]
+    return float(np.median(known)) if known.size else np.inf
+
+
+def index_motion(
+    signal: ArrayLike,
+    r2_star: Estimate,
+    dephasing: ArrayLike = 1.0,
+    disagreement: ArrayLike = 0.0,
+    *,
+    echo_times: ArrayLike,
+) -> Estimate:
+    r"""
+    Measure how far the echoes are from one decay, and the sets from each other.
+
+    Parameters
+    ----------
+    signal : (V, E) array_like
+        Magnitude, scanner units.
+    r2_star : Estimate
+        1/s, of these echoes.
+    dephasing : (V, E) or (E,) array_like
+        As for :func:`fit_r2_star`.
+    disagreement : (V,) array_like
+        Relative difference of redundant sets, see
+        :func:`bids_app.models.relaxometry.kspace_merge.merge_redundant_echoes`.
+    echo_times : (E,) array_like
+        s.
+
+    Returns
+    -------
+    index : Estimate
+        Root mean square deviation of the echoes from the decay relative to its start, with the
+        disagreement of the sets added in quadrature; dimensionless. NaN where R2* is. Flagged
+        MOVED where its square is above the median of all voxels, the noise, by 5 % squared.
+
+    See Also
+    --------
+    fit_r2_star : Flags voxels whose deviation is far above the noise.
+
+    Notes
+    -----
+    .. math:: I^2 = \frac{\sum_e (S_e - S_0 F_e e^{-R TE_e})^2}{(E - 2) S_0^2} + d^2
+
+    Noise alone gives about 1/SNR; movement, ghosts and flow more. It needs no phase.
+
+    Examples
+    --------
+    >>> times = [0.01, 0.02, 0.03]
+    >>> signal = predict_decay(times, [900.0], [20.0])
+    >>> index_motion(signal, Estimate.of([20.0]), echo_times=times).value.round(9)
+    array([0.])
+    """
+    signal, echo_times = check_train(signal, echo_times)
+    shape = np.exp(-r2_star.value[:, None] * echo_times) * np.asarray(dephasing, float)
+    used = np.isfinite(signal) & (signal > 0) & np.isfinite(shape) & (shape > 0)
+    shape, data = np.where(used, shape, 0.0), np.where(used, signal, 0.0)
+    energy = np.einsum('ve,ve->v', shape, shape)
+    product = np.einsum('ve,ve->v', shape, data)
+    s0 = np.divide(product, energy, out=np.full(len(signal), np.nan), where=energy > 0)
+    residual = np.where(used, data - s0[:, None] * shape, 0.0)
+    dof = np.maximum(used.sum(axis=1) - 2, 1)
+    square = np.einsum('ve,ve->v', residual, residual) / dof / np.where(s0 > 0, s0, np.nan) ** 2
+    index = np.sqrt(square + np.asarray(disagreement, float) ** 2)
+    moved = index**2 - _median(square) > MOVED_SHARE**2
+    status = combine_status(
+        np.where(is_missing(r2_star.status), r2_star.status, Status.OK),
+        np.where(moved, Status.MOVED, Status.OK),
+    )
+    return Estimate.of(index, index**2 / (2 * dof), status)
+
+
+def time_from_rate(rate: Estimate) -> Estimate:
+    r"""
+    Convert a relaxation rate to a relaxation time.
+
+    Parameters
+    ----------
+    rate : Estimate
+        R2 or R2*, 1/s.
+
+    Returns
+    -------
+    time : Estimate
+        T2 or T2*, s; NaN with status INVALID_INPUT where the rate is not positive.
+
+    Notes
+    -----
+    .. math:: T = 1/R, \qquad \operatorname{var}(T) = \operatorname{var}(R) / R^4
+
+    Examples
+    --------
+    >>> time_from_rate(Estimate.of([1 / 0.074])).value.round(3)
+    array([0.074])
+    """
+    positive = rate.value > 0
+    value = np.divide(1.0, rate.value, out=np.full(rate.value.shape, np.nan), where=positive)
+    undefined = ~positive & ~is_missing(rate.status)
+    status = np.where(undefined, Status.INVALID_INPUT, rate.status)
+    return Estimate.of(value, rate.variance * value**4, status, dof=rate.dof)
+
+
+def check_train(signal: ArrayLike, echo_times: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return both as arrays of float64 or raise."""
+    signal, echo_times = np.asarray(signal, float), np.asarray(echo_times, float)
+    if signal.ndim != 2 or echo_times.shape != signal.shape[1:]:
+        msg = f'signal (V, E) and echo_times (E,) expected, got {signal.shape}, {echo_times.shape}'
+        raise ModelInputError(msg)
+    if not np.all(echo_times > 0) or not np.all(np.isfinite(echo_times)):
+        msg = f'echo_times must be positive (s), got {echo_times}'
+        raise ModelInputError(msg)
+    if len(np.unique(echo_times)) < MINIMUM_ECHOES:
+        msg = f'at least {MINIMUM_ECHOES} different echo times are needed, got {echo_times}'
+        raise ModelInputError(msg)
+    return signal, echo_times
+
+
+def status_of_train(signal: FloatArray, present: BoolArray) -> StatusArray:
+    """Find the voxels whose echoes cannot be fitted."""
+    n_finite = np.isfinite(signal).sum(axis=1)
+    n_present = present.sum(axis=1)
+    status = np.select(
+        [
+            n_present >= MINIMUM_ECHOES,
+            (n_present == 0) & (n_finite > 0) & ~(signal > 0).any(axis=1),
+            n_finite < MINIMUM_ECHOES,
+        ],
+        [Status.OK, Status.NO_SIGNAL, Status.INVALID_INPUT],
+        Status.TOO_FEW_SAMPLES,
+    )
+    return np.asarray(status, np.uint8)
+
+
+def _is_visible(dephasing: FloatArray, echo_times: FloatArray, floor: float) -> BoolArray:
+    """Tell which echoes come before the background gradient has taken the signal."""
+    order = np.argsort(echo_times)
+    lowest = np.minimum.accumulate(np.nan_to_num(dephasing[:, order], nan=np.inf), axis=1)
+    visible = np.empty(dephasing.shape, bool)
+    visible[:, order] = lowest >= floor
+    return visible
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Train:
+    """Echoes of V voxels and the known factor of their decay."""
+
+    signal: FloatArray
+    factor: FloatArray
+    usable: BoolArray
+    echo_times: FloatArray
+
+    def at(self, rows: BoolArray) -> _Train:
+        """Only these voxels."""
+        return _Train(self.signal[rows], self.factor[rows], self.usable[rows], self.echo_times)
+
+
+def rician_mean(signal: FloatArray, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
+    r"""
+    Give the mean of a magnitude with noise in both channels, and its derivative.
+
+    Parameters
+    ----------
+    signal : (...) ndarray
+        Magnitude without noise.
+    noise : (...) ndarray
+        Standard deviation of one channel, positive; broadcasts.
+
+    Returns
+    -------
+    mean, slope : (...) ndarray
+        Mean, and its derivative by `signal`.
+
+    Notes
+    -----
+    With :math:`x = S^2 / 4 \sigma^2` and :math:`I_k^e(x) = e^{-x} I_k(x)`
+
+    .. math:: E = \sigma \sqrt{\pi/2}\,[(1 + 2x) I_0^e(x) + 2x I_1^e(x)]
+
+    Examples
+    --------
+    >>> mean, slope = rician_mean(np.array([0.0, 10.0]), np.array(1.0))
+    >>> mean.round(3), slope.round(3)
+    (array([ 1.253, 10.05 ]), array([0.   , 0.995]))
+    """
+    ratio = signal / noise
+    x = ratio**2 / 4
+    zeroth, first = special.i0e(x), special.i1e(x)
+    root = np.sqrt(np.pi / 2)
+    mean = noise * root * ((1 + 2 * x) * zeroth + 2 * x * first)
+    return np.asarray(mean), np.asarray(root / 2 * ratio * (zeroth + first))
+
+
+def with_noise_floor(
+    predict: Callable[..., tuple[FloatArray, FloatArray]],
+) -> Callable[..., tuple[FloatArray, FloatArray]]:
+    """Turn a prediction of the signal into one of its noisy magnitude; noise (V, 1) goes last."""
+
+    def predict_magnitude(
+        parameters: FloatArray, *auxiliary: NDArray[np.generic]
+    ) -> tuple[FloatArray, FloatArray]:
+        signal, jacobian = predict(parameters, *auxiliary[:-1])
+        mean, slope = rician_mean(np.maximum(signal, 0.0), np.asarray(auxiliary[-1], float))
+        return mean, jacobian * slope[:, :, None]
+
+    return predict_magnitude
+
+
+def near_floor(prediction: FloatArray, usable: BoolArray, noise: FloatArray) -> BoolArray:
+    """Tell in which voxels the weakest echo is so near the noise that its floor counts."""
+    weakest = np.min(prediction, axis=1, where=usable, initial=np.inf)
+    near: BoolArray = (noise > 0) & (weakest < SIGNAL_NEAR_FLOOR * np.sqrt(noise))
+    return near
+
+
+def flag_fit(value: FloatArray, fit: FitResult, noise: FloatArray) -> StatusArray:
+    """Give the cautions that belong to a rate: negative, inconsistent echoes, fluid."""
+    limit = stats.chi2.isf(MISFIT_PROBABILITY, np.maximum(fit.dof, 1)) / np.maximum(fit.dof, 1)
+    # rounding is no noise: a train without any fits to machine precision, never worse by chance
+    misfit = fit.residual_variance > np.maximum(
+        limit * noise, (ROUNDING * fit.parameters[:, 0]) ** 2
+    )
+    flags = np.select(
+        [value < 0, misfit, value < 1 / FLUID_TIME],
+        [Status.NEGATIVE, Status.INCONSISTENT_ECHOES, Status.FLUID],
+        Status.OK,
+    )
+    return np.asarray(flags, np.uint8)
+
+
+def _fit_decay(
+    train: _Train,
+    status: StatusArray,
+    noise_groups: ArrayLike | None,
+    noise_floor: str,
+    factor_error: FloatArray | None = None,
+) -> Estimate:
+    """Fit S0 * factor * exp(-rate TE) to the usable echoes of the voxels with status OK."""
+    if noise_floor not in NOISE_FLOORS:
+        msg = f'noise_floor must be one of {", ".join(NOISE_FLOORS)}, got {noise_floor!r}'
+        raise ModelInputError(msg)
+    usable = train.usable & (status == Status.OK)[:, None]
+    train = _Train(train.signal, train.factor, usable, train.echo_times)
+    start = start_decay(train.signal, train.factor, usable, train.echo_times)
+    fit = _solve(train, start)
+    noise, dof = pool_variance(fit.residual_variance, fit.dof, noise_groups)
+    if noise_floor == 'rician':
+        prediction = train.factor * predict_decay(train.echo_times, *fit.parameters.T)
+        near = near_floor(prediction, usable, noise)
+        if near.any():
+            again = _solve(train.at(near), fit.parameters[near], np.sqrt(noise[near, None]))
+            fit = replace_rows(fit, near, again)
+    rate = fit.parameters[:, 1]
+    variance = fit.covariance[:, 1, 1] * noise
+    flags = flag_fit(rate, fit, noise)
+    if factor_error is not None and np.any(factor_error):
+        systematic = _shift_of_rate(train, fit, factor_error) ** 2
+        uncertain = np.sqrt(systematic) > UNCERTAIN_GRADIENT
+        flags = combine_status(np.where(uncertain, Status.GRADIENT_UNCERTAIN, Status.OK), flags)
+        variance = variance + systematic
+    return Estimate.of(rate, variance, combine_status(status, fit.status, flags), dof=dof)
+
+
+def _solve(train: _Train, start: FloatArray, noise: FloatArray | None = None) -> FitResult:
+    """Fit the decay, with the noise floor of a noise (V, 1) where one is given."""
+    times = train.echo_times
+    lower = np.array([0.0, -STRONGEST_GROWTH / times.max()])
+    upper = np.array([np.inf, STRONGEST_DECAY / times.min()])
+    auxiliary: list[FloatArray] = []
+    if not np.all(train.factor == 1):
+        auxiliary.append(np.where(train.usable, train.factor, 1.0))
+
+    def predict(
+        parameters: FloatArray, factor: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        jacobian = np.empty((2, len(parameters), len(times)))
+        np.exp(-parameters[:, 1:] * times, out=jacobian[0])
+        if factor is not None:
+            jacobian[0] *= factor
+        prediction = parameters[:, :1] * jacobian[0]
+        np.multiply(-times, prediction, out=jacobian[1])
+        return prediction, np.moveaxis(jacobian, 0, 2)
+
+    if noise is not None:
+        auxiliary.append(noise)
+    return fit_least_squares(
+        predict if noise is None else with_noise_floor(predict),
+        train.signal,
+        start,
+        lower=lower,
+        upper=upper,
+        weights=train.usable.astype(float),
+        auxiliary=auxiliary,
+    )
+
+
+def replace_rows(fit: FitResult, rows: BoolArray, new: FitResult) -> FitResult:
+    """Put the fit of some voxels in the place of an earlier one."""
+    parts = {}
+    for item in dataclasses.fields(FitResult):
+        old = getattr(fit, item.name).copy()
+        old[rows] = getattr(new, item.name)
+        parts[item.name] = old
+    return FitResult(**parts)
+
+
+def _shift_of_rate(train: _Train, fit: FitResult, factor_error: FloatArray) -> FloatArray:
+    """Give the change of the rate that an error of the factor makes, to first order."""
+    s0, rate = fit.parameters.T
+    decay = predict_decay(train.echo_times, np.ones(len(rate)), rate) * train.usable
+    columns = (decay * train.factor, -train.echo_times * s0[:, None] * decay * train.factor)
+    error = s0[:, None] * decay * np.where(train.usable, factor_error, 0.0)
+    projected = np.stack([np.einsum('ve,ve->v', column, error) for column in columns], axis=1)
+    return np.asarray(np.einsum('vq,vq->v', fit.covariance[:, 1], projected))
+
+
+def start_decay(
+    signal: FloatArray, factor: FloatArray, usable: BoolArray, echo_times: FloatArray
+) -> FloatArray:
+    """Fit a straight line to log(signal / factor) with weights signal squared."""
+    start = np.empty((len(signal), 2))
+    varies = not np.all(factor == 1)
+    powers = np.stack([np.ones(len(echo_times)), echo_times, echo_times**2], axis=1)
+    for first in range(0, len(signal), MAX_CHUNK):
+        rows = slice(first, first + MAX_CHUNK)
+        used = usable[rows] & (factor[rows] > 0) if varies else usable[rows]
+        data = np.where(used, signal[rows], 1.0)
+        weight = data * data
+        weight *= used
+        if varies:
+            data /= np.where(used, factor[rows], 1.0)
+        log_signal = np.log(data, out=data)
+        total, by_time, by_square = (weight @ powers).T
+        log_signal *= weight
+        of_log, of_both = (log_signal @ powers[:, :2]).T
+        total[total == 0] = 1.0
+        spread = by_square - by_time**2 / total
+        single = spread <= SMALLEST_SPREAD * by_square
+        spread[single] = 1.0
+        slope = (of_both - by_time * of_log / total) / spread
+        slope[single] = -STRONGEST_DECAY / echo_times.min()  # one echo has all the signal
+        start[rows, 0] = np.exp((of_log - slope * by_time) / total)
+        start[rows, 1] = -slope
+    return start
+
+
+def _flag_negative(value: FloatArray) -> StatusArray:
+    """Return NEGATIVE where the value is below 0."""
+    return np.asarray(np.where(value < 0, Status.NEGATIVE, Status.OK), np.uint8)
+
+
+def _without_flags(status: StatusArray) -> StatusArray:
+    """Keep only the codes of missing values."""
+    return np.asarray(np.where(is_missing(status), status, Status.OK), np.uint8)

@@ -1,1 +1,0 @@
-"""The branches of the graph of a participant, one module each."""

@@ -1,0 +1,198 @@
+"""Cerebral blood flow and arrival time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
+from bids_app.interfaces.change import ComputeSignificance
+from bids_app.models.asl.single_delay import t1_tissue_at
+from bids_app.workflows._engine import PARTS, Quantity, connect_quantity, pe
+from bids_app.workflows.constants import constants_table, sidecar_parameters, t1_blood
+from bids_app.workflows.graph import TISSUE_LABELS
+from bids_app.workflows.perfusion import (
+    PerfusionConstants,
+    init_perfusion_wf,
+    init_shared_arrival_wf,
+)
+from bids_app.workflows.wiring.scans import add_per_condition, join_tables, merge_node, save_map
+
+if TYPE_CHECKING:
+    from bids_app.workflows._engine import Workflow
+    from bids_app.workflows.derivatives import Sink
+    from bids_app.workflows.graph import Graph, Scan
+
+
+PERFUSION = (
+    'cbf',
+    'cbf_without_m0',
+    'm0_relative',
+    'relative_cbf',
+    'att',
+    'abv',
+    'grey_cbf',
+    'white_cbf',
+    'half_difference',
+    'effective_delay',
+)
+"""Quantities that a perfusion graph may have."""
+
+
+def add_perfusion(graph: Graph) -> None:
+    """Add CBF of every condition and what belongs to it, and save it."""
+    settings, inputs = graph.settings.perfusion, graph.inputs
+    if math.isnan(inputs.b0) and settings.t1_blood is None:
+        return  # no field strength: a problem that the inputs name
+    tables: list[Quantity] = []
+    models: dict[str, Workflow] = {}
+    constants = PerfusionConstants(
+        t1_blood=t1_blood(inputs, graph.settings),
+        t1_tissue=settings.t1_tissue or t1_tissue_at(inputs.b0),
+    )
+
+    def build(scan: Scan) -> Workflow:
+        models[scan.name] = model = init_perfusion_wf(
+            series=scan.series,
+            model=cbf_model(scan.series, graph.settings),
+            settings=settings,
+            anatomy=graph.settings.anatomy,
+            constants=constants,
+            has_tissue=graph.has_anatomy,
+            readout=scan.readout,
+            name=f'model_{scan.name}',
+        )
+        wanted = ('reference',) if scan.readout is None else ('reference', 'voxel_shift')
+        connected = [(f'outputnode.{port}', f'inputnode.{port}') for port in wanted]
+        graph.workflow.connect([(graph.alignment[scan.name], model, connected)])
+        if graph.has_anatomy:
+            tables.append(Quantity(model, 'quality'))
+        return model
+
+    groups = add_per_condition(
+        graph, 'asl', PERFUSION, build, ('noise_groups', *TISSUE_LABELS.values())
+    )
+    tables += _compare_runs(graph, groups)
+    if arrival_is_shared(inputs.asl, graph.settings):
+        _share_arrival(graph, {key: scans[0] for key, scans in groups.items()}, models, constants)
+    sink = graph.sink('save_perfusion')
+    if ('att', None) in graph.maps and None not in groups:
+        sidecar = _all_series_sidecar(graph)
+        save_map(graph, sink, graph.maps['att', None], 'att', 'att', sidecar=sidecar)
+    for condition, scans in groups.items():
+        _save_perfusion(graph, sink, condition, scans)
+    if tables:
+        _save_quality(graph, sink, tables)
+    graph.close(sink)
+
+
+def _compare_runs(graph: Graph, groups: dict[str | None, list[Scan]]) -> list[Quantity]:
+    """Tables that tell whether repeated scans of a condition differ by more than their errors."""
+    tables = []
+    for condition, scans in groups.items():
+        if len(scans) > 1 and ('cbf', condition) in graph.maps and graph.has_anatomy:
+            node = graph.maps['cbf', condition].node
+            node.inputs.condition = condition or ''
+            tables.append(Quantity(node, 'table'))
+    return tables
+
+
+def _save_quality(graph: Graph, sink: Sink, tables: list[Quantity]) -> None:
+    """Join the quality tables of all scans and save them."""
+    table = join_tables(graph, tables, 'quality')
+    sink.add(table, 'cbf_quality', sidecar=_all_series_sidecar(graph))
+
+
+def _all_series_sidecar(graph: Graph) -> dict[str, Any]:
+    """Entries of a file that is made from all ASL series."""
+    series = graph.inputs.asl
+    table = constants_table(graph.inputs, graph.settings)
+    return {
+        'Sources': graph.sources(one.file for one in series),
+        **sidecar_parameters('cbf', cbf_model(series[0], graph.settings), table),
+    }
+
+
+def _share_arrival(
+    graph: Graph,
+    scans: dict[str | None, Scan],
+    models: dict[str, Workflow],
+    constants: PerfusionConstants,
+) -> None:
+    """Replace the maps of each condition by those of a fit with one arrival time."""
+    shared = init_shared_arrival_wf(
+        series=[scan.series for scan in scans.values()],
+        settings=graph.settings.perfusion,
+        constants=constants,
+    )
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (mask, shared, [(port, 'inputnode.mask'),
+                        ('outputnode.transform', 'inputnode.target_transform')]),
+    ])  # fmt: skip
+    lists = [f'{name}{part}' for name in ('difference', 'm0') for part in PARTS[:-1]]
+    for name in (*lists, 'delay', 'source_transform'):
+        merge = pe.Node(merge_node(len(scans)), name=f'merge_shared_{name}')
+        for number, scan in enumerate(scans.values(), start=1):
+            align = graph.alignment[scan.name]
+            source = align if name == 'source_transform' else models[scan.name]
+            output = 'transform' if name == 'source_transform' else name
+            graph.workflow.connect([(source, merge, [(f'outputnode.{output}', f'in{number}')])])
+        graph.workflow.connect([(merge, shared, [('out', f'inputnode.{name}')])])
+    for index, condition in enumerate(scans):
+        for quantity in ('cbf', 'cbf_without_m0'):
+            if (quantity, condition) in graph.maps:
+                graph.maps[quantity, condition] = Quantity(shared, quantity, index)
+        del graph.maps['att', condition]
+    graph.maps['att', None] = Quantity(shared, 'att')
+
+
+def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list[Scan]) -> None:
+    """Save the maps of one condition."""
+    table = constants_table(graph.inputs, graph.settings)
+    files = [scan.series.file for scan in scans]
+    files += [scan.series.m0.file for scan in scans if scan.series.m0.kind == 'Separate']
+    series = scans[0].series
+    parameters = sidecar_parameters('cbf', cbf_model(series, graph.settings), table)
+    sidecar = {
+        'Sources': graph.sources(files),
+        **parameters,
+        'ArterialSpinLabelingType': series.label_type,
+        'M0Type': series.m0.kind,
+    }
+    at: dict[str, Any] = {'condition': condition, 'sidecar': sidecar}
+    for key, label in (
+        ('cbf', 'cbf'),
+        ('relative_cbf', 'relativeCbf'),
+        ('att', 'att'),
+        ('abv', 'abv'),
+        ('grey_cbf', 'greyCbf'),
+        ('white_cbf', 'whiteCbf'),
+    ):
+        if (key, condition) in graph.maps:
+            save_map(graph, sink, graph.maps[key, condition], key, label, **at)
+    if not all(scan.series.m0.shared for scan in scans):
+        graph.maps.pop(('m0_relative', condition), None)
+    if ('m0_relative', condition) in graph.maps:
+        _save_m0_error(graph, sink, condition, sidecar)
+    if ('effective_delay', condition) in graph.maps:
+        delay = graph.maps['effective_delay', condition]
+        sink.add(delay, 'effective_delay', space=graph.space, **at)
+    if ('half_difference', condition) in graph.maps:
+        half = graph.maps['half_difference', condition]
+        name = '_'.join(part for part in ('test_half_difference', condition) if part)
+        test = pe.Node(ComputeSignificance(), name=name)
+        mask, port = graph.mask
+        graph.workflow.connect([(mask, test, [(port, 'mask')])])
+        connect_quantity(graph.workflow, half, test, 'quantity')
+        sink.add(Quantity(test, 'z'), 'half_difference', space=graph.space, **at)
+
+
+def _save_m0_error(
+    graph: Graph, sink: Sink, condition: str | None, sidecar: dict[str, Any]
+) -> None:
+    """Save apart the error that conditions with one M0 share, for a later replay."""
+    at: dict[str, Any] = {'space': graph.space, 'condition': condition, 'sidecar': sidecar}
+    for name, quantity in (('cbf_without_m0', 'cbfWithoutM0'), ('m0_relative', 'relativeM0')):
+        source = graph.maps[name, condition]
+        sink.add(source, 'variance', part='_variance', quantity=quantity, **at)

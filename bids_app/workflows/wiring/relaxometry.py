@@ -1,0 +1,148 @@
+"""R2, R2*, R2' and the field maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bids_app.interfaces.relaxometry import ConvertRateToTime
+from bids_app.interfaces.spatial import SmoothQuantity
+from bids_app.models.registry import MODELS
+from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows.constants import constants_table, sidecar_parameters
+from bids_app.workflows.graph import word_of
+from bids_app.workflows.oxygen import init_r2_prime_wf
+from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
+from bids_app.workflows.wiring.scans import (
+    add_per_condition,
+    connect_derived,
+    derived_sidecar,
+    save_map,
+)
+
+if TYPE_CHECKING:
+    from bids_app.settings import RelaxometrySettings
+    from bids_app.workflows._engine import Workflow
+    from bids_app.workflows.derivatives import Sink
+    from bids_app.workflows.graph import Graph, Scan
+
+
+def add_relaxometry(graph: Graph) -> None:
+    """Add R2, R2*, R2' and save T2, T2*, R2' and the field maps."""
+    settings = graph.settings.relaxometry
+    table = constants_table(graph.inputs, graph.settings)
+    models: dict[str, Workflow] = {}
+
+    def build(scan: Scan) -> Workflow:
+        init = init_r2_wf if scan.kind == 'mese' else init_r2_star_wf
+        models[scan.name] = init(series=scan.series, settings=settings, name=f'model_{scan.name}')
+        return models[scan.name]
+
+    ports = ('noise_groups',)
+    sink = graph.sink('save_relaxometry')
+    for kind, quantities, key, label, model in (
+        ('mese', ('r2',), 'T2map', 'T2', settings.t2_model),
+        ('megre', ('r2_star', 'motion'), 'T2starmap', 'T2star', settings.t2_star_model),
+    ):
+        groups = add_per_condition(graph, kind, quantities, build, ports)
+        quantity = quantities[0]
+        for condition, scans in groups.items():
+            files = [path for scan in scans for path in scan.series.files]
+            parameters = sidecar_parameters(quantity, model, table)
+            sidecar = {'Sources': graph.sources(files), **parameters}
+            if kind == 'megre':
+                sidecar |= _correction_entries(scans, settings)
+                motion = graph.maps.pop(('motion', condition))
+                at: dict[str, Any] = {'space': graph.space, 'condition': condition}
+                sink.add(motion, 'motion', sidecar=sidecar, **at)
+            _save_decays(graph, sink, models, scans, parameters)
+            time = _add_time(graph, quantity, condition)
+            save_map(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
+            rate = graph.maps[quantity, condition]
+            graph.saved[rate.key] = graph.saved[time.key]
+            if kind == 'megre' and scans[0].series.has_phase:
+                model_wf = models[scans[0].name]
+                graph.fields[condition] = (Quantity(model_wf, 'field_map'), scans[0])
+                _save_field_map(graph, sink, model_wf, condition, sidecar)
+            if settings.smoothing:
+                name = '_'.join(part for part in (quantity, condition) if part)
+                smooth = smooth_rate(graph, rate, name, settings.smoothing)
+                graph.maps[quantity, condition] = smooth
+    add_r2_prime(graph, sink, settings.r2_prime_model)
+    graph.close(sink)
+
+
+def _save_decays(
+    graph: Graph,
+    sink: Sink,
+    models: dict[str, Workflow],
+    scans: list[Scan],
+    parameters: dict[str, Any],
+) -> None:
+    """Save the decays of a few voxels of every scan."""
+    for scan in scans:
+        sink.add(
+            Quantity(models[scan.name], 'decays'),
+            'decays',
+            condition=scan.series.condition,
+            scan=word_of(scan),
+            run=scan.series.run,
+            sidecar={'Sources': graph.sources(scan.series.files), **parameters},
+        )
+
+
+def _correction_entries(scans: list[Scan], settings: RelaxometrySettings) -> dict[str, Any]:
+    """Say in the sidecar what was done about background gradients and with redundant sets."""
+    has_phase = all(scan.series.has_phase for scan in scans)
+    profile = settings.slice_profile if has_phase else 'none'
+    merged = max(len(scan.series.reduced) for scan in scans)
+    return {
+        'BackgroundGradientCorrected': profile != 'none',
+        'SliceProfile': profile,
+        **({} if has_phase else {'BackgroundGradientReason': 'no usable phase images'}),
+        **({'RedundantSetsMerged': merged} if merged else {}),
+    }
+
+
+def smooth_rate(graph: Graph, source: Quantity, name: str, width: float) -> Quantity:
+    """Smooth a rate, as published pipelines do before R2' is made."""
+    node = pe.Node(SmoothQuantity(fwhm_voxels=width), name=f'smooth_{name}')
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, node, [(port, 'mask')])])
+    connect_quantity(graph.workflow, source, node, 'quantity')
+    smoothed = Quantity(node, 'quantity')
+    graph.saved[smoothed.key] = graph.saved[source.key]
+    return smoothed
+
+
+def _add_time(graph: Graph, quantity: str, condition: str | None) -> Quantity:
+    """Convert a rate into the time that is saved."""
+    name = '_'.join(part for part in ('convert', quantity, condition) if part)
+    node = pe.Node(ConvertRateToTime(), name=name)
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, node, [(port, 'mask')])])
+    connect_quantity(graph.workflow, graph.maps[quantity, condition], node, 'rate')
+    return Quantity(node, 'time')
+
+
+def _save_field_map(
+    graph: Graph, sink: Sink, model: Workflow, condition: str | None, sidecar: dict[str, Any]
+) -> None:
+    """Save the field map of a MEGRE series on its own grid."""
+    sources = {'Sources': sidecar['Sources']}
+    for port, key in (('field_map', 'fieldmap'), ('field_magnitude', 'fieldmap_magnitude')):
+        sink.add(Quantity(model, port), key, condition=condition, sidecar=sources)
+
+
+def add_r2_prime(graph: Graph, sink: Sink, model: str) -> None:
+    """Add R2' of every condition that has R2* and R2."""
+    for condition in graph.conditions('r2_star', 'r2'):
+        name = '_'.join(part for part in ('r2_prime', condition) if part)
+        difference = init_r2_prime_wf(model=model, name=f'compute_{name}')
+        parents = MODELS['r2_prime'][model].maps
+        connect_derived(graph, difference, parents, condition)
+        graph.maps['r2_prime', condition] = Quantity(difference, 'r2_prime')
+        sidecar = derived_sidecar(graph, 'r2_prime', model, parents, condition)
+        quantity = graph.maps['r2_prime', condition]
+        save_map(
+            graph, sink, quantity, 'R2primemap', 'R2prime', condition=condition, sidecar=sidecar
+        )

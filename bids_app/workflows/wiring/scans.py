@@ -1,0 +1,152 @@
+"""From the grid of a scan to the quantification grid: what every branch does alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bids_app.interfaces.perfusion import CombineTables
+from bids_app.interfaces.spatial import CombineRuns, ResampleQuantity, SmoothQuantity
+from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE
+from bids_app.workflows._engine import PARTS, Quantity, connect_quantity, pe
+from bids_app.workflows.constants import constants_table, sidecar_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from bids_app.workflows._engine import Workflow
+    from bids_app.workflows.derivatives import Sink
+    from bids_app.workflows.graph import Graph, Scan
+
+
+def connect_scan(graph: Graph, scan: Scan, model: Workflow, *ports: str) -> None:
+    """Hand the maps of a scan's grid to its model; tissue only where there is anatomy."""
+    align = graph.alignment[scan.name]
+    wanted = ['mask'] + [port for port in ports if graph.has_anatomy]
+    wanted += ['series'] if scan.moving else []
+    graph.workflow.connect([
+        (align, model, [(f'outputnode.{port}', f'inputnode.{port}') for port in wanted]),
+    ])  # fmt: skip
+
+
+def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantity:
+    """Carry a quantity from the grid of its scan to the quantification grid, in one step."""
+    if scan is graph.target and not scan.is_corrected and scan.found is None:
+        return source
+    name = f'resample_{label}_{scan.name}'
+    node = pe.Node(ResampleQuantity(), name=name)
+    if scan.found is not None:  # so does that of the other software
+        node.inputs.voxels_per_sample = VOXELS_PER_NOISE_SAMPLE
+    mask, port = graph.mask
+    graph.workflow.connect([
+        (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
+        (graph.alignment[scan.name], node, [('outputnode.transform', 'source_transform')]),
+    ])  # fmt: skip
+    if scan.is_corrected:  # its interpolation counts too
+        graph.workflow.connect([
+            (graph.alignment[scan.name], node, [('outputnode.voxels_per_sample',
+                                                 'voxels_per_sample')]),
+        ])  # fmt: skip
+    connect_quantity(graph.workflow, source, node, 'quantity')
+    return Quantity(node, 'quantity')
+
+
+def combine_runs(graph: Graph, runs: list[Quantity], name: str) -> Quantity:
+    """Join the runs of one modality and condition by inverse variance."""
+    if len(runs) == 1:
+        return runs[0]
+    node = pe.Node(CombineRuns(), name=f'combine_{name}')
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, node, [(port, 'mask')])])
+    for part in PARTS:
+        merge = pe.Node(merge_node(len(runs)), name=f'merge_{name}{part}')
+        for number, run in enumerate(runs, start=1):
+            graph.workflow.connect([(run.node, merge, [(run.output(part), f'in{number}')])])
+        graph.workflow.connect([(merge, node, [('out', f'quantity{part}')])])
+    return Quantity(node, 'quantity')
+
+
+def join_tables(graph: Graph, tables: list[Quantity], name: str) -> Quantity:
+    """Put the tables of several scans one under the other."""
+    join = pe.Node(CombineTables(), name=f'combine_{name}')
+    merge = pe.Node(merge_node(len(tables)), name=f'merge_{name}')
+    for number, table in enumerate(tables, start=1):
+        graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
+    graph.workflow.connect([(merge, join, [('out', 'tables')])])
+    return Quantity(join, 'table')
+
+
+def merge_node(count: int) -> Any:
+    """Interface that joins inputs into a list."""
+    from nipype import Merge
+
+    return Merge(count)
+
+
+def add_per_condition(
+    graph: Graph,
+    kind: str,
+    quantities: tuple[str, ...],
+    build: Callable[[Scan], Workflow],
+    ports: tuple[str, ...],
+) -> dict[str | None, list[Scan]]:
+    """Model every series of a kind, carry it to the grid, combine runs; one map per condition."""
+    groups: dict[str | None, list[Scan]] = {}
+    for scan in graph.scans:
+        if scan.kind == kind:
+            groups.setdefault(scan.series.condition, []).append(scan)
+    models = {scan.name: build(scan) for scans in groups.values() for scan in scans}
+    for condition, scans in groups.items():
+        for scan in scans:
+            connect_scan(graph, scan, models[scan.name], *ports)
+        for quantity in quantities:
+            if not all(models[scan.name].has_output(quantity) for scan in scans):
+                continue
+            runs = [
+                to_target(graph, scan, Quantity(models[scan.name], quantity), quantity)
+                for scan in scans
+            ]
+            name = '_'.join(part for part in (quantity, condition) if part)
+            graph.maps[quantity, condition] = combine_runs(graph, runs, name)
+    return groups
+
+
+def save_map(
+    graph: Graph,
+    sink: Sink,
+    quantity: Quantity,
+    key: str,
+    label: str,
+    **entities: Any,
+) -> None:
+    """Save value, variance and status of a map on the quantification grid."""
+    sink.add_quantity(quantity, key, label, space=graph.space, **entities)
+
+
+def derived_sidecar(
+    graph: Graph, quantity: str, model: str, parents: Iterable[str], condition: str | None
+) -> dict[str, Any]:
+    """Entries of a map that is made from other maps of the output."""
+    table = constants_table(graph.inputs, graph.settings)
+    maps = [graph.lookup(name, condition) for name in parents]
+    return graph.made_from(*maps) | sidecar_parameters(quantity, model, table)
+
+
+def connect_derived(
+    graph: Graph, model: Workflow, names: Iterable[str], condition: str | None
+) -> None:
+    """Connect mask and maps on the quantification grid to a model."""
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, model, [(port, 'inputnode.mask')])])
+    for name in names:
+        connect_quantity(graph.workflow, graph.lookup(name, condition), model, name)
+
+
+def smooth(graph: Graph, source: Quantity, name: str) -> Quantity:
+    """Smooth a map where that was asked for."""
+    if not graph.settings.change.fwhm:
+        return source
+    node = pe.Node(SmoothQuantity(fwhm=graph.settings.change.fwhm), name=f'smooth_{name}')
+    mask, port = graph.mask
+    graph.workflow.connect([(mask, node, [(port, 'mask')])])
+    connect_quantity(graph.workflow, source, node, 'quantity')
+    return Quantity(node, 'quantity')

@@ -1,0 +1,169 @@
+"""Names of other software, of several versions, and what is refused."""
+
+import json
+
+import pytest
+
+from bids_app.bids.input.collect import collect_participant, read_dataset
+from bids_app.settings import RunSettings, Settings
+
+SERIES = (3, 3, 2, 200)
+
+
+@pytest.fixture
+def collected(dataset):
+    """Collect the only unit, with derivatives in d."""
+
+    def collect(session=None):
+        run = RunSettings(
+            bids_dir=dataset.root,
+            output_dir=dataset.root / 'out',
+            level='participant',
+            derivatives={'fmriprep': dataset.root / 'd'},
+        )
+        units = collect_participant(read_dataset(run), '01', run, Settings())
+        return next(unit for unit in units if unit.session == session)
+
+    return collect
+
+
+def prepared(dataset, *names, folder='sub-01/func', stem='sub-01_task-all', shape=SERIES):
+    """Write files that follow a raw series."""
+    for name in names:
+        path = f'd/{folder}/{stem}_{name}'
+        if name.endswith('.nii.gz'):
+            size = shape if 'bold.' in name or 'timeseries' in name else shape[:3]
+            dataset.image(path, shape=size, metadata={'RepetitionTime': 1.2})
+        elif name.endswith('.tsv'):
+            dataset.text(path, 'trans_x\tcsf\n' + '0.1\t2\n' * shape[3])
+        else:
+            dataset.text(path, 'transform')
+
+
+OLD = ('from-scanner_to-T1w_mode-image_xfm.txt', 'desc-preproc_bold.nii.gz', 'boldref.nii.gz',
+       'desc-confounds_regressors.tsv')  # fmt: skip
+NEW = ('from-boldref_to-T1w_mode-image_desc-coreg_xfm.txt', 'desc-preproc_bold.nii.gz',
+       'from-boldref_to-T1w_mode-image_desc-coreg_xfm.json', 'desc-coreg_boldref.nii.gz',
+       'desc-hmc_boldref.nii.gz', 'desc-confounds_timeseries.tsv')  # fmt: skip
+MIDDLE = ('from-scanner_to-T1w_mode-image_xfm.txt', 'from-T1w_to-scanner_mode-image_xfm.txt',
+          'desc-preproc_bold.nii.gz', 'boldref.nii.gz', 'desc-brain_mask.nii.gz',
+          'desc-confounds_timeseries.tsv')  # fmt: skip
+FIELD = (
+    *NEW[:-1],
+    'from-boldref_to-auto00000_mode-image_xfm.txt',
+    'from-orig_to-boldref_mode-image_desc-hmc_xfm.txt',
+    'desc-brain_mask.nii.gz',
+    NEW[-1],
+)
+T1W = ('space-T1w_desc-preproc_bold.nii.gz', 'space-T1w_boldref.nii.gz',
+       'space-T1w_desc-brain_mask.nii.gz')  # fmt: skip
+TEMPLATE = ('space-MNI152NLin6Asym_res-2_desc-preproc_bold.nii.gz',)
+
+
+@pytest.mark.parametrize(
+    'names',
+    [OLD, MIDDLE, NEW, FIELD],
+    ids=['to 20.1', '20.2 to 23.1', '23.2 on', 'with a field map'],
+)
+def test_run_on_its_own_grid_comes_with_transform_reference_and_confounds(
+    dataset, collected, names
+):
+    dataset.add('func/task-all_bold[calc]')
+    prepared(dataset, *names)
+    (run,) = collected().bold
+    assert run.file.name == 'sub-01_task-all_desc-preproc_bold.nii.gz'
+    assert run.found.transform.name == f'sub-01_task-all_{names[0]}'
+    assert run.found.reference.name.endswith(('-coreg_boldref.nii.gz', 'all_boldref.nii.gz'))
+    assert run.found.confounds.name.endswith(names[-1])
+    assert run.events
+    assert run.echo_time == 0.03, 'the raw sidecar still counts'
+    assert run.readout is None
+
+
+def test_run_in_t1w_space_is_preferred_and_needs_no_transform(dataset, collected):
+    dataset.add('func/task-all_bold[calc]')
+    prepared(dataset, *NEW, *T1W, *TEMPLATE)
+    (run,) = collected().bold
+    assert run.file.name == 'sub-01_task-all_space-T1w_desc-preproc_bold.nii.gz'
+    assert run.found.transform is None
+    assert run.found.reference.name == 'sub-01_task-all_space-T1w_boldref.nii.gz'
+
+
+def test_runs_and_sessions_are_told_apart_whatever_their_zeros(dataset, collected):
+    for run in ('1', '2'):
+        dataset.add(f'ses-a/func/task-all_run-{run}_bold[calc]')
+    stem = 'sub-01_ses-a_task-all_run-02'
+    prepared(dataset, *NEW, folder='sub-01/ses-a/func', stem=stem)
+    first, second = collected('a').bold
+    assert first.found is None
+    assert second.found.source == 'fmriprep'
+
+
+def test_run_in_template_space_only_is_not_used_and_that_is_said(dataset, collected):
+    dataset.add('func/task-all_bold[calc]')
+    prepared(dataset, *TEMPLATE, NEW[-1])
+    unit = collected()
+    assert unit.bold[0].found is None
+    assert any('--output-spaces T1w' in note for note in unit.notes)
+
+
+def test_slices_that_were_brought_to_one_time_are_at_that_time(dataset, collected):
+    dataset.add('func/task-all_bold[calc]')
+    prepared(dataset, *T1W)
+    facts = {'RepetitionTime': 1.2, 'SliceTimingCorrected': True, 'StartTime': 0.58}
+    dataset.edit('*space-T1w_desc-preproc_bold.json', **facts)
+    unit = collected()
+    assert unit.bold[0].slice_times == (0.58, 0.58)
+    assert any('its movement is not' in note for note in unit.notes)
+
+
+def test_table_of_another_length_is_a_problem_that_names_both(dataset, collected):
+    dataset.add('func/task-all_bold[calc]')
+    prepared(dataset, *NEW)
+    dataset.text('d/sub-01/func/sub-01_task-all_desc-confounds_timeseries.tsv', 'csf\n1\n2\n')
+    unit = collected()
+    assert not unit.bold
+    assert any('has 2 rows' in item.message and '200' in item.message for item in unit.problems)
+
+
+def cbf(dataset, *names, units='mL/100 g/min'):
+    """Write CBF as ASLPrep names it."""
+    prepared(dataset, *names, folder='sub-01/perf', stem='sub-01_acq-calc', shape=(3, 3, 2, 6))
+    for path in (dataset.root / 'd').rglob('*_cbf.json'):
+        path.write_text(json.dumps({'Units': units}))
+
+
+ASLPREP = ('desc-timeseries_cbf.nii.gz', 'cbf.nii.gz', 'desc-coreg_aslref.nii.gz',
+           'from-aslref_to-T1w_mode-image_xfm.txt')  # fmt: skip
+ASLPREP_NEW = (*ASLPREP[:-1], 'from-orig_to-aslref_mode-image_desc-hmc_xfm.txt',
+               'from-aslref_to-auto00000_mode-image_desc-fmap_xfm.txt',
+               'from-aslref_to-T1w_mode-image_desc-coreg_xfm.txt')  # fmt: skip
+
+
+@pytest.mark.parametrize('names', [ASLPREP, ASLPREP_NEW], ids=['older', 'newer'])
+def test_cbf_of_every_pair_is_taken_before_their_mean(dataset, collected, names):
+    dataset.add('perf/acq-calc_asl', 'perf/acq-control_asl')
+    cbf(dataset, *names)
+    found, own = collected().asl
+    assert found.file.name == 'sub-01_acq-calc_desc-timeseries_cbf.nii.gz'
+    assert found.context == ('cbf',) * 6
+    assert found.m0.kind == 'Unneeded'
+    assert found.found.reference.name == 'sub-01_acq-calc_desc-coreg_aslref.nii.gz'
+    assert own.found is None
+
+
+def test_mean_cbf_alone_is_taken_and_said(dataset, collected):
+    dataset.add('perf/acq-calc_asl')
+    cbf(dataset, 'space-T1w_cbf.nii.gz')
+    unit = collected()
+    assert unit.asl[0].context == ('cbf',)
+    assert any('upper bound' in note for note in unit.notes)
+
+
+@pytest.mark.parametrize(('units', 'is_taken'), [('ml/100g/min', True), ('ml/g/s', False)])
+def test_cbf_of_another_unit_is_refused(dataset, collected, units, is_taken):
+    dataset.add('perf/acq-calc_asl')
+    cbf(dataset, 'space-T1w_cbf.nii.gz', units=units)
+    unit = collected()
+    assert bool(unit.asl) is is_taken
+    assert is_taken is not any(units in item.message for item in unit.problems)

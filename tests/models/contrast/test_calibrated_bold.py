@@ -1,0 +1,254 @@
+"""Calibrated BOLD: round trips, the semi-quantitative identity, its bias and error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bids_app.errors import ModelInputError
+from bids_app.models.contrast.calibrated_bold import (
+    COEFFICIENTS,
+    change_in_cmro2_davis,
+    change_in_cmro2_published,
+    change_in_cmro2_with_bold,
+    davis_bold,
+    davis_cbf_ratio,
+    davis_cmro2_ratio,
+    maximum_bold,
+    maximum_from_hypercapnia,
+    semiquantitative_bias,
+    semiquantitative_ratio,
+)
+from bids_app.models.contrast.difference import change_in_cmro2
+from bids_app.models.estimate import Estimate
+from bids_app.models.status import Status
+
+SCALE = 7.64358 / 316.956
+ratios = st.floats(0.6, 1.6)
+
+
+def primitives(*, n=1, sd=None, rng=None, **true):
+    """Estimates of what goes in, drawn around the truth if errors are given."""
+    values = {
+        'bold': 0.5, 'task_cbf': 52.8, 'baseline_cbf': 48.0, 'baseline_r2_star': 18.8,
+        'r2': 13.5, 'baseline_cbv': 0.048, 'task_r2_star': 18.65, **true,
+    }  # fmt: skip
+    sd = sd or {}
+    return {
+        name: Estimate.of(
+            value + (rng.normal(0, sd[name], n) if name in sd else np.zeros(n)),
+            sd.get(name, 0.0) ** 2,
+        )
+        for name, value in values.items()
+    }
+
+
+@pytest.mark.parametrize('source', COEFFICIENTS)
+@given(flow=ratios, rate=ratios, largest=st.floats(2.0, 30.0))
+def test_davis_model_and_its_inverses_are_a_round_trip(source, flow, rate, largest):
+    alpha, beta = COEFFICIENTS[source]
+    bold = davis_bold(flow, rate, maximum=largest, alpha=alpha, beta=beta)
+    again = davis_cmro2_ratio(bold, flow, maximum=largest, alpha=alpha, beta=beta)
+    assert again == pytest.approx(rate, rel=1e-9)
+    flow_again = davis_cbf_ratio(bold, rate, maximum=largest, alpha=alpha, beta=beta)
+    assert flow_again == pytest.approx(flow, rel=1e-8)
+
+
+def test_hypercapnia_gives_back_the_maximum_that_made_it():
+    bold = davis_bold(1.4, 1.0, maximum=9.0, alpha=0.14, beta=0.91)
+    assert maximum_from_hypercapnia(bold, 1.4, alpha=0.14, beta=0.91) == pytest.approx(9.0)
+    assert np.isnan(maximum_from_hypercapnia(-1.0, 1.4, alpha=0.14, beta=0.91))
+
+
+def test_maximum_is_the_decay_of_r2_prime_in_the_echo_time():
+    np.testing.assert_allclose(maximum_bold([5.3, -1.0], echo_time=0.03), [15.9, np.nan])
+
+
+def test_davis_model_has_no_answer_beyond_its_maximum():
+    assert np.isnan(davis_cmro2_ratio(16.0, 1.2, maximum=15.0, alpha=0.2, beta=1.3))
+    with pytest.raises(ModelInputError, match='must differ'):
+        davis_cbf_ratio(1.0, 1.0, maximum=15.0, alpha=1.0, beta=1.0)
+    with pytest.raises(ModelInputError, match='echo_time must be positive'):
+        maximum_bold(5.0, echo_time=0.0)
+
+
+@given(bold=st.floats(-2, 2), flow=ratios, volume=st.floats(0.9, 1.2), rate=st.floats(3, 9))
+def test_identity_of_the_semi_quantitative_route(bold, flow, volume, rate):
+    """CMRO2 ratio = (1 + fCBF)(1 - 10 dBOLD/(TE R2'))/(1 + fCBV), TE in ms (science 2.9)."""
+    ratio = semiquantitative_ratio(
+        bold, flow, baseline_r2_prime=rate, echo_time=0.03, cbv_ratio=volume
+    )
+    assert ratio == pytest.approx(flow * (1 - 10 * bold / (30 * rate)) / volume, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ('bold', 'volume', 'flow'), [(0.5, 0.0, 0.033), (0.5, 0.05, 0.084), (-0.5, 0.0, -0.031),
+                                 (-0.5, 0.05, 0.018)],
+)  # fmt: skip
+def test_flow_at_which_the_sign_turns(bold, volume, flow):
+    ratio = semiquantitative_ratio(
+        bold, 1 + flow, baseline_r2_prime=5.3, echo_time=0.03, cbv_ratio=1 + volume
+    )
+    assert ratio == pytest.approx(1.0, abs=1.2e-3)
+
+
+@pytest.mark.parametrize(
+    ('flow', 'volume', 'bias'),
+    [(1.15, 1.0, -0.014), (0.88, 1.0, 0.013), (1.15, 1.05, -0.061), (0.88, 1.05, -0.035)],
+)
+def test_bias_of_the_semi_quantitative_route_where_metabolism_is_constant(flow, volume, bias):
+    found = semiquantitative_bias(flow, alpha=0.2, beta=1.3, cbv_ratio=volume)
+    assert found == pytest.approx(bias, abs=6e-4)
+    # the same by way of the BOLD signal it would be given
+    bold = davis_bold(flow, 1.0, maximum=15.9, alpha=0.2, beta=1.3)
+    ratio = semiquantitative_ratio(
+        bold, flow, baseline_r2_prime=5.3, echo_time=0.03, cbv_ratio=volume
+    )
+    assert ratio - 1 == pytest.approx(found, abs=1e-9)
+
+
+def test_change_by_bold_is_the_ratio_times_the_baseline():
+    given_ = primitives()
+    given_.pop('task_r2_star')
+    change = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE, cbv_response=0.05)
+    baseline = SCALE * 48.0 * 5.3 / 0.048
+    ratio = semiquantitative_ratio(0.5, 1.1, baseline_r2_prime=5.3, echo_time=0.03, cbv_ratio=1.05)
+    assert change.value[0] == pytest.approx(baseline * (ratio - 1))
+
+
+def test_combination_is_the_quantitative_route_where_bold_is_useless():
+    given_ = primitives(sd={'bold': 1e4, 'task_r2_star': 0.1}, rng=np.random.default_rng(0))
+    change = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
+    given_.pop('bold')
+    quantitative = change_in_cmro2(
+        **given_, task_cbv=given_['baseline_cbv'], cbv_shared=True, scale=SCALE
+    )
+    np.testing.assert_allclose(change.value, quantitative.value, rtol=1e-5)
+    np.testing.assert_allclose(change.variance, quantitative.variance, rtol=1e-4)
+
+
+ERRORS = {
+    'bold': 0.1, 'task_cbf': 3.0, 'baseline_cbf': 3.0, 'baseline_r2_star': 0.15, 'r2': 0.15,
+    'baseline_cbv': 0.001, 'task_r2_star': 0.15,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('route', ['semi-quantitative', 'combined', 'davis', 'davis given M'])
+def test_variance_is_that_of_repeated_measurements(route):
+    rng = np.random.default_rng(1)
+    noisy, clean = (primitives(n=40_000, sd=ERRORS, rng=rng), primitives())
+
+    def estimate(given_):
+        given_ = dict(given_)
+        if route != 'combined':
+            given_.pop('task_r2_star')
+        if route.startswith('davis'):
+            largest = 15.0 if 'given' in route else None
+            return change_in_cmro2_davis(
+                **given_, echo_time=0.03, scale=SCALE, alpha=0.2, beta=1.3, maximum=largest
+            )
+        return change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
+
+    found = estimate(noisy)
+    z = (found.value - estimate(clean).value) / np.sqrt(found.variance)
+    assert z.std() == pytest.approx(1.0, abs=0.03)
+    assert abs(z.mean()) < 0.05
+
+
+def test_more_measurements_make_the_combination_more_precise():
+    errors = {**ERRORS, 'bold': 0.6}
+    given_ = primitives(n=500, sd=errors, rng=np.random.default_rng(2))
+    combined = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
+    task_r2_star = given_.pop('task_r2_star')
+    by_bold = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
+    quantitative = change_in_cmro2(
+        **{name: value for name, value in given_.items() if name != 'bold'},
+        task_r2_star=task_r2_star, task_cbv=given_['baseline_cbv'], cbv_shared=True, scale=SCALE,
+    )  # fmt: skip
+    assert np.median(combined.variance) < np.median(by_bold.variance)
+    assert np.median(combined.variance) < np.median(quantitative.variance)
+
+
+def test_missing_reasons_are_named():
+    given_ = primitives(bold=40.0)
+    given_.pop('task_r2_star')
+    beyond = change_in_cmro2_davis(**given_, echo_time=0.03, scale=SCALE, alpha=0.2, beta=1.3)
+    assert beyond.status.tolist() == [Status.NO_REFERENCE]
+    given_ = primitives(baseline_cbv=0.0)
+    given_.pop('task_r2_star')
+    bare = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
+    assert bare.status.tolist() == [Status.NO_BLOOD_VOLUME]
+
+
+def without_task(**true):
+    """Inputs of a route that does not need R2* of the task."""
+    given_ = primitives(**true)
+    given_.pop('task_r2_star')
+    return given_
+
+
+def test_published_limits_change_nothing_within_them():
+    given_ = without_task(n=50)
+    plain = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
+    limited = change_in_cmro2_published(**given_, echo_time=0.03, rate=316.956, cao2=7.64358)
+    np.testing.assert_allclose(limited.value, plain.value)
+    assert not limited.status.any()
+
+
+def test_published_limit_turns_a_strong_negative_extraction_into_the_largest():
+    given_ = without_task(n=9)
+    bold = np.full(9, 0.5)
+    bold[0] = 120.0  # R2' of the task becomes -34.7 1/s
+    given_['bold'] = Estimate.of(bold, 0.01)
+    found = change_in_cmro2_published(**given_, echo_time=0.03, rate=316.956, cao2=7.64358)
+    largest = max(5 * (5.3 - 0.5 / 3) / (316.956 * 0.048), 1.5)
+    expected = 7.64358 * (52.8 * largest - 48.0 * 5.3 / (316.956 * 0.048))
+    assert found.value[0] == pytest.approx(expected)
+    assert found.status.tolist() == [Status.CAPPED] + [Status.OK] * 8
+
+
+def test_challenge_itself_leaves_cmro2_alone():
+    given_ = without_task()
+    gas = (given_['bold'], given_['task_cbf'])
+    change = change_in_cmro2_davis(
+        **given_, echo_time=0.03, scale=SCALE, alpha=0.2, beta=1.3, challenge=gas
+    )
+    assert change.value == pytest.approx(0.0, abs=1e-9)
+
+
+def test_variance_with_a_maximum_from_a_challenge_is_right():
+    rng = np.random.default_rng(5)
+    errors = {
+        'bold': 0.03, 'task_cbf': 0.8, 'baseline_cbf': 0.8, 'baseline_r2_star': 0.1, 'r2': 0.05,
+        'baseline_cbv': 0.001,
+    }  # fmt: skip
+    n = 20_000
+    given_ = primitives(n=n, sd=errors, rng=rng)
+    given_.pop('task_r2_star')
+    largest = davis_bold(1.5, 1.0, maximum=9.0, alpha=0.2, beta=1.3)
+    gas = (
+        Estimate.of(largest + rng.normal(0, 0.05, n), 0.05**2),
+        Estimate.of(72.0 + rng.normal(0, 0.8, n), 0.8**2),
+    )
+    model = {'echo_time': 0.03, 'scale': SCALE, 'alpha': 0.2, 'beta': 1.3}
+    change = change_in_cmro2_davis(**given_, **model, challenge=gas)
+    exact = (Estimate.of([largest], 0.0), Estimate.of([72.0], 0.0))
+    truth = change_in_cmro2_davis(**without_task(), **model, challenge=exact).value
+    z = (change.value - truth) / np.sqrt(change.variance)
+    assert z.std() == pytest.approx(1.0, abs=0.04)
+
+
+def test_maximum_comes_from_one_source_and_may_differ_between_voxels():
+    given_ = without_task(n=2)
+    model = {'echo_time': 0.03, 'scale': SCALE, 'alpha': 0.2, 'beta': 1.3}
+    each = change_in_cmro2_davis(**given_, **model, maximum=[9.0, np.nan])
+    one = change_in_cmro2_davis(**given_, **model, maximum=9.0)
+    assert each.value[0] == one.value[0]
+    assert np.isnan(each.value[1])
+    gas = (given_['bold'], given_['task_cbf'])
+    with pytest.raises(ModelInputError, match='not both'):
+        change_in_cmro2_davis(**given_, **model, maximum=9.0, challenge=gas)
+    with pytest.raises(ModelInputError, match='positive'):
+        change_in_cmro2_davis(**given_, **model, maximum=-1.0)
