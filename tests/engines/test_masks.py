@@ -8,7 +8,7 @@ from bids_app.engines.masks import largest_component, mask_from_mean
 from bids_app.errors import InputDataError
 from bids_app.images import grid_of, load_data
 from bids_app.models.preprocessing.coregistration import mask_overlap
-from tests.paths import REFS
+from tests.paths import DATA, REFS
 
 AFFINE = np.diag([-4.0, 4.0, 6.0, 1.0])
 
@@ -66,24 +66,27 @@ def test_image_without_contrast_is_an_error():
         mask_from_mean(np.ones((5, 5, 5)), AFFINE)
 
 
-REAL = ('asltk/asltk_m0', 'asltk/asltk_pcasl_mdw', 'asltk/asltk_pcasl_mte', 'mritools/Mag')
+REAL = (
+    DATA / 'asltk' / 'asltk_m0.nii.gz',
+    REFS / 'asltk' / 'asltk_pcasl_mdw.nii.gz',
+    REFS / 'asltk' / 'asltk_pcasl_mte.nii.gz',
+    REFS / 'mritools' / 'Mag.nii.gz',
+)
 
 
-@pytest.mark.parametrize('name', [f'{name}.nii.gz' for name in REAL])
-def test_mask_of_a_real_image_is_one_piece_without_holes(name):
-    if not (REFS / name).is_file():
-        pytest.skip('the real images lie outside the repository')
-    data = load_data(REFS / name)
-    mask = mask_from_mean(data.reshape(*data.shape[:3], -1), grid_of(REFS / name).affine)
+@pytest.mark.parametrize('path', REAL, ids=lambda path: path.name.partition('.')[0])
+def test_mask_of_a_real_image_is_one_piece_without_holes(path):
+    if not path.is_file():
+        pytest.skip(f'{path.name} is too large for the repository')
+    data = load_data(path)
+    mask = mask_from_mean(data.reshape(*data.shape[:3], -1), grid_of(path).affine)
     assert ndimage.label(mask)[1] == 1
     assert not (ndimage.binary_fill_holes(mask) & ~mask).any()
     assert 0.2 < mask.mean() < 0.9
 
 
 def test_mask_of_a_real_m0_image_is_the_one_that_came_with_it():
-    folder = REFS / 'asltk'
-    if not folder.is_dir():
-        pytest.skip('the real images lie outside the repository')
+    folder = DATA / 'asltk'
     path = folder / 'asltk_m0.nii.gz'
     mask = mask_from_mean(load_data(path), grid_of(path).affine)
     given = load_data(folder / 'asltk_m0_brain_mask.nii.gz') > 0.5

@@ -11,7 +11,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.dsc.deconvolution import deconvolve, flow_per_mass
 from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
-from tests.paths import REFS
+from tests.paths import DATA
 
 TIME = np.arange(0, 100, 1.25)
 
@@ -116,10 +116,7 @@ def test_density_must_be_positive():
 
 
 def test_osipi_curves_are_recovered():
-    path = REFS / 'dsc_osipi' / 'dsc_data.csv'
-    if not path.exists():
-        pytest.skip('reference curves of the OSIPI collection are not beside the repository')
-    with path.open() as file:
+    with (DATA / 'osipi_dsc' / 'dsc_data.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 14
     for row in rows:

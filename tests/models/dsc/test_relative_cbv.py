@@ -26,7 +26,7 @@ from bids_app.models.dsc.relative_cbv import (
 )
 from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
-from tests.paths import REFS
+from tests.paths import DATA
 
 ECHO_TIME = 0.03
 REPETITION_TIME = 2.0
@@ -243,10 +243,7 @@ def test_times_must_be_positive(name):
 
 
 def test_relative_volumes_of_the_osipi_curves_are_recovered():
-    path = REFS / 'dsc_osipi' / 'dsc_data.csv'
-    if not path.exists():
-        pytest.skip('reference curves of the OSIPI collection are not beside the repository')
-    with path.open() as file:
+    with (DATA / 'osipi_dsc' / 'dsc_data.csv').open() as file:
         rows = list(csv.DictReader(file))
     tissue, truth, arterial = (
         np.array([np.array(row[key].split(), float) for row in rows])

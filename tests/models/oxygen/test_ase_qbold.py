@@ -13,9 +13,9 @@ from bids_app.errors import ModelInputError
 from bids_app.models.oxygen.ase_qbold import dephasing_exponent, fit_ase, predict_ase
 from bids_app.models.oxygen.mqbold import dephasing_rate
 from bids_app.models.status import Status
-from tests.paths import REFS
+from tests.paths import DATA
 
-SIMULATION = REFS / 'qbold' / 'ase_qbold_sim.csv'
+SIMULATION = DATA / 'qbold' / 'ase_qbold_sim.csv'
 CONSTANTS = {
     # of the simulation: github.com/fmriphysiology/model_based_qbold (MIT), OEF .4, DBV .03
     'b0': 3.0,
@@ -45,8 +45,6 @@ def test_exponent_has_its_known_limits():
 
 @pytest.mark.parametrize('method', METHODS)
 def test_published_simulation_with_blood_is_recovered(method):
-    if not SIMULATION.is_file():
-        pytest.skip('reference data of the project are not here')
     table = np.genfromtxt(SIMULATION, delimiter=',', names=True)
     maps = fit_ase(
         table['S_total_noisefree'][None], displacements=table['tau_s'], method=method, **CONSTANTS
@@ -57,8 +55,6 @@ def test_published_simulation_with_blood_is_recovered(method):
 
 
 def test_published_simulation_with_noise_is_recovered():
-    if not SIMULATION.is_file():
-        pytest.skip('reference data of the project are not here')
     table = np.genfromtxt(SIMULATION, delimiter=',', names=True)
     maps = fit_ase(table['S_sample_snr100'][None], displacements=table['tau_s'], **CONSTANTS)
     for name, truth in TRUTH.items():

@@ -23,7 +23,7 @@ from bids_app.models.relaxometry.decay import (
 )
 from bids_app.models.status import Status, is_missing
 from tests import strategies
-from tests.paths import REFS
+from tests.paths import DATA
 
 MESE = np.arange(1, 9) * 0.016
 MEGRE = np.arange(1, 13) * 0.005
@@ -38,11 +38,7 @@ def rician(rng, signal, noise):
 
 
 def published_vectors():
-    path = REFS / 'ukat'
-    path /= 'relaxometry_vectors.json'
-    if not path.exists():
-        pytest.skip('reference vectors of ukat are not beside the repository')
-    return json.loads(path.read_text())
+    return json.loads((DATA / 'ukat' / 'relaxometry_vectors.json').read_text())
 
 
 # --- closed forms and round trips --------------------------------------------------------------
@@ -460,10 +456,7 @@ def test_gradients_up_to_200_microtesla_per_metre_are_corrected_or_said():
 )
 def test_signals_of_asldro_give_the_times_they_were_made_with(contrast, column, fit):
     pandas = pytest.importorskip('pandas')
-    path = REFS / 'asldro'
-    path /= 'asldro_mri_signal.csv'
-    if not path.exists():
-        pytest.skip('reference signals of asldro are not beside the repository')
+    path = DATA / 'asldro' / 'asldro_mri_signal.csv'
     table = pandas.read_csv(path).query('contrast == @contrast').copy()
     if contrast == 'se':  # every echo time was simulated with other repetition times
         table['signal'] /= 1 - np.exp(-table.tr_s / table.t1_s)
