@@ -98,6 +98,7 @@ def dry_run(run: RunSettings, settings: Settings) -> str:
     plan = check_dataset(info, run, settings)
     prepare_output(run)
     lines = [f'{info.name}: {len(chosen)} participant(s)']
+    lines += [f'  note: {note}' for note in info.notes]
     for participant in chosen:
         lines += ['', *describe_roles(info.found[participant], info.path)]
         for unit in collect_participant(info, participant, run, settings, plan=plan):
@@ -228,6 +229,8 @@ def _source(
     info = read_dataset(run, settings.preset)
     chosen = select_participants(info, run)
     plan = check_dataset(info, run, settings)
+    for note in info.notes:
+        LOGGER.warning('%s', note)
     for path in info.listing.unmatched if info.listing else ():
         LOGGER.warning('input map: nothing matches %s', path)
 

@@ -144,12 +144,13 @@ def collect(tmp_path, monkeypatch):
         read_dataset,
         select_participants,
     )
+    from bids_app.bids.input.query import scan_names
     from bids_app.settings import RunSettings, resolve
 
     query = inputs.query_bids
 
     def units(dataset, *, settings=None, pybids=False, **options):
-        monkeypatch.setattr(inputs, 'query_bids', query if pybids else inputs.scan_names)
+        monkeypatch.setattr(inputs, 'query_bids', query if pybids else scan_names)
         options = {'output_dir': tmp_path / 'out', 'level': 'participant', **options}
         run = RunSettings(bids_dir=dataset.root, **options)
         resolved = resolve(command_line=settings or {})

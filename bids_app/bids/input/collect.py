@@ -28,13 +28,14 @@ from bids_app.bids.input.metadata.relaxometry import read_ase, read_echoes, with
 from bids_app.bids.input.participants import BloodTable, check_units, read_blood, read_participants
 from bids_app.bids.input.preprocessed import find_preprocessed
 from bids_app.bids.input.query import (
+    NOT_UTF8,
     TEMPLATE,
     Found,
     assign_roles,
     find_anatomy,
     load_roles,
     query_bids,
-    scan_names,
+    scan_dataset,
 )
 from bids_app.bids.input.sidecar import (
     Findings,
@@ -101,6 +102,8 @@ class DatasetInfo:
     """Given where the dataset is not laid out as BIDS."""
     listing: Listing | None = None
     """What the role map makes of the dataset."""
+    notes: tuple[str, ...] = ()
+    """What was left aside, such as stray folders."""
     suspects: Mapping[str, tuple[Suspicion, ...]] = field(default_factory=dict)
     """Participant -> signs that its files are not what they are named."""
 
@@ -135,10 +138,13 @@ def read_dataset(run: RunSettings, preset: str = '') -> DatasetInfo:
     if not root.is_dir():
         msg = f'BIDS_DIR {root} is not a folder'
         raise SettingsError(msg)
+    if NOT_UTF8.search(str(root)):
+        msg = f'BIDS_DIR {str(root)!r}: its name is not UTF-8; rename the folder'
+        raise SettingsError(msg)
     description = _description(root, skip=run.skip_bids_validation)
     role_map = choose_role_map(run.input_map, preset, root)
     listing = list_roles(role_map, root, skip=run.output_dir) if role_map else None
-    found = listing.found if listing else _scan_all(root)
+    found, notes = (listing.found, ()) if listing else scan_dataset(root)
     bold = [item for files in found.values() for item in assign_roles(files)['bold']]
     types = {item.path: _trial_types(item, root) for item in bold}
     return DatasetInfo(
@@ -149,17 +155,11 @@ def read_dataset(run: RunSettings, preset: str = '') -> DatasetInfo:
         found=found,
         trial_types=types,
         blood=read_participants(root, role_map.units if role_map else None),
+        notes=notes,
         role_map=role_map,
         listing=listing,
         suspects=find_suspects(found, types, root),
     )
-
-
-def _scan_all(root: Path) -> dict[str, tuple[Found, ...]]:
-    """List the files of every participant of a BIDS dataset by name."""
-    folders = (path for path in root.glob('sub-*') if path.is_dir())
-    labels = sorted(path.name.removeprefix('sub-') for path in folders)
-    return {label: scan_names(root, label) for label in labels}
 
 
 def _description(root: Path, *, skip: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app import units
-from bids_app.bids.input.query import Found, parse_name
+from bids_app.bids.input.query import NOT_UTF8, Found, parse_name
 from bids_app.errors import ExitCode, InputDataError, MissingInputError, SettingsError
 
 if TYPE_CHECKING:
@@ -330,6 +330,8 @@ def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list
                 key: own[key] for key in own if key not in ('datatype', 'extension', 'suffix')
             }
             fits = own['suffix'] == suffix and own['extension'] == extension
+            if NOT_UTF8.search(candidate.name):
+                continue
             if fits and all(entities.get(key) == value for key, value in names.items()):
                 matches.append((len(names), candidate))
         found += [candidate for _, candidate in sorted(matches)]

@@ -39,6 +39,12 @@ ENTITIES = {
 
 TEMPLATE = 'MNI152NLin6Asym'
 
+LABEL = re.compile(r'[0-9A-Za-z+]+')
+"""What BIDS allows as the label of a participant or session."""
+
+NOT_UTF8 = re.compile('[\udc80-\udcff]')
+"""How Python writes the bytes of a file name that are no UTF-8: no text can hold them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
@@ -172,6 +178,11 @@ def assign_roles(
     return {name: tuple(items) for name, items in assigned.items()}
 
 
+def roles_of(item: Found) -> tuple[str, ...]:
+    """Name the roles that a file can play, without any filter."""
+    return tuple(name for name, files in assign_roles([item]).items() if files)
+
+
 def _kind(entities: Mapping[str, str]) -> tuple[str | None, ...]:
     """Give what a role asks of every file: folder, suffix and format."""
     return entities.get('datatype'), entities.get('suffix'), entities.get('extension')
@@ -230,12 +241,17 @@ def query_bids(root: PathLike, participant: str) -> tuple[Found, ...]:
     others = re.compile(rf'/sub-(?!(?:{re.escape(participant)})(?:[_/]|$))')
     apart = re.compile(r'^/(?:derivatives|sourcedata|code|stimuli|models|phenotype|\..*)(?:/|$)')
     indexer = BIDSLayoutIndexer(
-        validate=False, index_metadata=False, ignore=[others, apart, re.compile(r'/\.')]
+        validate=False, index_metadata=False, ignore=[others, apart, re.compile(r'/\.'), NOT_UTF8]
     )
     layout = BIDSLayout(root, validate=False, indexer=indexer)
     paths = sorted(Path(name) for name in layout.files)
     inside = Path(layout.root) / f'sub-{participant}'
-    found = [path for path in paths if path.is_relative_to(inside)]
+    stray = _stray(inside, 'ses-')
+    found = [
+        path
+        for path in paths
+        if path.is_relative_to(inside) and not any(one in path.parents for one in stray)
+    ]
     return tuple(
         Found(path=Path(root) / path.relative_to(layout.root), entities=parse_name(path))
         for path in found
@@ -259,7 +275,8 @@ def scan_names(root: PathLike, participant: str) -> tuple[Found, ...]:
         Files in the datatype folders of the participant and of its sessions.
     """
     folder = Path(root) / f'sub-{participant}'
-    parents = [folder, *sorted(path for path in folder.glob('ses-*') if path.is_dir())]
+    sessions = (path for path in folder.glob('ses-*') if _has_label(path, 'ses-'))
+    parents = [folder, *sorted(path for path in sessions if path.is_dir())]
     datatypes = sorted({role.datatype for role in load_roles().values()})
     listed = [
         path
@@ -268,6 +285,63 @@ def scan_names(root: PathLike, participant: str) -> tuple[Found, ...]:
         for path in sorted((parent / datatype).glob('sub-*'))
     ]
     return tuple(Found(path=path, entities=parse_name(path)) for path in listed)
+
+
+def scan_dataset(root: PathLike) -> tuple[dict[str, tuple[Found, ...]], tuple[str, ...]]:
+    """
+    List the files of every participant by their names.
+
+    Parameters
+    ----------
+    root : path
+        The dataset.
+
+    Returns
+    -------
+    found : dict of str to tuple of Found
+        Participant, without ``sub-`` and in order, -> files.
+    notes : tuple of str
+        Folders of participants and sessions whose labels are none, and files whose name is no
+        text; nothing of them is read.
+    """
+    folder = Path(root)
+    stray = _stray(folder, 'sub-')
+    labels = sorted(
+        path.name.removeprefix('sub-')
+        for path in folder.glob('sub-*')
+        if _has_label(path, 'sub-') and path.is_dir()
+    )
+    found = {}
+    unnamed: list[Path] = []
+    for label in labels:
+        stray += _stray(folder / f'sub-{label}', 'ses-')
+        files = scan_names(root, label)
+        unnamed += [item.path for item in files if NOT_UTF8.search(item.path.name)]
+        found[label] = tuple(item for item in files if not NOT_UTF8.search(item.path.name))
+    notes = [
+        f'{str(path.relative_to(folder))!r} is not read: a label of a participant or session '
+        'holds letters and digits only; rename or move the folder'
+        for path in stray
+    ]
+    notes += [
+        f'{str(path.relative_to(folder))!r} is not read: its name is not UTF-8; rename the file'
+        for path in unnamed
+    ]
+    return found, tuple(notes)
+
+
+def _has_label(path: Path, prefix: str) -> bool:
+    """Tell whether the name of a folder is a prefix and a label."""
+    return LABEL.fullmatch(path.name.removeprefix(prefix)) is not None
+
+
+def _stray(folder: Path, prefix: str) -> list[Path]:
+    """List the folders of a kind whose label cannot be one: copies, backups."""
+    return [
+        path
+        for path in sorted(folder.glob(f'{prefix}*'))
+        if path.is_dir() and not _has_label(path, prefix)
+    ]
 
 
 def find_anatomy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,12 @@ TIMES = (
     'BolusCutOffDelayTime',
     'SpinEchoDisplacement',
 )
+
+SHOWN = 80
+"""Characters of a wrong value that a message shows."""
+
+FARTHEST = 1e5
+"""Of a voxel from the origin of its axes, mm; beyond it an affine is damaged."""
 
 OTHER_KEYS = (
     'ArterialSpinLabelingType',
@@ -354,7 +361,7 @@ class Probe:
             self.fail(f'{self.file.name} should be a {wanted} image, its shape is {header.shape}')
             return None
         if not _is_affine(header.affine):
-            self.fail(f'{self.file.name} has no usable orientation: its affine is not invertible')
+            self.fail(f'{self.file.name} has no usable orientation: its affine is damaged')
             return None
         if header.remark:
             self.reader.findings.note(f'{self.file.name}: {header.remark}')
@@ -377,23 +384,38 @@ class Probe:
             return None
         value = self.metadata[key]
         if not is_number(value):
-            self.fail(f'{self.file.name}: {key} should be a number, found {value!r}')
+            self.fail(f'{self.file.name}: {key} should be a number, found {shortened(value)}')
             return None
         return float(value) if self._in_range(key, float(value)) else None
 
-    def numbers(self, key: str) -> tuple[float, ...] | None:
-        """Give a list of numbers in their range; None when it is missing or wrong."""
+    def numbers(
+        self, key: str, *, of: int = 0, judged: Sequence[int] = ()
+    ) -> tuple[float, ...] | None:
+        """
+        Give a list of numbers in their range; None when it is missing or wrong.
+
+        Parameters
+        ----------
+        key : str
+            Name of the list.
+        of : int
+            Number of volumes: a list of that length has one value for each.
+        judged : sequence of int
+            Volumes whose value must be in range, where the list is one per volume. BIDS wants 0
+            in the place of the others.
+        """
         value = self.metadata.get(key)
         if value is None:
             return None
         listed = as_list(value)
         if not listed or not all(is_number(item) for item in listed):
-            self.fail(f'{self.file.name}: {key} should be a list of numbers, found {value!r}')
+            found = shortened(value)
+            self.fail(f'{self.file.name}: {key} should be a list of numbers, found {found}')
             return None
-        checked = [float(item) for item in listed]
-        worst = max(checked, key=abs)
-        in_range = self._in_range(key, worst) and self._in_range(key, min(checked))
-        return tuple(checked) if in_range else None
+        numbers = tuple(float(item) for item in listed)
+        checked = [numbers[index] for index in judged] if len(numbers) == of else numbers
+        ends = (max(checked, key=abs), min(checked)) if checked else ()
+        return numbers if all(self._in_range(key, end) for end in ends) else None
 
     def _in_range(self, key: str, value: float) -> bool:
         """Check a value; a time that can only be milliseconds is called by its name."""
@@ -484,15 +506,24 @@ def choose(
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether a JSON value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether a JSON value is a finite number that a float can hold."""
+    is_a_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_a_number and abs(value) <= sys.float_info.max  # an int of 400 digits is none
+
+
+def shortened(value: Any) -> str:
+    """Show a value that should not be where it is, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f'{text[:SHOWN]}... ({len(text)} characters)'
 
 
 def _is_affine(affine: FloatArray) -> bool:
-    """Tell whether an affine is finite and invertible."""
+    """Tell whether an affine is invertible and of the size of things in a scanner."""
     import numpy as np
 
-    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
+    if not (np.abs(affine[:3]) < FARTHEST).all():  # not a number, or infinite, either
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
 def read_field_strength(reader: Reader) -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.input.conditions import normalise
 from bids_app.bids.input.files import companions_of, read_json
 from bids_app.bids.input.input_map import content_key, content_size
-from bids_app.bids.input.query import assign_roles
+from bids_app.bids.input.query import roles_of
 from bids_app.bids.scans import Suspicion
 from bids_app.errors import AppError
 
@@ -78,7 +78,7 @@ def find_suspects(
 
 
 def _identical(found: Iterable[Found]) -> list[list[Found]]:
-    """Group the images of one kind that have the same bytes."""
+    """Group the images of one kind that have the same bytes; those of no role are not used."""
 
     def kind(item: Found) -> tuple[Any, ...] | None:
         if item.get('extension') not in IMAGES:
@@ -86,7 +86,7 @@ def _identical(found: Iterable[Found]) -> list[list[Found]]:
         size = content_size(item.path)
         return (item.get('suffix'), item.get('part'), size) if size else None
 
-    groups = _split(list(found), kind)
+    groups = _split([item for item in found if roles_of(item)], kind)
     for key in (lambda item: _sample(item.path), lambda item: content_key(item.path)):
         groups = [part for group in groups for part in _split(group, key)]
     return groups
@@ -100,14 +100,17 @@ def _split(items: Sequence[Found], key: Callable[[Found], Any]) -> list[list[Fou
     return [group for value, group in groups.items() if value is not None and len(group) > 1]
 
 
-def _sample(path: Path) -> str:
-    """Checksum of both ends of a file, or that of git-annex."""
+def _sample(path: Path) -> str | None:
+    """Checksum of both ends of a file, or that of git-annex; None where it cannot be read."""
     if path.is_symlink():
         return content_key(path)
-    with path.open('rb') as stream:
-        digest = hashlib.sha256(stream.read(SAMPLE))
-        stream.seek(max(0, path.stat().st_size - SAMPLE))
-        digest.update(stream.read(SAMPLE))
+    try:
+        with path.open('rb') as stream:
+            digest = hashlib.sha256(stream.read(SAMPLE))
+            stream.seek(max(0, path.stat().st_size - SAMPLE))
+            digest.update(stream.read(SAMPLE))
+    except OSError:
+        return None
     return digest.hexdigest()
 
 
@@ -146,9 +149,12 @@ def _condition(item: Found) -> str | None:
 
 def _suspicion(kind: str, item: Found, reason: str) -> Suspicion:
     """Make one for a file."""
-    role = next(name for name, files in assign_roles([item]).items() if files)
     return Suspicion(
-        kind=kind, role=role, condition=_condition(item), file=item.path, reason=reason
+        kind=kind,
+        role=roles_of(item)[0],
+        condition=_condition(item),
+        file=item.path,
+        reason=reason,
     )
 
 

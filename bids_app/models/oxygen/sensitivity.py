@@ -127,13 +127,12 @@ def relative_effects(constants: Mapping[str, float]) -> dict[str, float]:
     {'oxygen.hct': 0.0, 'oxygen.sao2': 0.01}
     """
     effects = {}
+    here = predict_relative_cmro2(constants)
     for name, (error, _) in RELATIVE_ERROR.items():
         if constants.get(name):
-            up, down = (
-                predict_relative_cmro2({**constants, name: constants[name] * factor})
-                for factor in (1 + STEP, 1 - STEP)
-            )
-            effects[name] = error * math.log(up / down) / math.log((1 + STEP) / (1 - STEP))
+            # downward: a saturation or an efficiency of 1 is the end of its range
+            below = predict_relative_cmro2({**constants, name: constants[name] * (1 - STEP)})
+            effects[name] = error * math.log(here / below) / -math.log1p(-STEP)
     return effects
 
 

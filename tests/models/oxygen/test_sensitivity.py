@@ -86,3 +86,16 @@ def test_shares_add_up_and_noise_takes_what_it_is_worth():
     total = 0.3**2 + np.square(list(effects.values())).sum()
     assert shares['noise'] == pytest.approx(0.3**2 / total)
     assert set(variance_shares({}, 0.0).values()) == {0.0}
+
+
+def test_a_constant_at_the_end_of_its_range_has_an_effect():
+    limits = {
+        'oxygen.sao2': 1.0,
+        'perfusion.labeling_efficiency': 1.0,
+        'perfusion.background_suppression_factor': 1.0,
+        'oxygen.small_vessel_hct_ratio': 1.0,
+    }
+    effects = relative_effects({**CONSTANTS, **limits})
+    inside = relative_effects({**CONSTANTS, **{name: 0.999 for name in limits}})
+    for name in limits:
+        assert effects[name] == pytest.approx(inside[name], rel=2e-3)

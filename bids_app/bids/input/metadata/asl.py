@@ -303,7 +303,8 @@ def _delays(probe: Probe, context: Sequence[str]) -> tuple[float, ...]:
 
 def _times(probe: Probe, key: str, name: str, context: Sequence[str]) -> tuple[float, ...]:
     """Read times in any form in which they may be written, for every volume, s."""
-    listed = probe.numbers(key)
+    used = sorted(index for pair in pairs_of(context) for index in pair)
+    listed = probe.numbers(key, of=len(context), judged=used)
     if listed is None or not context:
         return ()
     times = expand_times(listed, context)
@@ -320,8 +321,7 @@ def _times(probe: Probe, key: str, name: str, context: Sequence[str]) -> tuple[f
             f'{probe.file.name}: {key} lists {len(listed)} values for {n_pairs} pairs; the pairs '
             'are taken to run through the list again and again'
         )
-    used = [times[index] for pair in pairs_of(context) for index in pair]
-    _add_time(probe, key, name, tuple(dict.fromkeys(used)))
+    _add_time(probe, key, name, tuple(dict.fromkeys(times[index] for index in used)))
     return times
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from typing import TYPE_CHECKING
 
 from bids_app import units
@@ -58,7 +59,7 @@ def read_bold(
     run : BoldRun or None
         None when anything is wrong with it, or when it has no events (a note then).
     """
-    task = found.get('task') or ''
+    task = re.sub(r'[^0-9A-Za-z]', '', found.get('task') or '')
     companions = companions_of(found, reader.root, 'events', '.tsv')
     if not companions:
         reader.findings.note(
@@ -66,6 +67,8 @@ def read_bold(
         )
         return None
     probe = Probe.of(reader, 'bold', found, condition)
+    if task != found.get('task'):
+        _check_task(probe, task)
     header = probe.header((4,))
     repetition_time = probe.repetition_time(required=True)
     echo_time = probe.number('EchoTime')
@@ -102,6 +105,18 @@ def read_bold(
         found=preprocessed,
         metadata=probe.metadata,
     )
+
+
+def _check_task(probe: Probe, task: str) -> None:
+    """Say what a task is called in the output whose name BIDS does not allow."""
+    written = probe.found.get('task')
+    if not task:
+        probe.fail(f'{probe.file.name}: task-{written} has no letter or digit; rename the task')
+    else:
+        probe.reader.findings.note(
+            f'{probe.file.name}: task-{written} is no label of BIDS; files of it are named '
+            f'task-{task}'
+        )
 
 
 def _start_times(probe: Probe, header: Header | None) -> tuple[float, ...]:

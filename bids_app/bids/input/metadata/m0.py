@@ -157,7 +157,7 @@ def _intended_for(reader: Reader, found: Found) -> list[str]:
 def _m0_repetition_time(probe: Probe, volumes: Sequence[int], n_volumes: int) -> float | None:
     """Repetition time of the M0 volumes, s; None = unknown, no recovery correction."""
     findings = probe.reader.findings
-    listed = probe.numbers('RepetitionTimePreparation') or ()
+    listed = probe.numbers('RepetitionTimePreparation', of=n_volumes, judged=volumes) or ()
     chosen = [listed[index] for index in volumes] if len(listed) == n_volumes else listed[:1]
     if len(listed) not in (0, 1, n_volumes):
         probe.fail(
