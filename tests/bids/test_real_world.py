@@ -175,3 +175,167 @@ def test_a_repetition_time_of_zero_at_m0_is_taken_from_elsewhere(dataset, unit):
     dataset.edit('*_asl.json', RepetitionTimePreparation=[3.6] * 6 + [0, 0], RepetitionTime=4.1)
     (series,) = unit(dataset).asl
     assert series.m0.repetition_time == 4.1
+
+
+# ------------------------------------------------------------------------- labelling
+
+
+PULSED = {'ArterialSpinLabelingType': 'PASL', 'BolusCutOffFlag': True, 'LabelingDuration': None,
+          'BolusCutOffTechnique': 'Q2TIPS', 'BolusCutOffDelayTime': [0.7, 1.6]}  # fmt: skip
+
+
+def test_inversion_times_before_the_cut_are_used(dataset, unit):
+    dataset.add('anat/T1w', 'perf/asl')
+    dataset.edit('*_asl.json', **PULSED, PostLabelingDelay=[0.3, 0.3, 0.6, 0.6, 1.5, 1.5])
+    found = unit(dataset)
+    assert found.problems == ()
+    assert set(found.asl[0].context) == {'control', 'label'}
+    assert 'at 0.3, 0.6 s the bolus is not cut yet (0.7 s)' in said(found)
+
+
+def test_a_last_readout_before_the_cut_is_refused(dataset, unit):
+    dataset.add('anat/T1w', 'perf/asl')
+    dataset.edit('*_asl.json', **PULSED, PostLabelingDelay=[0.3, 0.3, 0.5, 0.5, 0.6, 0.6])
+    found = unit(dataset)
+    assert found.asl == ()
+    assert 'BolusCutOffDelayTime 0.7 s is not before the readout at 0.6 s' in said(found)
+
+
+# ------------------------------------------------------------------------- trial types
+
+
+def events(dataset, *types, length=30, step=60, name='all'):
+    rows = [f'{30 + step * n}\t{length}\t{one}' for n, one in enumerate(types)]
+    table = '\n'.join(['onset\tduration\ttrial_type', *rows])
+    return dataset.text(f'sub-01/func/sub-01_task-{name}_events.tsv', table)
+
+
+@pytest.mark.parametrize(('types', 'labels'), [
+    (('CS+', 'CS-'), ('csminus', 'csplus')),
+    (('load+', 'load-'), ('loadminus', 'loadplus')),
+    (('<3', '>3'), ('less3', 'more3')),
+    (('Gedächtnis', 'naïve'), ('gedachtnis', 'naive')),
+])  # fmt: skip
+def test_trial_types_that_differ_in_signs_are_two_conditions(types, labels, dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    events(dataset, *types, *types)
+    found = unit(dataset)
+    assert found.problems == ()
+    assert {event.trial_type for event in found.bold[0].events} == set(labels)
+    assert set(labels) < set(found.conditions)
+
+
+@pytest.mark.parametrize('types', [('calc 1', 'calc-1'), ('Calc1', 'calc1'), ('calc_1', 'CALC 1')])
+def test_two_ways_to_write_a_trial_type_are_one_and_that_is_said(types, dataset):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    events(dataset, *types)
+    outcome = dry(dataset)
+    assert outcome.code == 0
+    assert all(repr(one) in outcome.out for one in types)
+    assert 'are taken for one, calc1' in outcome.out
+
+
+@pytest.mark.parametrize('types', [('a/b', 'ab'), ('x!', 'x'), ('load 1.5', 'load 15')])
+def test_trial_types_that_would_become_one_are_refused_by_name(types, dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    events(dataset, *types)
+    found = unit(dataset)
+    assert found.bold == ()
+    assert all(repr(one) in said(found) for one in types)
+
+
+def test_trial_types_without_latin_letters_are_refused_with_that_reason(dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    events(dataset, '計算', '休憩')
+    found = unit(dataset)
+    assert found.bold == ()
+    assert "'計算' has no Latin letter or digit" in said(found)
+
+
+# ------------------------------------------------------------------------- sidecars
+
+
+def test_volume_timing_is_refused_by_that_name(dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_bold[calc]')
+    dataset.edit('*_bold.json', RepetitionTime=None, VolumeTiming=[0, 3.5, 7.0])
+    (problem,) = unit(dataset).problems
+    assert 'VolumeTiming' in problem.message
+    assert 'not supported' in problem.message
+
+
+@pytest.mark.parametrize(('header', 'is_used'), [(2.4, False), (1.2, True), (1.0, True),
+                                                 (0.0, True), (1200.0, True)])  # fmt: skip
+def test_a_header_that_contradicts_the_repetition_time_is_refused(header, is_used, dataset, unit):
+    import nibabel as nb
+
+    dataset.add('anat/T1w', 'func/task-all_bold[calc]')
+    path = dataset.find('*_bold.nii.gz')
+    image = nb.load(path)
+    image.header.set_zooms((1, 1, 1, header))
+    nb.save(nb.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), path)
+    found = unit(dataset)
+    assert bool(found.bold) is is_used
+    if not is_used:
+        assert 'says 2.4 s between volumes, its sidecar 1.2 s' in said(found)
+        text = '[[override]]\nmatch = {role="bold"}\nset = {RepetitionTime=1.2}\nsource = "log"'
+        overrides = dataset.text('o.toml', text)
+        assert unit(dataset, metadata_overrides=overrides).bold
+
+
+@pytest.mark.parametrize(('fields', 'used'), [
+    ((3, 2.89362), 3.0), ((2.893620, 2.89), 3.0), ((1.5, 1.494), 1.5), ((3, 1.5), None),
+    ((6.98, 7), 7.0),
+])  # fmt: skip
+def test_fields_of_one_nominal_strength_are_one(fields, used, dataset, unit):
+    dataset.add('anat/T1w', 'perf/asl', 'anat/MEGRE')
+    dataset.edit('*_asl.json', MagneticFieldStrength=fields[0])
+    for echo in range(1, 5):
+        dataset.edit(f'*echo-{echo}_MEGRE.json', MagneticFieldStrength=fields[1])
+    found = unit(dataset)
+    if used is None:
+        assert 'MagneticFieldStrength differs' in said(found)
+    else:
+        assert found.b0 == used
+        assert f'{used:g} T is used' in said(found)
+
+
+def test_one_field_alone_is_taken_as_it_is(dataset, unit):
+    dataset.add('anat/T1w', 'perf/asl')
+    dataset.edit('*_asl.json', MagneticFieldStrength=2.89362)
+    assert unit(dataset).b0 == 2.89362
+
+
+# ------------------------------------------------------------------------- other scans
+
+
+def complex_only(dataset):
+    """Two conditions of a gradient echo as real and imaginary parts, and nothing else."""
+    metadata = {'RepetitionTime': 2.2, 'MagneticFieldStrength': 3}
+    for task in ('calc', 'control'):
+        for echo in range(1, 5):
+            for part in ('real', 'imag'):
+                name = f'sub-01_task-{task}_echo-{echo}_part-{part}_MEGRE.nii.gz'
+                times = {'EchoTime': 0.005 * echo}
+                dataset.image(f'sub-01/anat/{name}', metadata=metadata | times)
+    return dataset.add('anat/T1w')
+
+
+def test_a_gradient_echo_as_real_and_imaginary_parts_is_known_everywhere(dataset, unit):
+    found = unit(complex_only(dataset))
+    assert found.conditions == ('control', 'calc')
+    assert [contrast.label for contrast in found.contrasts] == ['calcMinusControl']
+    assert {('T2star', 'calc'), ('T2star', 'control')} <= made(found)
+    assert found.b0 == 3.0
+    assert not any('no MEGRE' in note for note in found.notes)
+    outcome = dry(dataset)
+    assert 'conditions control, calc; contrasts calcMinusControl' in outcome.out
+    assert 'no MEGRE' not in outcome.out
+
+
+def test_an_mp2rage_without_t1w_is_pointed_at(dataset, unit):
+    dataset.add('anat/MESE')
+    dataset.image('sub-01/anat/sub-01_UNIT1.nii.gz')
+    notes = unit(dataset).notes
+    assert any(note.startswith('sub-01_UNIT1.nii.gz (MP2RAGE) is not read') for note in notes)
+    dataset.add('anat/T1w')
+    assert not any('MP2RAGE' in note for note in unit(dataset).notes)

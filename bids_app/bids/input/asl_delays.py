@@ -36,6 +36,45 @@ def pairs_of(context: Sequence[str]) -> list[tuple[int, ...]]:
     return [(index,) for index in where['deltam'] or where['cbf']]
 
 
+def without_partner(context: Sequence[str]) -> tuple[int, ...]:
+    """
+    Find the controls and labels that no pair needs.
+
+    Parameters
+    ----------
+    context : sequence of str
+        Type of every volume.
+
+    Returns
+    -------
+    odd : tuple of int
+        Empty where there are as many controls as labels. Else those beside which there is none
+        of the other kind, where the volumes take turns; the last of the more frequent kind
+        otherwise.
+
+    Examples
+    --------
+    >>> without_partner(['label', 'control', 'label', 'label', 'control'])
+    (2,)
+    >>> without_partner(['label', 'label', 'label', 'control', 'control'])
+    (2,)
+    """
+    where = {kind: [i for i, one in enumerate(context) if one == kind] for kind in USED[:2]}
+    surplus = len(where['control']) - len(where['label'])
+    if not surplus or not all(where.values()):
+        return ()
+    volumes = sorted(index for found in where.values() for index in found)
+    odd, position = [], 0
+    while position < len(volumes):
+        pair = [context[index] for index in volumes[position : position + 2]]
+        is_pair = len(set(pair)) == 2
+        odd += [] if is_pair else [volumes[position]]
+        position += 2 if is_pair else 1
+    if len(odd) == abs(surplus):
+        return tuple(odd)
+    return tuple(where['control' if surplus > 0 else 'label'][-abs(surplus) :])
+
+
 def expand_times(listed: Sequence[float], context: Sequence[str]) -> tuple[float, ...] | None:
     """
     Give every volume its time.

@@ -300,6 +300,12 @@ def _named(settings: Settings) -> set[str]:
     return {normalise(label) for text in texts for label in text.split('-')} - {''}
 
 
+def acquisitions(files: Mapping[str, Sequence[Found]], family: str) -> Sequence[Found]:
+    """Give the files that stand for the scans of a family: the real part of complex ones."""
+    found = files[MAIN_ROLES.get(family, family)]
+    return found or (files['megre_real'] if family == 'megre' else ())
+
+
 def _scans(
     files: Mapping[str, Sequence[Found]], info: DatasetInfo, run: RunSettings
 ) -> list[Scan]:
@@ -311,8 +317,8 @@ def _scans(
             entities=item.entities,
             trial_types=info.trial_types.get(item.path, ()) if family == 'bold' else (),
         )
-        for family, role in MAIN_ROLES.items()
-        for item in files[role]
+        for family in MAIN_ROLES
+        for item in acquisitions(files, family)
         if family != 'bold' or not tasks or item.entities.get('task') in tasks
     ]
 
@@ -430,7 +436,11 @@ def _of_session(
 
 def _units(context: _Context) -> list[str | None]:
     """Sessions to work on: those with more than a T1w image, or all when none has more."""
-    found = {item.get('session') for role in MAIN_ROLES.values() for item in context.files[role]}
+    found = {
+        item.get('session')
+        for family in MAIN_ROLES
+        for item in acquisitions(context.files, family)
+    }
     found = found or {item.get('session') for item in context.files['t1w']}
     wanted = set(_bare(context.run.sessions, 'ses-'))
     if wanted:
@@ -467,7 +477,7 @@ def _collect_unit(
     asl = _asl(context, reader, files)
     dsc = _dsc(context, reader, files)
     bold = _bold(context, reader, files)
-    needs_b0 = files['asl'] or files['megre_mag'] or files['ase']
+    needs_b0 = any(acquisitions(files, family) for family in ('asl', 'megre', 'ase'))
     b0 = read_field_strength(reader) if needs_b0 else math.nan
     hct, sao2 = read_blood(reader, context.info.blood, context.participant)
     inputs = ParticipantInputs(
@@ -1007,6 +1017,16 @@ def _check_events(reader: Reader, inputs: ParticipantInputs, own: Labels) -> Non
         )
 
 
+def _hint_at_mp2rage(context: _Context, findings: Findings) -> None:
+    """Say that there is an image that could be the T1w image, were it named so."""
+    for item in context.info.found[context.participant]:
+        if item.get('suffix') == 'UNIT1' and item.get('extension') in ('.nii', '.nii.gz'):
+            findings.note(
+                f'{item.path.name} (MP2RAGE) is not read: give a version of it without the noise '
+                'of its background the suffix T1w, and it is'
+            )
+
+
 def _note_absences(
     context: _Context,
     findings: Findings,
@@ -1016,10 +1036,14 @@ def _note_absences(
     """Say which modalities are not there."""
     roles = load_roles()
     for family, role in {'t1w': 't1w', **MAIN_ROLES}.items():
-        present = files[role] or (family == 't1w' and (anatomy or context.files['t1w']))
+        present = acquisitions(files, family) or (
+            family == 't1w' and (anatomy or context.files['t1w'])
+        )
         if not present:
             ignored = {family, roles[role].ignore} & set(context.settings.ignore)
             reason = ' (--ignore)' if ignored else ''
             findings.note(f'no {MODALITY[family]}{reason}')
+            if family == 't1w' and not reason:
+                _hint_at_mp2rage(context, findings)
     if context.settings.condition_entity == 'ses' and files['bold']:
         findings.note('BOLD is not compared between sessions')

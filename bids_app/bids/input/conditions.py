@@ -7,6 +7,7 @@ Pure functions on entities. The rules as a table, tested row by row: docs/refere
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from bids_app.bids.scans import Contrast
 from bids_app.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bids_app.bids.scans import BoldRun
 
@@ -76,16 +77,64 @@ class Plan:
     contrasts: tuple[Contrast, ...]
 
 
+SIGNS = {
+    '+': 'plus',
+    '<': 'less',
+    '>': 'more',
+    '\N{LESS-THAN OR EQUAL TO}': 'atmost',
+    '\N{GREATER-THAN OR EQUAL TO}': 'atleast',
+}
+"""Signs that tell labels apart, in words; so does a minus at the end."""
+
+
 def normalise(label: str) -> str:
     """
     Bring a label to the form in which labels are compared and written.
 
     Examples
     --------
-    >>> normalise('Mental-Calc_2')
-    'mentalcalc2'
+    >>> normalise('Mental-Calc_2'), normalise('CS+'), normalise('CS-'), normalise('Gedächtnis')
+    ('mentalcalc2', 'csplus', 'csminus', 'gedachtnis')
     """
-    return re.sub(r'[^a-z0-9]', '', label.lower())
+    text = re.sub(r'(?<=.)[-\N{MINUS SIGN}]$', 'minus', label.strip())
+    for sign, word in SIGNS.items():
+        text = text.replace(sign, word)
+    text = unicodedata.normalize('NFKD', text).casefold()
+    return re.sub(r'[^a-z0-9]', '', text)
+
+
+def spellings(labels: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """
+    Find labels that are written in several ways, and those that cannot be written at all.
+
+    Parameters
+    ----------
+    labels : iterable of str
+        As they stand in the files.
+
+    Returns
+    -------
+    alike : dict of str to list of str
+        Normalised label -> its spellings, where there are two or more.
+    unwritable : list of str
+        Labels without a Latin letter or digit.
+
+    Examples
+    --------
+    >>> spellings(['calc 1', 'Calc-1', 'rest', '計算'])
+    ({'calc1': ['Calc-1', 'calc 1']}, ['計算'])
+    """
+    known: dict[str, list[str]] = {}
+    for label in sorted(set(labels)):
+        known.setdefault(normalise(label), []).append(label)
+    unwritable = known.pop('', [])
+    return {name: found for name, found in known.items() if len(found) > 1}, unwritable
+
+
+def are_one_label(found: Iterable[str]) -> bool:
+    """Tell whether spellings differ in nothing but case, blanks, dashes and underscores."""
+    plain = {re.sub(r'[\s_-]', '', unicodedata.normalize('NFKD', one).casefold()) for one in found}
+    return len(plain) == 1
 
 
 def find_labels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -55,6 +56,16 @@ class Header:
     def n_volumes(self) -> int:
         """Length of the fourth axis; 1 for a 3D image."""
         return self.shape[3] if len(self.shape) > 3 else 1
+
+    def has_grid_of(self, other: Header) -> bool:
+        """Tell whether two images have the same voxels."""
+        from bids_app.images import Grid
+
+        def grid(header: Header) -> Grid:
+            n_i, n_j, n_k = (*header.shape[:3], 1, 1)[:3]
+            return Grid((n_i, n_j, n_k), header.affine)
+
+        return grid(self).matches(grid(other))
 
 
 def is_not_fetched(path: Path) -> bool:
@@ -253,7 +264,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+class Row(dict[str, str]):
+    """Cells of a line of a table by the names of their columns."""
+
+    line: int
+    """Number of the line in its file, from 1."""
+
+
+def read_table(path: Path, columns: Sequence[str], *, once: Sequence[str] = ()) -> list[Row]:
     """
     Read a tab-separated table; line ends of any kind, final newline optional.
 
@@ -263,10 +281,12 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
         Table with a header line.
     columns : sequence of str
         Columns it must have.
+    once : sequence of str
+        Columns that must not stand there twice, as must not those of `columns`.
 
     Returns
     -------
-    rows : list of dict of str to str
+    rows : list of Row
         Cells without surrounding blanks.
 
     Raises
@@ -274,17 +294,52 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     MissingInputError
         If the file is absent, not fetched or empty.
     InputDataError
-        If it is not text, lacks a column, or a line has another number of cells.
+        If it is not UTF-8 text, lacks a column or has it twice, or a line has more cells.
     """
     check_readable(path)
     try:
-        text = path.read_text('utf-8-sig')
-        lines = list(csv.reader(io.StringIO(text, newline=None), delimiter='\t', quoting=3))
-    except (ValueError, OSError, csv.Error) as error:
+        text = _text(path)
+        cells = list(csv.reader(io.StringIO(text, newline=None), delimiter='\t', quoting=3))
+    except (OSError, csv.Error) as error:
         msg = f'{path.name} is not a text table ({error})'
         raise InputDataError(msg) from error
-    lines = [[cell.strip() for cell in line] for line in lines if any(map(str.strip, line))]
-    header = lines[0] if lines else []
+    lines = [
+        (number, [cell.strip() for cell in line])
+        for number, line in enumerate(cells, start=1)
+        if any(map(str.strip, line))
+    ]
+    header = lines[0][1] if lines else []
+    _check_header(path, header, columns, once)
+    rows = []
+    for number, line in lines[1:]:
+        if len(line) > len(header):
+            msg = (
+                f'{path.name}, line {number}: {len(line)} cells where the header has {len(header)}'
+            )
+            raise InputDataError(msg)
+        row = Row(zip(header, line + [''] * len(header), strict=False))
+        row.line = number
+        rows.append(row)
+    return rows
+
+
+def _text(path: Path) -> str:
+    """Read a file as UTF-8; what it is instead, and where, is said."""
+    content = path.read_bytes()
+    try:
+        return content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        is_wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        line = content.count(b'\n', 0, error.start) + 1
+        found = 'UTF-16' if is_wide else f'the byte {content[error.start]:#x} in line {line}'
+        msg = f'{path.name} should be UTF-8 text, found {found}; save it as UTF-8'
+        raise InputDataError(msg) from error
+
+
+def _check_header(
+    path: Path, header: Sequence[str], columns: Sequence[str], once: Sequence[str]
+) -> None:
+    """Check that the columns that are needed are there, and there once."""
     lacking = [name for name in columns if name not in header]
     if lacking:
         msg = (
@@ -292,13 +347,14 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             f'its columns are: {", ".join(header) or "none"}'
         )
         raise InputDataError(msg)
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) > len(header):
+    for name in (*columns, *once):
+        places = [str(place) for place, one in enumerate(header, start=1) if one == name]
+        if len(places) > 1:
             msg = (
-                f'{path.name}, line {number}: {len(line)} cells where the header has {len(header)}'
+                f'{path.name}, line 1: the column {name!r} stands there {len(places)} times '
+                f'(columns {", ".join(places)}); keep one'
             )
             raise InputDataError(msg)
-    return [dict(zip(header, line + [''] * len(header), strict=False)) for line in lines[1:]]
 
 
 def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list[Path]:

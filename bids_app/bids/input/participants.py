@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app import units
-from bids_app.bids.input.files import MISSING_VALUES, read_json, read_table
-from bids_app.bids.input.sidecar import RANGES, Reader, choose, is_number, matches
+from bids_app.bids.input.files import MISSING_VALUES, Row, read_json, read_table
+from bids_app.bids.input.sidecar import RANGES, Reader, choose, is_number, matches, shortened
 from bids_app.bids.scans import Problem
 from bids_app.errors import AppError, InputDataError
 
@@ -41,10 +41,14 @@ class BloodTable:
     hct_column: str = ''
     sao2_column: str = ''
     files: tuple[Path, ...] = ()
+    faults: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """(hct or sao2, participant label) -> what is wrong with the value."""
     undeclared: tuple[str, ...] = ()
     """Columns without a usable unit."""
-    defects: tuple[str, ...] = ()
-    """What is wrong with the files."""
+    defect: str = ''
+    """Why the table cannot be read as a whole."""
+    description_defect: str = ''
+    """Why its JSON, which holds the units, cannot be read."""
 
 
 def read_participants(root: Path, units_of: Mapping[str, str] | None = None) -> BloodTable:
@@ -67,34 +71,39 @@ def read_participants(root: Path, units_of: Mapping[str, str] | None = None) -> 
     if not (path.exists() or path.is_symlink()):
         return BloodTable()
     try:
-        rows = read_table(path, ('participant_id',))
+        rows = read_table(path, ('participant_id',), once=(*HCT_COLUMNS, *SAO2_COLUMNS))
     except AppError as error:
-        return BloodTable(files=(path,), defects=(str(error),))
-    described, files, defects = _described(root)
+        return BloodTable(files=(path,), defect=str(error))
+    described, files, defect = _described(root)
     columns = list(rows[0]) if rows else []
-    table = BloodTable(files=(path, *files), defects=defects)
+    table = BloodTable(files=(path, *files), description_defect=defect)
     for name, choices in (('hct', HCT_COLUMNS), ('sao2', SAO2_COLUMNS)):
         column = next((column for column in choices if column in columns), None)
-        if column is None or all(row[column] in MISSING_VALUES for row in rows):
+        if column is None:
             continue
+        values, faults = _column(rows, column)
+        known = {(name, label): f'{path.name}, {text}' for label, text in faults.items()}
+        table = replace(table, faults={**table.faults, **known})
         unit = _declared_unit(described, column) or UNITS.get((units_of or {}).get(column, ''))
-        if unit is None:
-            table = replace(table, undeclared=(*table.undeclared, column))
-        else:
-            changes: dict[str, Any] = {name: _column(rows, column, unit), f'{name}_column': column}
+        if unit is not None:
+            # 41.5 % is 0.415, not 0.4150...04
+            fractions = {label: round(value * unit, 12) for label, value in values.items()}
+            changes: dict[str, Any] = {name: fractions, f'{name}_column': column}
             table = replace(table, **changes)
+        elif values:
+            table = replace(table, undeclared=(*table.undeclared, column))
     return table
 
 
-def _described(root: Path) -> tuple[dict[str, Any], tuple[Path, ...], tuple[str, ...]]:
+def _described(root: Path) -> tuple[dict[str, Any], tuple[Path, ...], str]:
     """Read participants.json."""
     path = root / 'participants.json'
     if not (path.exists() or path.is_symlink()):
-        return {}, (), ()
+        return {}, (), ''
     try:
-        return read_json(path), (path,), ()
+        return read_json(path), (path,), ''
     except AppError as error:
-        return {}, (path,), (str(error),)
+        return {}, (path,), str(error)
 
 
 def _declared_unit(described: Mapping[str, Any], column: str) -> float | None:
@@ -103,18 +112,36 @@ def _declared_unit(described: Mapping[str, Any], column: str) -> float | None:
     return UNITS.get(str(entry.get('Units', '')).strip()) if isinstance(entry, dict) else None
 
 
-def _column(rows: Sequence[Mapping[str, str]], column: str, unit: float) -> dict[str, float]:
-    """Read a column of numbers; NaN where a cell is no number."""
-    values = {}
+def _column(rows: Sequence[Row], column: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Read a column of numbers: the value of every participant, and what is wrong with it."""
+    values: dict[str, float] = {}
+    faults: dict[str, str] = {}
+    lines: dict[str, int] = {}
     for row in rows:
+        label, *more = row['participant_id'].split() or ['']
+        label = label.removeprefix('sub-')
+        if more:
+            faults[label] = (
+                f'line {row.line}: cells should be separated by tabs, found '
+                f'{row["participant_id"]!r}'
+            )
+        if label in lines and row[column] not in MISSING_VALUES:
+            faults[label] = (
+                f'lines {lines[label]} and {row.line}: sub-{label} has two values of {column}; '
+                'keep one'
+            )
         if row[column] in MISSING_VALUES:
             continue
+        lines[label] = row.line
         try:
-            value = round(float(row[column]) * unit, 12)  # 41.5 % is 0.415, not 0.4150...04
+            values[label] = float(row[column])
         except ValueError:
-            value = math.nan
-        values[row['participant_id'].removeprefix('sub-')] = value
-    return values
+            hint = '; write a decimal point' if ',' in row[column] else ''
+            faults.setdefault(
+                label,
+                f'line {row.line}: {column} should be a number, found {row[column]!r}{hint}',
+            )
+    return values, faults
 
 
 def check_units(table: BloodTable, settings: Settings) -> None:
@@ -139,6 +166,7 @@ def check_units(table: BloodTable, settings: Settings) -> None:
             f'{{\n{lines}\n}}\n'
             '(or "1" for fractions), or give oxygen.hct and oxygen.sao2 on the command line'
         )
+        msg += f'\n({table.description_defect})' if table.description_defect else ''
         raise InputDataError(msg)
 
 
@@ -161,43 +189,54 @@ def read_blood(reader: Reader, table: BloodTable, participant: str) -> tuple[flo
         Fractions; NaN where the value given is impossible (a problem then).
     """
     reader.findings.files.update(table.files)
-    for defect in table.defects:
-        reader.findings.note(f'{defect}; Hct and SaO2 are not read from it')
+    if table.description_defect:
+        reader.findings.note(f'{table.description_defect}; no unit is read from it')
     oxygen = reader.settings.oxygen
-    hct = _blood(reader, participant, 'Hct', oxygen.hct, table.hct, table.hct_column, HCT)
-    sao2 = _blood(reader, participant, 'SaO2', oxygen.sao2, table.sao2, table.sao2_column, SAO2)
+    hct = _blood(reader, participant, ('Hct', HCT), oxygen.hct, table)
+    sao2 = _blood(reader, participant, ('SaO2', SAO2), oxygen.sao2, table)
     return hct, sao2
 
 
-def _blood(  # noqa: PLR0917
+def _blood(
     reader: Reader,
     participant: str,
-    key: str,
+    quantity: tuple[str, float],
     setting: float | None,
-    values: Mapping[str, float],
-    column: str,
-    default: float,
+    table: BloodTable,
 ) -> float:
-    """Choose one of the two."""
+    """Choose one of the two, given by its name and default."""
+    key, default = quantity
+    name = key.lower()
     stated, origin = None, ''
     for override in reader.overrides:
         entities = {'subject': participant}
         fits = matches(override, role='participants', entities=entities, condition=None)
         if fits and key in override.set:
             stated, origin = override.set[key], f'overrides file: {override.source}'
+    known = setting if stated is None else stated
+    fault = table.defect or table.faults.get((name, participant))
+    if fault and known is None:
+        message = (
+            f'{fault}; {key} of sub-{participant} is not known: correct the table, or set '
+            f'oxygen.{name}'
+        )
+        reader.findings.problem(Problem(role='participants', message=message))
+        return math.nan
+    values = {'hct': table.hct, 'sao2': table.sao2}[name]
+    column = {'hct': table.hct_column, 'sao2': table.sao2_column}[name]
     candidates = [
         (setting, 'setting'),
         (stated, origin),
         (values.get(participant), f'participants.tsv column {column}'),
         (default, 'default'),
     ]
-    chosen = choose(f'oxygen.{key.lower()}', '1', candidates)
+    chosen = choose(f'oxygen.{name}', '1', candidates)
     value, origin = (chosen.value, chosen.origin) if chosen else (math.nan, '')
     low, high = RANGES[key]
     if not (is_number(value) and low <= value <= high):
         message = (
-            f'{key} of sub-{participant} = {value!r} ({origin}) is outside {low:g} to {high:g}; '
-            'correct the value or its declared unit'
+            f'{key} of sub-{participant} = {shortened(value)} ({origin}) is outside {low:g} to '
+            f'{high:g}; correct the value or its declared unit'
         )
         reader.findings.problem(Problem(role='participants', message=message))
         return math.nan

@@ -66,6 +66,12 @@ TIMES = (
     'SpinEchoDisplacement',
 )
 
+NOMINAL_FIELDS = (0.55, 1.0, 1.5, 3.0, 4.0, 4.7, 7.0, 9.4, 10.5, 11.7)
+"""Main fields that magnets are sold with, T."""
+
+NOMINAL_TOLERANCE = 0.05
+"""Of a field from its nominal value, relative."""
+
 SHOWN = 80
 """Characters of a wrong value that a message shows."""
 
@@ -540,7 +546,7 @@ def read_field_strength(reader: Reader) -> float:
     b0 : float
         T; NaN where it is unknown or the sidecars contradict each other (a problem then).
     """
-    stated = reader.findings.fields_of_b0
+    stated = _of_one_magnet(reader)
     setting = reader.settings.oxygen.b0
     if setting is None and len(stated) != 1:
         if stated:
@@ -561,4 +567,14 @@ def read_field_strength(reader: Reader) -> float:
     return chosen.value
 
 
-# --------------------------------------------------------------------------- whole images
+def _of_one_magnet(reader: Reader) -> dict[float, str]:
+    """Take fields that round to the same nominal one for that: Siemens writes 3 and 2.89362."""
+    stated = reader.findings.fields_of_b0
+    if len(stated) < 2:
+        return stated
+    for nominal in NOMINAL_FIELDS:
+        if all(abs(value - nominal) <= NOMINAL_TOLERANCE * nominal for value in stated):
+            shown = ' and '.join(f'{value:g} T ({origin})' for value, origin in stated.items())
+            reader.findings.note(f'MagneticFieldStrength is {shown}; {nominal:g} T is used')
+            return {nominal: ', '.join(stated.values())}
+    return stated

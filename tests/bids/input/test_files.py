@@ -44,7 +44,7 @@ def test_a_map_of_the_user_is_found_per_participant_or_told_by_setting_and_file(
 def test_bytes_that_are_no_text_are_bad_input(dataset):
     path = dataset.root / 'x.tsv'
     path.write_bytes(b'\xff\xfe\x00a')
-    with pytest.raises(InputDataError, match='not a text table'):
+    with pytest.raises(InputDataError, match='should be UTF-8 text, found UTF-16'):
         read_table(path, ('a',))
     with pytest.raises(InputDataError, match='not valid JSON'):
         read_json(path)

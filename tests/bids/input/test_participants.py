@@ -11,7 +11,8 @@ from bids_app.bids.input.participants import HCT, SAO2, read_participants
 def unit(dataset, collect):
     def one(table, units=None, **options):
         dataset.add('anat/T1w')
-        dataset.text('participants.tsv', table)
+        if table is not None:
+            dataset.text('participants.tsv', table)
         if units is not None:
             described = {name: {'Units': text} for name, text in units.items()}
             dataset.json('participants.json', described)
@@ -69,11 +70,47 @@ def test_winner_and_loser_stand_in_the_constants_table(unit, dataset):
     assert found.overruled == ('0.44 (overrides file: lab); 0.4 (participants.tsv column Hct)')
 
 
-@pytest.mark.parametrize('table', ['', 'nonsense\n', 'participant_id\tHct\nsub-01\t1\t2\n'])
-def test_table_that_cannot_be_read_is_said_and_defaults_are_used(unit, table):
-    found = unit(table)
+HEAD = 'participant_id\tHct\tSaO2\n'
+PERCENT = {'Hct': 'percent', 'SaO2': 'percent'}
+
+
+@pytest.mark.parametrize(('table', 'words'), [
+    ('', ['is empty']),
+    ('nonsense\n', ["the column 'participant_id'", 'its columns are: nonsense']),
+    ('participant_id\tHct\nsub-01\t1\t2\n', ['line 2: 3 cells']),
+    ((HEAD + 'sub-01\t41\t98\n').encode('utf-16'), ['should be UTF-8 text, found UTF-16']),
+    ((HEAD + 'sub-01\t41\t98\nsub-02\té\n').encode('latin-1'), ['the byte 0xe9 in line 3']),
+    (HEAD + 'sub-02\t40\t98\nsub-01 41 98\n', ['line 3', 'separated by tabs', "'sub-01 41 98'"]),
+    (HEAD + 'sub-01 41 98\n', ['line 2', 'separated by tabs']),
+    (HEAD + 'sub-01\t41,8\t98,1\n', ['line 2', "'41,8'", 'write a decimal point']),
+    (HEAD + '\nsub-01\t41\t98\nsub-01\t44\t97\n', ['lines 3 and 4', 'two values of Hct']),
+    (HEAD.replace('SaO2', 'Hct') + 'sub-01\t41\t44\n', ["column 'Hct' stands there 2 times",
+                                                        'columns 2, 3']),
+])  # fmt: skip
+def test_table_that_cannot_be_understood_is_a_problem_never_a_default(unit, dataset, table, words):
+    if isinstance(table, bytes):
+        (dataset.root / 'participants.tsv').write_bytes(table)
+        table = None
+    found = unit(table, PERCENT)
+    assert math.isnan(found.hct)
+    said = ' | '.join(problem.message for problem in found.problems)
+    assert {problem.role for problem in found.problems} == {'participants'}
+    assert all(word in said for word in words), said
+    assert 'set oxygen.hct' in said
+    known = unit(table, PERCENT, settings={'oxygen.hct': 0.4, 'oxygen.sao2': 0.97})
+    assert (known.problems, known.hct, known.sao2) == ((), 0.4, 0.97)
+
+
+def test_a_row_of_another_participant_that_is_wrong_costs_nothing(unit):
+    found = unit(HEAD + 'sub-01\t41\t98\nsub-02\t41,8\t98\nsub-02\t40\t98\n', PERCENT)
+    assert (found.problems, found.hct) == ((), 0.41)
+
+
+def test_description_that_cannot_be_read_is_named(unit, dataset):
+    dataset.text('participants.json', '{')
+    found = unit('participant_id\tage\nsub-01\t30\n')
     assert found.hct == HCT
-    assert any('Hct and SaO2 are not read' in note for note in found.notes)
+    assert any('participants.json is not valid JSON' in note for note in found.notes)
 
 
 def test_no_table_at_all_is_nothing(dataset):

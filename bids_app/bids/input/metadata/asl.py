@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from bids_app.bids.input.asl_delays import (
-    USED,
     describe_delays,
     distinct_delays,
     expand_times,
     pairs_of,
+    without_partner,
 )
 from bids_app.bids.input.files import companions_of, read_table
 from bids_app.bids.input.metadata.m0 import read_m0
@@ -24,14 +25,26 @@ from bids_app.models.constants import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from bids_app.bids.input.files import Header
+    from bids_app.bids.input.files import Header, Row
     from bids_app.bids.input.query import Found
     from bids_app.bids.input.sidecar import Reader
     from bids_app.bids.scans import FoundScan
 
 
 VOLUME_TYPES = ('control', 'label', 'm0scan', 'deltam', 'cbf', 'noRF', 'n/a')
+SYNONYMS = {
+    'tag': 'label',
+    'tagged': 'label',
+    'labelled': 'label',
+    'untag': 'control',
+    'm0': 'm0scan',
+    'dm': 'deltam',
+    'difference': 'deltam',
+    'perfusion': 'deltam',
+}
+"""Words of other places for volume types; named in the message, never taken."""
 CUT_OFFS = {'QUIPSS': 'pulsed-quipss', 'QUIPSSII': 'pulsed', 'Q2TIPS': 'pulsed'}
 """BolusCutOffTechnique -> how the bolus is shaped."""
 CBF_UNITS = 'mL/100 g/min'
@@ -209,23 +222,47 @@ def _context(probe: Probe, header: Header | None) -> tuple[str, ...]:
     rows = probe.attempt(path, read_table, ('volume_type',))
     if rows is None:
         return ()
-    context = tuple(row['volume_type'] for row in rows)
-    if header is not None and len(context) != header.n_volumes:
+    context = _volume_types(probe, path, rows)
+    if header is not None and context and len(context) != header.n_volumes:
         probe.fail(
             f'{path.name} lists {len(context)} volumes but {probe.file.name} has '
             f'{header.n_volumes}; they must agree',
             path,
         )
-    unknown = sorted(set(context) - set(VOLUME_TYPES))
-    if unknown:
+    has_pairs = 'control' in context and 'label' in context
+    if context and not has_pairs and not {'deltam', 'cbf'} & set(context):
+        probe.fail(f'{path.name} lists neither control and label volumes nor deltam or cbf', path)
+    return _of_pairs(probe, context)
+
+
+def _volume_types(probe: Probe, path: Path, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Read the words of the table in any case; the first that is none is refused."""
+    spelling = {kind.lower(): kind for kind in VOLUME_TYPES}
+    for row in rows:
+        found = row['volume_type']
+        if found.lower() in spelling:
+            continue
+        near = difflib.get_close_matches(found.lower(), [*SYNONYMS, *spelling], n=1)
+        word = SYNONYMS.get(near[0], spelling.get(near[0])) if near else None
+        hint = f'did you mean {word}? ' if word else ''
         probe.fail(
-            f'{path.name}: unknown volume_type {unknown[0]!r}; allowed: {", ".join(VOLUME_TYPES)}',
+            f'{path.name}, line {row.line}: unknown volume_type {found!r}; {hint}allowed: '
+            f'{", ".join(VOLUME_TYPES)}',
             path,
         )
-    has_pairs = 'control' in context and 'label' in context
-    if not has_pairs and not {'deltam', 'cbf'} & set(context):
-        probe.fail(f'{path.name} lists neither control and label volumes nor deltam or cbf', path)
-    return context
+        return ()
+    return tuple(spelling[row['volume_type'].lower()] for row in rows)
+
+
+def _of_pairs(probe: Probe, context: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out the controls and labels that have no partner, and name them."""
+    odd = without_partner(context)
+    if odd:
+        shown = ', '.join(f'{index + 1} ({context[index]})' for index in odd)
+        probe.reader.findings.note(
+            f'{probe.file.name}: not used are the volumes without a partner: {shown}'
+        )
+    return tuple('n/a' if index in odd else kind for index, kind in enumerate(context))
 
 
 def _repeated(probe: Probe, header: Header | None) -> tuple[str, ...]:
@@ -357,11 +394,8 @@ def _check_delays(
             return
     _, table = distinct_delays(delays, durations, context)
     wanted = probe.reader.settings.perfusion.model
-    if labeling != 'continuous' and table[0][0] <= table[0][1]:
-        probe.fail(
-            f'{probe.file.name}: BolusCutOffDelayTime {table[0][1]:g} s is not before the readout '
-            f'at {table[0][0]:g} s (PostLabelingDelay, of PASL from the inversion on)'
-        )
+    if labeling != 'continuous':
+        _check_cut(probe, table)
     if len(table) == 1:
         if wanted in ('multi-delay', 'multi-delay-arterial'):
             probe.fail(f'{probe.file.name}: perfusion.model {wanted} needs two delays or more')
@@ -380,6 +414,22 @@ def _check_delays(
         )
     else:
         _refuse_several_delays(probe, labeling, calibration)
+
+
+def _check_cut(probe: Probe, table: Sequence[tuple[float, float]]) -> None:
+    """Check that the bolus is cut before the last readout; earlier ones see it uncut."""
+    (last, cut), early = table[-1], [delay for delay, cut in table if delay <= cut]
+    if last <= cut:
+        probe.fail(
+            f'{probe.file.name}: BolusCutOffDelayTime {cut:g} s is not before the readout at '
+            f'{last:g} s (PostLabelingDelay, of PASL from the inversion on)'
+        )
+    elif early:
+        listed = ', '.join(f'{delay:g}' for delay in early)
+        probe.reader.findings.note(
+            f'{probe.file.name}: at {listed} s the bolus is not cut yet ({cut:g} s); the model '
+            'takes what has arrived by then'
+        )
 
 
 def _refuse_several_delays(probe: Probe, labeling: str, calibration: M0Image | None) -> None:
@@ -424,17 +474,8 @@ def _suppression(probe: Probe) -> tuple[bool, float]:
 
 
 def _check_pairs(probe: Probe, context: Sequence[str]) -> None:
-    """Check that every control has its label; say where the table contradicts the sidecar."""
-    counts = {kind: context.count(kind) for kind in USED}
-    n_control, n_label = counts['control'], counts['label']
-    if n_control != n_label:
-        probe.fail(
-            f'{probe.file.name}: {n_control} control and {n_label} label volumes; every control '
-            'needs its label: correct its aslcontext.tsv, and write n/a for volumes without a '
-            'partner'
-        )
-        return
-    if n_control and counts['deltam']:
+    """Check that there is one kind of pairs; say where the table contradicts the sidecar."""
+    if 'control' in context and 'deltam' in context:
         probe.fail(
             f'{probe.file.name}: its aslcontext.tsv lists pairs of control and label as well as '
             'deltam; write n/a for those that are not to be used'

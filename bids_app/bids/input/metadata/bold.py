@@ -8,8 +8,8 @@ import re
 from typing import TYPE_CHECKING
 
 from bids_app import units
-from bids_app.bids.input.conditions import normalise
-from bids_app.bids.input.files import MISSING_VALUES, companions_of, read_table
+from bids_app.bids.input.conditions import are_one_label, normalise, spellings
+from bids_app.bids.input.files import MISSING_VALUES, Row, companions_of, read_table
 from bids_app.bids.input.metadata.readout import read_readout, read_slice_times
 from bids_app.bids.input.query import Found
 from bids_app.bids.input.sidecar import Probe
@@ -17,7 +17,7 @@ from bids_app.bids.scans import BoldRun, Event
 from bids_app.errors import AppError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bids_app.bids.input.files import Header
@@ -70,7 +70,8 @@ def read_bold(
     if task != found.get('task'):
         _check_task(probe, task)
     header = probe.header((4,))
-    repetition_time = probe.repetition_time(required=True)
+    _check_volume_timing(probe)
+    repetition_time = probe.repetition_time(required='VolumeTiming' not in probe.metadata)
     echo_time = probe.number('EchoTime')
     probe.field_strength()
     duration = header.n_volumes * repetition_time if header and repetition_time else None
@@ -86,7 +87,7 @@ def read_bold(
             f'{repetition_time:g} s; correct one of them'
         )
     events = _events(probe, companions[-1], duration)
-    _note_header_time(probe, header, repetition_time)
+    _check_header_time(probe, header, repetition_time)
     if not probe.ok or header is None or repetition_time is None:
         return None
     return BoldRun(
@@ -119,6 +120,15 @@ def _check_task(probe: Probe, task: str) -> None:
         )
 
 
+def _check_volume_timing(probe: Probe) -> None:
+    """Refuse a series whose volumes are not equally spaced."""
+    if probe.metadata.get('VolumeTiming') is not None:
+        probe.fail(
+            f'{probe.file.name}: VolumeTiming (volumes at unequal times, as in sparse sampling) '
+            'is not supported: the model of the response needs one RepetitionTime'
+        )
+
+
 def _start_times(probe: Probe, header: Header | None) -> tuple[float, ...]:
     """Time after the start of a volume that all slices were brought to, s."""
     if header is None or probe.metadata.get('SliceTimingCorrected') is not True:
@@ -146,8 +156,12 @@ def _check_confounds(probe: Probe, header: Header | None, preprocessed: FoundSca
         )
 
 
-def _note_header_time(probe: Probe, header: Header | None, repetition_time: float | None) -> None:
-    """Say where header and sidecar disagree about the time between volumes."""
+UNSET_TIME = 1.0
+"""What software writes between volumes where it knows no time, s."""
+
+
+def _check_header_time(probe: Probe, header: Header | None, repetition_time: float | None) -> None:
+    """Refuse a series whose header and sidecar disagree about the time between volumes."""
     if header is None or repetition_time is None or len(header.zooms) < 4:
         return
     stated = header.zooms[3]
@@ -155,11 +169,20 @@ def _note_header_time(probe: Probe, header: Header | None, repetition_time: floa
     def agrees(time: float) -> bool:
         return abs(time - repetition_time) <= 0.01 * repetition_time
 
-    if stated > 0 and not agrees(stated):
-        looks = ', as if in milliseconds' if agrees(stated * units.MILLISECOND) else ''
-        probe.reader.findings.note(
-            f'{probe.file.name}: its header says {stated:g} s between volumes{looks}, its sidecar '
-            f'{repetition_time:g} s; the sidecar is used'
+    if stated <= 0 or agrees(stated):
+        return
+    is_milliseconds = agrees(stated * units.MILLISECOND)
+    text = (
+        f'{probe.file.name}: its header says {stated:g} s between volumes'
+        f'{", as if in milliseconds" if is_milliseconds else ""}, its sidecar '
+        f'{repetition_time:g} s'
+    )
+    is_confirmed = probe.origins['RepetitionTime'].startswith('overrides')
+    if is_milliseconds or is_confirmed or stated == UNSET_TIME:
+        probe.reader.findings.note(f'{text}; the sidecar is used')
+    else:
+        probe.fail(
+            f'{text}; correct the wrong one, or state RepetitionTime with --metadata-overrides'
         )
 
 
@@ -197,11 +220,9 @@ def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ..
     )
     probe.reader.findings.files.add(path)
     rows = own.attempt(path, read_table, ('onset', 'duration', 'trial_type')) or []
-    events = [
-        _event(own, number, row)
-        for number, row in enumerate(rows, start=2)
-        if row['trial_type'] not in MISSING_VALUES
-    ]
+    rows = [row for row in rows if row['trial_type'] not in MISSING_VALUES]
+    _check_spellings(own, [row['trial_type'] for row in rows])
+    events = [_event(own, row) for row in rows]
     known = tuple(sorted((e for e in events if e is not None), key=lambda event: event.onset))
     if own.ok and not known:
         own.fail(f'{path.name} lists no event with a trial_type')
@@ -216,6 +237,27 @@ def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ..
     _note_cut(own, known, duration)
     probe.ok = probe.ok and own.ok
     return known
+
+
+def _check_spellings(probe: Probe, labels: Sequence[str]) -> None:
+    """Refuse trial types that differ but would be one, or none; say where spellings are joined."""
+    alike, unwritable = spellings(labels)
+    for label in unwritable:
+        probe.fail(
+            f'{probe.file.name}: the trial type {label!r} has no Latin letter or digit, and no '
+            'file can be named by it; write it in Latin letters'
+        )
+    for name, found in alike.items():
+        shown = ', '.join(map(repr, found))
+        if are_one_label(found):
+            probe.reader.findings.note(
+                f'{probe.file.name}: the trial types {shown} are taken for one, {name}'
+            )
+        else:
+            probe.fail(
+                f'{probe.file.name}: the trial types {shown} would all be called {name}; give '
+                'them names that differ in letters or digits'
+            )
 
 
 def _check_overlaps(probe: Probe, events: Sequence[Event]) -> None:
@@ -242,7 +284,7 @@ def _note_cut(probe: Probe, events: Sequence[Event], duration: float | None) -> 
         )
 
 
-def _event(probe: Probe, number: int, row: Mapping[str, str]) -> Event | None:
+def _event(probe: Probe, row: Row) -> Event | None:
     """Read one row."""
     numbers = []
     for column in ('onset', 'duration'):
@@ -252,7 +294,7 @@ def _event(probe: Probe, number: int, row: Mapping[str, str]) -> Event | None:
             value = math.nan
         if not math.isfinite(value) or (column == 'duration' and value < 0):
             probe.fail(
-                f'{probe.file.name}, line {number}: {column} should be a number of seconds, '
+                f'{probe.file.name}, line {row.line}: {column} should be a number of seconds, '
                 f'found {row[column]!r}'
             )
             return None

@@ -103,7 +103,7 @@ def _separate_m0(probe: Probe, series: Header | None, found: Sequence[Found]) ->
     header = calibration.header((3, 4))
     n_volumes = header.n_volumes if header else 0
     repetition_time = _m0_repetition_time(calibration, tuple(range(n_volumes)), n_volumes)
-    same_grid = header is None or series is None or _same_grid(header, series)
+    same_grid = header is None or series is None or header.has_grid_of(series)
     if not same_grid:
         probe.reader.findings.note(
             f'{chosen.path.name} has another grid or position than {probe.file.name}; it is '
@@ -119,13 +119,6 @@ def _separate_m0(probe: Probe, series: Header | None, found: Sequence[Found]) ->
         readout=None if same_grid else read_readout(calibration, header),
         echo_time=echo_time,
     )
-
-
-def _same_grid(one: Header, other: Header) -> bool:
-    """Tell whether two images have the same voxels."""
-    import numpy as np
-
-    return one.shape[:3] == other.shape[:3] and np.allclose(one.affine, other.affine, atol=1e-3)
 
 
 def _match_m0(probe: Probe, found: Sequence[Found]) -> Found | None:

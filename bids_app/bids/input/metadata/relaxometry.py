@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -304,17 +303,20 @@ def _check_echo_numbers(probe: Probe, found: Sequence[Found], part: str) -> None
 
 
 def _check_echo_times(probe: Probe, times: Sequence[float | None]) -> None:
-    """Check that echo times rise with the echo number."""
+    """Check that echo times differ; BIDS does not say that they rise with the echo number."""
     known = [time for time in times if time is not None]
-    if len(known) == len(times) and any(b <= a for a, b in itertools.pairwise(known)):
-        listed = ', '.join(f'{time:g}' for time in known)
-        probe.fail(f'{probe.file.name}: EchoTime must rise with the echo number; found {listed} s')
+    listed = ', '.join(f'{time:g}' for time in known)
+    if len(set(known)) < len(known):
+        probe.fail(f'{probe.file.name}: every echo needs its own EchoTime; found {listed} s')
+    elif known != sorted(known):
+        probe.reader.findings.note(
+            f'{probe.file.name}: echoes are sorted by their EchoTime, which does not rise with '
+            f'the echo number ({listed} s)'
+        )
 
 
 def _check_same_grid(probe: Probe, headers: Mapping[Path, Header | None]) -> None:
     """Check that the images of a series share one voxel grid."""
-    import numpy as np
-
     known = [(path, header) for path, header in headers.items() if header is not None]
     for path, header in known[1:]:
         reference = known[0][1]
@@ -324,7 +326,7 @@ def _check_same_grid(probe: Probe, headers: Mapping[Path, Header | None]) -> Non
                 f'{reference.shape}; all files of a series must share one grid',
                 path,
             )
-        elif not np.allclose(header.affine, reference.affine, atol=1e-3):
+        elif not header.has_grid_of(reference):
             probe.fail(
                 f'{path.name} has another affine than {known[0][0].name}; all files of a series '
                 'must share one grid',

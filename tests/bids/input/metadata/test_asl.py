@@ -142,9 +142,40 @@ def write_context(full, *kinds):
     full.image(path, shape=(3, 3, 2, len(kinds)))
 
 
-def test_odd_number_of_volumes_is_a_problem(full, unit):
-    write_context(full, 'control', 'label', 'control')
-    only_problem(unit(full), '2 control and 1 label', 'n/a', role='asl')
+@pytest.mark.parametrize(('kinds', 'odd'), [
+    (('label', 'control') * 14 + ('label',), {28: 'label'}),
+    (('label', 'control', 'control', 'label', 'control'), {4: 'control'}),
+    (('control', 'label', 'label', 'control', 'label'), {4: 'label'}),
+    (('label', 'label', 'label', 'control', 'control'), {2: 'label'}),
+    (('m0scan', 'label', 'label', 'control'), {1: 'label'}),
+])  # fmt: skip
+def test_a_volume_without_partner_is_left_out_by_name(kinds, odd, full, unit):
+    write_context(full, *kinds)
+    found = unit(full)
+    assert found.problems == ()
+    (series,) = (one for one in found.asl if one.condition == 'calc')
+    assert {i: kinds[i] for i, kind in enumerate(series.context) if kind != kinds[i]} == odd
+    assert series.context.count('control') == series.context.count('label')
+    ((index, kind),) = odd.items()
+    assert any(f'without a partner: {index + 1} ({kind})' in note for note in found.notes)
+
+
+@pytest.mark.parametrize(('word', 'meant'), [
+    ('tag', 'label'), ('ctrl', 'control'), ('contrl', 'control'), ('M0', 'm0scan'),
+    ('lable', 'label'),
+])  # fmt: skip
+def test_an_unknown_volume_type_is_one_problem_with_the_nearest_word(word, meant, full, unit):
+    write_context(full, 'control', 'label', word, 'label')
+    only_problem(unit(full), 'line 4', repr(word), f'did you mean {meant}?', role='asl')
+
+
+def test_volume_types_are_read_in_any_case(full, unit):
+    write_context(full, 'Control', 'LABEL', 'M0Scan', 'Control', 'Label', 'NoRF', 'N/A')
+    found = unit(full)
+    assert found.problems == ()
+    assert ('control', 'label', 'm0scan', 'control', 'label', 'noRF', 'n/a') in {
+        series.context for series in found.asl
+    }
 
 
 def test_all_label_is_a_problem(full, unit):

@@ -46,9 +46,30 @@ def test_echo_of_another_size_or_place_is_defective(full, unit):
     assert first.file.name == 'sub-01_echo-2_MESE.nii.gz'
 
 
-def test_echo_times_that_do_not_rise_are_defective(full, unit):
+def test_two_echoes_of_one_time_are_defective(full, unit):
     full.edit('*echo-3_MESE.json', EchoTime=0.016)
-    only_problem(unit(full), 'must rise', '0.016, 0.032, 0.016', role='mese')
+    only_problem(unit(full), 'its own EchoTime', '0.016, 0.032, 0.016', role='mese')
+
+
+def test_echoes_are_sorted_by_their_time_whatever_their_number(full, unit):
+    for number in range(1, 5):
+        full.edit(f'*echo-{number}_MESE.json', EchoTime=0.016 * (5 - number))
+    found = unit(full)
+    (series,) = found.mese
+    assert found.problems == ()
+    assert [path.name[12] for path in series.magnitude] == list('4321')
+    assert series.echo_times == pytest.approx((0.016, 0.032, 0.048, 0.064))
+    assert any('sorted by their EchoTime' in note for note in found.notes)
+
+
+@pytest.mark.parametrize(('shift', 'is_one'), [(0.002, True), (0.009, True), (0.02, False)])
+def test_echoes_may_be_apart_by_a_small_share_of_a_voxel(shift, is_one, full, unit):
+    affine = np.eye(4)
+    affine[0, 3] = shift
+    full.image('sub-01/anat/sub-01_echo-2_MESE.nii.gz', affine=affine)
+    found = unit(full)
+    assert bool(found.mese) is is_one
+    assert (found.problems == ()) is is_one
 
 
 def test_phase_that_is_not_in_radians_is_left_out_and_said(full, unit):
