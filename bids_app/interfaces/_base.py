@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault('NO_ET', '1')  # nipype asks the network at its first use unless told not to
 os.environ.setdefault('NIPYPE_NO_ET', '1')
@@ -25,19 +27,28 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.registry import MODELS
 from bids_app.models.status import Status
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 __all__ = [
+    'BUNDLE',
     'STATUS_COUNTS',
     'VOXELS_PER_SAMPLE',
     'BaseInterfaceInputSpec',
+    'Bundle',
     'DynamicTraitedSpec',
     'File',
     'ModelInterface',
     'SimpleInterface',
     'TraitedSpec',
     'as_data',
+    'estimated',
+    'estimated_each',
+    'facts_of',
     'image',
     'isdefined',
     'load_estimate',
+    'load_value',
     'read_mask',
     'result',
     'save_estimate',
@@ -46,6 +57,12 @@ __all__ = [
 
 STATUS_COUNTS = 'StatusCounts'
 """Sidecar key: how many voxels of the mask have each status."""
+
+DEGREES = 'DegreesOfFreedom'
+"""Sidecar key: degrees of freedom of a variance."""
+
+BUNDLE = '.bundle.json'
+"""How the name of a :class:`Bundle` ends."""
 
 POSITIONS = 'positions'
 """Data of a model that no port carries: where in space the voxels of the mask lie, mm."""
@@ -64,41 +81,105 @@ def result(desc: str, unit: str) -> Any:
     return File(exists=True, desc=desc, unit=unit)
 
 
+def estimated(desc: str, unit: str, *, optional: bool = False) -> Any:
+    """Declare a quantity, with variance and status, that goes in or comes out."""
+    return image(desc, unit, optional=optional)
+
+
+def estimated_each(desc: str, unit: str) -> Any:
+    """Declare a list of quantities, one per condition, contrast or run."""
+    return traits.List(estimated(desc, unit), desc=desc, unit=unit)
+
+
 def read_mask(path: str) -> tuple[Any, Grid]:
     """Read a mask and its grid."""
     return load_mask(path), grid_of(path)
 
 
-def load_estimate(inputs: Any, name: str, mask: Any, grid: Grid) -> Estimate:
-    """Read the three ports of a quantity inside a mask."""
-    return Estimate.of(
-        load_masked(getattr(inputs, name), mask, grid),
-        load_masked(getattr(inputs, f'{name}_variance'), mask, grid),
-        load_masked(getattr(inputs, f'{name}_status'), mask, grid),
-        float((getattr(inputs, f'{name}_facts', None) or {}).get('DegreesOfFreedom', np.inf)),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """
+    The files of one quantity as it travels through the graph: a small JSON names the others.
+
+    One port then carries value, variance, status and what the sidecar will say, and none of the
+    four can be left behind. A table with entries for its sidecar travels in the same way.
+    """
+
+    value: str
+    variance: str | None = None
+    status: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Entries of the sidecar that are known only when the file is made."""
+
+    @classmethod
+    def read(cls, path: str | Path) -> Bundle:
+        """Read a bundle; any other file is its own value."""
+        path = Path(path)
+        if not path.name.endswith(BUNDLE):
+            return cls(value=str(path))
+        content = json.loads(path.read_text('utf-8'))
+        files = {part: str(path.parent / name) for part, name in content['files'].items()}
+        return cls(**files, facts=content['facts'])
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Value, variance and status of an estimate."""
+        if self.variance is None or self.status is None:
+            msg = f'{self.value} travels without variance or status'
+            raise TypeError(msg)
+        return self.value, self.variance, self.status
+
+    def write(self, path: Path) -> str:
+        """Write the bundle beside its files; return its path."""
+        files = {
+            part: Path(name).name
+            for part in ('value', 'variance', 'status')
+            if (name := getattr(self, part)) is not None
+        }
+        path.write_text(json.dumps({'files': files, 'facts': dict(self.facts)}), 'utf-8')
+        return str(path)
 
 
-def save_estimate(  # noqa: PLR0917  (one file each)
-    results: dict[str, Any], name: str, estimate: Estimate, mask: Any, grid: Grid, cwd: str
-) -> None:
-    """Write the three files of a quantity and its facts (degrees of freedom) for the sidecar."""
+def facts_of(path: Any) -> dict[str, Any]:
+    """Entries of the sidecar of a quantity; none of an unset port."""
+    return dict(Bundle.read(path).facts) if isdefined(path) else {}
+
+
+def load_estimate(path: str, mask: Any, grid: Grid) -> Estimate:
+    """Read a quantity inside a mask."""
+    files = Bundle.read(path)
+    value, variance, status = (load_masked(part, mask, grid) for part in files.parts)
+    return Estimate.of(value, variance, status, float(files.facts.get(DEGREES, np.inf)))
+
+
+def load_value(path: str, mask: Any, grid: Grid) -> Any:
+    """Read the values of a quantity, or of a plain image, inside a mask."""
+    return load_masked(Bundle.read(path).value, mask, grid)
+
+
+def save_estimate(  # noqa: PLR0917  (a quantity, where it lies, where it goes)
+    name: str,
+    estimate: Estimate,
+    mask: Any,
+    grid: Grid,
+    cwd: str | Path,
+    facts: Mapping[str, Any] | None = None,
+) -> str:
+    """Write the files of a quantity; return the one that names them, the value of a port."""
     folder = Path(cwd)
-    results[name] = save_unmasked(estimate.value, mask, grid, folder / f'{name}.nii')
-    results[f'{name}_variance'] = save_unmasked(
-        estimate.variance, mask, grid, folder / f'{name}_variance.nii'
-    )
-    results[f'{name}_status'] = save_unmasked(
-        estimate.status, mask, grid, folder / f'{name}_status.nii', fill=Status.OUTSIDE_MASK
-    )
-    facts: dict[str, Any] = {}
-    if not np.isinf(estimate.dof):
-        facts['DegreesOfFreedom'] = round(estimate.dof, 1)
-    codes, counts = np.unique(estimate.status, return_counts=True)
-    facts[STATUS_COUNTS] = {
-        Status(code).name: int(n) for code, n in zip(codes, counts, strict=True)
+    parts = {
+        'value': (estimate.value, {}),
+        'variance': (estimate.variance, {}),
+        'status': (estimate.status, {'fill': Status.OUTSIDE_MASK}),
     }
-    results[f'{name}_facts'] = facts
+    files = {
+        part: save_unmasked(data, mask, grid, folder / f'{name}_{part}.nii', **fill)
+        for part, (data, fill) in parts.items()
+    }
+    codes, counts = np.unique(estimate.status, return_counts=True)
+    own: dict[str, Any] = {} if np.isinf(estimate.dof) else {DEGREES: round(estimate.dof, 1)}
+    own[STATUS_COUNTS] = {Status(code).name: int(n) for code, n in zip(codes, counts, strict=True)}
+    return Bundle(**files, facts={**(facts or {}), **own}).write(folder / f'{name}{BUNDLE}')
 
 
 def as_data(value: Any, mask: Any, grid: Grid) -> Any:
@@ -128,7 +209,7 @@ class ModelInterface(SimpleInterface):
         spec = MODELS[self.quantity][self.inputs.model]
         mask, grid = read_mask(self.inputs.mask)
         arguments: dict[str, Any] = {
-            name: load_estimate(self.inputs, name, mask, grid) for name in spec.maps
+            name: load_estimate(getattr(self.inputs, name), mask, grid) for name in spec.maps
         }
         given = [name for name in spec.parameters if isdefined(getattr(self.inputs, name))]
         for name in (*spec.data, *given):
@@ -141,6 +222,17 @@ class ModelInterface(SimpleInterface):
         made = spec.resolve()(**arguments)
 
         estimates = made if spec.also else (made,)
-        for name, estimate in zip((self.quantity, *spec.also), estimates, strict=True):
-            save_estimate(self._results, name, estimate, mask, grid, runtime.cwd)
+        where = (mask, grid, runtime.cwd)
+        own = self._revise(estimates[0], mask, grid)
+        self._results[self.quantity] = save_estimate(self.quantity, own, *where, self._facts())
+        for name, estimate in zip(spec.also, estimates[1:], strict=True):
+            self._results[name] = save_estimate(name, estimate, *where)
         return runtime
+
+    def _revise(self, estimate: Estimate, mask: Any, grid: Grid) -> Estimate:
+        """Mark what the model does not know of: here nothing."""
+        return estimate
+
+    def _facts(self) -> dict[str, Any]:
+        """Collect entries of the sidecar besides those of every quantity: here none."""
+        return {}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -16,12 +14,12 @@ from bids_app.interfaces._base import (
     ModelInterface,
     SimpleInterface,
     TraitedSpec,
+    estimated,
+    facts_of,
     image,
     isdefined,
-    load_estimate,
     read_mask,
     result,
-    save_estimate,
     traits,
 )
 from bids_app.models.dsc.relative_cbv import flag_large_vessels
@@ -73,14 +71,8 @@ class SelectWhiteMatter(SimpleInterface):
 class _CBVInputSpec(BaseInterfaceInputSpec):
     model = traits.Enum(*choices('cbv'), usedefault=True, desc='name in the registry', unit='')
     mask = image('voxels to estimate', '1')
-    relative_cbv = image('area under the bolus', '1', optional=True)
-    relative_cbv_variance = image('its random variance', '1', optional=True)
-    relative_cbv_status = image('its status', '', optional=True)
-    relative_cbv_facts = traits.Dict(desc='degrees of freedom', unit='')
-    cbf = image('cerebral blood flow', 'mL/100 g/min', optional=True)
-    cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
-    cbf_status = image('its status', '', optional=True)
-    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
+    relative_cbv = estimated('area under the bolus', '1', optional=True)
+    cbf = estimated('cerebral blood flow', 'mL/100 g/min', optional=True)
     grey_matter = image('grey-matter probability', '1', optional=True)
     white_matter = image('white matter: reference voxels, or probability', '1', optional=True)
     grey_matter_cbv = traits.Float(desc='literature value', unit='mL/mL')
@@ -102,10 +94,7 @@ class _CBVInputSpec(BaseInterfaceInputSpec):
 
 
 class _CBVOutputSpec(TraitedSpec):
-    cbv = result('cerebral blood volume', 'mL/mL')
-    cbv_variance = result('its random variance', '(mL/mL)^2')
-    cbv_status = result('why a voxel has no estimate', '')
-    cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    cbv = estimated('cerebral blood volume', 'mL/mL')
 
 
 class EstimateCBV(ModelInterface):
@@ -115,25 +104,20 @@ class EstimateCBV(ModelInterface):
     input_spec = _CBVInputSpec
     output_spec = _CBVOutputSpec
 
-    def _run_interface(self, runtime):
-        super()._run_interface(runtime)
-        if isdefined(self.inputs.large_vessel_cbv):
-            mask, grid = read_mask(self.inputs.mask)
-            time = np.full(int(mask.sum()), np.nan)
-            if isdefined(self.inputs.bolus_time):
-                time = load_masked(self.inputs.bolus_time, mask, grid)
-            cbv = flag_large_vessels(
-                load_estimate(self.outputs_so_far, 'cbv', mask, grid),
-                time,
-                large_vessel_cbv=self.inputs.large_vessel_cbv,
-                exclude=self.inputs.excludes_vessels,
-            )
-            save_estimate(self._results, 'cbv', cbv, mask, grid, runtime.cwd)
-        facts = self.inputs.relative_cbv_facts
-        self._results['cbv_facts'] = {**(facts or {}), **self._results['cbv_facts']}
-        return runtime
+    def _revise(self, estimate, mask, grid):
+        """Mark large vessels, where a limit is set."""
+        if not isdefined(self.inputs.large_vessel_cbv):
+            return estimate
+        time = np.full(estimate.value.shape, np.nan)
+        if isdefined(self.inputs.bolus_time):
+            time = load_masked(self.inputs.bolus_time, mask, grid)
+        return flag_large_vessels(
+            estimate,
+            time,
+            large_vessel_cbv=self.inputs.large_vessel_cbv,
+            exclude=self.inputs.excludes_vessels,
+        )
 
-    @property
-    def outputs_so_far(self) -> Any:
-        """What the model has written, as ports."""
-        return SimpleNamespace(**self._results)
+    def _facts(self):
+        """Repeat what is known of the bolus."""
+        return facts_of(self.inputs.relative_cbv)

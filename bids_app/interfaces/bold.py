@@ -18,14 +18,17 @@ from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
+    Bundle,
     File,
     SimpleInterface,
     TraitedSpec,
+    estimated,
+    estimated_each,
+    facts_of,
     image,
     isdefined,
     load_estimate,
     read_mask,
-    result,
     save_estimate,
     traits,
 )
@@ -89,7 +92,9 @@ class FindNuisance(SimpleInterface):
         series = load_masked(self.inputs.series, mask, grid)
         given = pd.DataFrame(index=range(series.shape[1]))
         if isdefined(self.inputs.table):
-            given = pd.read_csv(self.inputs.table, sep='\t', na_values='n/a').fillna(0.0)
+            given = pd.read_csv(
+                Bundle.read(self.inputs.table).value, sep='\t', na_values='n/a'
+            ).fillna(0.0)
         moves = given[list(MOTION)].to_numpy(float) if set(MOTION) <= set(given) else None
         displacement = np.full(series.shape[1], np.nan)
         if moves is not None:
@@ -186,14 +191,7 @@ class _PercentChangeInputSpec(_DesignInputSpec):
 
 
 class _PercentChangeOutputSpec(TraitedSpec):
-    bold = traits.List(result('percent change', '%'), desc='one per contrast', unit='%')
-    bold_variance = traits.List(
-        result('its random variance', '%^2'), desc='one per contrast', unit='%^2'
-    )
-    bold_status = traits.List(
-        result('why a voxel has no estimate', ''), desc='one per contrast', unit=''
-    )
-    bold_facts = traits.List(traits.Dict(), desc='entries of the sidecars', unit='')
+    bold = estimated_each('percent change, one per contrast', '%')
 
 
 class EstimatePercentChange(SimpleInterface):
@@ -233,16 +231,10 @@ class EstimatePercentChange(SimpleInterface):
             changes, facts_of_fit = self._fit(series, mask, common)
             extra = [facts | {'Confounds': names} | facts_of_fit] * len(changes)
 
-        for port in ('bold', 'bold_variance', 'bold_status', 'bold_facts'):
-            self._results[port] = []
-        for index, estimate in enumerate(changes.values()):
-            folder = Path(runtime.cwd) / f'contrast{index}'
-            folder.mkdir(exist_ok=True)
-            files: dict[str, object] = {}
-            save_estimate(files, 'bold', estimate, mask, grid, str(folder))
-            for port, value in files.items():
-                self._results[port].append(value)
-            self._results['bold_facts'][index].update(extra[index])
+        self._results['bold'] = [
+            save_estimate(f'bold{index}', estimate, mask, grid, runtime.cwd, extra[index])
+            for index, estimate in enumerate(changes.values())
+        ]
         return runtime
 
     def _fit(self, series, mask, common):
@@ -362,17 +354,9 @@ class _ConsistencyInputSpec(BaseInterfaceInputSpec):
     atlas = image('region of every voxel', '')
     atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
     echo_time = traits.Float(mandatory=True, desc='of the BOLD runs', unit='s')
-    bold = image('percent BOLD change', '%')
-    bold_variance = image('its random variance', '%^2')
-    bold_status = image('its status', '')
-    bold_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    task = image('R2* of the task', '1/s')
-    task_variance = image('its random variance', '1/s^2')
-    task_status = image('its status', '')
-    task_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    baseline = image('R2* of the baseline', '1/s')
-    baseline_variance = image('its random variance', '1/s^2')
-    baseline_status = image('its status', '')
+    bold = estimated('percent BOLD change', '%')
+    task = estimated('R2* of the task', '1/s')
+    baseline = estimated('R2* of the baseline', '1/s')
 
 
 class _ConsistencyOutputSpec(TraitedSpec):
@@ -390,22 +374,22 @@ class CompareWithGradientEcho(SimpleInterface):
         mask, grid = read_mask(inputs.mask)
         mask = mask & (load_data(inputs.grey_matter) > inputs.minimum_grey_matter)
         bold, task, baseline = (
-            load_estimate(inputs, name, mask, grid) for name in ('bold', 'task', 'baseline')
+            load_estimate(getattr(inputs, name), mask, grid)
+            for name in ('bold', 'task', 'baseline')
         )
         predicted = bold_from_r2_star(task, baseline, echo_time=inputs.echo_time)
         both = np.where(np.isfinite(bold.value) & np.isfinite(predicted.value), Status.OK,
                         Status.INVALID_INPUT)  # fmt: skip
         measured = {
-            'measured': (Estimate.of(bold.value, bold.variance, both), inputs.bold_facts),
-            'predicted': (Estimate.of(predicted.value, predicted.variance, both),
-                          inputs.task_facts),
-        }  # fmt: skip
+            'measured': (Estimate.of(bold.value, bold.variance, both), inputs.bold),
+            'predicted': (Estimate.of(predicted.value, predicted.variance, both), inputs.task),
+        }
         atlas = load_masked(inputs.atlas, mask, grid).astype(int)
         parts = []
         for regions, labels in region_levels(atlas, read_atlas(inputs.atlas_table)):
             rows = regions[['level', 'index', 'name', 'network']].copy()
-            for name, (estimate, facts) in measured.items():
-                shared = facts.get(VOXELS_PER_SAMPLE, 1.0) if isdefined(facts) else 1.0
+            for name, (estimate, source) in measured.items():
+                shared = facts_of(source).get(VOXELS_PER_SAMPLE, 1.0)
                 summary = summarise_regions(
                     estimate, labels, regions['index'], voxels_per_sample=shared
                 )

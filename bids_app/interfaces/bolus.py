@@ -13,13 +13,18 @@ from scipy import ndimage
 from bids_app.errors import InputDataError
 from bids_app.images import load_data, load_masked, save_image, save_unmasked
 from bids_app.interfaces._base import (
+    BUNDLE,
     BaseInterfaceInputSpec,
+    Bundle,
     File,
     SimpleInterface,
     TraitedSpec,
+    estimated,
+    facts_of,
     image,
     isdefined,
     load_estimate,
+    load_value,
     read_mask,
     result,
     save_estimate,
@@ -63,21 +68,11 @@ class _BolusInputSpec(BaseInterfaceInputSpec):
 
 class _BolusOutputSpec(TraitedSpec):
     mask = result('voxels with an estimate', '1')
-    relative_cbv = result('area of the relaxation rate change under the bolus', '1')
-    relative_cbv_variance = result('its random variance', '1')
-    relative_cbv_status = result('why a voxel has no estimate', '')
-    relative_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    relative_cbv = estimated('area of the relaxation rate change under the bolus', '1')
     bolus_time = result('centre of the bolus after that of the brain', 's')
     bolus_curve = File(exists=True, desc='bolus in the brain over time', unit='1/s')
-    bolus_curve_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    k1 = result('height relative to tissue that does not leak', '1')
-    k1_variance = result('its random variance', '1')
-    k1_status = result('why a voxel has no estimate', '')
-    k1_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    k2 = result('leak', '1/s')
-    k2_variance = result('its random variance', '1/s^2')
-    k2_status = result('why a voxel has no estimate', '')
-    k2_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    k1 = estimated('height relative to tissue that does not leak', '1')
+    k2 = estimated('leak', '1/s')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,8 +112,7 @@ class _Bolus:
     ) -> None:
         """Write quantities that have the same facts."""
         for name, quantity in quantities.items():
-            save_estimate(results, name, quantity, self.mask, self.grid, cwd)
-            results[f'{name}_facts'] |= facts
+            results[name] = save_estimate(name, quantity, self.mask, self.grid, cwd, facts)
 
 
 class EstimateBolus(SimpleInterface):
@@ -144,8 +138,7 @@ class EstimateBolus(SimpleInterface):
         self._results['bolus_time'] = save_unmasked(time, bolus.mask, bolus.grid, path)
         mean = np.nanmean(bolus.areas.rate_change[bolus.inside], axis=0)
         path = folder / 'bolus_curve.tsv'
-        self._results['bolus_curve'] = _save_curve(mean, self.inputs.repetition_time, path)
-        self._results['bolus_curve_facts'] = facts
+        self._results['bolus_curve'] = _save_curve(mean, self.inputs.repetition_time, path, facts)
         return runtime
 
     def _judge(self, bolus: _Bolus) -> dict[str, Any]:
@@ -197,21 +190,11 @@ class _ArteryInputSpec(_BolusInputSpec):
 
 
 class _ArteryOutputSpec(TraitedSpec):
-    boluscbf = result('flow by deconvolution', 'mL/100 g/min')
-    boluscbf_variance = result('its random variance', '(mL/100 g/min)^2')
-    boluscbf_status = result('why a voxel has no estimate', '')
-    boluscbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    mtt = result('mean transit time', 's')
-    mtt_variance = result('its random variance', 's^2')
-    mtt_status = result('why a voxel has no estimate', '')
-    mtt_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    tmax = result('time of the maximum of the residue function', 's')
-    tmax_variance = result('its random variance', 's^2')
-    tmax_status = result('why a voxel has no estimate', '')
-    tmax_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    boluscbf = estimated('flow by deconvolution', 'mL/100 g/min')
+    mtt = estimated('mean transit time', 's')
+    tmax = estimated('time of the maximum of the residue function', 's')
     arterial_area = traits.Float(desc='area of the arterial input', unit='1')
     arterial_curve = File(exists=True, desc='arterial input over time', unit='1/s')
-    arterial_curve_facts = traits.Dict(desc='entries of the sidecar', unit='')
 
 
 class EstimateArterialInput(SimpleInterface):
@@ -267,23 +250,23 @@ class EstimateArterialInput(SimpleInterface):
         window, step = bolus.areas.window, self.inputs.repetition_time
         end = window.pass_end if self.inputs.area == 'first-pass' else None
         self._results['arterial_area'] = float(step * artery.curve[window.pass_start : end].sum())
-        path = folder / 'arterial_curve.tsv'
-        self._results['arterial_curve'] = _save_curve(artery.curve, step, path)
-        self._results['arterial_curve_facts'] = {
+        facts = {
             'Voxels': np.argwhere(bolus.mask)[artery.voxels].tolist(),
             'FromMask': isdefined(self.inputs.arterial_mask),
             'RelativeHeight': round(artery.relative_height, 2),
             'SaturatedVoxels': int(artery.saturated.sum()),
             'Area': round(self._results['arterial_area'], 3),
         }
+        path = folder / 'arterial_curve.tsv'
+        self._results['arterial_curve'] = _save_curve(artery.curve, step, path, facts)
 
 
-def _save_curve(rate_change: FloatArray, step: float, path: Path) -> str:
-    """Write a change of R2* (1/s) over time (s)."""
+def _save_curve(rate_change: FloatArray, step: float, path: Path, facts: dict[str, Any]) -> str:
+    """Write a change of R2* (1/s) over time (s), and what its sidecar says."""
     time = step * np.arange(len(rate_change))
     table = pd.DataFrame({'time': time, 'rate_change': rate_change})
     table.to_csv(path, sep='\t', index=False, float_format='%.6g')
-    return str(path)
+    return Bundle(value=str(path), facts=facts).write(path.with_suffix(BUNDLE))
 
 
 def _describe(course: LeakageCourse | None) -> dict[str, Any]:
@@ -304,17 +287,10 @@ RIM = np.ones((3, 3, 3))
 
 class _CarryInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to estimate', '1')
-    cbv = image('blood volume, measured once', 'mL/mL')
-    cbv_variance = image('its random variance', '(mL/mL)^2')
-    cbv_status = image('its status', '')
-    cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    cbv = estimated('blood volume, measured once', 'mL/mL')
     rule = traits.Enum('grubb', 'parcels', mandatory=True, desc='how it changes', unit='')
-    task_cbf = image('flow of the task', 'mL/100 g/min', optional=True)
-    task_cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
-    task_cbf_status = image('its status', '', optional=True)
-    baseline_cbf = image('flow of the baseline', 'mL/100 g/min', optional=True)
-    baseline_cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
-    baseline_cbf_status = image('its status', '', optional=True)
+    task_cbf = estimated('flow of the task', 'mL/100 g/min', optional=True)
+    baseline_cbf = estimated('flow of the baseline', 'mL/100 g/min', optional=True)
     grubb_exponent = traits.Float(desc='exponent of the power law', unit='1')
     atlas = image('parcel of every voxel', '', optional=True)
     table = File(exists=True, desc='percent change per parcel', unit='%')
@@ -322,10 +298,7 @@ class _CarryInputSpec(BaseInterfaceInputSpec):
 
 
 class _CarryOutputSpec(TraitedSpec):
-    cbv = result('blood volume of the task', 'mL/mL')
-    cbv_variance = result('its random variance', '(mL/mL)^2')
-    cbv_status = result('why a voxel has no estimate', '')
-    cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    cbv = estimated('blood volume of the task', 'mL/mL')
 
 
 class CarryCBV(SimpleInterface):
@@ -336,12 +309,12 @@ class CarryCBV(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        cbv = load_estimate(self.inputs, 'cbv', mask, grid)
+        cbv = load_estimate(self.inputs.cbv, mask, grid)
         if self.inputs.rule == 'grubb':
             carried = change_cbv_by_flow(
                 cbv,
-                load_estimate(self.inputs, 'task_cbf', mask, grid),
-                load_estimate(self.inputs, 'baseline_cbf', mask, grid),
+                load_estimate(self.inputs.task_cbf, mask, grid),
+                load_estimate(self.inputs.baseline_cbf, mask, grid),
                 grubb_exponent=self.inputs.grubb_exponent,
             )
         else:
@@ -349,10 +322,8 @@ class CarryCBV(SimpleInterface):
             factors = read_parcel_factors(Path(self.inputs.table), self.inputs.task)
             carried = change_cbv_by_parcel(cbv, factors_of(parcels, factors))
 
-        save_estimate(self._results, 'cbv', carried, mask, grid, runtime.cwd)
-        known = self.inputs.cbv_facts if isdefined(self.inputs.cbv_facts) else {}
-        rule = {'ChangeWithTask': self.inputs.rule}
-        self._results['cbv_facts'] = {**known, **self._results['cbv_facts'], **rule}
+        facts = facts_of(self.inputs.cbv) | {'ChangeWithTask': self.inputs.rule}
+        self._results['cbv'] = save_estimate('cbv', carried, mask, grid, runtime.cwd, facts)
         return runtime
 
 
@@ -397,11 +368,11 @@ class _RulesInputSpec(BaseInterfaceInputSpec):
     minimum_grey_matter = traits.Float(mandatory=True, desc='voxels above this', unit='1')
     atlas = image('parcel of every voxel', '')
     atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
-    task_cbf = image('flow of the task', 'mL/100 g/min')
-    baseline_cbf = image('flow of the baseline', 'mL/100 g/min')
-    task_r2_prime = image("R2' of the task", '1/s')
-    baseline_r2_prime = image("R2' of the baseline", '1/s')
-    cbv = image('blood volume of the baseline', 'mL/mL')
+    task_cbf = estimated('flow of the task', 'mL/100 g/min')
+    baseline_cbf = estimated('flow of the baseline', 'mL/100 g/min')
+    task_r2_prime = estimated("R2' of the task", '1/s')
+    baseline_r2_prime = estimated("R2' of the baseline", '1/s')
+    cbv = estimated('blood volume of the baseline', 'mL/mL')
     scale = traits.Float(mandatory=True, desc="CMRO2 per CBF R2'/CBV", unit='umol s/mL')
     grubb_exponent = traits.Float(mandatory=True, desc='of the power law', unit='1')
     table = File(exists=True, desc='percent change per parcel', unit='%')
@@ -423,7 +394,7 @@ class SummariseCBVRules(SimpleInterface):
         mask = mask & (load_data(self.inputs.grey_matter) > self.inputs.minimum_grey_matter)
         atlas = load_masked(self.inputs.atlas, mask, grid).astype(int)
         names = ('task_cbf', 'baseline_cbf', 'task_r2_prime', 'baseline_r2_prime', 'cbv')
-        maps = {name: load_masked(getattr(self.inputs, name), mask, grid) for name in names}
+        maps = {name: load_value(getattr(self.inputs, name), mask, grid) for name in names}
         complete = np.isfinite(list(maps.values())).all(axis=0)
         factor = None
         if isdefined(self.inputs.table):

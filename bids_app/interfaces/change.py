@@ -13,9 +13,12 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     SimpleInterface,
     TraitedSpec,
+    estimated,
+    facts_of,
     image,
     isdefined,
     load_estimate,
+    load_value,
     read_mask,
     result,
     save_estimate,
@@ -27,65 +30,24 @@ from bids_app.models.contrast import calibrated_bold, difference, response_mode
 
 class _ChangeInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to compare', '1')
-    task_cbf = image('CBF of the task', 'mL/100 g/min', optional=True)
-    task_cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
-    task_cbf_status = image('its status', '', optional=True)
-    task_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    baseline_cbf = image('CBF of the baseline', 'mL/100 g/min', optional=True)
-    baseline_cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
-    baseline_cbf_status = image('its status', '', optional=True)
-    baseline_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    task_r2_star = image('R2* of the task', '1/s', optional=True)
-    task_r2_star_variance = image('its random variance', '1/s^2', optional=True)
-    task_r2_star_status = image('its status', '', optional=True)
-    task_r2_star_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    baseline_r2_star = image('R2* of the baseline', '1/s', optional=True)
-    baseline_r2_star_variance = image('its random variance', '1/s^2', optional=True)
-    baseline_r2_star_status = image('its status', '', optional=True)
-    baseline_r2_star_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    r2 = image('R2, shared by the conditions', '1/s', optional=True)
-    r2_variance = image('its random variance', '1/s^2', optional=True)
-    r2_status = image('its status', '', optional=True)
-    r2_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    baseline_r2 = image('R2 of the baseline, where each has its own', '1/s', optional=True)
-    baseline_r2_variance = image('its random variance', '1/s^2', optional=True)
-    baseline_r2_status = image('its status', '', optional=True)
-    baseline_r2_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    task_cbv = image('CBV of the task', 'mL/mL', optional=True)
-    task_cbv_variance = image('its random variance', '(mL/mL)^2', optional=True)
-    task_cbv_status = image('its status', '', optional=True)
-    task_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    baseline_cbv = image('CBV of the baseline', 'mL/mL', optional=True)
-    baseline_cbv_variance = image('its random variance', '(mL/mL)^2', optional=True)
-    baseline_cbv_status = image('its status', '', optional=True)
-    baseline_cbv_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    task_oef = image('OEF of the task by ASE', '1', optional=True)
-    task_oef_variance = image('its random variance', '1', optional=True)
-    task_oef_status = image('its status', '', optional=True)
-    task_oef_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    task_r2_prime = image("R2' of the task by ASE", '1/s', optional=True)
-    task_r2_prime_variance = image('its random variance', '1/s^2', optional=True)
-    task_r2_prime_status = image('its status', '', optional=True)
-    task_r2_prime_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    baseline_oef = image('OEF of the baseline by ASE', '1', optional=True)
-    baseline_oef_variance = image('its random variance', '1', optional=True)
-    baseline_oef_status = image('its status', '', optional=True)
-    baseline_oef_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    baseline_r2_prime = image("R2' of the baseline by ASE", '1/s', optional=True)
-    baseline_r2_prime_variance = image('its random variance', '1/s^2', optional=True)
-    baseline_r2_prime_status = image('its status', '', optional=True)
-    baseline_r2_prime_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    task_cbf = estimated('CBF of the task', 'mL/100 g/min', optional=True)
+    baseline_cbf = estimated('CBF of the baseline', 'mL/100 g/min', optional=True)
+    task_r2_star = estimated('R2* of the task', '1/s', optional=True)
+    baseline_r2_star = estimated('R2* of the baseline', '1/s', optional=True)
+    r2 = estimated('R2, shared by the conditions', '1/s', optional=True)
+    baseline_r2 = estimated('R2 of the baseline, where each has its own', '1/s', optional=True)
+    task_cbv = estimated('CBV of the task', 'mL/mL', optional=True)
+    baseline_cbv = estimated('CBV of the baseline', 'mL/mL', optional=True)
+    task_oef = estimated('OEF of the task by ASE', '1', optional=True)
+    task_r2_prime = estimated("R2' of the task by ASE", '1/s', optional=True)
+    baseline_oef = estimated('OEF of the baseline by ASE', '1', optional=True)
+    baseline_r2_prime = estimated("R2' of the baseline by ASE", '1/s', optional=True)
     cbv_shared = traits.Bool(True, usedefault=True, desc='one CBV serves both', unit='')
     cbv_exponent = traits.Float(
         0.0, usedefault=True, desc='of the power law, where CBV comes from CBF', unit='1'
     )
-    m0_relative_variance = image(
-        'relative variance of the one M0 that serves both', '1', optional=True
-    )
-    bold = image('BOLD change that stands for a change of R2*', '%', optional=True)
-    bold_variance = image('its random variance', '%^2', optional=True)
-    bold_status = image('its status', '', optional=True)
-    bold_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    m0_relative = estimated('the one M0 that serves both, relative to itself', '1', optional=True)
+    bold = estimated('BOLD change that stands for a change of R2*', '%', optional=True)
     route = traits.Enum(
         'quantitative',
         'semiquantitative',
@@ -103,26 +65,15 @@ class _ChangeInputSpec(BaseInterfaceInputSpec):
     coefficients = traits.Str(desc='source of alpha and beta of the Davis model', unit='')
     davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
     davis_maximum_map = image('the same per voxel', '%', optional=True)
-    challenge_bold = image('BOLD change by a gas challenge', '%', optional=True)
-    challenge_bold_variance = image('its random variance', '%^2', optional=True)
-    challenge_bold_status = image('its status', '', optional=True)
-    challenge_bold_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    challenge_cbf = image('CBF during it', 'mL/100 g/min', optional=True)
-    challenge_cbf_variance = image('its random variance', '(mL/100 g/min)^2', optional=True)
-    challenge_cbf_status = image('its status', '', optional=True)
-    challenge_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    reference = image('the quantity in the baseline condition', '')
-    reference_variance = image('its random variance', '')
-    reference_status = image('its status', '')
+    challenge_bold = estimated('BOLD change by a gas challenge', '%', optional=True)
+    challenge_cbf = estimated('CBF during it', 'mL/100 g/min', optional=True)
+    reference = estimated('the quantity in the baseline condition', '')
     rate = traits.Float(desc="R2' per OEF and CBV", unit='1/s')
     cao2 = traits.Float(desc='arterial oxygen content', unit='umol/mL')
 
 
 class _ChangeOutputSpec(TraitedSpec):
-    change = result('task minus baseline', '')
-    change_variance = result('its random variance', '')
-    change_status = result('why a voxel has no estimate', '')
-    change_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    change = estimated('task minus baseline', '')
     change_z = result('change over its standard error', '1')
     change_p = result('two-sided probability', '1')
     change_percent = result('percent of the baseline', '%')
@@ -160,12 +111,14 @@ class ChangeInterface(SimpleInterface):
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
         maps: dict[str, Any] = {
-            name: load_estimate(self.inputs, name, mask, grid)
+            name: load_estimate(getattr(self.inputs, name), mask, grid)
             for name in _MEASURED
             if isdefined(getattr(self.inputs, name))
         }
-        m0 = self.inputs.m0_relative_variance
-        maps['m0_relative_variance'] = load_masked(m0, mask, grid) if isdefined(m0) else None
+        m0 = self.inputs.m0_relative
+        maps['m0_relative_variance'] = (
+            load_estimate(m0, mask, grid).variance if isdefined(m0) else None
+        )
         largest = self.inputs.davis_maximum_map
         maps['davis_maximum'] = (
             load_masked(largest, mask, grid) if isdefined(largest) else self._given_maximum()
@@ -173,12 +126,15 @@ class ChangeInterface(SimpleInterface):
 
         change = self.change_of(maps)
 
-        reference = load_estimate(self.inputs, 'reference', mask, grid)
+        reference = load_estimate(self.inputs.reference, mask, grid)
         z = difference.z_score(change)
-        save_estimate(self._results, 'change', change, mask, grid, runtime.cwd)
-        facts = [getattr(self.inputs, f'{name}_facts') for name in maps if name in _MEASURED]
-        shared = [item.get(VOXELS_PER_SAMPLE, 1.0) for item in facts if isdefined(item)]
-        self._results['change_facts'][VOXELS_PER_SAMPLE] = max(shared, default=1.0)
+        shared = [
+            facts_of(getattr(self.inputs, name)).get(VOXELS_PER_SAMPLE, 1.0)
+            for name in maps
+            if name in _MEASURED
+        ]
+        facts = {VOXELS_PER_SAMPLE: max(shared, default=1.0)}
+        self._results['change'] = save_estimate('change', change, mask, grid, runtime.cwd, facts)
         extras = {
             'change_z': z,
             'change_p': difference.p_value(z),
@@ -306,9 +262,7 @@ class EstimateChangeInCMRO2(ChangeInterface):
 
 class _TestInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to test', '1')
-    quantity = image('effect', '')
-    quantity_variance = image('its random variance', '')
-    quantity_status = image('its status', '')
+    quantity = estimated('effect', '')
 
 
 class _TestOutputSpec(TraitedSpec):
@@ -324,7 +278,7 @@ class ComputeSignificance(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        z = difference.z_score(load_estimate(self.inputs, 'quantity', mask, grid))
+        z = difference.z_score(load_estimate(self.inputs.quantity, mask, grid))
         folder = Path(runtime.cwd)
         self._results['z'] = save_unmasked(z, mask, grid, folder / 'z.nii')
         self._results['p'] = save_unmasked(difference.p_value(z), mask, grid, folder / 'p.nii')
@@ -334,7 +288,7 @@ class ComputeSignificance(SimpleInterface):
 class _LimitInputSpec(BaseInterfaceInputSpec):
     mask = image('brain', '1')
     grey_matter = image('grey-matter fraction', '1')
-    maps = traits.List(image('a map', ''), mandatory=True, desc='what is limited', unit='')
+    maps = traits.List(estimated('a map', ''), mandatory=True, desc='what is limited', unit='')
     limits = traits.List(
         traits.Tuple(traits.Float, traits.Float),
         mandatory=True,
@@ -355,7 +309,7 @@ class LimitVoxels(SimpleInterface):
 
     def _run_interface(self, runtime):
         brain, grid = read_mask(self.inputs.mask)
-        maps = [load_masked(path, brain, grid) for path in self.inputs.maps]
+        maps = [load_value(path, brain, grid) for path in self.inputs.maps]
         inside = concordance.within_limits(maps, self.inputs.limits)
         grey = np.where(inside, load_masked(self.inputs.grey_matter, brain, grid), 0.0)
         path = Path(runtime.cwd) / 'grey_matter.nii'
@@ -367,12 +321,8 @@ class _LabelInputSpec(BaseInterfaceInputSpec):
     mask = image('brain', '1')
     grey_matter = image('grey-matter fraction', '1')
     minimum_grey_matter = traits.Float(mandatory=True, desc='label above this', unit='1')
-    bold = image('percent BOLD change', '%')
-    bold_variance = image('its random variance', '%^2')
-    bold_status = image('its status', '')
-    change = image('change of CMRO2', 'umol/100 g/min')
-    change_variance = image('its random variance', '(umol/100 g/min)^2')
-    change_status = image('its status', '')
+    bold = estimated('percent BOLD change', '%')
+    change = estimated('change of CMRO2', 'umol/100 g/min')
     bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
     level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
 
@@ -391,8 +341,8 @@ class LabelConcordance(SimpleInterface):
 
     def _run_interface(self, runtime):
         brain, grid = read_mask(self.inputs.mask)
-        bold = load_estimate(self.inputs, 'bold', brain, grid)
-        change = load_estimate(self.inputs, 'change', brain, grid)
+        bold = load_estimate(self.inputs.bold, brain, grid)
+        change = load_estimate(self.inputs.change, brain, grid)
         grey = load_masked(self.inputs.grey_matter, brain, grid) > self.inputs.minimum_grey_matter
 
         gate = concordance.bold_gate(bold, q=self.inputs.bold_q, mask=grey)
@@ -415,14 +365,10 @@ class LabelConcordance(SimpleInterface):
 class _ModeInputSpec(BaseInterfaceInputSpec):
     mask = image('brain', '1')
     labels = image('robust labels: which voxels to label', '')
-    cbf = image('change of CBF', 'mL/100 g/min')
-    cbf_variance = image('its random variance', '(mL/100 g/min)^2')
-    cbf_status = image('its status', '')
-    oef = image('change of OEF', '1')
-    oef_variance = image('its random variance', '1')
-    oef_status = image('its status', '')
-    baseline_cbf = image('CBF of the baseline', 'mL/100 g/min')
-    baseline_oef = image('OEF of the baseline', '1')
+    cbf = estimated('change of CBF', 'mL/100 g/min')
+    oef = estimated('change of OEF', '1')
+    baseline_cbf = estimated('CBF of the baseline', 'mL/100 g/min')
+    baseline_oef = estimated('OEF of the baseline', '1')
 
 
 class _ModeOutputSpec(TraitedSpec):
@@ -441,8 +387,8 @@ class LabelResponseMode(SimpleInterface):
         inside = labels != concordance.Label.OUTSIDE
         cbf, oef = (
             response_mode.log_ratio(
-                load_estimate(self.inputs, name, brain, grid),
-                load_masked(getattr(self.inputs, f'baseline_{name}'), brain, grid),
+                load_estimate(getattr(self.inputs, name), brain, grid),
+                load_value(getattr(self.inputs, f'baseline_{name}'), brain, grid),
             )
             for name in ('cbf', 'oef')
         )

@@ -13,13 +13,14 @@ from bids_app.images import load_masked
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
+    Bundle,
     DynamicTraitedSpec,
     SimpleInterface,
     TraitedSpec,
+    estimated,
     image,
     isdefined,
     read_mask,
-    result,
     save_estimate,
     traits,
 )
@@ -45,8 +46,8 @@ class SaveDerivatives(SimpleInterface):
     """
     Write files into the output dataset.
 
-    Besides the fixed ports there is one for every name in `items`, and one `<name>_facts` for
-    what was only known when the map was made (degrees of freedom and the like).
+    Besides the fixed ports there is one for every name in `items`: a file, or a bundle, of which
+    the part that the item names is written, with what its maker says for the sidecar.
     """
 
     input_spec = _SaveInputSpec
@@ -58,21 +59,19 @@ class SaveDerivatives(SimpleInterface):
         if items:
             for name in items:
                 self.inputs.add_trait(name, traits.Any(desc='file to write', unit=''))
-                facts = traits.Dict(desc='entries of its sidecar', unit='')
-                self.inputs.add_trait(f'{name}_facts', facts)
             self.inputs.items = items
 
     def _run_interface(self, runtime):
         written = []
         for name, item in sorted(self.inputs.items.items()):
-            facts = getattr(self.inputs, f'{name}_facts')
-            sidecar = {**item['sidecar'], **(facts if isdefined(facts) else {})}
+            files = Bundle.read(getattr(self.inputs, name))
+            sidecar = {**item['sidecar'], **files.facts}
             target = {
                 'output_dir': Path(self.inputs.output_dir),
                 'key': item['key'],
                 'entities': item['entities'],
             }
-            path = _write(Path(getattr(self.inputs, name)), target, sidecar)
+            path = _write(Path(getattr(files, item['part'])), target, sidecar)
             written.append(str(path))
         self._results['out_files'] = written
         return runtime
@@ -91,7 +90,7 @@ def _write(source: Path, target: dict[str, Any], sidecar: dict[str, Any]) -> Pat
 
 class _LoadInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to read', '1')
-    value = image('saved map', '')
+    value = image('saved map; unset means 1 everywhere', '', optional=True)
     variance = image('its random variance', '')
     status = image('its status; unset means that of an estimate wherever there is one', '',
                    optional=True)  # fmt: skip
@@ -101,10 +100,7 @@ class _LoadInputSpec(BaseInterfaceInputSpec):
 
 
 class _LoadOutputSpec(TraitedSpec):
-    quantity = result('the map as it travels through the graph', '')
-    quantity_variance = result('its random variance', '')
-    quantity_status = result('why a voxel has no estimate', '')
-    quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    quantity = estimated('the map as it travels through the graph', '')
 
 
 class LoadQuantity(SimpleInterface):
@@ -119,16 +115,19 @@ class LoadQuantity(SimpleInterface):
         known = self.inputs.status
         status = load_masked(known, mask, grid).astype(np.uint8) if isdefined(known) else Status.OK
 
+        value = np.ones(int(mask.sum()))
+        if isdefined(self.inputs.value):
+            value = load_masked(self.inputs.value, mask, grid)
         quantity = Estimate.of(
-            scale * load_masked(self.inputs.value, mask, grid),
+            scale * value,
             scale**2 * load_masked(self.inputs.variance, mask, grid),
             status,
             float(self.inputs.facts.get('DegreesOfFreedom', np.inf)),
         )
         quantity = time_from_rate(quantity) if self.inputs.is_time else quantity
 
-        save_estimate(self._results, 'quantity', quantity, mask, grid, runtime.cwd)
-        if VOXELS_PER_SAMPLE in self.inputs.facts:
-            share = self.inputs.facts[VOXELS_PER_SAMPLE]
-            self._results['quantity_facts'][VOXELS_PER_SAMPLE] = share
+        facts = {k: v for k, v in self.inputs.facts.items() if k == VOXELS_PER_SAMPLE}
+        self._results['quantity'] = save_estimate(
+            'quantity', quantity, mask, grid, runtime.cwd, facts
+        )
         return runtime

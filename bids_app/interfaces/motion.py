@@ -12,7 +12,9 @@ from bids_app.engines.masks import mask_from_mean
 from bids_app.errors import InputDataError
 from bids_app.images import check_same_grid, grid_of, load_data, save_image
 from bids_app.interfaces._base import (
+    BUNDLE,
     BaseInterfaceInputSpec,
+    Bundle,
     File,
     SimpleInterface,
     TraitedSpec,
@@ -51,7 +53,6 @@ class _MotionOutputSpec(TraitedSpec):
         exists=True, desc='per volume, world of the mean image to that of the volume', unit='mm'
     )
     confounds = File(exists=True, desc='table of the movement', unit='mm')
-    confounds_facts = traits.Dict(desc='entries of its sidecar', unit='')
     voxels_per_sample = traits.Float(
         desc='voxels that share one noise sample once the movement is undone', unit='1'
     )
@@ -77,7 +78,7 @@ class EstimateMotion(SimpleInterface):
 
         self._results['matrices'] = str(folder / 'matrices.npy')
         np.save(self._results['matrices'], matrices)
-        self._results |= _tabulate(motion, centre, folder)
+        self._results['confounds'] = _tabulate(motion, centre, folder)
         samples = voxels_per_noise_sample(grid.shape, matrices, grid.affine)
         self._results['voxels_per_sample'] = samples
         return runtime
@@ -101,7 +102,7 @@ def _tabulate(motion, centre, folder):
         'MeanFramewiseDisplacement': round(float(displacement[1:].mean()), 4),
         'MaximumFramewiseDisplacement': round(float(displacement.max()), 4),
     }
-    return {'confounds': str(path), 'confounds_facts': facts}
+    return Bundle(value=str(path), facts=facts).write(path.with_suffix(BUNDLE))
 
 
 class _EchoMotionInputSpec(BaseInterfaceInputSpec):
@@ -119,7 +120,6 @@ class _EchoMotionInputSpec(BaseInterfaceInputSpec):
 
 class _EchoMotionOutputSpec(TraitedSpec):
     confounds = File(exists=True, desc='table of the movement', unit='mm')
-    confounds_facts = traits.Dict(desc='entries of its sidecar', unit='')
 
 
 class EstimateEchoMotion(SimpleInterface):
@@ -138,7 +138,7 @@ class EstimateEchoMotion(SimpleInterface):
         mask = ndimage.binary_dilation(brain, iterations=RIM)
         motion = estimate_echo_motion(echoes, self.inputs.echo_times, mask, grid.affine)
         centre = mask_centre(mask, grid.affine)
-        self._results |= _tabulate(motion, centre, Path(runtime.cwd))
+        self._results['confounds'] = _tabulate(motion, centre, Path(runtime.cwd))
         return runtime
 
 

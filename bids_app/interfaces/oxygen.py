@@ -6,8 +6,8 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     ModelInterface,
     TraitedSpec,
+    estimated,
     image,
-    result,
     traits,
 )
 from bids_app.models.registry import choices
@@ -16,14 +16,8 @@ from bids_app.models.registry import choices
 class _OEFInputSpec(BaseInterfaceInputSpec):
     model = traits.Enum(*choices('oef'), usedefault=True, desc='name in the registry', unit='')
     mask = image('voxels to estimate', '1')
-    r2_prime = image('reversible relaxation rate', '1/s', optional=True)
-    r2_prime_variance = image('its random variance', '1/s^2', optional=True)
-    r2_prime_status = image('its status', '', optional=True)
-    r2_prime_facts = traits.Dict(desc='degrees of freedom', unit='')
-    cbv = image('cerebral blood volume', 'mL/mL', optional=True)
-    cbv_variance = image('its random variance', '(mL/mL)^2', optional=True)
-    cbv_status = image('its status', '', optional=True)
-    cbv_facts = traits.Dict(desc='degrees of freedom', unit='')
+    r2_prime = estimated('reversible relaxation rate', '1/s', optional=True)
+    cbv = estimated('cerebral blood volume', 'mL/mL', optional=True)
     signal = image('asymmetric spin echo, one volume per displacement', 'a.u.', optional=True)
     displacements = traits.List(traits.Float, desc='of the spin echo, per volume', unit='s')
     noise_groups = image('voxels with equal noise', '', optional=True)
@@ -35,14 +29,8 @@ class _OEFInputSpec(BaseInterfaceInputSpec):
 
 
 class _OEFOutputSpec(TraitedSpec):
-    oef = result('oxygen extraction fraction', '1')
-    oef_variance = result('its random variance', '1')
-    oef_status = result('why a voxel has no estimate', '')
-    oef_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    r2_prime = result('reversible relaxation rate by the asymmetric spin echo', '1/s')
-    r2_prime_variance = result('its random variance', '1/s^2')
-    r2_prime_status = result('why a voxel has no estimate', '')
-    r2_prime_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    oef = estimated('oxygen extraction fraction', '1')
+    r2_prime = estimated('reversible relaxation rate by the asymmetric spin echo', '1/s')
 
 
 class EstimateOEF(ModelInterface):
@@ -56,22 +44,13 @@ class EstimateOEF(ModelInterface):
 class _CMRO2InputSpec(BaseInterfaceInputSpec):
     model = traits.Enum(*choices('cmro2'), usedefault=True, desc='name in the registry', unit='')
     mask = image('voxels to estimate', '1')
-    cbf = image('cerebral blood flow', 'mL/100 g/min')
-    cbf_variance = image('its random variance', '(mL/100 g/min)^2')
-    cbf_status = image('its status', '')
-    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
-    oef = image('oxygen extraction fraction', '1')
-    oef_variance = image('its random variance', '1')
-    oef_status = image('its status', '')
-    oef_facts = traits.Dict(desc='degrees of freedom', unit='')
+    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
+    oef = estimated('oxygen extraction fraction', '1')
     cao2 = traits.Float(mandatory=True, desc='arterial oxygen content', unit='umol/mL')
 
 
 class _CMRO2OutputSpec(TraitedSpec):
-    cmro2 = result('metabolic rate of oxygen', 'umol/100 g/min')
-    cmro2_variance = result('its random variance', '(umol/100 g/min)^2')
-    cmro2_status = result('why a voxel has no estimate', '')
-    cmro2_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    cmro2 = estimated('metabolic rate of oxygen', 'umol/100 g/min')
 
 
 class EstimateCMRO2(ModelInterface):

@@ -20,10 +20,14 @@ from bids_app.images import (
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
+    Bundle,
     File,
     ModelInterface,
     SimpleInterface,
     TraitedSpec,
+    estimated,
+    estimated_each,
+    facts_of,
     image,
     isdefined,
     load_estimate,
@@ -76,14 +80,8 @@ class _DifferenceInputSpec(BaseInterfaceInputSpec):
 
 
 class _DifferenceOutputSpec(TraitedSpec):
-    difference = result('control minus label, per delay', 'a.u.')
-    difference_variance = result('its random variance', 'a.u.^2')
-    difference_status = result('why a voxel has no estimate', '')
-    difference_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    half_difference = result('mean of odd minus mean of even pairs', 'a.u.')
-    half_difference_variance = result('its random variance', 'a.u.^2')
-    half_difference_status = result('its status', '')
-    half_difference_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    difference = estimated('control minus label, per delay', 'a.u.')
+    half_difference = estimated('mean of odd minus mean of even pairs', 'a.u.')
     calibration = traits.List(
         traits.Float, desc='scatter of odd minus even pairs over its error; its interval', unit='1'
     )
@@ -114,14 +112,15 @@ class EstimateDifference(SimpleInterface):
         difference = estimate_difference(series, **how)
         half = half_difference(series, **how)
 
-        save_estimate(self._results, 'difference', difference, mask, grid, runtime.cwd)
+        where = (mask, grid, runtime.cwd)
+        facts: dict[str, Any] = {}
         self._results['calibration'] = []
-        if half is None:
-            return runtime
-        save_estimate(self._results, 'half_difference', half, mask, grid, runtime.cwd)
-        found = calibrate_errors(half, Estimate.of(np.zeros(half.value.shape)))
-        self._results['calibration'] = [found.sd, found.low, found.high]
-        self._results['difference_facts'][PAIR_CALIBRATION] = found.as_facts()
+        if half is not None:
+            self._results['half_difference'] = save_estimate('half_difference', half, *where)
+            found = calibrate_errors(half, Estimate.of(np.zeros(half.value.shape)))
+            self._results['calibration'] = [found.sd, found.low, found.high]
+            facts[PAIR_CALIBRATION] = found.as_facts()
+        self._results['difference'] = save_estimate('difference', difference, *where, facts)
         return runtime
 
     def _check_sign(self, grey_matter):
@@ -143,7 +142,7 @@ class _M0InputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to estimate', '1')
     repetition_time = traits.Float(desc='time for recovery; unset means full', unit='s')
     t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue, or of the region', unit='s')
-    difference_variance = image('variance of the mean difference', 'a.u.^2')
+    difference = estimated('control minus label, with the noise of the images', 'a.u.')
     n_pairs = traits.List(
         traits.Int, mandatory=True, desc='label-control pairs behind it, per delay', unit=''
     )
@@ -157,10 +156,7 @@ class _M0InputSpec(BaseInterfaceInputSpec):
 
 
 class _M0OutputSpec(TraitedSpec):
-    m0 = result('equilibrium signal', 'a.u.')
-    m0_variance = result('its random variance', 'a.u.^2')
-    m0_status = result('why a voxel has no estimate', '')
-    m0_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    m0 = estimated('equilibrium signal', 'a.u.')
 
 
 class EstimateM0(SimpleInterface):
@@ -188,12 +184,12 @@ class EstimateM0(SimpleInterface):
                 echo_time=self.inputs.echo_time if isdefined(self.inputs.echo_time) else 0.0,
                 partition_coefficient=self.inputs.partition_coefficient,
             )
-        save_estimate(self._results, 'm0', m0, mask, grid, runtime.cwd)
+        self._results['m0'] = save_estimate('m0', m0, mask, grid, runtime.cwd)
         return runtime
 
     def _noise(self, mask, grid):
         """Variance of one volume: that of a mean difference of n pairs is 2/n of it."""
-        variance = load_masked(self.inputs.difference_variance, mask, grid)
+        variance = load_estimate(self.inputs.difference, mask, grid).variance
         variance = variance.reshape(variance.shape[0], -1)
         return (variance * np.asarray(self.inputs.n_pairs) / 2).mean(axis=1)
 
@@ -218,10 +214,7 @@ class _DelayInputSpec(BaseInterfaceInputSpec):
 
 class _DelayOutputSpec(TraitedSpec):
     delay = result('delays at which each voxel was read out', 's')
-    effective_delay = result('the first of them', 's')
-    effective_delay_variance = result('0: it is known', 's^2')
-    effective_delay_status = result('its status', '')
-    effective_delay_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    effective_delay = estimated('the first of them', 's')
 
 
 class MapDelay(SimpleInterface):
@@ -242,24 +235,18 @@ class MapDelay(SimpleInterface):
         image_of = delay if delay.shape[-1] > 1 else delay[..., 0]
         self._results['delay'] = save_image(image_of, grid, folder / 'delay.nii')
         first = Estimate.of(delay[..., 0][mask])
-        save_estimate(self._results, 'effective_delay', first, mask, grid, runtime.cwd)
-        self._results['effective_delay_facts'] = {
-            'PostLabelingDelay': [round(float(x), 6) for x in self.inputs.post_label_delay]
-        }
+        facts = {'PostLabelingDelay': [round(float(x), 6) for x in self.inputs.post_label_delay]}
+        self._results['effective_delay'] = save_estimate(
+            'effective_delay', first, mask, grid, runtime.cwd, facts
+        )
         return runtime
 
 
 class _CBFInputSpec(BaseInterfaceInputSpec):
     model = traits.Enum(*choices('cbf'), usedefault=True, desc='name in the registry', unit='')
     mask = image('voxels to estimate', '1')
-    difference = image('control minus label, per delay', 'a.u.')
-    difference_variance = image('its random variance', 'a.u.^2')
-    difference_status = image('its status', '')
-    difference_facts = traits.Dict(desc='degrees of freedom', unit='')
-    m0 = image('equilibrium signal', 'a.u.', optional=True)
-    m0_variance = image('its random variance', 'a.u.^2', optional=True)
-    m0_status = image('its status', '', optional=True)
-    m0_facts = traits.Dict(desc='degrees of freedom', unit='')
+    difference = estimated('control minus label, per delay', 'a.u.')
+    m0 = estimated('equilibrium signal', 'a.u.', optional=True)
     label_duration = traits.List(traits.Float, desc='duration of labelling, per delay', unit='s')
     post_label_delay = image('delays of every voxel', 's', optional=True)
     n_pairs = traits.List(traits.Int, desc='pairs per delay', unit='')
@@ -277,18 +264,9 @@ class _CBFInputSpec(BaseInterfaceInputSpec):
 
 
 class _CBFOutputSpec(TraitedSpec):
-    cbf = result('cerebral blood flow', 'mL/100 g/min')
-    cbf_variance = result('its random variance', '(mL/100 g/min)^2')
-    cbf_status = result('why a voxel has no estimate', '')
-    cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    att = result('arrival time, where several delays were fitted', 's')
-    att_variance = result('its random variance', 's^2')
-    att_status = result('why a voxel has no estimate', '')
-    att_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    abv = result('blood volume of arteries, where it was fitted', 'mL/mL')
-    abv_variance = result('its random variance', '(mL/mL)^2')
-    abv_status = result('why a voxel has no estimate', '')
-    abv_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
+    att = estimated('arrival time, where several delays were fitted', 's')
+    abv = estimated('blood volume of arteries, where it was fitted', 'mL/mL')
 
 
 class EstimateCBF(ModelInterface):
@@ -298,28 +276,20 @@ class EstimateCBF(ModelInterface):
     input_spec = _CBFInputSpec
     output_spec = _CBFOutputSpec
 
-    def _run_interface(self, runtime):
-        runtime = super()._run_interface(runtime)
-        facts = self.inputs.difference_facts if isdefined(self.inputs.difference_facts) else {}
-        if PAIR_CALIBRATION in facts:
-            self._results['cbf_facts'][PAIR_CALIBRATION] = facts[PAIR_CALIBRATION]
-        return runtime
+    def _facts(self):
+        """Repeat whether the stated errors of the pairs are right."""
+        known = facts_of(self.inputs.difference)
+        return {key: known[key] for key in (PAIR_CALIBRATION,) if key in known}
 
 
 class _RelativeInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to estimate', '1')
-    cbf = image('cerebral blood flow, up to a factor', 'a.u.')
-    cbf_variance = image('its random variance', 'a.u.^2')
-    cbf_status = image('its status', '')
-    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
+    cbf = estimated('cerebral blood flow, up to a factor', 'a.u.')
     noise_groups = image('tissue class; 1 is grey matter', '', optional=True)
 
 
 class _RelativeOutputSpec(TraitedSpec):
-    relative_cbf = result('relative blood flow', '1')
-    relative_cbf_variance = result('its random variance', '1')
-    relative_cbf_status = result('why a voxel has no estimate', '')
-    relative_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    relative_cbf = estimated('relative blood flow', '1')
 
 
 class NormaliseCBF(SimpleInterface):
@@ -330,25 +300,23 @@ class NormaliseCBF(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        cbf = load_estimate(self.inputs, 'cbf', mask, grid)
+        cbf = load_estimate(self.inputs.cbf, mask, grid)
         region = np.ones(cbf.value.shape, bool)
         if isdefined(self.inputs.noise_groups):
             region = load_masked(self.inputs.noise_groups, mask, grid) == GREY_MATTER
 
         relative = relative_to_region(cbf, region)
 
-        save_estimate(self._results, 'relative_cbf', relative, mask, grid, runtime.cwd)
+        self._results['relative_cbf'] = save_estimate(
+            'relative_cbf', relative, mask, grid, runtime.cwd
+        )
         return runtime
 
 
 class _SharedInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to estimate; the grid that all conditions are brought to', '1')
-    difference = traits.List(File(exists=True), desc='control minus label per delay', unit='a.u.')
-    difference_variance = traits.List(File(exists=True), desc='random variances', unit='a.u.^2')
-    difference_status = traits.List(File(exists=True), desc='their status', unit='')
-    m0 = traits.List(File(exists=True), desc='equilibrium signals', unit='a.u.')
-    m0_variance = traits.List(File(exists=True), desc='their random variances', unit='a.u.^2')
-    m0_status = traits.List(File(exists=True), desc='their status', unit='')
+    difference = estimated_each('control minus label per delay', 'a.u.')
+    m0 = estimated_each('equilibrium signals', 'a.u.')
     delay = traits.List(File(exists=True), desc='delays of every voxel', unit='s')
     source_transform = traits.List(
         File(exists=True),
@@ -368,24 +336,12 @@ class _SharedInputSpec(BaseInterfaceInputSpec):
     partition_coefficient = traits.Float(mandatory=True, desc='of water', unit='mL/g')
 
 
-def _files(desc, unit):
-    """Declare a list of images that come out, one per condition."""
-    return traits.List(File(exists=True), desc=desc, unit=unit)
-
-
 class _SharedOutputSpec(TraitedSpec):
-    cbf = _files('cerebral blood flow', 'mL/100 g/min')
-    cbf_variance = _files('its random variance', '(mL/100 g/min)^2')
-    cbf_status = _files('why a voxel has no estimate', '')
-    cbf_facts = traits.List(traits.Dict(), desc='entries of the sidecar', unit='')
-    cbf_without_m0 = _files('cerebral blood flow', 'mL/100 g/min')
-    cbf_without_m0_variance = _files('variance without that of M0', '(mL/100 g/min)^2')
-    cbf_without_m0_status = _files('its status', '')
-    cbf_without_m0_facts = traits.List(traits.Dict(), desc='entries of the sidecar', unit='')
-    att = result('arrival time of the label', 's')
-    att_variance = result('its random variance', 's^2')
-    att_status = result('why a voxel has no estimate', '')
-    att_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    cbf = estimated_each('cerebral blood flow', 'mL/100 g/min')
+    cbf_without_m0 = estimated_each(
+        'cerebral blood flow without the variance of M0', 'mL/100 g/min'
+    )
+    att = estimated('arrival time of the label', 's')
 
 
 class EstimateSharedArrival(SimpleInterface):
@@ -422,22 +378,18 @@ class EstimateSharedArrival(SimpleInterface):
             VOXELS_PER_SAMPLE: round(
                 max(
                     voxels_per_sample(grid_of(path), target, points[i])
-                    for i, path in enumerate(self.inputs.difference)
+                    for i, path in enumerate(self.inputs.delay)
                 ),
                 3,
             )
         }
-        save_estimate(self._results, 'att', att, mask, target, runtime.cwd)
-        self._results['att_facts'] |= shared
-        for index in conditions:
-            without, _ = separate_m0_error(cbf[index], m0[index])
-            for name, estimate in (('cbf', cbf[index]), ('cbf_without_m0', without)):
-                made: dict[str, Any] = {}
-                save_estimate(made, f'{name}{index}', estimate, mask, target, runtime.cwd)
-                made[f'{name}{index}_facts'] |= shared
-                for part in ('', '_variance', '_status', '_facts'):
-                    files = self._results.setdefault(f'{name}{part}', [])
-                    files.append(made[f'{name}{index}{part}'])
+        where = (mask, target, runtime.cwd, shared)
+        self._results['att'] = save_estimate('att', att, *where)
+        without = [separate_m0_error(cbf[index], m0[index])[0] for index in conditions]
+        for name, estimates in (('cbf', cbf), ('cbf_without_m0', without)):
+            self._results[name] = [
+                save_estimate(f'{name}{index}', estimates[index], *where) for index in conditions
+            ]
         return runtime
 
     def _points(self, index, target):
@@ -447,16 +399,14 @@ class EstimateSharedArrival(SimpleInterface):
         return voxel_coordinates(
             target_shape=target.shape,
             target_affine=target.affine,
-            source_affine=grid_of(self.inputs.difference[index]).affine,
+            source_affine=grid_of(self.inputs.delay[index]).affine,
             transform=to_source,
         )
 
     def _carry(self, name, index, points):
         """Carry a quantity of a condition to the target."""
-        value, variance, status = (
-            load_data(getattr(self.inputs, f'{name}{part}')[index])
-            for part in ('', '_variance', '_status')
-        )
+        files = Bundle.read(getattr(self.inputs, name)[index])
+        value, variance, status = (load_data(path) for path in files.parts)
         return _resample(value, points, variance, status)
 
 
@@ -484,24 +434,15 @@ def _resample(value, points, variance=None, status=None):
 
 class _PartialVolumeInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to estimate', '1')
-    cbf = image('cerebral blood flow', 'mL/100 g/min')
-    cbf_variance = image('its random variance', '(mL/100 g/min)^2')
-    cbf_status = image('its status', '')
-    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
+    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
     grey_matter = image('grey-matter fraction', '1')
     white_matter = image('white-matter fraction', '1')
     slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
 
 
 class _PartialVolumeOutputSpec(TraitedSpec):
-    grey_cbf = result('blood flow of pure grey matter', 'mL/100 g/min')
-    grey_cbf_variance = result('its random variance', '(mL/100 g/min)^2')
-    grey_cbf_status = result('why a voxel has no estimate', '')
-    grey_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    white_cbf = result('blood flow of pure white matter', 'mL/100 g/min')
-    white_cbf_variance = result('its random variance', '(mL/100 g/min)^2')
-    white_cbf_status = result('why a voxel has no estimate', '')
-    white_cbf_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    grey_cbf = estimated('blood flow of pure grey matter', 'mL/100 g/min')
+    white_cbf = estimated('blood flow of pure white matter', 'mL/100 g/min')
 
 
 class CorrectPartialVolume(SimpleInterface):
@@ -513,7 +454,7 @@ class CorrectPartialVolume(SimpleInterface):
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
         everywhere = np.ones_like(mask)
-        cbf = load_estimate(self.inputs, 'cbf', everywhere, grid)
+        cbf = load_estimate(self.inputs.cbf, everywhere, grid)
         status = np.where(mask, cbf.status.reshape(mask.shape), Status.OUTSIDE_MASK)
         volume = Estimate.of(
             cbf.value.reshape(mask.shape), cbf.variance.reshape(mask.shape), status, cbf.dof
@@ -530,16 +471,13 @@ class CorrectPartialVolume(SimpleInterface):
             inside = Estimate.of(
                 part.value[mask], part.variance[mask], part.status[mask], part.dof
             )
-            save_estimate(self._results, name, inside, mask, grid, runtime.cwd)
+            self._results[name] = save_estimate(name, inside, mask, grid, runtime.cwd)
         return runtime
 
 
 class _QualityInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to summarise', '1')
-    cbf = image('cerebral blood flow', 'mL/100 g/min')
-    cbf_variance = image('its random variance', '(mL/100 g/min)^2')
-    cbf_status = image('its status', '')
-    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
+    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
     grey_matter = image('grey-matter fraction', '1')
     white_matter = image('white-matter fraction', '1')
     csf = image('cerebrospinal-fluid fraction', '1')
@@ -566,7 +504,7 @@ class SummariseQuality(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        cbf = load_estimate(self.inputs, 'cbf', np.ones_like(mask), grid)
+        cbf = load_estimate(self.inputs.cbf, np.ones_like(mask), grid)
         status = np.where(mask, cbf.status.reshape(mask.shape), Status.OUTSIDE_MASK)
         volume = Estimate.of(
             cbf.value.reshape(mask.shape), cbf.variance.reshape(mask.shape), status
@@ -617,24 +555,13 @@ class CombineTables(SimpleInterface):
 
 class _M0ErrorInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to estimate', '1')
-    m0 = image('equilibrium signal', 'a.u.')
-    m0_variance = image('its random variance', 'a.u.^2')
-    m0_status = image('its status', '')
-    cbf = image('cerebral blood flow', 'mL/100 g/min')
-    cbf_variance = image('its random variance', '(mL/100 g/min)^2')
-    cbf_status = image('its status', '')
-    cbf_facts = traits.Dict(desc='degrees of freedom', unit='')
+    m0 = estimated('equilibrium signal', 'a.u.')
+    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
 
 
 class _M0ErrorOutputSpec(TraitedSpec):
-    m0_relative = result('equilibrium signal relative to itself, that is 1', '1')
-    m0_relative_variance = result('relative variance of the equilibrium signal', '1')
-    m0_relative_status = result('its status', '')
-    m0_relative_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    cbf_without_m0 = result('cerebral blood flow', 'mL/100 g/min')
-    cbf_without_m0_variance = result('variance without that of M0', '(mL/100 g/min)^2')
-    cbf_without_m0_status = result('its status', '')
-    cbf_without_m0_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    m0_relative = estimated('equilibrium signal relative to itself, that is 1', '1')
+    cbf_without_m0 = estimated('cerebral blood flow', 'mL/100 g/min')
 
 
 class SeparateM0Error(SimpleInterface):
@@ -645,11 +572,11 @@ class SeparateM0Error(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        m0 = load_estimate(self.inputs, 'm0', mask, grid)
-        cbf = load_estimate(self.inputs, 'cbf', mask, grid)
+        m0 = load_estimate(self.inputs.m0, mask, grid)
+        cbf = load_estimate(self.inputs.cbf, mask, grid)
 
         parts = separate_m0_error(cbf, m0)
 
         for name, part in zip(('cbf_without_m0', 'm0_relative'), parts, strict=True):
-            save_estimate(self._results, name, part, mask, grid, runtime.cwd)
+            self._results[name] = save_estimate(name, part, mask, grid, runtime.cwd)
         return runtime

@@ -17,9 +17,12 @@ from bids_app.interfaces._base import (
     File,
     SimpleInterface,
     TraitedSpec,
+    estimated,
+    facts_of,
     image,
     isdefined,
     load_estimate,
+    load_value,
     read_mask,
     traits,
 )
@@ -82,8 +85,8 @@ class SummariseRegions(SimpleInterface):
     """
     Average changes over parcels, networks and the brain, with standard errors and labels.
 
-    Besides the fixed ports there are five for every name in `quantities`: the map, its variance,
-    its status, its facts, and the map of the baseline condition where there is one.
+    Besides the fixed ports there are two for every name in `quantities`: the change, and the map
+    of the baseline condition where there is one.
     """
 
     input_spec = _RegionsInputSpec
@@ -92,11 +95,9 @@ class SummariseRegions(SimpleInterface):
     def __init__(self, quantities: list[str] | None = None, **inputs: Any) -> None:
         super().__init__(**inputs)
         for name in quantities or []:
-            for part in ('', '_variance', '_status', '_reference'):
-                port = traits.Any(desc='change, its variance, status, and the baseline', unit='')
+            for part in ('', '_reference'):
+                port = traits.Any(desc='change, or the baseline', unit='')
                 self.inputs.add_trait(f'{name}{part}', port)
-            facts = traits.Dict(desc='entries of the sidecar', unit='')
-            self.inputs.add_trait(f'{name}_facts', facts)
         if quantities:
             self.inputs.quantities = quantities
 
@@ -109,9 +110,9 @@ class SummariseRegions(SimpleInterface):
         for regions, labels in levels:
             tables = {}
             for quantity in self.inputs.quantities:
-                facts = getattr(self.inputs, f'{quantity}_facts')
-                shared = facts.get(VOXELS_PER_SAMPLE, 1.0) if isdefined(facts) else 1.0
-                estimate = load_estimate(self.inputs, quantity, mask, grid)
+                source = getattr(self.inputs, quantity)
+                shared = facts_of(source).get(VOXELS_PER_SAMPLE, 1.0)
+                estimate = load_estimate(source, mask, grid)
                 summary = summarise_regions(
                     estimate, labels, regions['index'], voxels_per_sample=shared
                 )
@@ -146,7 +147,7 @@ class SummariseRegions(SimpleInterface):
         reference = getattr(self.inputs, f'{quantity}_reference')
         if reference is None or not isdefined(reference):
             return np.full(len(index), np.nan)
-        values = load_masked(reference, *where)
+        values = load_value(reference, *where)
         both = Estimate.of(np.where(np.isfinite(estimate.value), values, np.nan), 0.0)
         scale = scale_of('contrast', quantity=quantity, statistic='effect')
         return summarise_regions(both, labels, index)['mean'] * scale
@@ -238,14 +239,9 @@ class _SummaryInputSpec(BaseInterfaceInputSpec):
     sign = image('labels by the sign rule', '')
     robust = image('robust labels', '')
     mask = image('brain', '1')
-    bold = image('percent BOLD change', '%')
-    bold_variance = image('its random variance', '%^2')
-    bold_status = image('its status', '')
-    change = image('change of CMRO2', 'umol/100 g/min')
-    change_variance = image('its random variance', '(umol/100 g/min)^2')
-    change_status = image('its status', '')
-    change_facts = traits.Dict(desc='entries of the sidecar', unit='')
-    baseline = image('CMRO2 of the baseline', 'umol/100 g/min')
+    bold = estimated('percent BOLD change', '%')
+    change = estimated('change of CMRO2', 'umol/100 g/min')
+    baseline = estimated('CMRO2 of the baseline', 'umol/100 g/min')
     smallest_effect = traits.Float(
         mandatory=True, desc='of interest, relative to the median baseline', unit='1'
     )
@@ -285,16 +281,15 @@ class SummariseConcordance(SimpleInterface):
         labels = load_masked(self.inputs.robust, mask, grid).astype(np.uint8)
         inside = labels != Label.OUTSIDE
         gate = inside & (labels != Label.NOT_SIGNIFICANT)
-        baseline = load_masked(self.inputs.baseline, mask, grid)[inside]
+        baseline = load_value(self.inputs.baseline, mask, grid)[inside]
         baseline = baseline[np.isfinite(baseline)]
         typical = max(float(np.median(baseline)), 0.0) if baseline.size else 0.0
-        facts = self.inputs.change_facts if isdefined(self.inputs.change_facts) else {}
-        shared = facts.get(VOXELS_PER_SAMPLE, 1.0)
+        shared = facts_of(self.inputs.change).get(VOXELS_PER_SAMPLE, 1.0)
         width = max(float(np.prod(grid.zooms) * shared) ** (1 / 3), self.inputs.fwhm)
         points = np.argwhere(mask) * grid.zooms
         return noise_corrected_summary(
-            load_estimate(self.inputs, 'bold', mask, grid),
-            load_estimate(self.inputs, 'change', mask, grid),
+            load_estimate(self.inputs.bold, mask, grid),
+            load_estimate(self.inputs.change, mask, grid),
             gate,
             inside,
             smallest_effect=self.inputs.smallest_effect * typical,

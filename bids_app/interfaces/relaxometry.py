@@ -15,6 +15,7 @@ from bids_app.interfaces._base import (
     SimpleInterface,
     TraitedSpec,
     as_data,
+    estimated,
     image,
     isdefined,
     load_estimate,
@@ -55,10 +56,7 @@ class _R2InputSpec(_EchoInputSpec):
 
 
 class _R2OutputSpec(TraitedSpec):
-    r2 = result('transverse relaxation rate', '1/s')
-    r2_variance = result('its random variance', '1/s^2')
-    r2_status = result('why a voxel has no estimate', '')
-    r2_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    r2 = estimated('transverse relaxation rate', '1/s')
 
 
 class EstimateR2(ModelInterface):
@@ -77,10 +75,7 @@ class _R2StarInputSpec(_EchoInputSpec):
 
 
 class _R2StarOutputSpec(TraitedSpec):
-    r2_star = result('effective transverse relaxation rate', '1/s')
-    r2_star_variance = result('its random variance', '1/s^2')
-    r2_star_status = result('why a voxel has no estimate', '')
-    r2_star_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    r2_star = estimated('effective transverse relaxation rate', '1/s')
 
 
 class EstimateR2Star(ModelInterface):
@@ -269,16 +264,11 @@ class _MotionInputSpec(BaseInterfaceInputSpec):
     displacement = traits.List(
         traits.Float, desc='movement between the sets that was undone', unit='mm'
     )
-    r2_star = image('effective transverse relaxation rate', '1/s')
-    r2_star_variance = image('its random variance', '1/s^2')
-    r2_star_status = image('its status', '')
+    r2_star = estimated('effective transverse relaxation rate', '1/s')
 
 
 class _MotionOutputSpec(TraitedSpec):
-    motion = result('deviation of the echoes from one decay', '1')
-    motion_variance = result('its random variance', '1')
-    motion_status = result('why a voxel has no index', '')
-    motion_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    motion = estimated('deviation of the echoes from one decay', '1')
 
 
 class IndexMotion(SimpleInterface):
@@ -297,18 +287,17 @@ class IndexMotion(SimpleInterface):
 
         index = index_motion(
             as_data(self.inputs.signal, mask, grid),
-            load_estimate(self.inputs, 'r2_star', mask, grid),
+            load_estimate(self.inputs.r2_star, mask, grid),
             echo_times=np.asarray(self.inputs.echo_times),
             **given,
         )
 
-        save_estimate(self._results, 'motion', index, mask, grid, runtime.cwd)
         known = index.value[np.isfinite(index.value)]
         facts = {'MotionIndex': _in_percent(known)} if known.size else {}
         if 'disagreement' in given:
             facts['SetDisagreement'] = _in_percent(given['disagreement'])
             facts['SetDisplacement'] = list(self.inputs.displacement)
-        self._results['motion_facts'] |= facts
+        self._results['motion'] = save_estimate('motion', index, mask, grid, runtime.cwd, facts)
         return runtime
 
 
@@ -326,9 +315,7 @@ class _DecaysInputSpec(BaseInterfaceInputSpec):
     noise_groups = image('most frequent tissue', '', optional=True)
     dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
     model = traits.Str('exponential', usedefault=True, desc='model of the rate', unit='')
-    rate = image('R2 or R2*', '1/s')
-    rate_variance = image('its random variance', '1/s^2')
-    rate_status = image('its status', '')
+    rate = estimated('R2 or R2*', '1/s')
 
 
 class _DecaysOutputSpec(TraitedSpec):
@@ -343,7 +330,7 @@ class SampleDecays(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        rate = load_estimate(self.inputs, 'rate', mask, grid)
+        rate = load_estimate(self.inputs.rate, mask, grid)
         groups, names = np.zeros(rate.value.shape, int), {0: 'brain'}
         if isdefined(self.inputs.noise_groups):
             groups, names = load_masked(self.inputs.noise_groups, mask, grid), TISSUE_OF_GROUP
@@ -395,21 +382,12 @@ class _R2PrimeInputSpec(BaseInterfaceInputSpec):
         *choices('r2_prime'), usedefault=True, desc='name in the registry', unit=''
     )
     mask = image('voxels to estimate', '1')
-    r2_star = image('effective transverse relaxation rate', '1/s')
-    r2_star_variance = image('its random variance', '1/s^2')
-    r2_star_status = image('its status', '')
-    r2_star_facts = traits.Dict(desc='degrees of freedom', unit='')
-    r2 = image('transverse relaxation rate', '1/s')
-    r2_variance = image('its random variance', '1/s^2')
-    r2_status = image('its status', '')
-    r2_facts = traits.Dict(desc='degrees of freedom', unit='')
+    r2_star = estimated('effective transverse relaxation rate', '1/s')
+    r2 = estimated('transverse relaxation rate', '1/s')
 
 
 class _R2PrimeOutputSpec(TraitedSpec):
-    r2_prime = result('reversible relaxation rate', '1/s')
-    r2_prime_variance = result('its random variance', '1/s^2')
-    r2_prime_status = result('why a voxel has no estimate', '')
-    r2_prime_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    r2_prime = estimated('reversible relaxation rate', '1/s')
 
 
 class EstimateR2Prime(ModelInterface):
@@ -422,17 +400,11 @@ class EstimateR2Prime(ModelInterface):
 
 class _RateInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to convert', '1')
-    rate = image('relaxation rate', '1/s')
-    rate_variance = image('its random variance', '1/s^2')
-    rate_status = image('its status', '')
-    rate_facts = traits.Dict(desc='degrees of freedom', unit='')
+    rate = estimated('relaxation rate', '1/s')
 
 
 class _TimeOutputSpec(TraitedSpec):
-    time = result('relaxation time', 's')
-    time_variance = result('its random variance', 's^2')
-    time_status = result('why a voxel has no estimate', '')
-    time_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    time = estimated('relaxation time', 's')
 
 
 class ConvertRateToTime(SimpleInterface):
@@ -443,6 +415,6 @@ class ConvertRateToTime(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        time = time_from_rate(load_estimate(self.inputs, 'rate', mask, grid))
-        save_estimate(self._results, 'time', time, mask, grid, runtime.cwd)
+        time = time_from_rate(load_estimate(self.inputs.rate, mask, grid))
+        self._results['time'] = save_estimate('time', time, mask, grid, runtime.cwd)
         return runtime

@@ -14,17 +14,19 @@ from bids_app.images import (
     grid_of,
     load_affine,
     load_data,
-    load_masked,
     save_affine,
     save_image,
 )
 from bids_app.interfaces._base import (
-    STATUS_COUNTS,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
+    Bundle,
     File,
     SimpleInterface,
     TraitedSpec,
+    estimated,
+    estimated_each,
+    facts_of,
     image,
     isdefined,
     load_estimate,
@@ -403,10 +405,7 @@ class ResampleTissue(SimpleInterface):
 
 
 class _ResampleInputSpec(BaseInterfaceInputSpec):
-    quantity = image('map on the grid of its scan', '')
-    quantity_variance = image('its random variance', '')
-    quantity_status = image('its status', '')
-    quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    quantity = estimated('map on the grid of its scan', '')
     mask = image('voxels to fill; its grid is the target', '1')
     source_transform = image('rigid transform, T1w points to scan points (ITK)', '', optional=True)
     target_transform = image(
@@ -424,15 +423,12 @@ class _ResampleInputSpec(BaseInterfaceInputSpec):
 
 
 class _ResampleOutputSpec(TraitedSpec):
-    quantity = result('map on the target grid', '')
-    quantity_variance = result('its random variance', '')
-    quantity_status = result('why a voxel has no estimate', '')
-    quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    quantity = estimated('map on the target grid', '')
 
 
 def _source_points(inputs, target):
     """Voxel coordinates in the source of every target voxel: transforms joined, applied once."""
-    source = grid_of(inputs.quantity)
+    source = grid_of(Bundle.read(inputs.quantity).value)
     to_source = (
         load_affine(inputs.source_transform) if isdefined(inputs.source_transform) else np.eye(4)
     )
@@ -460,25 +456,21 @@ class ResampleQuantity(SimpleInterface):
         mask, target = read_mask(self.inputs.mask)
         points = _source_points(self.inputs, target)[mask]
 
-        estimate = resample_linear(
-            load_data(self.inputs.quantity),
-            points,
-            variance=load_data(self.inputs.quantity_variance),
-            status=load_data(self.inputs.quantity_status).astype(np.uint8),
-        )
+        files = Bundle.read(self.inputs.quantity)
+        value, variance, status = (load_data(path) for path in files.parts)
+        carried = resample_linear(value, points, variance=variance, status=status.astype(np.uint8))
 
-        save_estimate(self._results, 'quantity', estimate, mask, target, runtime.cwd)
-        facts = dict(self.inputs.quantity_facts or {}) | {
-            STATUS_COUNTS: self._results['quantity_facts'][STATUS_COUNTS]
-        }
-        source = grid_of(self.inputs.quantity)
+        facts = dict(files.facts)
+        source = grid_of(files.value)
         facts[VOXELS_PER_SAMPLE] = round(
             facts.get(VOXELS_PER_SAMPLE, 1.0)
             * self.inputs.voxels_per_sample
             * voxels_per_sample(source, target, points),
             3,
         )
-        self._results['quantity_facts'] = facts
+        self._results['quantity'] = save_estimate(
+            'quantity', carried, mask, target, runtime.cwd, facts
+        )
         return runtime
 
 
@@ -572,12 +564,7 @@ class ResampleFraction(SimpleInterface):
 
 class _CombineInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to combine', '1')
-    quantity = traits.List(image('map of one run', ''), mandatory=True, desc='values', unit='')
-    quantity_variance = traits.List(
-        image('its random variance', ''), mandatory=True, desc='variances', unit=''
-    )
-    quantity_status = traits.List(image('its status', ''), mandatory=True, desc='status', unit='')
-    quantity_facts = traits.List(traits.Dict(), desc='entries of the sidecar per run', unit='')
+    quantity = estimated_each('map of one run', '')
     condition = traits.Str('', usedefault=True, desc='of the runs', unit='')
 
 
@@ -593,23 +580,19 @@ class CombineRuns(SimpleInterface):
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        facts = self.inputs.quantity_facts or [{}] * len(self.inputs.quantity)
-        ports = (self.inputs.quantity, self.inputs.quantity_variance, self.inputs.quantity_status)
-        runs = []
-        for *paths, fact in zip(*ports, facts, strict=True):
-            value, variance, status = (load_masked(path, mask, grid) for path in paths)
-            dof = fact.get('DegreesOfFreedom', np.inf)
-            runs.append(Estimate.of(value, variance, status, dof))
-
-        save_estimate(self._results, 'quantity', combine_runs(runs), mask, grid, runtime.cwd)
-        shared = max(item.get(VOXELS_PER_SAMPLE, 1.0) for item in facts)
+        runs = [load_estimate(path, mask, grid) for path in self.inputs.quantity]
+        shared = max(facts_of(path).get(VOXELS_PER_SAMPLE, 1.0) for path in self.inputs.quantity)
         halves = (combine_runs(runs[first::2]) for first in (0, 1))
         found = calibrate_errors(*halves, voxels_per_sample=shared)
-        self._results['quantity_facts'] |= {
+        facts = {
             'RunsCombined': len(runs),
             'RunCalibration': found.as_facts(),
             VOXELS_PER_SAMPLE: shared,
         }
+        combined = combine_runs(runs)
+        self._results['quantity'] = save_estimate(
+            'quantity', combined, mask, grid, runtime.cwd, facts
+        )
         self._results['table'] = self._save_table(found, Path(runtime.cwd) / 'runs.tsv')
         return runtime
 
@@ -628,10 +611,7 @@ class CombineRuns(SimpleInterface):
 
 class _SmoothInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to smooth within', '1')
-    quantity = image('map', '')
-    quantity_variance = image('its random variance', '')
-    quantity_status = image('its status', '')
-    quantity_facts = traits.Dict(desc='entries of the sidecar', unit='')
+    quantity = estimated('map', '')
     fwhm = traits.Float(desc='full width at half maximum', unit='mm')
     fwhm_voxels = traits.Float(
         xor=['fwhm'], desc='full width at half maximum, in place of that in mm', unit='1'
@@ -652,27 +632,24 @@ class SmoothQuantity(SimpleInterface):
             if by_voxel
             else np.full(len(grid.zooms), self.inputs.fwhm)
         )
-        estimate = load_estimate(self.inputs, 'quantity', np.ones_like(mask), grid)
-        variance = np.reshape(estimate.variance, mask.shape)
-        status = np.where(mask, np.reshape(estimate.status, mask.shape), Status.OUTSIDE_MASK)
+        rough = load_estimate(self.inputs.quantity, np.ones_like(mask), grid)
+        variance = np.reshape(rough.variance, mask.shape)
+        status = np.where(mask, np.reshape(rough.status, mask.shape), Status.OUTSIDE_MASK)
 
         smooth = smooth_in_mask(
-            Estimate.of(np.reshape(estimate.value, mask.shape), variance, status),
+            Estimate.of(np.reshape(rough.value, mask.shape), variance, status),
             mask,
             fwhm=fwhm / grid.zooms,
         )
 
         inside = Estimate.of(smooth.value[mask], smooth.variance[mask], smooth.status[mask])
-        save_estimate(self._results, 'quantity', inside, mask, grid, runtime.cwd)
-        facts = dict(self.inputs.quantity_facts or {}) | {
-            STATUS_COUNTS: self._results['quantity_facts'][STATUS_COUNTS]
-        }
+        facts = facts_of(self.inputs.quantity)
         noisy = smooth.variance > 0  # NaN, where there is no estimate, is not
         gain = np.median(variance[noisy] / smooth.variance[noisy]) if noisy.any() else 1.0
         gain = max(float(gain), 1.0)
         facts[VOXELS_PER_SAMPLE] = round(facts.get(VOXELS_PER_SAMPLE, 1.0) * gain, 3)
-        self._results['quantity_facts'] = {
-            **facts,
-            'SmoothingFWHM': fwhm.round(3).tolist() if by_voxel else self.inputs.fwhm,
-        }
+        facts['SmoothingFWHM'] = fwhm.round(3).tolist() if by_voxel else self.inputs.fwhm
+        self._results['quantity'] = save_estimate(
+            'quantity', inside, mask, grid, runtime.cwd, facts
+        )
         return runtime

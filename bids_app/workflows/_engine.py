@@ -1,4 +1,4 @@
-"""nipype with three things added: methods text, quantities as three ports, a readable graph."""
+"""nipype with three things added: methods text, places of quantities, a readable graph."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from nipype import IdentityInterface
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PARTS = ('', '_variance', '_status', '_facts')
-"""What travels with every quantity: value, random variance, status, entries of the sidecar."""
 
 
 class Workflow(pe.Workflow):
@@ -34,30 +31,24 @@ class Workflow(pe.Workflow):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantity:
-    """Where a quantity leaves the graph: a node and the name of its ports."""
+    """Where a quantity, or another file, leaves the graph: a node and the name of its port."""
 
     node: Any
     port: str
     index: int | None = None
-    """Position, where the ports are lists with one entry per contrast."""
+    """Position, where the port is a list with one entry per contrast."""
 
     @property
     def key(self) -> tuple[Any, str, int | None]:
         """What tells it from others."""
         return self.node, self.port, self.index
 
-    def output(self, part: str) -> Any:
-        """Name of one output, as nipype's connect takes it."""
-        prefix = 'outputnode.' if isinstance(self.node, pe.Workflow) else ''
-        name = f'{prefix}{self.port}{part}'
-        return name if self.index is None else (name, pick, self.index)
-
     @property
-    def has_facts(self) -> bool:
-        """Tell whether there are entries for the sidecar."""
-        node = self.node
-        node = node.get_node('outputnode') if isinstance(node, pe.Workflow) else node
-        return f'{self.port}_facts' in node.outputs.copyable_trait_names()
+    def output(self) -> Any:
+        """Name of the output, as nipype's connect takes it."""
+        prefix = 'outputnode.' if isinstance(self.node, pe.Workflow) else ''
+        name = f'{prefix}{self.port}'
+        return name if self.index is None else (name, pick, self.index)
 
 
 def pick(items, index):  # noqa: ANN001, ANN202  (nipype runs its source text alone)
@@ -65,7 +56,7 @@ def pick(items, index):  # noqa: ANN001, ANN202  (nipype runs its source text al
     return items[index]
 
 
-def ports(name: str, *fields: str, quantities: tuple[str, ...] = ()) -> Any:
+def ports(name: str, *fields: str) -> Any:
     """
     Make the node that is the signature of a workflow.
 
@@ -74,27 +65,15 @@ def ports(name: str, *fields: str, quantities: tuple[str, ...] = ()) -> Any:
     name : str
         ``inputnode`` or ``outputnode``.
     *fields : str
-        Plain ports.
-    quantities : tuple of str
-        Each becomes four ports.
+        Its ports.
     """
-    expanded = [f'{quantity}{part}' for quantity in quantities for part in PARTS]
-    return pe.Node(IdentityInterface(fields=[*fields, *expanded]), name=name)
+    return pe.Node(IdentityInterface(fields=list(fields)), name=name)
 
 
 def connect_quantity(workflow: pe.Workflow, source: Quantity, target: Any, port: str) -> None:
-    """
-    Connect value, variance, status and facts of a quantity to the ports of that name.
-
-    Facts are left out where the target has no port for them.
-    """
-    is_workflow = isinstance(target, pe.Workflow)
-    prefix = 'inputnode.' if is_workflow else ''
-    signature = target.get_node('inputnode') if is_workflow else target
-    has_facts = source.has_facts and f'{port}_facts' in signature.inputs.copyable_trait_names()
-    for part in PARTS if has_facts else PARTS[:-1]:
-        output = source.output(part)
-        workflow.connect([(source.node, target, [(output, f'{prefix}{port}{part}')])])
+    """Connect a quantity to the port of a node, or of the signature of a workflow."""
+    prefix = 'inputnode.' if isinstance(target, pe.Workflow) else ''
+    workflow.connect([(source.node, target, [(source.output, f'{prefix}{port}')])])
 
 
 def _walk(workflow: pe.Workflow) -> Iterator[pe.Workflow]:
@@ -143,8 +122,7 @@ def to_mermaid(workflow: pe.Workflow) -> str:
     for source, name in names.items():
         for target, port in _targets(graph, source):
             shown = labels.setdefault((name, names[target]), set())
-            if not port.endswith(PARTS[1:]):
-                shown.add(port)
+            shown.add(port)
     lines = [f'  {_identifier(name)}["{name}"]' for name in sorted(names.values())]
     for (source, target), shown in sorted(labels.items()):
         arrow = f'-- "{", ".join(sorted(shown))}" -->' if shown else '-->'

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bids_app.settings import AnatomySettings
 
 TISSUE_PORTS = ('t1w', 'brain_mask', 'grey_matter', 'white_matter', 'csf')
-MOTION_PORTS = ('confounds', 'confounds_facts', 'voxels_per_sample')
+MOTION_PORTS = ('confounds', 'voxels_per_sample')
 FIELD_PORTS = ('field_map', 'field_transform')
 TRANSFORM_PORTS = ('to_template', 'from_template')
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 LEAKAGE = ('k1', 'k2')
 BY_PRODUCTS = ('boluscbf', 'mtt', 'tmax')
-BOLUS_CURVE = ('bolus_curve', 'bolus_curve_facts')
-ARTERIAL_CURVE = ('arterial_curve', 'arterial_curve_facts')
 
 
 def quantities_of(settings: BloodVolumeSettings) -> tuple[str, ...]:
@@ -85,7 +83,7 @@ def init_dsc_wf(
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'series', 'mask', 'noise_groups', 'white_matter')
     extras = quantities_of(settings)
-    outputnode = ports('outputnode', *BOLUS_CURVE, *ARTERIAL_CURVE, quantities=('cbv', *extras))
+    outputnode = ports('outputnode', 'bolus_curve', 'arterial_curve', 'cbv', *extras)
     taken = ('series', 'mask', 'noise_groups')
     common: dict[str, Any] = {
         'echo_time': series.echo_time,
@@ -112,7 +110,7 @@ def init_dsc_wf(
     workflow.connect([
         (inputnode, bolus, [(port, port) for port in taken]),
         (bolus, estimate, [('mask', 'mask'), ('bolus_time', 'bolus_time')]),
-        (bolus, outputnode, [(port, port) for port in BOLUS_CURVE]),
+        (bolus, outputnode, [('bolus_curve', 'bolus_curve')]),
     ])  # fmt: skip
     if model == 'dsc':
         select = pe.Node(SelectWhiteMatter(), name='select_white_matter')
@@ -136,10 +134,9 @@ def init_dsc_wf(
             artery.inputs.arterial_mask = map_of_user(
                 settings.arterial_mask, 'blood_volume.arterial_mask', inputs
             )
-        curve = [(port, port) for port in ARTERIAL_CURVE]
         workflow.connect([
             (inputnode, artery, [(port, port) for port in taken]),
-            (artery, outputnode, curve),
+            (artery, outputnode, [('arterial_curve', 'arterial_curve')]),
         ])  # fmt: skip
         if model == 'arterial':
             estimate.inputs.trait_set(**blood)
@@ -177,7 +174,7 @@ def init_ase_cbv_wf(*, series: AseSeries, name: str = 'blood_volume') -> Workflo
     spec = MODELS['cbv']['ase']
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'series', 'mask', 'noise_groups')
-    outputnode = ports('outputnode', quantities=('cbv',))
+    outputnode = ports('outputnode', 'cbv')
     estimate = pe.Node(
         EstimateCBV(model='ase', displacements=list(series.displacements)),
         name='estimate_cbv',
@@ -214,8 +211,8 @@ def init_assumed_cbv_wf(*, settings: BloodVolumeSettings, name: str = 'blood_vol
     model = str(settings.model)
     spec = MODELS['cbv'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', 'grey_matter', 'white_matter', quantities=('cbf',))
-    outputnode = ports('outputnode', quantities=('cbv',))
+    inputnode = ports('inputnode', 'mask', 'grey_matter', 'white_matter', 'cbf')
+    outputnode = ports('outputnode', 'cbv')
     constants = {parameter: getattr(settings, parameter) for parameter in spec.parameters}
     estimate = pe.Node(EstimateCBV(model=model, **constants), name='assume_cbv')
     workflow.connect([(inputnode, estimate, [(port, port) for port in ('mask', *spec.data)])])

@@ -127,7 +127,7 @@ def init_bold_wf(
     """
     workflow = Workflow(name, methods=METHODS[settings.estimator], citations=('abraham2014',))
     inputnode = ports('inputnode', 'series', 'mask', 'nuisance')
-    outputnode = ports('outputnode', quantities=('bold',))
+    outputnode = ports('outputnode', 'bold')
     estimate = pe.Node(
         EstimatePercentChange(
             estimator=settings.estimator,
@@ -140,8 +140,7 @@ def init_bold_wf(
     )
     workflow.connect([
         (inputnode, estimate, [(port, port) for port in ('series', 'mask', 'nuisance')]),
-        (estimate, outputnode, [(f'bold{part}', f'bold{part}')
-                                for part in ('', '_variance', '_status', '_facts')]),
+        (estimate, outputnode, [('bold', 'bold')]),
     ])  # fmt: skip
     return workflow
 

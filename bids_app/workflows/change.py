@@ -125,7 +125,7 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
     ------
     mask : file
         On the quantification grid.
-    m0_relative_variance : file
+    m0_relative : quantity
         Only where the conditions share one M0.
     task_cbf ... baseline_cbv : quantity
         Primitive maps.
@@ -143,11 +143,9 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
         'the errors they share (R2, blood volume, M0) counted once',
     )
     references = tuple(f'reference_{quantity}' for quantity in plan.quantities)
-    inputnode = ports(
-        'inputnode', 'mask', 'm0_relative_variance', quantities=(*plan.primitives, *references)
-    )
+    inputnode = ports('inputnode', 'mask', 'm0_relative', *plan.primitives, *references)
     extras = [f'{quantity}{part}' for quantity in plan.quantities for part in EXTRAS]
-    outputnode = ports('outputnode', *extras, quantities=plan.quantities)
+    outputnode = ports('outputnode', *extras, *plan.quantities)
     for quantity in plan.quantities:
         estimate = pe.Node(
             INTERFACES[quantity](cbv_shared=plan.cbv_shared, cbv_exponent=plan.cbv_exponent),
@@ -160,8 +158,7 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
             _set_route(estimate, plan)
         workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
         if plan.m0_shared and 'task_cbf' in plan.needs(quantity):
-            port = 'm0_relative_variance'
-            workflow.connect([(inputnode, estimate, [(port, port)])])
+            workflow.connect([(inputnode, estimate, [('m0_relative', 'm0_relative')])])
         for primitive in plan.needs(quantity):
             connect_quantity(workflow, Quantity(inputnode, primitive), estimate, primitive)
         reference = Quantity(inputnode, f'reference_{quantity}')
@@ -228,9 +225,7 @@ def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Wo
         'measurement error was estimated by adaptive shrinkage',
         citations=('epp2025', 'goltermann2026', 'stephens2017'),
     )
-    inputnode = ports(
-        'inputnode', 'mask', 'grey_matter', 'atlas', 'baseline', quantities=('bold', 'change')
-    )
+    inputnode = ports('inputnode', 'mask', 'grey_matter', 'atlas', 'baseline', 'bold', 'change')
     outputnode = ports('outputnode', 'sign', 'robust', 'discordant', 'summary')
     label = pe.Node(
         LabelConcordance(

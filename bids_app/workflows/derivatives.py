@@ -51,7 +51,7 @@ class Sink:
         source: Quantity | str | Path,
         key: str,
         *,
-        part: str = '',
+        part: str = 'value',
         sidecar: Mapping[str, Any] | None = None,
         **entities: str | None,
     ) -> None:
@@ -65,7 +65,7 @@ class Sink:
         key : str
             Row of data/outputs.yml.
         part : str
-            ``''``, ``_variance`` or ``_status`` of a quantity.
+            ``value``, ``variance`` or ``status`` of a quantity.
         sidecar : mapping, optional
             Entries of the sidecar known when the graph is built.
         **entities : str or None
@@ -77,12 +77,11 @@ class Sink:
             'key': key,
             'entities': {**self.entities, **given},
             'sidecar': dict(sidecar or {}),
+            'part': part,
         }
         if isinstance(source, Quantity):
             self.saved.setdefault(source.key, self.items[name])
-            self.sources.append((source.node, source.output(part), name))
-            if source.has_facts:
-                self.sources.append((source.node, source.output('_facts'), f'{name}_facts'))
+            self.sources.append((source.node, source.output, name))
         else:
             self.items[name]['file'] = str(source)
 
@@ -99,8 +98,8 @@ class Sink:
         """Add the value map of a quantity, its variance map and its status map."""
         at: dict[str, Any] = {'sidecar': sidecar, **entities}
         self.add(source, key, variant=variant, **at)
-        for row_key, part in (('variance', '_variance'), ('status', '_status')):
-            self.add(source, row_key, part=part, quantity=quantity, **at)
+        for part in ('variance', 'status'):
+            self.add(source, part, part=part, quantity=quantity, **at)
 
     def connect(self, workflow: Workflow) -> None:
         """Make the node, if there is anything to save."""

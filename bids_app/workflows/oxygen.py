@@ -62,8 +62,8 @@ def init_r2_prime_wf(*, model: str, name: str = 'r2_prime') -> Workflow:
     """
     spec = MODELS['r2_prime'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', quantities=spec.maps)
-    outputnode = ports('outputnode', quantities=('r2_prime',))
+    inputnode = ports('inputnode', 'mask', *spec.maps)
+    outputnode = ports('outputnode', 'r2_prime')
     estimate = pe.Node(EstimateR2Prime(model=model), name='estimate_r2_prime')
     workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
     for quantity in spec.maps:
@@ -94,8 +94,8 @@ def init_oef_wf(
     """
     spec = MODELS['oef'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', quantities=spec.maps)
-    outputnode = ports('outputnode', quantities=('oef',))
+    inputnode = ports('inputnode', 'mask', *spec.maps)
+    outputnode = ports('outputnode', 'oef')
     estimate = pe.Node(
         EstimateOEF(model=model, **oef_constants(inputs, settings)),
         name='estimate_oef',
@@ -133,7 +133,7 @@ def init_qbold_wf(
     spec = MODELS['oef'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'series', 'mask', 'noise_groups')
-    outputnode = ports('outputnode', quantities=('oef', *spec.also))
+    outputnode = ports('outputnode', 'oef', *spec.also)
     estimate = pe.Node(
         EstimateOEF(
             model=model,
@@ -171,8 +171,8 @@ def init_cmro2_wf(
     """
     spec = MODELS['cmro2'][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', quantities=spec.maps)
-    outputnode = ports('outputnode', quantities=('cmro2',))
+    inputnode = ports('inputnode', 'mask', *spec.maps)
+    outputnode = ports('outputnode', 'cmro2')
     estimate = pe.Node(
         EstimateCMRO2(model=model, cao2=cao2_of(inputs, settings)),
         name='estimate_cmro2',

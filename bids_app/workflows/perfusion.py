@@ -170,13 +170,9 @@ def init_perfusion_wf(
         readout=readout,
     )
     made = chain.build()
-    plain = [name for name in ('quality', 'delay') if name in made]
-    quantities = tuple(name for name in made if name not in plain)
-    outputnode = ports('outputnode', *plain, quantities=quantities)
-    for port in quantities:
-        connect_quantity(workflow, made[port], outputnode, port)
-    for port in plain:
-        workflow.connect([(made[port].node, outputnode, [(made[port].port, port)])])
+    outputnode = ports('outputnode', *made)
+    for port, source in made.items():
+        connect_quantity(workflow, source, outputnode, port)
     return workflow
 
 
@@ -219,10 +215,9 @@ def init_shared_arrival_wf(
     """
     methods = 'The conditions were fitted together, with one arrival time of the label'
     workflow = Workflow(name, methods=methods, citations=('buxton1998',))
-    lists = ('difference', 'm0')
-    inputnode = ports('inputnode', 'mask', 'target_transform', 'delay', 'source_transform',
-                      quantities=lists)  # fmt: skip
-    outputnode = ports('outputnode', quantities=('cbf', 'cbf_without_m0', 'att'))
+    taken = ('mask', 'target_transform', 'delay', 'source_transform', 'difference', 'm0')
+    inputnode = ports('inputnode', *taken)
+    outputnode = ports('outputnode', 'cbf', 'cbf_without_m0', 'att')
     delays = [delays_of(one, 'multi-delay') for one in series]
     fit = pe.Node(
         EstimateSharedArrival(
@@ -237,12 +232,10 @@ def init_shared_arrival_wf(
         ),
         name='estimate_shared_arrival',
     )
-    plain = ('mask', 'target_transform', 'delay', 'source_transform')
-    workflow.connect([(inputnode, fit, [(port, port) for port in plain])])
-    for port in lists:
-        connect_quantity(workflow, Quantity(inputnode, port), fit, port)
-    for port in ('cbf', 'cbf_without_m0', 'att'):
-        connect_quantity(workflow, Quantity(fit, port), outputnode, port)
+    workflow.connect([
+        (inputnode, fit, [(port, port) for port in taken]),
+        (fit, outputnode, [(port, port) for port in ('cbf', 'cbf_without_m0', 'att')]),
+    ])  # fmt: skip
     return workflow
 
 
@@ -337,8 +330,7 @@ class _Chain:
         if m0.file is None:
             interface.inputs.value = m0.value if m0.value is not None else 1.0
         node = self.node(interface, 'estimate_m0', 'mask')
-        variance = [('difference_variance', 'difference_variance')]
-        self.workflow.connect([(difference, node, variance)])
+        self.workflow.connect([(difference, node, [('difference', 'difference')])])
         if region != 'voxel':
             self.workflow.connect([(self.inputnode, node, [(region, 'fraction')])])
         if m0.file is not None:

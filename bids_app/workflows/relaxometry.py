@@ -14,7 +14,7 @@ from bids_app.interfaces.relaxometry import (
     SampleDecays,
 )
 from bids_app.models.registry import MODELS
-from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
+from bids_app.workflows._engine import Workflow, pe, ports
 
 if TYPE_CHECKING:
     from bids_app.bids.scans import EchoSeries
@@ -49,7 +49,7 @@ def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str =
     spec = MODELS['r2'][settings.t2_model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', 'noise_groups')
-    outputnode = ports('outputnode', 'decays', quantities=('r2',))
+    outputnode = ports('outputnode', 'decays', 'r2')
     estimate = pe.Node(
         EstimateR2(
             model=settings.t2_model,
@@ -62,7 +62,7 @@ def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str =
     workflow.connect([
         (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
     ])  # fmt: skip
-    connect_quantity(workflow, Quantity(estimate, 'r2'), outputnode, 'r2')
+    workflow.connect([(estimate, outputnode, [('r2', 'r2')])])
     decays = _connect_decays(workflow, estimate, 'r2', settings.t2_model)
     decays.inputs.signal = estimate.inputs.signal
     return workflow
@@ -73,10 +73,9 @@ def _connect_decays(workflow: Workflow, estimate: Any, rate: str, model: str) ->
     inputnode, outputnode = workflow.get_node('inputnode'), workflow.get_node('outputnode')
     echo_times = estimate.inputs.echo_times
     decays = pe.Node(SampleDecays(echo_times=echo_times, model=model), name='sample_decays')
-    parts = [(f'{rate}{part}', f'rate{part}') for part in ('', '_variance', '_status')]
     workflow.connect([
         (inputnode, decays, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
-        (estimate, decays, parts),
+        (estimate, decays, [(rate, 'rate')]),
         (decays, outputnode, [('decays', 'decays')]),
     ])  # fmt: skip
     return decays
@@ -116,9 +115,7 @@ def init_r2_star_wf(
     spec = MODELS['r2_star'][settings.t2_star_model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', 'noise_groups')
-    outputnode = ports(
-        'outputnode', 'field_map', 'field_magnitude', 'decays', quantities=('r2_star', 'motion')
-    )
+    outputnode = ports('outputnode', 'field_map', 'field_magnitude', 'decays', 'r2_star', 'motion')
     echo_times = list(series.echo_times)
     estimate = pe.Node(
         EstimateR2Star(
@@ -134,10 +131,11 @@ def init_r2_star_wf(
         (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
         (inputnode, motion, [('mask', 'mask')]),
     ])  # fmt: skip
-    connect_quantity(workflow, Quantity(estimate, 'r2_star'), outputnode, 'r2_star')
-    for part in ('', '_variance', '_status'):
-        workflow.connect([(estimate, motion, [(f'r2_star{part}', f'r2_star{part}')])])
-    connect_quantity(workflow, Quantity(motion, 'motion'), outputnode, 'motion')
+    workflow.connect([
+        (estimate, outputnode, [('r2_star', 'r2_star')]),
+        (estimate, motion, [('r2_star', 'r2_star')]),
+        (motion, outputnode, [('motion', 'motion')]),
+    ])  # fmt: skip
     decays = _connect_decays(workflow, estimate, 'r2_star', settings.t2_star_model)
     field = None
     if series.has_phase:

@@ -132,19 +132,12 @@ def test_row_of_the_registry_has_ports_for_its_arguments(quantity, name):
         if hasattr(cls, 'quantity')
     }
     spec = MODELS[quantity][name]
-    quantities = [f'{name}{part}' for name in spec.maps for part in ('', '_variance', '_status')]
     inputs = interfaces[quantity].input_spec().copyable_trait_names()
     outputs = interfaces[quantity].output_spec().copyable_trait_names()
     optional = {'noise_groups'} - {*inputs} | {POSITIONS}  # made from the grid of the mask
-    assert {*quantities, *spec.data, *spec.parameters, 'mask', 'model'} <= {*inputs, *optional}
-    made = {
-        f'{one}{part}'
-        for one in (quantity, *spec.also)
-        for part in ('', '_variance', '_status', '_facts')
-    }
-    every = {one for row in MODELS[quantity].values() for one in row.also}
-    also = {f'{one}{part}' for one in every for part in ('', '_variance', '_status', '_facts')}
-    assert made <= {*outputs} <= made | also
+    assert {*spec.maps, *spec.data, *spec.parameters, 'mask', 'model'} <= {*inputs, *optional}
+    also = {one for row in MODELS[quantity].values() for one in row.also}
+    assert {quantity, *spec.also} <= {*outputs} <= {quantity, *also}
 
 
 @pytest.mark.parametrize(('quantity', 'name'), ROWS)

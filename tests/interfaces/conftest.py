@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 
 from bids_app.images import Grid, load_data, save_image
+from bids_app.interfaces._base import BUNDLE, Bundle
 
 GRID = Grid((2, 2, 2), np.diag([3.0, 3.0, 3.0, 1.0]))
 INSIDE = ((0, 0, 0), (1, 1, 0))
+
+
+def data_of(path, part='value'):
+    """Every voxel of an image, or of a part of a quantity."""
+    return load_data(getattr(Bundle.read(path), part))
 
 
 class Files:
@@ -31,15 +37,23 @@ class Files:
         data[self.inside] = values
         return self.image(name, data, grid)
 
+    def bundle(self, name, value, variance=0.0, *, status=0, facts=None, grid=None):
+        """Files of a quantity from whole images; the path that a port takes."""
+        parts = {'value': value, 'variance': variance, 'status': np.asarray(status, np.uint8)}
+        named = {part: self.image(f'{name}_{part}', data, grid) for part, data in parts.items()}
+        return Bundle(**named, facts=facts or {}).write(self.folder / f'{name}{BUNDLE}')
+
     def quantity(self, port, *values, variance=0.0, status=(0, 0), facts=None):
-        """Ports of a quantity, as keyword arguments of an interface."""
-        variance = np.broadcast_to(np.asarray(variance, float), len(values))
-        ports = {
-            port: self.voxels(port, *np.asarray(values, float)),
-            f'{port}_variance': self.voxels(f'{port}_variance', *variance),
-            f'{port}_status': self.voxels(f'{port}_status', *np.asarray(status, np.uint8)),
+        """Port of a quantity of the two voxels, as keyword argument of an interface."""
+        named = {
+            'value': self.voxels(f'{port}_value', *np.asarray(values, float)),
+            'variance': self.voxels(
+                f'{port}_variance', *np.broadcast_to(np.asarray(variance, float), len(values))
+            ),
+            'status': self.voxels(f'{port}_status', *np.asarray(status, np.uint8)),
         }
-        return ports | ({f'{port}_facts': facts} if facts is not None else {})
+        bundle = Bundle(**named, facts=facts or {})
+        return {port: bundle.write(self.folder / f'{port}{BUNDLE}')}
 
     def run(self, interface):
         folder = self.folder / 'node'
@@ -48,11 +62,11 @@ class Files:
 
     def read_all(self, path):
         """Every voxel."""
-        return load_data(path)
+        return data_of(path)
 
-    def read(self, path):
-        """Values of the two voxels."""
-        return load_data(path)[self.inside]
+    def read(self, path, part='value'):
+        """The two voxels of an image, or of a part of a quantity."""
+        return data_of(path, part)[self.inside]
 
 
 @pytest.fixture

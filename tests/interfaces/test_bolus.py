@@ -8,6 +8,7 @@ import pytest
 
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, load_data, save_image
+from bids_app.interfaces._base import Bundle, facts_of
 from bids_app.interfaces.bolus import (
     CarryCBV,
     EstimateArterialInput,
@@ -48,11 +49,11 @@ def head(tmp_path):
 def test_rim_around_the_brain_is_estimated_where_it_will_be_resampled(head):
     inputs, _, folder = head
     inside = EstimateBolus(**inputs).run(cwd=str(folder)).outputs
-    n_inside = np.isfinite(load_data(inside.relative_cbv)).sum()
+    n_inside = np.isfinite(load_data(Bundle.read(inside.relative_cbv).value)).sum()
     wide = EstimateBolus(**inputs, is_widened=True).run(cwd=str(folder)).outputs
     assert n_inside == 6 * 6 * 4
-    assert np.isfinite(load_data(wide.relative_cbv)).sum() == 8 * 8 * 6
-    assert wide.relative_cbv_facts['BolusWindow']['FirstPass'][0] in (13, 14)
+    assert np.isfinite(load_data(Bundle.read(wide.relative_cbv).value)).sum() == 8 * 8 * 6
+    assert facts_of(wide.relative_cbv)['BolusWindow']['FirstPass'][0] in (13, 14)
 
 
 def test_defect_is_refused_with_the_way_to_accept_it(head):
@@ -62,14 +63,14 @@ def test_defect_is_refused_with_the_way_to_accept_it(head):
         EstimateBolus(**inputs).run(cwd=str(folder))
     assert 'clipped.nii' in str(caught.value)
     done = EstimateBolus(**inputs, accepted_defects=['clipped']).run(cwd=str(folder)).outputs
-    assert 'clipped series' in done.relative_cbv_facts['AcceptedDefects'][0]
+    assert 'clipped series' in facts_of(done.relative_cbv)['AcceptedDefects'][0]
 
 
 def test_the_mean_bolus_of_the_brain_comes_with_its_window(head):
     inputs, _, folder = head
     done = EstimateBolus(**inputs).run(cwd=str(folder)).outputs
-    curve = pd.read_csv(done.bolus_curve, sep='\t')
-    start, end = done.bolus_curve_facts['BolusWindow']['FirstPass']
+    curve = pd.read_csv(Bundle.read(done.bolus_curve).value, sep='\t')
+    start, end = facts_of(done.bolus_curve)['BolusWindow']['FirstPass']
     assert start <= curve['rate_change'].idxmax() < end
     assert curve['rate_change'][:start].abs().max() < 0.1 * curve['rate_change'].max()
 
@@ -88,15 +89,15 @@ def test_arterial_input_is_found_shown_and_used(head):
     blood = {'hct': 0.42, 'small_vessel_hct_ratio': 0.85, 'oscillation_index': 0.035}
     node = EstimateArterialInput(**inputs, **blood, deconvolves=True)
     done = node.run(cwd=str(folder)).outputs
-    voxels = done.arterial_curve_facts['Voxels']
+    voxels = facts_of(done.arterial_curve)['Voxels']
     assert len(voxels) >= 5
     assert all(x in (3, 4) and y in (3, 4) and z in (1, 2, 3) for x, y, z in voxels)
-    json.dumps(done.arterial_curve_facts)
-    curve = pd.read_csv(done.arterial_curve, sep='\t')
+    json.dumps(facts_of(done.arterial_curve))
+    curve = pd.read_csv(Bundle.read(done.arterial_curve).value, sep='\t')
     assert curve['rate_change'].max() == pytest.approx(70, rel=0.15)
-    tissue = np.isfinite(load_data(done.mtt))
+    tissue = np.isfinite(load_data(Bundle.read(done.mtt).value))
     assert tissue.any()
-    transit, flow = load_data(done.mtt), load_data(done.boluscbf)
+    transit, flow = load_data(Bundle.read(done.mtt).value), load_data(done.boluscbf)
     assert np.all(flow[tissue] > 0)
     assert np.nanmedian(transit) > 0
 
@@ -107,8 +108,8 @@ def test_mask_of_the_user_overrides_the_arterial_input(head):
     chosen[1, 1, 1] = True
     mask = save_image(chosen, GRID, folder / 'artery.nii')
     done = EstimateArterialInput(**inputs, arterial_mask=mask).run(cwd=str(folder)).outputs
-    assert done.arterial_curve_facts['Voxels'] == [[1, 1, 1]]
-    assert done.arterial_curve_facts['FromMask']
+    assert facts_of(done.arterial_curve)['Voxels'] == [[1, 1, 1]]
+    assert facts_of(done.arterial_curve)['FromMask']
 
 
 def test_table_of_parcels_changes_the_volume_of_its_task(files):
@@ -121,8 +122,8 @@ def test_table_of_parcels_changes_the_volume_of_its_task(files):
     )  # fmt: skip
     done = files.run(node)
     np.testing.assert_allclose(files.read(done.cbv), [0.042, 0.04], rtol=1e-6)
-    assert done.cbv_facts['ChangeWithTask'] == 'parcels'
-    assert done.cbv_facts['DegreesOfFreedom'] == 99.0
+    assert facts_of(done.cbv)['ChangeWithTask'] == 'parcels'
+    assert facts_of(done.cbv)['DegreesOfFreedom'] == 99.0
 
 
 def test_flow_changes_the_volume_by_the_power_law(files):
@@ -134,7 +135,7 @@ def test_flow_changes_the_volume_by_the_power_law(files):
     )  # fmt: skip
     done = files.run(node)
     assert files.read(done.cbv)[0] == pytest.approx(0.04 * 1.2**0.38, rel=1e-6)
-    assert files.read(done.cbv_status)[1] == Status.NO_REFERENCE
+    assert files.read(done.cbv, 'status')[1] == Status.NO_REFERENCE
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 
 from bids_app.images import load_data
 from bids_app.interfaces import change as interfaces
-from bids_app.interfaces._base import VOXELS_PER_SAMPLE
+from bids_app.interfaces._base import VOXELS_PER_SAMPLE, facts_of
 from bids_app.models.concordance.labels import Label
 
 
@@ -20,7 +20,7 @@ def test_change_of_cbf_with_z_p_and_percent(files):
     ports |= files.quantity('reference', 50.0, -1.0)
     outputs = files.run(interfaces.EstimateChangeInCBF(mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.change), [10, -10])
-    np.testing.assert_allclose(files.read(outputs.change_variance), [16, 16])
+    np.testing.assert_allclose(files.read(outputs.change, 'variance'), [16, 16])
     np.testing.assert_allclose(files.read(outputs.change_z), [2.5, -2.5])
     np.testing.assert_allclose(files.read(outputs.change_p), [0.0124193, 0.0124193], rtol=1e-5)
     np.testing.assert_allclose(files.read(outputs.change_percent), [20, np.nan])
@@ -29,11 +29,9 @@ def test_change_of_cbf_with_z_p_and_percent(files):
 def test_error_of_a_shared_m0_counts_once(files):
     ports = both(files, 'cbf', (60.0, 50.0), (50.0, 50.0), variance=8.0)
     ports |= files.quantity('reference', 50.0, 50.0)
-    m0 = files.voxels('m0', 0.01, 0.01)
-    outputs = files.run(
-        interfaces.EstimateChangeInCBF(mask=files.mask, m0_relative_variance=m0, **ports)
-    )
-    np.testing.assert_allclose(files.read(outputs.change_variance), [16 + 0.01 * 100, 16])
+    ports |= files.quantity('m0_relative', 1.0, 1.0, variance=0.01)
+    outputs = files.run(interfaces.EstimateChangeInCBF(mask=files.mask, **ports))
+    np.testing.assert_allclose(files.read(outputs.change, 'variance'), [16 + 0.01 * 100, 16])
 
 
 def test_shared_r2_cancels_in_the_change_of_r2_prime(files):
@@ -42,7 +40,7 @@ def test_shared_r2_cancels_in_the_change_of_r2_prime(files):
     ports |= files.quantity('reference', 6.0, 6.0)
     outputs = files.run(interfaces.EstimateChangeInR2Prime(mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.change), [1, -2])
-    np.testing.assert_allclose(files.read(outputs.change_variance), [1, 1])
+    np.testing.assert_allclose(files.read(outputs.change, 'variance'), [1, 1])
 
 
 def test_own_r2_of_each_condition_counts(files):
@@ -52,7 +50,7 @@ def test_own_r2_of_each_condition_counts(files):
     ports |= files.quantity('reference', 7.0, 6.0)
     outputs = files.run(interfaces.EstimateChangeInR2Prime(mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.change), [0, -2])
-    np.testing.assert_allclose(files.read(outputs.change_variance), [3, 3])
+    np.testing.assert_allclose(files.read(outputs.change, 'variance'), [3, 3])
 
 
 def test_change_of_cbv(files):
@@ -82,7 +80,7 @@ def test_change_tells_how_many_voxels_share_a_noise_sample(files):
     ports |= files.quantity('baseline_cbf', 50.0, 50.0, facts={VOXELS_PER_SAMPLE: 2.0})
     ports |= files.quantity('reference', 50.0, 50.0)
     outputs = files.run(interfaces.EstimateChangeInCBF(mask=files.mask, **ports))
-    assert outputs.change_facts[VOXELS_PER_SAMPLE] == 3.0
+    assert facts_of(outputs.change)[VOXELS_PER_SAMPLE] == 3.0
 
 
 def test_effect_is_tested_against_its_error(files):

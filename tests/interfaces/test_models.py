@@ -1,5 +1,7 @@
 """Interfaces that run a model: two voxels and an answer computed by hand."""
 
+from dataclasses import replace
+
 import nibabel as nb
 import numpy as np
 import pandas as pd
@@ -7,6 +9,7 @@ import pytest
 
 from bids_app.errors import GridMismatchError
 from bids_app.images import Grid, grid_of, load_data
+from bids_app.interfaces._base import BUNDLE, Bundle, facts_of
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
 from bids_app.interfaces.bolus import EstimateBolus
 from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF
@@ -29,6 +32,7 @@ from bids_app.interfaces.relaxometry import (
     SampleDecays,
 )
 from bids_app.models.status import Status
+from tests.interfaces.conftest import Files, data_of
 
 TIMES = [0.02, 0.04, 0.06, 0.08]
 RATES = np.array([10.0, 20.0])
@@ -51,7 +55,7 @@ def echoes(files, rates, times=TIMES, kept=1.0):
 def test_r2_of_two_exact_decays(files):
     outputs = files.run(EstimateR2(signal=echoes(files, RATES), echo_times=TIMES, mask=files.mask))
     np.testing.assert_allclose(files.read(outputs.r2), RATES, rtol=1e-5)
-    np.testing.assert_array_equal(files.read(outputs.r2_status), [0, 0])
+    np.testing.assert_array_equal(files.read(outputs.r2, 'status'), [0, 0])
 
 
 def test_r2_star_takes_out_the_dephasing_of_the_background(files):
@@ -71,15 +75,15 @@ def test_r2_prime_is_the_difference_and_keeps_negative_values(files):
     ports |= files.quantity('r2', 13.0, 14.0, variance=1.0)
     outputs = files.run(EstimateR2Prime(mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.r2_prime), [5, -2])
-    np.testing.assert_allclose(files.read(outputs.r2_prime_variance), [5, 5])
-    np.testing.assert_array_equal(files.read(outputs.r2_prime_status), [0, Status.NEGATIVE])
+    np.testing.assert_allclose(files.read(outputs.r2_prime, 'variance'), [5, 5])
+    np.testing.assert_array_equal(files.read(outputs.r2_prime, 'status'), [0, Status.NEGATIVE])
 
 
 def test_time_is_the_inverse_of_the_rate(files):
     ports = files.quantity('rate', 10.0, 20.0, variance=1.0)
     outputs = files.run(ConvertRateToTime(mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.time), [0.1, 0.05], rtol=1e-6)
-    np.testing.assert_allclose(files.read(outputs.time_variance), [1e-4, 6.25e-6], rtol=1e-6)
+    np.testing.assert_allclose(files.read(outputs.time, 'variance'), [1e-4, 6.25e-6], rtol=1e-6)
 
 
 def test_field_map_of_a_phase_that_grows_with_time(files):
@@ -97,7 +101,6 @@ def test_field_map_of_a_phase_that_grows_with_time(files):
 
 @pytest.mark.parametrize('axis', [0, 2])
 def test_dephasing_of_a_field_that_rises_across_slices(axis, tmp_path):
-    from tests.interfaces.conftest import Files
 
     files = Files(tmp_path, Grid((3, 3, 3), np.diag([2.0, 2.0, 4.0, 1.0])))
     mask = files.image('whole', np.ones((3, 3, 3), bool))
@@ -129,7 +132,7 @@ def test_difference_is_control_minus_label_over_pairs(files):
 def test_m0_is_corrected_for_recovery_and_takes_the_noise_of_one_volume(files):
     inputs = {
         'series': files.voxels('m0scan', [900.0, 1100.0], [500.0, 500.0]),
-        'difference_variance': files.voxels('noise', 2.0, 4.0),
+        **files.quantity('difference', 1.0, 1.0, variance=(2.0, 4.0)),
         'n_pairs': [10],
         't1_tissue': 1.6,
         'mask': files.mask,
@@ -138,7 +141,7 @@ def test_m0_is_corrected_for_recovery_and_takes_the_noise_of_one_volume(files):
     recovery = 1 - np.exp(-2)
     np.testing.assert_allclose(files.read(outputs.m0), [1000 / recovery, 500 / recovery])
     one_volume = np.array([2.0, 4.0]) * 10 / 2
-    np.testing.assert_allclose(files.read(outputs.m0_variance), one_volume / 2 / recovery**2)
+    np.testing.assert_allclose(files.read(outputs.m0, 'variance'), one_volume / 2 / recovery**2)
     first = files.run(EstimateM0(volumes=[0], **inputs))
     np.testing.assert_allclose(files.read(first.m0), [900, 500])
 
@@ -180,9 +183,9 @@ def test_error_of_m0_is_taken_out_of_cbf(files):
     outputs = files.run(SeparateM0Error(mask=files.mask, **ports))
     relative = np.array([1e-4, 4e-4])
     np.testing.assert_allclose(files.read(outputs.m0_relative), [1, 1])
-    np.testing.assert_allclose(files.read(outputs.m0_relative_variance), relative, rtol=1e-5)
+    np.testing.assert_allclose(files.read(outputs.m0_relative, 'variance'), relative, rtol=1e-5)
     expected = 9 - np.array([2500, 400]) * relative
-    np.testing.assert_allclose(files.read(outputs.cbf_without_m0_variance), expected, rtol=1e-5)
+    np.testing.assert_allclose(files.read(outputs.cbf_without_m0, 'variance'), expected, rtol=1e-5)
 
 
 def test_relative_cbv_is_larger_where_the_bolus_is_deeper(files, rng):
@@ -204,7 +207,6 @@ def test_relative_cbv_is_larger_where_the_bolus_is_deeper(files, rng):
 
 
 def test_white_matter_is_eroded_where_enough_is_left(tmp_path):
-    from tests.interfaces.conftest import Files
 
     files = Files(tmp_path, Grid((7, 7, 7), np.eye(4)))
     probability = np.zeros((7, 7, 7))
@@ -242,12 +244,12 @@ def test_oef_and_cmro2_of_grey_matter(files):
     ports |= files.quantity('cbv', 0.04, 0.0)
     oef = files.run(EstimateOEF(mask=files.mask, **OEF_CONSTANTS, **ports))
     np.testing.assert_allclose(files.read(oef.oef), [0.4, np.nan], rtol=1e-4)
-    np.testing.assert_array_equal(files.read(oef.oef_status), [0, Status.NO_BLOOD_VOLUME])
+    np.testing.assert_array_equal(files.read(oef.oef, 'status'), [0, Status.NO_BLOOD_VOLUME])
     ports = files.quantity('cbf', 50.0, 50.0)
     ports |= files.quantity('oef', 0.4, np.nan, status=(0, Status.NO_BLOOD_VOLUME))
     cmro2 = files.run(EstimateCMRO2(mask=files.mask, cao2=7.64, **ports))
     np.testing.assert_allclose(files.read(cmro2.cmro2), [50 * 0.4 * 7.64, np.nan], rtol=1e-5)
-    assert files.read(cmro2.cmro2_status)[1] == Status.NO_BLOOD_VOLUME
+    assert files.read(cmro2.cmro2, 'status')[1] == Status.NO_BLOOD_VOLUME
 
 
 # ------------------------------------------------------------------------------ every interface
@@ -257,14 +259,14 @@ def test_grid_header_and_type_of_the_outputs(oriented_files):
     files = oriented_files
     ports = files.quantity('r2_star', 18.0, 20.0) | files.quantity('r2', 13.0, 14.0)
     outputs = files.run(EstimateR2Prime(mask=files.mask, **ports))
-    for part, kind in (('', np.float32), ('_variance', np.float32), ('_status', np.uint8)):
-        path = getattr(outputs, f'r2_prime{part}')
+    made = Bundle.read(outputs.r2_prime)
+    for path, kind in zip(made.parts, (np.float32, np.float32, np.uint8), strict=True):
         assert grid_of(path).matches(files.grid)
         assert nb.load(path).get_data_dtype() == kind
         assert path.endswith('.nii'), 'compressing costs time; only derivatives are'
     np.testing.assert_allclose(files.read(outputs.r2_prime), [5, 6], rtol=1e-6)
-    assert np.isnan(load_data(outputs.r2_prime)[~files.inside]).all()
-    assert (load_data(outputs.r2_prime_status)[~files.inside] == Status.OUTSIDE_MASK).all()
+    assert np.isnan(data_of(outputs.r2_prime)[~files.inside]).all()
+    assert (data_of(outputs.r2_prime, 'status')[~files.inside] == Status.OUTSIDE_MASK).all()
 
 
 SHIFTED = np.diag([3.0, 3.0, 3.0, 1.0])
@@ -276,7 +278,9 @@ SHIFTED[0, 3] = 1.5
 )
 def test_map_on_another_grid_than_the_mask_is_refused(files, other):
     ports = files.quantity('rate', 10.0, 20.0)
-    ports['rate_variance'] = files.image('moved', np.ones(other.shape), other)
+    moved = files.image('moved', np.ones(other.shape), other)
+    known = Bundle.read(ports['rate'])
+    ports['rate'] = replace(known, variance=moved).write(files.folder / f'moved{BUNDLE}')
     with pytest.raises(GridMismatchError, match='on the grid of its mask'):
         files.run(ConvertRateToTime(mask=files.mask, **ports))
 
@@ -284,14 +288,14 @@ def test_map_on_another_grid_than_the_mask_is_refused(files, other):
 def test_degrees_of_freedom_travel_with_the_map(files):
     ports = files.quantity('r2_star', 18.0, 12.0, variance=1.0, facts={'DegreesOfFreedom': 120.0})
     ports |= files.quantity('r2', 13.0, 10.0, variance=1.0, facts={})
-    facts = files.run(EstimateR2Prime(mask=files.mask, **ports)).r2_prime_facts
+    facts = facts_of(files.run(EstimateR2Prime(mask=files.mask, **ports)).r2_prime)
     assert facts['DegreesOfFreedom'] >= 120
     time = files.run(
         ConvertRateToTime(
             mask=files.mask, **files.quantity('rate', 1.0, 2.0, facts={'DegreesOfFreedom': 77.0})
         )
     )
-    assert time.time_facts == {'DegreesOfFreedom': 77.0, 'StatusCounts': {'OK': 2}}
+    assert facts_of(time.time) == {'DegreesOfFreedom': 77.0, 'StatusCounts': {'OK': 2}}
 
 
 # --- parts and sets of a gradient echo ---------------------------------------------------------
@@ -344,9 +348,9 @@ def test_motion_index_is_zero_for_one_decay_and_counts_the_sets(files):
     apart = files.image('apart', np.full((2, 2, 2), 0.03))
     moved = files.run(IndexMotion(disagreement=apart, displacement=[0.0, 1.2], **ports))
     np.testing.assert_allclose(files.read(moved.motion), 0.03, rtol=1e-4)
-    assert moved.motion_facts['MotionIndex'] == pytest.approx(3.0)
-    assert moved.motion_facts['SetDisagreement'] == pytest.approx(3.0)
-    assert moved.motion_facts['SetDisplacement'] == [0.0, 1.2]
+    assert facts_of(moved.motion)['MotionIndex'] == pytest.approx(3.0)
+    assert facts_of(moved.motion)['SetDisagreement'] == pytest.approx(3.0)
+    assert facts_of(moved.motion)['SetDisplacement'] == [0.0, 1.2]
 
 
 def test_a_scale_slope_of_its_own_per_echo_is_applied(files, tmp_path):
@@ -367,7 +371,7 @@ def test_published_limits_are_counted(files):
     ports |= files.quantity('r2', 13.0, 13.0, variance=1.0)
     outputs = files.run(EstimateR2Prime(model='published', mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.r2_prime), [0, 5])
-    assert outputs.r2_prime_facts['StatusCounts'] == {'OK': 1, 'CAPPED': 1}
+    assert facts_of(outputs.r2_prime)['StatusCounts'] == {'OK': 1, 'CAPPED': 1}
 
 
 def test_decays_of_one_voxel_per_tissue_with_their_fit(files):

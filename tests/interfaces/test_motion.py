@@ -6,6 +6,7 @@ import pytest
 
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, load_data, save_image
+from bids_app.interfaces._base import Bundle, facts_of
 from bids_app.interfaces.motion import EstimateEchoMotion, EstimateMotion, ResampleSeries
 from tests.models.preprocessing.test_realignment import (
     AFFINES,
@@ -17,6 +18,10 @@ from tests.models.preprocessing.test_realignment import (
 )
 
 AFFINE = AFFINES['LAS']
+
+
+def table_of(port):
+    return pd.read_csv(Bundle.read(port).value, sep='\t')
 
 
 @pytest.fixture
@@ -35,9 +40,9 @@ def test_series_varies_less_once_its_movement_is_undone(files, moved):
     assert np.nanmedian(after.std(axis=-1)) < 0.4 * np.median(before.std(axis=-1))
     assert resampled.series.endswith('sub-01_task-all_bold.nii')
     assert estimated.voxels_per_sample > 1.1
-    table = pd.read_csv(estimated.confounds, sep='\t')
+    table = table_of(estimated.confounds)
     assert len(table) == 6
-    facts = estimated.confounds_facts
+    facts = facts_of(estimated.confounds)
     assert facts['MeanFramewiseDisplacement'] == pytest.approx(
         table['framewise_displacement'][1:].mean(), abs=1e-3
     )
@@ -67,12 +72,14 @@ def test_echo_that_was_shifted_stands_out_in_the_table(files):
         save_image(echoes[..., t], Grid(SHAPE, AFFINE), path) for t, path in enumerate(paths)
     ]
     found = files.run(EstimateEchoMotion(echoes=echoes, echo_times=list(ECHO_TIMES)))
-    displacement = pd.read_csv(found.confounds, sep='\t')['framewise_displacement']
+    displacement = table_of(found.confounds)['framewise_displacement']
     assert set(displacement.nlargest(2).index) == {3, 4}
     assert displacement[3] == pytest.approx(2.0, abs=0.3)
     assert displacement.drop([3, 4]).max() < 0.3
     parts = {'echoes': echoes, 'imaginary': echoes, 'echo_times': list(ECHO_TIMES)}
     twice = files.run(EstimateEchoMotion(**parts))  # a factor of the square root of 2
     pd.testing.assert_frame_equal(
-        pd.read_csv(twice.confounds, sep='\t'), pd.read_csv(found.confounds, sep='\t'), atol=1e-3
+        table_of(twice.confounds),
+        table_of(found.confounds),
+        atol=1e-3,
     )

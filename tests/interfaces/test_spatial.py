@@ -1,7 +1,6 @@
 """Masks, tissue and maps on other grids."""
 
 import inspect
-from contextlib import chdir
 from pathlib import Path
 
 import nibabel as nb
@@ -13,8 +12,9 @@ from bids_app.engines import ants
 from bids_app.errors import GridMismatchError
 from bids_app.images import Grid, grid_of, load_affine, load_data, save_affine, save_image
 from bids_app.interfaces import spatial
-from bids_app.interfaces._base import VOXELS_PER_SAMPLE
+from bids_app.interfaces._base import VOXELS_PER_SAMPLE, Bundle, facts_of
 from bids_app.models.status import Status
+from tests.interfaces.conftest import Files, data_of
 
 # ------------------------------------------------------------------------------ engines
 
@@ -143,16 +143,14 @@ def test_tissue_fraction_is_the_mean_over_a_coarse_voxel(files):
 @pytest.fixture
 def row(tmp_path):
     """A map of four voxels of 2 mm along x, at x = 0, 2, 4, 6, and the ports that carry it."""
-    from tests.interfaces.conftest import Files
 
     grid = Grid((4, 1, 1), np.diag([2.0, 2.0, 2.0, 1.0]))
     files = Files.__new__(Files)
     files.folder, files.grid = tmp_path, grid
-    files.ports = {
-        'quantity': files.image('value', np.array([1.0, 3, 5, 9]).reshape(4, 1, 1)),
-        'quantity_variance': files.image('variance', np.array([4.0, 4, 4, 8]).reshape(4, 1, 1)),
-        'quantity_status': files.image('status', np.zeros((4, 1, 1), np.uint8)),
-    }
+    files.value, files.variance = (
+        np.reshape(row, (4, 1, 1)) for row in ([1.0, 3, 5, 9], [4.0, 4, 4, 8])
+    )
+    files.ports = {'quantity': files.bundle('row', files.value, files.variance)}
     return files
 
 
@@ -167,28 +165,28 @@ def targets(row, *positions):
 
 def test_value_is_linear_and_variance_takes_the_squared_weights(row):
     outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 1.0, 2.5), **row.ports))
-    np.testing.assert_allclose(load_data(outputs.quantity).ravel(), [2, 3.5])
+    np.testing.assert_allclose(data_of(outputs.quantity).ravel(), [2, 3.5])
     expected = [0.5**2 * 4 + 0.5**2 * 4, 0.75**2 * 4 + 0.25**2 * 4]
-    np.testing.assert_allclose(load_data(outputs.quantity_variance).ravel(), expected)
+    np.testing.assert_allclose(data_of(outputs.quantity, 'variance').ravel(), expected)
 
 
 def test_own_grid_changes_nothing(row):
     outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 0.0, 2.0, 4.0, 6.0), **row.ports))
-    np.testing.assert_array_equal(load_data(outputs.quantity).ravel(), [1, 3, 5, 9])
-    np.testing.assert_array_equal(load_data(outputs.quantity_variance).ravel(), [4, 4, 4, 8])
-    assert outputs.quantity_facts[VOXELS_PER_SAMPLE] == 1.0
+    np.testing.assert_array_equal(data_of(outputs.quantity).ravel(), [1, 3, 5, 9])
+    np.testing.assert_array_equal(data_of(outputs.quantity, 'variance').ravel(), [4, 4, 4, 8])
+    assert facts_of(outputs.quantity)[VOXELS_PER_SAMPLE] == 1.0
 
 
 def test_outside_of_the_scan_there_is_no_estimate(row):
     outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 6.0, 20.0), **row.ports))
-    np.testing.assert_array_equal(load_data(outputs.quantity).ravel(), [9, np.nan])
-    assert load_data(outputs.quantity_status).ravel()[1] == Status.OUTSIDE_FIELD_OF_VIEW
+    np.testing.assert_array_equal(data_of(outputs.quantity).ravel(), [9, np.nan])
+    assert data_of(outputs.quantity, 'status').ravel()[1] == Status.OUTSIDE_FIELD_OF_VIEW
 
 
 def test_nothing_of_the_scan_in_the_target_is_no_crash(row):
     outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 90.0), **row.ports))
-    assert np.isnan(load_data(outputs.quantity)).all()
-    assert outputs.quantity_facts[VOXELS_PER_SAMPLE] == 1.0
+    assert np.isnan(data_of(outputs.quantity)).all()
+    assert facts_of(outputs.quantity)[VOXELS_PER_SAMPLE] == 1.0
 
 
 def shift(row, distance, name):
@@ -207,7 +205,7 @@ def test_transforms_map_t1w_points_to_the_points_of_each_scan(row):
             **row.ports,
         )
     )
-    assert load_data(outputs.quantity).item() == pytest.approx(3.0)  # source x = 4 - 3 + 1
+    assert data_of(outputs.quantity).item() == pytest.approx(3.0)  # source x = 4 - 3 + 1
 
 
 def test_coordinates_of_a_template_lead_through_t1w_space(row):
@@ -223,7 +221,7 @@ def test_coordinates_of_a_template_lead_through_t1w_space(row):
             **row.ports,
         )
     )
-    np.testing.assert_allclose(load_data(outputs.quantity).ravel(), [3, 5])
+    np.testing.assert_allclose(data_of(outputs.quantity).ravel(), [3, 5])
 
 
 def test_fine_target_voxels_share_the_noise_of_the_scan(row):
@@ -231,11 +229,11 @@ def test_fine_target_voxels_share_the_noise_of_the_scan(row):
     mask = targets(row, *np.arange(0.0, 6.1, 0.5))
     shared = row.run(spatial.ResampleQuantity(mask=mask, **row.ports))
     # sum over a voxel: the squared weights of linear interpolation average 2/3
-    assert shared.quantity_facts[VOXELS_PER_SAMPLE] == pytest.approx(4 / (2 / 3), rel=0.1)
-    again = row.run(
-        spatial.ResampleQuantity(mask=mask, quantity_facts={VOXELS_PER_SAMPLE: 2.0}, **row.ports)
-    )
-    ratio = again.quantity_facts[VOXELS_PER_SAMPLE] / shared.quantity_facts[VOXELS_PER_SAMPLE]
+    once = facts_of(shared.quantity)[VOXELS_PER_SAMPLE]
+    assert once == pytest.approx(4 / (2 / 3), rel=0.1)
+    twice = row.bundle('twice', row.value, row.variance, facts={VOXELS_PER_SAMPLE: 2.0})
+    again = row.run(spatial.ResampleQuantity(mask=mask, quantity=twice))
+    ratio = facts_of(again.quantity)[VOXELS_PER_SAMPLE] / once
     assert ratio == pytest.approx(2.0, rel=1e-3)
 
 
@@ -248,14 +246,12 @@ def test_orientation_of_the_target_is_only_a_matter_of_the_header(oriented_files
     outputs = files.run(
         spatial.ResampleQuantity(
             mask=files.mask,
-            quantity=files.image('x', x, source),
-            quantity_variance=files.image('v', np.ones(source.shape), source),
-            quantity_status=files.image('s', np.zeros(source.shape, np.uint8), source),
+            quantity=files.bundle('x', x, 1.0, grid=source),
         )
     )
     points = np.argwhere(files.inside) @ files.grid.affine[:3, :3].T + files.grid.affine[:3, 3]
     np.testing.assert_allclose(files.read(outputs.quantity), points[:, 0], rtol=1e-5)
-    assert grid_of(outputs.quantity).matches(files.grid)
+    assert grid_of(Bundle.read(outputs.quantity).value).matches(files.grid)
 
 
 def test_labels_are_taken_from_the_nearest_voxel(row):
@@ -267,7 +263,8 @@ def test_labels_are_taken_from_the_nearest_voxel(row):
 
 def test_fraction_is_zero_outside_of_its_map(row):
     mask = targets(row, 1.0, 41.0)
-    outputs = row.run(spatial.ResampleFraction(quantity=row.ports['quantity'], mask=mask))
+    fraction = row.image('fraction', row.value)
+    outputs = row.run(spatial.ResampleFraction(quantity=fraction, mask=mask))
     np.testing.assert_allclose(load_data(outputs.fraction).ravel(), [2, 0])
 
 
@@ -279,42 +276,34 @@ NOT_COMPARED = {'SDofZ': None, 'Interval95': None, 'Voxels': 1, 'Verdict': 'too 
 
 def test_runs_that_differ_by_more_than_their_errors_are_found(tmp_path):
     shape = (10, 10, 10)
-    mask = save_image(np.ones(shape, np.uint8), Grid(shape, np.eye(4)), tmp_path / 'mask.nii')
+    files = Files(tmp_path, Grid(shape, np.eye(4)))
+    mask = files.image('everywhere', np.ones(shape, np.uint8))
     rng = np.random.default_rng(4)
-    ports = {'quantity': [], 'quantity_variance': [], 'quantity_status': []}
-    for number in (1, 2):
-        data = {'quantity': rng.normal(50, 1.5, shape), 'quantity_variance': np.ones(shape),
-                'quantity_status': np.zeros(shape, np.uint8)}  # fmt: skip
-        for name, values in data.items():
-            path = tmp_path / f'{name}{number}.nii'
-            ports[name].append(save_image(values, Grid(shape, np.eye(4)), path))
-    with chdir(tmp_path):
-        outputs = spatial.CombineRuns(mask=mask, condition='control', **ports).run().outputs
-    assert outputs.quantity_facts['RunCalibration']['Verdict'].endswith('too small')
+    runs = [files.bundle(f'run{n}', rng.normal(50, 1.5, shape), 1.0) for n in (1, 2)]
+    outputs = files.run(spatial.CombineRuns(mask=mask, condition='control', quantity=runs))
+    assert facts_of(outputs.quantity)['RunCalibration']['Verdict'].endswith('too small')
     row = pd.read_csv(outputs.table, sep='\t').iloc[0]
     assert (row.condition, row.verdict) == ('control', 'check')
     assert row.low < 1.5 < row.high
 
 
 def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
-    runs = [
-        files.quantity('run1', 10.0, 1.0, variance=1.0),
-        files.quantity('run2', 20.0, np.nan, variance=(4.0, np.nan), status=(0, 4)),
-    ]
-    ports = {
-        f'quantity{part}': [run[f'run{n}{part}'] for n, run in enumerate(runs, start=1)]
-        for part in ('', '_variance', '_status')
-    }
-    facts = [{'DegreesOfFreedom': 100.0, VOXELS_PER_SAMPLE: 3.0}, {'DegreesOfFreedom': 50.0}]
-    outputs = files.run(spatial.CombineRuns(mask=files.mask, quantity_facts=facts, **ports))
+    def runs(*facts):
+        ports = files.quantity('first', 10.0, 1.0, variance=1.0, facts=facts[0])
+        ports |= files.quantity('second', 20.0, np.nan, variance=(4.0, np.nan), status=(0, 4),
+                                facts=facts[1])  # fmt: skip
+        return list(ports.values())
+
+    known = ({'DegreesOfFreedom': 100.0, VOXELS_PER_SAMPLE: 3.0}, {'DegreesOfFreedom': 50.0})
+    outputs = files.run(spatial.CombineRuns(mask=files.mask, quantity=runs(*known)))
     np.testing.assert_allclose(files.read(outputs.quantity), [12, 1])
-    np.testing.assert_allclose(files.read(outputs.quantity_variance), [0.8, 1])
-    assert outputs.quantity_facts == {
+    np.testing.assert_allclose(files.read(outputs.quantity, 'variance'), [0.8, 1])
+    assert facts_of(outputs.quantity) == {
         'DegreesOfFreedom': 150.0, 'RunsCombined': 2, VOXELS_PER_SAMPLE: 3.0,
         'StatusCounts': {'OK': 2}, 'RunCalibration': NOT_COMPARED,
     }  # fmt: skip
-    without = files.run(spatial.CombineRuns(mask=files.mask, **ports))
-    assert without.quantity_facts == {
+    without = files.run(spatial.CombineRuns(mask=files.mask, quantity=runs({}, {})))
+    assert facts_of(without.quantity) == {
         'RunsCombined': 2,
         'RunCalibration': NOT_COMPARED,
         VOXELS_PER_SAMPLE: 1.0,
@@ -323,7 +312,6 @@ def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
 
 
 def test_smoothing_is_in_mm_and_stays_in_the_mask(tmp_path, rng):
-    from tests.interfaces.conftest import Files
 
     files = Files(tmp_path, Grid((9, 9, 3), np.diag([2.0, 4.0, 4.0, 1.0])))
     inside = np.ones((9, 9, 3), bool)
@@ -334,23 +322,20 @@ def test_smoothing_is_in_mm_and_stays_in_the_mask(tmp_path, rng):
     outputs = files.run(
         spatial.SmoothQuantity(
             mask=files.image('inside', inside),
-            quantity=files.image('value', value),
-            quantity_variance=files.image('variance', np.ones((9, 9, 3))),
-            quantity_status=files.image('status', np.zeros((9, 9, 3), np.uint8)),
-            quantity_facts={'DegreesOfFreedom': 90.0},
+            quantity=files.bundle('rough', value, 1.0, facts={'DegreesOfFreedom': 90.0}),
             fwhm=4.0,
         )
     )
-    smooth = load_data(outputs.quantity)
+    smooth = data_of(outputs.quantity)
     assert smooth[5, 4, 1] / smooth[4, 4, 1] == pytest.approx(0.5, rel=0.03)  # 2 mm off
     assert smooth[4, 5, 1] / smooth[4, 4, 1] == pytest.approx(0.5**4, rel=0.03)  # 4 mm off
     assert np.nanmax(smooth) < 1
     assert np.isnan(smooth[0]).all()
-    facts = outputs.quantity_facts
+    facts = facts_of(outputs.quantity)
     assert facts['SmoothingFWHM'] == 4.0
     assert facts['DegreesOfFreedom'] == 90.0
     assert facts[VOXELS_PER_SAMPLE] == pytest.approx(
-        1 / np.nanmedian(load_data(outputs.quantity_variance)), rel=1e-3
+        1 / np.nanmedian(data_of(outputs.quantity, 'variance')), rel=1e-3
     )
 
 
@@ -360,7 +345,7 @@ def test_smoothing_in_voxels_is_that_in_mm_divided_by_the_voxel(files):
     expected = files.read(by_mm.quantity)
     by_voxel = files.run(spatial.SmoothQuantity(mask=files.mask, fwhm_voxels=2.0, **ports))
     np.testing.assert_allclose(files.read(by_voxel.quantity), expected)
-    assert by_voxel.quantity_facts['SmoothingFWHM'] == [6.0, 6.0, 6.0]
+    assert facts_of(by_voxel.quantity)['SmoothingFWHM'] == [6.0, 6.0, 6.0]
 
 
 def test_reference_of_real_and_imaginary_parts_is_their_magnitude(files):

@@ -172,9 +172,10 @@ def save(files, items, **ports):
 def test_image_is_written_under_its_name_in_its_unit_with_its_facts(oriented_files):
     files = oriented_files
     at = {'sub': '01', 'space': 'MESE', 'variant': 'dsc'}
-    items = {'map': {'key': 'cbv', 'entities': at, 'sidecar': {'Model': 'x', 'Sources': []}}}
-    source = files.voxels('cbv', 0.04, np.nan)
-    out, written = save(files, items, map=source, map_facts={'DegreesOfFreedom': 120.0})
+    sidecar = {'Model': 'x', 'Sources': []}
+    items = {'map': {'key': 'cbv', 'entities': at, 'sidecar': sidecar, 'part': 'value'}}
+    ports = files.quantity('map', 0.04, np.nan, facts={'DegreesOfFreedom': 120.0})
+    out, written = save(files, items, **ports)
     path = out / 'sub-01' / 'perf' / 'sub-01_space-MESE_desc-dsc_cbv.nii.gz'
     assert written == [str(path)]
     np.testing.assert_allclose(load_data(path)[files.inside], [4, np.nan], rtol=1e-6)
@@ -196,6 +197,7 @@ def test_tables_and_transforms_are_written_as_their_rows_say(files):
         },
         'xfm': {'key': 'xfm_scan', 'entities': {'sub': '01', 'scan': 'ASL'}, 'sidecar': {}},
     }
+    items = {name: {**item, 'part': 'value'} for name, item in items.items()}
     ports = {name: str(files.folder / file) for name, file in
              (('summary', 'summary.tsv'), ('xfm', 'x.txt'))}  # fmt: skip
     out, written = save(files, items, **ports)

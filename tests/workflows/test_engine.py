@@ -4,7 +4,6 @@ import os
 
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.workflows._engine import (
-    PARTS,
     Quantity,
     Workflow,
     connect_quantity,
@@ -22,20 +21,12 @@ def convert(name, **inputs):
 
 def inner(name, methods='', citations=()):
     workflow = Workflow(name, methods=methods, citations=citations)
-    inputnode, outputnode = ports('inputnode', 'mask', quantities=('rate',)), ports(
-        'outputnode', quantities=('time',)
-    )  # fmt: skip
+    inputnode, outputnode = ports('inputnode', 'mask', 'rate'), ports('outputnode', 'time')
     node = convert('convert_rate')
     workflow.connect([(inputnode, node, [('mask', 'mask')])])
     connect_quantity(workflow, Quantity(inputnode, 'rate'), node, 'rate')
     connect_quantity(workflow, Quantity(node, 'time'), outputnode, 'time')
     return workflow
-
-
-def test_a_quantity_is_four_ports():
-    assert ports('inputnode', 'mask', quantities=('r2',)).inputs.copyable_trait_names() == [
-        'mask', *(f'r2{part}' for part in PARTS),
-    ]  # fmt: skip
 
 
 def test_graph_drawn_joins_the_neighbours_of_identity_nodes():
@@ -58,9 +49,7 @@ def test_mandatory_ports_that_nobody_feeds_are_found():
     assert missing == []  # all are connected to the signature of the workflow
     alone = Workflow('sub_02')
     alone.add_nodes([convert('alone')])
-    assert unconnected_mandatory(alone) == [
-        f'sub_02.alone.{port}' for port in ('mask', 'rate', 'rate_status', 'rate_variance')
-    ]
+    assert unconnected_mandatory(alone) == [f'sub_02.alone.{port}' for port in ('mask', 'rate')]
 
 
 def test_methods_are_said_once_in_the_order_of_the_graph():
@@ -81,22 +70,9 @@ def test_methods_are_said_once_in_the_order_of_the_graph():
 
 def test_one_of_a_list_is_picked_by_its_position():
     """The percent changes of a run are lists, one entry per contrast."""
-    source = pe.Node(ports('x', quantities=('bold',)).interface, name='source')
-    quantity = Quantity(source, 'bold', 1)
-    name, function, index = quantity.output('_variance')
-    assert (name, function(['a', 'b'], index)) == ('bold_variance', 'b')
-
-
-def test_facts_stay_behind_where_there_is_no_port_for_them():
-    workflow = Workflow('sub_01')
-    source = ports('source', 'bold', 'bold_variance', 'bold_status')
-    target = convert('target')
-    connect_quantity(workflow, Quantity(source, 'bold'), target, 'rate')
-    assert not Quantity(source, 'bold').has_facts
-    (edge,) = workflow._graph.edges(data=True)
-    assert sorted(port for _, port in edge[2]['connect']) == [
-        'rate', 'rate_status', 'rate_variance',
-    ]  # fmt: skip
+    source = ports('source', 'bold')
+    name, function, index = Quantity(source, 'bold', 1).output
+    assert (name, function(['a', 'b'], index)) == ('bold', 'b')
 
 
 def test_importing_the_engine_asks_no_network():

@@ -143,8 +143,7 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
         connect_quantity(graph.workflow, source, change, primitive)
     if plan.m0_shared:
         m0 = graph.lookup('m0_relative', contrast.baseline)
-        target = 'inputnode.m0_relative_variance'
-        graph.workflow.connect([(m0.node, change, [(m0.output('_variance'), target)])])
+        connect_quantity(graph.workflow, m0, change, 'm0_relative')
     for quantity in plan.quantities:
         name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
         baseline = graph.lookup(name, contrast.baseline)
@@ -210,7 +209,7 @@ def _save_change(
         at['sidecar']['EchoTime'] = echo_time
     by_task = {**at, 'task': task}
     sink.add(source, 'contrast', statistic='effect', **by_task)
-    sink.add(source, 'contrast', part='_variance', statistic='variance', **by_task)
+    sink.add(source, 'contrast', part='variance', statistic='variance', **by_task)
     sink.add(extras['_z'], 'contrast', statistic='z', **by_task)
     sink.add(extras['_p'], 'contrast', statistic='p', **by_task)
     if '_percent' in extras:
@@ -225,7 +224,7 @@ def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
     if source in halves:
         halves = ()  # both are the whole
     for half, name in zip(halves, ('boldGatePct', 'boldEstimatePct'), strict=False):
-        for part, statistic in (('', 'effect'), ('_variance', 'variance')):
+        for part, statistic in (('value', 'effect'), ('variance', 'variance')):
             sink.add(half, 'contrast', part=part, statistic=statistic, space=graph.space,
                      contrast=contrast.label, quantity=name, task=task,
                      sidecar=contrast_sidecar(graph, contrast) | about)  # fmt: skip

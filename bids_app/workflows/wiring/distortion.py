@@ -30,7 +30,7 @@ def add_distortion(graph: Graph) -> None:
             field, owner = known[field_map.name]
         align = graph.alignment[scan.name]
         graph.workflow.connect([
-            (field.node, align, [(field.output(''), 'inputnode.field_map')]),
+            (field.node, align, [(field.output, 'inputnode.field_map')]),
             (owner, align, [('outputnode.transform', 'inputnode.field_transform')]),
         ])  # fmt: skip
         files = [scan.series.file, *(field_map.files if field_map else ())]

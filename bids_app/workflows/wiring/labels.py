@@ -85,7 +85,7 @@ def _grey_matter(graph: Graph, contrast: Contrast) -> tuple[Any, str]:
         name=f'limit_voxels_{contrast.label}',
     )
     for number, (source, _) in enumerate(limited, start=1):
-        graph.workflow.connect([(source.node, merge, [(source.output(''), f'in{number}')])])
+        graph.workflow.connect([(source.node, merge, [(source.output, f'in{number}')])])
     mask, port = graph.mask
     graph.workflow.connect([
         (mask, limit, [(port, 'mask')]),
@@ -118,7 +118,7 @@ def _label_contrast(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantit
     baseline = graph.lookup('cmro2', contrast.baseline)
     parents = (gate, change, baseline)
     at: dict[str, Any] = {'contrast': contrast.label}
-    graph.workflow.connect([(baseline.node, label, [(baseline.output(''), 'inputnode.baseline')])])
+    graph.workflow.connect([(baseline.node, label, [(baseline.output, 'inputnode.baseline')])])
     probability = Quantity(label, 'discordant')
     sidecar = _sidecar(graph, contrast, 'posterior', parents)
     sink.add(probability, 'discordant', task=task, space=graph.space, sidecar=sidecar, **at)
@@ -148,7 +148,7 @@ def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Work
         baseline = graph.lookup(quantity, contrast.baseline)
         parents += [change, baseline]
         target = f'baseline_{quantity}'
-        graph.workflow.connect([(baseline.node, node, [(baseline.output(''), target)])])
+        graph.workflow.connect([(baseline.node, node, [(baseline.output, target)])])
     _, task = graph.changes['boldPct', contrast.label]
     graph.changes['response_mode', contrast.label] = (Quantity(node, 'mode'), task)
     sink.add(
@@ -197,7 +197,7 @@ def _add_region_table(
             name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
             reference = graph.lookup(name, contrast.baseline)
             target = f'{quantity}_reference'
-            graph.workflow.connect([(reference.node, node, [(reference.output(''), target)])])
+            graph.workflow.connect([(reference.node, node, [(reference.output, target)])])
     parents = [atlas, *(changes[quantity] for quantity in quantities)]
     sink.add(
         Quantity(node, 'table'),
@@ -273,7 +273,7 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity
         named[f'task_{quantity}'] = graph.lookup(quantity, contrast.task)
         named[f'baseline_{quantity}'] = graph.lookup(quantity, contrast.baseline)
     for port, source in named.items():
-        graph.workflow.connect([(source.node, node, [(source.output(''), port)])])
+        graph.workflow.connect([(source.node, node, [(source.output, port)])])
     sink.add(
         Quantity(node, 'table'),
         'cbv_rules',

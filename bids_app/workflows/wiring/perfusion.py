@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.interfaces.change import ComputeSignificance
 from bids_app.models.asl.single_delay import t1_tissue_at
-from bids_app.workflows._engine import PARTS, Quantity, connect_quantity, pe
+from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters, t1_blood
 from bids_app.workflows.graph import TISSUE_LABELS
 from bids_app.workflows.perfusion import (
@@ -130,8 +130,7 @@ def _share_arrival(
         (mask, shared, [(port, 'inputnode.mask'),
                         ('outputnode.transform', 'inputnode.target_transform')]),
     ])  # fmt: skip
-    lists = [f'{name}{part}' for name in ('difference', 'm0') for part in PARTS[:-1]]
-    for name in (*lists, 'delay', 'source_transform'):
+    for name in ('difference', 'm0', 'delay', 'source_transform'):
         merge = pe.Node(merge_node(len(scans)), name=f'merge_shared_{name}')
         for number, scan in enumerate(scans.values(), start=1):
             align = graph.alignment[scan.name]
@@ -195,4 +194,4 @@ def _save_m0_error(
     at: dict[str, Any] = {'space': graph.space, 'condition': condition, 'sidecar': sidecar}
     for name, quantity in (('cbf_without_m0', 'cbfWithoutM0'), ('m0_relative', 'relativeM0')):
         source = graph.maps[name, condition]
-        sink.add(source, 'variance', part='_variance', quantity=quantity, **at)
+        sink.add(source, 'variance', part='variance', quantity=quantity, **at)

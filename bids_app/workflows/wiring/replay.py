@@ -220,11 +220,8 @@ def _add_m0_error(graph: Graph, condition: str | None) -> None:
     graph.maps['cbf_without_m0', condition] = own
     at = {'space': graph.space, 'condition': condition}
     name = '_'.join(part for part in ('m0_relative', condition) if part)
-    node = ports(f'load_{name}', quantities=('m0_relative',))
     path = _path(graph, 'variance', quantity='relativeM0', **at)
-    node.inputs.m0_relative_variance = str(path)
-    graph.workflow.add_nodes([node])
-    graph.maps['m0_relative', condition] = Quantity(node, 'm0_relative')
+    graph.maps['m0_relative', condition] = _read(graph, LoadQuantity(variance=str(path)), name)
 
 
 def _add_volume(graph: Graph) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.spatial import CombineRuns, ResampleQuantity, SmoothQuantity
 from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE
-from bids_app.workflows._engine import PARTS, Quantity, connect_quantity, pe
+from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters
 
 if TYPE_CHECKING:
@@ -57,22 +57,23 @@ def combine_runs(graph: Graph, runs: list[Quantity], name: str) -> Quantity:
     node = pe.Node(CombineRuns(), name=f'combine_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
-    for part in PARTS:
-        merge = pe.Node(merge_node(len(runs)), name=f'merge_{name}{part}')
-        for number, run in enumerate(runs, start=1):
-            graph.workflow.connect([(run.node, merge, [(run.output(part), f'in{number}')])])
-        graph.workflow.connect([(merge, node, [('out', f'quantity{part}')])])
+    _connect_list(graph, runs, node, 'quantity', name)
     return Quantity(node, 'quantity')
 
 
 def join_tables(graph: Graph, tables: list[Quantity], name: str) -> Quantity:
     """Put the tables of several scans one under the other."""
     join = pe.Node(CombineTables(), name=f'combine_{name}')
-    merge = pe.Node(merge_node(len(tables)), name=f'merge_{name}')
-    for number, table in enumerate(tables, start=1):
-        graph.workflow.connect([(table.node, merge, [(table.output(''), f'in{number}')])])
-    graph.workflow.connect([(merge, join, [('out', 'tables')])])
+    _connect_list(graph, tables, join, 'tables', name)
     return Quantity(join, 'table')
+
+
+def _connect_list(graph: Graph, sources: list[Quantity], node: Any, port: str, name: str) -> None:
+    """Hand several quantities or files to the one port of a node."""
+    merge = pe.Node(merge_node(len(sources)), name=f'merge_{name}')
+    for number, source in enumerate(sources, start=1):
+        graph.workflow.connect([(source.node, merge, [(source.output, f'in{number}')])])
+    graph.workflow.connect([(merge, node, [('out', port)])])
 
 
 def merge_node(count: int) -> Any:

@@ -152,7 +152,7 @@ def _add_maps(graph: Graph, place: _Place) -> None:
         on_template = _carry(graph, place, source, f'{quantity}_baseline')
         own = variant if quantity == 'cbv' else None
         sink.add(on_template, quantity, condition=condition, variant=own, **at)
-        sink.add(on_template, 'variance', part='_variance', quantity=quantity,
+        sink.add(on_template, 'variance', part='variance', quantity=quantity,
                  condition=condition, **at)  # fmt: skip
     for contrast in graph.inputs.contrasts:
         _add_contrast(graph, sink, contrast, place)
@@ -182,7 +182,7 @@ def _add_contrast(graph: Graph, sink: Sink, contrast: Contrast, place: _Place) -
         on_template = _carry(graph, place, source, name)
         about['quantity'] = quantity
         sink.add(on_template, 'contrast', statistic='effect', **about)
-        sink.add(on_template, 'contrast', part='_variance', statistic='variance', **about)
+        sink.add(on_template, 'contrast', part='variance', statistic='variance', **about)
 
 
 def _node(graph: Graph, place: _Place, interface: Any, name: str) -> Any:
@@ -210,5 +210,5 @@ def _carry_labels(graph: Graph, place: _Place, source: Quantity, name: str) -> Q
     is_probability = name.startswith('discordant')
     interface = ResampleProbability() if is_probability else ResampleLabels()
     node = _node(graph, place, interface, name)
-    graph.workflow.connect([(source.node, node, [(source.output(''), 'quantity')])])
+    graph.workflow.connect([(source.node, node, [(source.output, 'quantity')])])
     return Quantity(node, 'probability' if is_probability else 'labels')
