@@ -97,7 +97,10 @@ def test_arterial_input_is_found_shown_and_used(head):
     assert curve['rate_change'].max() == pytest.approx(70, rel=0.15)
     tissue = np.isfinite(load_data(Bundle.read(done.mtt).value))
     assert tissue.any()
-    transit, flow = load_data(Bundle.read(done.mtt).value), load_data(done.boluscbf)
+    transit, flow = (
+        load_data(Bundle.read(done.mtt).value),
+        load_data(Bundle.read(done.boluscbf).value),
+    )
     assert np.all(flow[tissue] > 0)
     assert np.nanmedian(transit) > 0
 
