@@ -21,8 +21,9 @@ import numpy as np
 from scipy import ndimage
 
 from bids_app.models.dsc.arterial_input import find_arterial_input
+from bids_app.models.dsc.cbv_scaling import normalise_to_white_matter
 from bids_app.models.dsc.deconvolution import deconvolve, flow_per_mass
-from bids_app.models.dsc.relative_cbv import estimate_relative_cbv, normalise_to_white_matter
+from bids_app.models.dsc.relative_cbv import estimate_relative_cbv
 from bids_app.models.status import Status
 from bids_app.phantom.acquisition import bolus_passage
 from bids_app.phantom.measurement import measure_bolus

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.errors import ModelInputError
-from bids_app.models.bold.confounds import drift_sensitivity, median_percent_change
+from bids_app.models.bold.block_median import drift_sensitivity, median_percent_change
 from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
 from bids_app.units import PERCENT
@@ -487,7 +487,7 @@ def median_change(
 
     See Also
     --------
-    bids_app.models.bold.confounds.median_percent_change : The estimate.
+    bids_app.models.bold.block_median.median_percent_change : The estimate.
     """
     data = np.asarray(series)
     n_volumes = data.shape[1]

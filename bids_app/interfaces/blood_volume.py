@@ -22,7 +22,7 @@ from bids_app.interfaces._base import (
     result,
     traits,
 )
-from bids_app.models.dsc.relative_cbv import flag_large_vessels
+from bids_app.models.dsc.cbv_scaling import flag_large_vessels
 from bids_app.models.registry import choices
 
 

@@ -33,8 +33,8 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
+from bids_app.models.bold.block_median import bold_from_r2_star
 from bids_app.models.bold.confounds import (
-    bold_from_r2_star,
     expand_motion,
     framewise_displacement,
     noise_components,

@@ -32,16 +32,15 @@ from bids_app.interfaces._base import (
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
 from bids_app.models.dsc.arterial_input import arterial_input_from_mask, find_arterial_input
-from bids_app.models.dsc.deconvolution import deconvolve, flow_per_mass
-from bids_app.models.dsc.quality import estimate_motion, find_bolus_defects, motion_fields
-from bids_app.models.dsc.relative_cbv import (
-    bolus_times,
+from bids_app.models.dsc.cbv_scaling import (
     cbv_change_that_flips_sign,
     change_cbv_by_flow,
     change_cbv_by_parcel,
-    estimate_relative_cbv,
     haematocrit_factor,
 )
+from bids_app.models.dsc.deconvolution import deconvolve, flow_per_mass
+from bids_app.models.dsc.quality import estimate_motion, find_bolus_defects, motion_fields
+from bids_app.models.dsc.relative_cbv import bolus_times, estimate_relative_cbv
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:

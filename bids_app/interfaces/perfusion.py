@@ -37,6 +37,12 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.spatial import voxels_per_sample
+from bids_app.models.asl.label_control import (
+    estimate_difference,
+    half_difference,
+    sign_of_difference,
+)
+from bids_app.models.asl.m0 import estimate_m0, m0_from_region, separate_m0_error
 from bids_app.models.asl.multi_delay import fit_shared_arrival
 from bids_app.models.asl.partial_volume import correct_partial_volume
 from bids_app.models.asl.quality import (
@@ -45,16 +51,7 @@ from bids_app.models.asl.quality import (
     probable_cause,
     quality_index,
 )
-from bids_app.models.asl.single_delay import (
-    effective_delay,
-    estimate_difference,
-    estimate_m0,
-    half_difference,
-    m0_from_region,
-    relative_to_region,
-    separate_m0_error,
-    sign_of_difference,
-)
+from bids_app.models.asl.single_delay import effective_delay, relative_to_region
 from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.combining import smooth_in_mask

@@ -106,14 +106,14 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
     'r2_prime': {
         'difference': ModelSpec(
-            function='bids_app.models.relaxometry.decay:estimate_r2_prime',
+            function='bids_app.models.relaxometry.r2prime:estimate_r2_prime',
             maps=('r2_star', 'r2'),
             unit='1/s',
             citation='hirsch2014',
             methods="R2' was the difference of R2* and R2",
         ),
         'published': ModelSpec(
-            function='bids_app.models.relaxometry.decay:estimate_r2_prime_capped',
+            function='bids_app.models.relaxometry.r2prime:estimate_r2_prime_capped',
             maps=('r2_star', 'r2'),
             unit='1/s',
             citation='hirsch2014',
@@ -193,7 +193,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
     'cbv': {
         'dsc': ModelSpec(
-            function='bids_app.models.dsc.relative_cbv:normalise_to_white_matter',
+            function='bids_app.models.dsc.cbv_scaling:normalise_to_white_matter',
             maps=('relative_cbv',),
             data=('white_matter',),
             parameters=('white_matter_cbv',),
@@ -203,7 +203,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'that white matter has the reference value',
         ),
         'arterial': ModelSpec(
-            function='bids_app.models.dsc.relative_cbv:cbv_from_arterial_input',
+            function='bids_app.models.dsc.cbv_scaling:cbv_from_arterial_input',
             maps=('relative_cbv',),
             parameters=('arterial_area', 'hct', 'small_vessel_hct_ratio'),
             unit='mL/mL',
@@ -212,7 +212,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'arterial input, corrected for the haematocrit of small vessels',
         ),
         'grubb': ModelSpec(
-            function='bids_app.models.dsc.relative_cbv:cbv_from_cbf',
+            function='bids_app.models.dsc.cbv_scaling:cbv_from_cbf',
             maps=('cbf',),
             parameters=('grubb_factor', 'grubb_exponent'),
             unit='mL/mL',
@@ -220,7 +220,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods='CBV was predicted from CBF by a power law',
         ),
         'literature': ModelSpec(
-            function='bids_app.models.dsc.relative_cbv:cbv_from_tissue',
+            function='bids_app.models.dsc.cbv_scaling:cbv_from_tissue',
             data=('grey_matter', 'white_matter'),
             parameters=('grey_matter_cbv', 'white_matter_cbv', 'relative_error'),
             unit='mL/mL',

@@ -102,6 +102,51 @@ def is_missing(status: ArrayLike) -> BoolArray:
     return missing
 
 
+def without_cautions(status: ArrayLike) -> StatusArray:
+    """
+    Keep the reasons of missing values only.
+
+    Parameters
+    ----------
+    status : (...) array_like of int
+        Status codes.
+
+    Returns
+    -------
+    reasons : (...) ndarray of uint8
+        OK where there was a caution.
+
+    Examples
+    --------
+    >>> without_cautions([Status.OK, Status.NO_SIGNAL, Status.NEGATIVE])
+    array([0, 4, 0], dtype=uint8)
+    """
+    codes = np.asarray(status, np.uint8)
+    return np.where(is_missing(codes), codes, np.uint8(Status.OK))
+
+
+def flag_negative(value: ArrayLike) -> StatusArray:
+    """
+    Flag what lies below zero.
+
+    Parameters
+    ----------
+    value : (...) array_like
+        Any unit.
+
+    Returns
+    -------
+    status : (...) ndarray of uint8
+        NEGATIVE or OK; OK where the value is NaN.
+
+    Examples
+    --------
+    >>> flag_negative([1.0, -1.0, np.nan])
+    array([ 0, 20,  0], dtype=uint8)
+    """
+    return np.where(np.asarray(value) < 0, np.uint8(Status.NEGATIVE), np.uint8(Status.OK))
+
+
 def combine_status(*status: ArrayLike) -> StatusArray:
     """
     Combine the status of several inputs into that of what is computed from them.

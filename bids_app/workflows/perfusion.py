@@ -24,7 +24,7 @@ from bids_app.interfaces.spatial import (
     ResampleFraction,
     TrustHeader,
 )
-from bids_app.models.asl.single_delay import pairs_per_delay
+from bids_app.models.asl.label_control import pairs_per_delay
 from bids_app.models.constants import M0_REGION_T1
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports

@@ -24,7 +24,12 @@ from bids_app.models.constants import (
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import fit_least_squares
 from bids_app.models.numerics.noise import pool_variance
-from bids_app.models.status import Status, combine_status, is_missing
+from bids_app.models.status import (
+    Status,
+    combine_status,
+    flag_negative,
+    without_cautions,
+)
 from bids_app.units import ML_PER_100G_PER_MIN
 
 if TYPE_CHECKING:
@@ -636,7 +641,7 @@ class _Series:
             samples = samples_of / reference
             noise = np.mean(difference.variance * pairs / reference**2, axis=1)
             m0_relative = m0.variance / m0.value**2
-        missing = np.where(is_missing(difference.status), difference.status, Status.OK)
+        missing = without_cautions(difference.status)
         silent = ~difference.value.any(axis=1)
         status = combine_status(
             missing.max(axis=1),
@@ -651,7 +656,7 @@ class _Series:
             weights=pairs,
             time=time,
             duration=duration,
-            status=np.where(is_missing(status), status, Status.OK).astype(np.uint8),
+            status=without_cautions(status),
             m0_relative=m0_relative,
             dof=min(difference.dof, m0.dof) if np.any(pairs > 1) else m0.dof,
         )
@@ -791,7 +796,7 @@ def _cbf_estimate(
     with np.errstate(invalid='ignore'):
         flags = (
             np.where((value < lowest) | (value > highest), Status.IMPLAUSIBLE, Status.OK),
-            np.where(value < 0, Status.NEGATIVE, Status.OK),
+            flag_negative(value),
         )
         total = variance + value**2 * m0_relative
     return Estimate.of(value, total, combine_status(status, *flags), dof)

@@ -10,7 +10,7 @@ from scipy import ndimage
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import PVC_MINIMUM, PVC_RADIUS
 from bids_app.models.estimate import Estimate
-from bids_app.models.status import Status, combine_status, is_missing
+from bids_app.models.status import Status, combine_status, flag_negative, is_missing
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -92,7 +92,7 @@ def correct_partial_volume(
     for flow, spread, fraction in solutions:
         lacking = np.where(told & (fraction > PVC_MINIMUM), Status.OK, Status.TOO_FEW_SAMPLES)
         lost = np.where(present, Status.OK, cbf.status)
-        sign = np.where(flow < 0, Status.NEGATIVE, Status.OK)
+        sign = flag_negative(flow)
         status = combine_status(lost, lacking, sign)
         parts.append(Estimate.of(flow, spread * typical, status, cbf.dof))
     return parts[0], parts[1]

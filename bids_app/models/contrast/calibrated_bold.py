@@ -21,8 +21,10 @@ from bids_app.models.contrast.difference import (
     volume_status,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.checks import check_positive
 from bids_app.models.oxygen.mqbold import oef_limit
-from bids_app.models.relaxometry.decay import ROUNDING, estimate_r2_prime_capped
+from bids_app.models.relaxometry.decay import ROUNDING
+from bids_app.models.relaxometry.r2prime import estimate_r2_prime_capped
 from bids_app.models.status import Status, combine_status
 from bids_app.units import PERCENT
 
@@ -203,7 +205,7 @@ def maximum_bold(r2_prime: ArrayLike, *, echo_time: float) -> FloatArray:
     >>> maximum_bold(5.0, echo_time=0.03)
     array(15.)
     """
-    _check_positive('echo_time', echo_time)
+    check_positive('echo_time', echo_time)
     rate = np.asarray(r2_prime, float)
     return np.where(rate > 0, echo_time * rate / PERCENT, np.nan)
 
@@ -426,7 +428,7 @@ def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
     >>> change.value.round(2), (change.variance**0.5).round(2)
     (array([8.36]), array([0.88]))
     """
-    _check_positive('echo_time', echo_time)
+    check_positive('echo_time', echo_time)
     per_percent = PERCENT / echo_time
     weight, megre_change, megre_variance = _megre_share(
         bold, per_percent, task_r2_star, baseline_r2_star
@@ -503,7 +505,7 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     Notes
     -----
     R2' of the baseline is limited as by
-    :func:`bids_app.models.relaxometry.decay.estimate_r2_prime_capped`, OEF of the baseline to
+    :func:`bids_app.models.relaxometry.r2prime.estimate_r2_prime_capped`, OEF of the baseline to
     :func:`bids_app.models.oxygen.mqbold.oef_limit`. OEF of the task becomes its limit where its
     **size** is larger, as published: strong negative values turn into the largest positive ones.
 
@@ -702,10 +704,3 @@ def _positive_ratio(ratio: ArrayLike) -> FloatArray:
     """Replace what no power can be taken of with NaN."""
     values = np.asarray(ratio, float)
     return np.where(values > 0, values, np.nan)
-
-
-def _check_positive(name: str, number: float) -> None:
-    """Refuse a number that is not positive."""
-    if not 0 < number < np.inf:
-        msg = f'{name} must be positive, got {number}'
-        raise ModelInputError(msg)

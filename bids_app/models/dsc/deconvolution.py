@@ -15,7 +15,7 @@ from bids_app.models.constants import (
     DECONVOLUTION_THRESHOLDS,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.status import Status, combine_status
+from bids_app.models.status import Status, combine_status, flag_negative
 from bids_app.units import ML_PER_100G_PER_MIN
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def deconvolve(
     transit = tissue.sum(axis=1) / artery.sum() / flow
     transit_variance = variance * len(artery) / (artery.sum() * flow) ** 2
     transit_variance = transit_variance + (transit / flow) ** 2 * flow_variance
-    negative = np.where(transit < 0, Status.NEGATIVE, Status.OK)
+    negative = flag_negative(transit)
     late = np.where(index >= len(artery), index - kernel.length, index)
     factor = haematocrit_factor
     return Residue(

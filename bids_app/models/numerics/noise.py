@@ -178,7 +178,7 @@ def calibrate_errors(
 
     See Also
     --------
-    bids_app.models.asl.single_delay.half_difference : The odd and even pairs it judges in the app.
+    bids_app.models.asl.label_control.half_difference : What it judges in the app.
 
     Notes
     -----

@@ -26,7 +26,7 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import FitResult, fit_least_squares
 from bids_app.models.numerics.noise import pool_variance
 from bids_app.models.oxygen.mqbold import dephasing_rate
-from bids_app.models.status import Status, combine_status, is_missing
+from bids_app.models.status import Status, combine_status, flag_negative, is_missing
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -259,7 +259,7 @@ def _as_maps(
     noise, dof = pooled
     r2_prime, dbv = fit.parameters[:, 1], fit.parameters[:, 2]
     covariance = fit.covariance * noise[:, None, None]
-    flags = [np.where(value < 0, Status.NEGATIVE, Status.OK) for value in (r2_prime, dbv)]
+    flags = [flag_negative(value) for value in (r2_prime, dbv)]
     volume = np.where(dbv > 0, dbv, np.nan)
     oef = r2_prime / (rate * volume)
     spread = (

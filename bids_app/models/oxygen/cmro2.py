@@ -13,7 +13,7 @@ from bids_app.models.constants import (
     OXYGEN_PER_HAEMOGLOBIN,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.status import Status, combine_status
+from bids_app.models.status import combine_status, flag_negative
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -184,7 +184,7 @@ def estimate_cmro2(cbf: Estimate, oef: Estimate, *, cao2: float) -> Estimate:
     """
     value = cmro2_from_cbf(cbf.value, oef.value, cao2=cao2)
     variance = cao2**2 * (oef.value**2 * cbf.variance + cbf.value**2 * oef.variance)
-    negative = np.where(value < 0, Status.NEGATIVE, Status.OK)
+    negative = flag_negative(value)
     status = combine_status(cbf.status, oef.status, negative)
     return Estimate.of(value, variance, status, min(cbf.dof, oef.dof))
 

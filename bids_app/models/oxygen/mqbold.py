@@ -16,7 +16,12 @@ from bids_app.models.constants import (
     SUSCEPTIBILITY,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.status import Status, combine_status, is_missing
+from bids_app.models.status import (
+    Status,
+    combine_status,
+    flag_negative,
+    without_cautions,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -287,7 +292,7 @@ def estimate_oef(
         r2_prime.status,
         cbv.status,
         np.where(cbv.value <= 0, Status.NO_BLOOD_VOLUME, Status.OK),
-        np.where(value < 0, Status.NEGATIVE, Status.OK),
+        flag_negative(value),
         np.where(value > OEF_PLAUSIBLE_MAXIMUM, Status.IMPLAUSIBLE, Status.OK),
     )
     return Estimate.of(value, variance, status, min(r2_prime.dof, cbv.dof))
@@ -348,7 +353,7 @@ def estimate_oef_capped(
     )
     limit = oef_limit(plain.value)
     flags = np.where(plain.value > limit, Status.CAPPED, Status.OK)
-    status = combine_status(np.where(is_missing(plain.status), plain.status, Status.OK), flags)
+    status = combine_status(without_cautions(plain.status), flags)
     return Estimate.of(np.minimum(plain.value, limit), plain.variance, status, plain.dof)
 
 

@@ -13,7 +13,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import MAX_CHUNK, FitResult, fit_least_squares
 from bids_app.models.numerics.noise import pool_variance
-from bids_app.models.status import Status, combine_status, is_missing
+from bids_app.models.status import Status, combine_status, is_missing, without_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,12 +37,6 @@ modelled; there its bias is 5 % of the noise; no unit."""
 
 FLUID_TIME = 0.2
 """T2 or T2* above which a voxel is flagged as mostly fluid, s; grey matter has 0.07 and 0.055."""
-
-CAP_OF_MEDIAN = 5.0
-"""Limit of a rate in the published pipeline over the median of the brain; no unit."""
-
-SMALLEST_CAP = 20.0
-"""Limit of R2' in the published pipeline is at least this, 1/s."""
 
 UNCERTAIN_GRADIENT = 2.5
 """Error of the rate by that of the gradient above which a voxel is flagged, 1/s: half of R2' of
@@ -324,98 +318,6 @@ def fit_r2_star(
     return _fit_decay(train, status, noise_groups, noise_floor, dephasing_error)
 
 
-def estimate_r2_prime(r2_star: Estimate, r2: Estimate) -> Estimate:
-    """
-    Estimate the reversible relaxation rate R2'.
-
-    Parameters
-    ----------
-    r2_star : Estimate
-        1/s.
-    r2 : Estimate
-        1/s; on the same voxels.
-
-    Returns
-    -------
-    r2_prime : Estimate
-        1/s. Negative values are kept and flagged NEGATIVE; NaN where either rate is missing.
-        The errors of the two are taken as independent; degrees of freedom are the smaller.
-
-    See Also
-    --------
-    fit_r2, fit_r2_star : The two rates.
-
-    Notes
-    -----
-    .. math:: R_2' = R_2^* - R_2
-
-    Examples
-    --------
-    >>> estimate_r2_prime(Estimate.of([18.3], 0.04), Estimate.of([13.5], 0.05)).value.round(1)
-    array([4.8])
-    """
-    value = r2_star.value - r2.value
-    status = combine_status(
-        _without_flags(r2_star.status), _without_flags(r2.status), _flag_negative(value)
-    )
-    return Estimate.of(value, r2_star.variance + r2.variance, status, dof=min(r2_star.dof, r2.dof))
-
-
-def estimate_r2_prime_capped(r2_star: Estimate, r2: Estimate) -> Estimate:
-    """
-    Estimate R2' with the limits of the published pipeline.
-
-    Parameters
-    ----------
-    r2_star : Estimate
-        1/s.
-    r2 : Estimate
-        1/s; on the same voxels.
-
-    Returns
-    -------
-    r2_prime : Estimate
-        1/s. Values that were changed are flagged CAPPED; their variance is that of the value
-        before.
-
-    See Also
-    --------
-    estimate_r2_prime : Without limits.
-
-    Notes
-    -----
-    R2* and R2 are limited to 5 times their median, negative R2' becomes 0, and R2' is limited
-    to 5 times its median or 20 1/s, whichever is more. Limits hide what went wrong: this is for
-    comparison with published numbers.
-
-    References
-    ----------
-    .. [1] Hirsch et al., NMR Biomed 27:853, 2014.
-
-    Examples
-    --------
-    >>> r2_star, r2 = Estimate.of([18.3, 9.0]), Estimate.of([13.5, 13.5])
-    >>> estimate_r2_prime_capped(r2_star, r2).value.round(1)
-    array([4.8, 0. ])
-    """
-    limited = [
-        np.minimum(rate.value, CAP_OF_MEDIAN * _median(rate.value)) for rate in (r2_star, r2)
-    ]
-    value = np.maximum(limited[0] - limited[1], 0.0)
-    value = np.minimum(value, max(CAP_OF_MEDIAN * _median(value), SMALLEST_CAP))
-    plain = estimate_r2_prime(r2_star, r2)
-    changed = np.abs(value - plain.value) > 0
-    flags = np.where(changed, Status.CAPPED, Status.OK)
-    status = combine_status(np.where(is_missing(plain.status), plain.status, Status.OK), flags)
-    return Estimate.of(value, plain.variance, status, dof=plain.dof)
-
-
-def _median(value: FloatArray) -> float:
-    """Median of what is known; infinite where nothing is, so that it limits nothing."""
-    known = value[np.isfinite(value)]
-    return float(np.median(known)) if known.size else np.inf
-
-
 def index_motion(
     signal: ArrayLike,
     r2_star: Estimate,
@@ -476,9 +378,9 @@ def index_motion(
     dof = np.maximum(used.sum(axis=1) - 2, 1)
     square = np.einsum('ve,ve->v', residual, residual) / dof / np.where(s0 > 0, s0, np.nan) ** 2
     index = np.sqrt(square + np.asarray(disagreement, float) ** 2)
-    moved = index**2 - _median(square) > MOVED_SHARE**2
+    moved = index**2 - median_known(square) > MOVED_SHARE**2
     status = combine_status(
-        np.where(is_missing(r2_star.status), r2_star.status, Status.OK),
+        without_cautions(r2_star.status),
         np.where(moved, Status.MOVED, Status.OK),
     )
     return Estimate.of(index, index**2 / (2 * dof), status)
@@ -757,11 +659,7 @@ def start_decay(
     return start
 
 
-def _flag_negative(value: FloatArray) -> StatusArray:
-    """Return NEGATIVE where the value is below 0."""
-    return np.asarray(np.where(value < 0, Status.NEGATIVE, Status.OK), np.uint8)
-
-
-def _without_flags(status: StatusArray) -> StatusArray:
-    """Keep only the codes of missing values."""
-    return np.asarray(np.where(is_missing(status), status, Status.OK), np.uint8)
+def median_known(value: FloatArray) -> float:
+    """Return the median of what is known; infinite where nothing is, so that it limits nothing."""
+    known = value[np.isfinite(value)]
+    return float(np.median(known)) if known.size else np.inf

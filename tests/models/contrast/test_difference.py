@@ -18,7 +18,7 @@ from bids_app.models.contrast.difference import (
     percent_of_baseline,
     z_score,
 )
-from bids_app.models.dsc.relative_cbv import change_cbv_by_flow
+from bids_app.models.dsc.cbv_scaling import change_cbv_by_flow
 from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
 
