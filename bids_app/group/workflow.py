@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,13 @@ from bids_app.bids.output.dataset import (
     work_dir_of,
 )
 from bids_app.bids.output.derivatives import write_json, write_text
-from bids_app.bids.run.outcome import RunVerdict, combine, judge, participant_summary
+from bids_app.bids.run.outcome import (
+    Aftermath,
+    RunVerdict,
+    combine,
+    judge,
+    participant_summary,
+)
 from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.errors import ExitCode, SelectionError
 from bids_app.group.baseline import save_baseline_tables, save_conjunctions
@@ -26,7 +33,7 @@ from bids_app.group.regions import save_regions
 from bids_app.group.robustness import save_robustness
 from bids_app.group.study import Study, group_mask
 from bids_app.reports.citations import citation_bibtex, citation_markdown
-from bids_app.reports.render import render_group, render_index
+from bids_app.reports.render import finish, render_group, render_index
 from bids_app.settings import to_toml
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 
     from bids_app.bids.input.external_maps import MapListing
     from bids_app.bids.input.input_map import RoleMap
+    from bids_app.bids.run.outcome import Verdict
     from bids_app.settings import RunSettings, Settings
 
     Suspects = Mapping[tuple[str, str], tuple[str, ...]]
@@ -70,8 +78,8 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     prepare_output(run)
     if run.reports_only:
         _select(run)
-        render_group(run.output_dir)
-        return RunVerdict(reasons=('report made anew, nothing computed',))
+        later = Aftermath(list(render_group(run.output_dir).missing))
+        return later.amend_run(RunVerdict(reasons=('report made anew, nothing computed',)))
     shared = list_shared_maps(run, settings) if 'maps' in run.derivatives else None
     names = shared[1].participants if shared else _select(run)
     left_out = excluded_by_verdict(
@@ -265,12 +273,17 @@ def _finish(study: Study, names: tuple[str, ...], *, made: bool) -> RunVerdict:
         step_code=ExitCode.BAD_INPUT,
     )
     out: dict[str, Any] = {'output_dir': run.output_dir, 'entities': {}}
-    summary = participant_summary(verdict, command=run.command, units=[])
-    summary |= {'participants': list(names), 'methods': METHODS}
-    write_json(summary, key='group_run_summary', **out)
     write_text(to_toml(study.settings), key='group_settings', **out)
     write_text(citation_markdown(METHODS), key='group_citation_md', **out)
     write_text(citation_bibtex(METHODS), key='group_citation_bib', **out)
-    render_group(run.output_dir)
-    update_shared(run.output_dir, render_index)
-    return combine([verdict])
+
+    def record(verdict: Verdict) -> None:
+        """Write the summary, from which the report is made."""
+        summary = participant_summary(verdict, command=run.command, units=[])
+        summary |= {'participants': list(names), 'methods': METHODS}
+        write_json(summary, key='group_run_summary', **out)
+
+    later = Aftermath()
+    verdict = finish(verdict, later, record=record, render=partial(render_group, run.output_dir))
+    later.attempt('index.html', lambda: update_shared(run.output_dir, render_index))
+    return combine([later.amend(verdict)])

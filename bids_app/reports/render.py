@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_app import __version__
 from bids_app.bids.output.derivatives import atomic_write, output_path
-from bids_app.bids.run.outcome import MEANING, State
+from bids_app.bids.run.outcome import MEANING, Aftermath, State
 from bids_app.errors import AppError, MissingInputError
 from bids_app.reports.background import Scene, TemplateScene
 from bids_app.reports.citations import Reference, Segment, numbered, resolve
@@ -48,11 +50,13 @@ from bids_app.reports.reportlets import (
 from bids_app.settings import read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from jinja2 import Environment
     from markupsafe import Markup
+
+    from bids_app.bids.run.outcome import Verdict
 
 VERDICTS = {
     State.COMPLETE: ('good', 'Complete'),
@@ -131,14 +135,21 @@ class UnitPage:
     """Of a group."""
     chain: str = ''
     """SVG element of the chain from scans to labels."""
-    share_columns: tuple[str, ...] = ()
-    shares: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Constant -> how well it is known, what that does, and its share of each column."""
+    shares: tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]] = ((), MappingProxyType({}))
+    """Columns; and constant -> how well it is known, what that does, its share of each column."""
 
 
-def render_participant(output_dir: Path, participant: str) -> Path:
+class Report(NamedTuple):
+    """A page that was written."""
+
+    path: Path
+    missing: tuple[str, ...]
+    """Why a part of it could not be made, one sentence each."""
+
+
+def render_participant(output_dir: Path, participant: str) -> Report:
     """
-    Write the report of a participant with its figures.
+    Write the report of a participant with its figures; a part that fails takes no other along.
 
     Parameters
     ----------
@@ -149,8 +160,8 @@ def render_participant(output_dir: Path, participant: str) -> Path:
 
     Returns
     -------
-    path : Path
-        ``sub-XX.html``.
+    report : Report
+        ``sub-XX.html``, and what is missing in it.
 
     Raises
     ------
@@ -170,14 +181,54 @@ def render_participant(output_dir: Path, participant: str) -> Path:
     page = _page(output_dir, summary, title=f'sub-{participant}', units=units)
     html = _environment().get_template('participant.html').render(**page)
     _write_figures(output_dir, participant, units)
-    return atomic_write(
-        root_file(output_dir, 'participant_report', sub=participant), html.encode()
-    )
+    path = root_file(output_dir, 'participant_report', sub=participant)
+    return Report(atomic_write(path, html.encode()), _missing_in(units))
 
 
-def render_group(output_dir: Path) -> Path:
+def finish(
+    verdict: Verdict,
+    later: Aftermath,
+    *,
+    record: Callable[[Verdict], object],
+    render: Callable[[], Report],
+) -> Verdict:
     """
-    Write the report of the group.
+    Write summary and report; what is missing in the report is said in both.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        On the maps.
+    later : Aftermath
+        What is missing so far.
+    record : callable
+        Writes the summary with a verdict.
+    render : callable
+        Writes the report from it.
+
+    Returns
+    -------
+    verdict : Verdict
+        With everything that is missing.
+    """
+    for _ in range(2):
+        told = later.amend(verdict)
+        later.attempt('summary', partial(record, told))
+        report = later.attempt('report', render)
+        later.missing += report.missing if report else ()
+        if later.amend(verdict) == told:
+            break
+    return later.amend(verdict)
+
+
+def _missing_in(units: Iterable[UnitPage]) -> tuple[str, ...]:
+    """List once what could not be made of the pages."""
+    return tuple(dict.fromkeys(text for unit in units for text in unit.unreadable))
+
+
+def render_group(output_dir: Path) -> Report:
+    """
+    Write the report of the group; a part that fails takes no other along.
 
     Parameters
     ----------
@@ -186,8 +237,8 @@ def render_group(output_dir: Path) -> Path:
 
     Returns
     -------
-    path : Path
-        ``group.html``.
+    report : Report
+        ``group.html``, and what is missing in it.
 
     Raises
     ------
@@ -198,23 +249,29 @@ def render_group(output_dir: Path) -> Path:
     spaces = sorted(path.name.removeprefix('tpl-') for path in output_dir.glob('tpl-*'))
     units = [_group_unit(space, summary, output_dir) for space in spaces]
     page = _page(output_dir, summary, title='Group', units=units)
-    page['participants'] = read_table(root_file(output_dir, 'participants'))
-    page['quality'] = _overview(output_dir)
-    page['coupling'] = coupling_charts(output_dir, summary.get('participants') or [])
     included = [str(label) for label in summary.get('participants') or []]
     page['included'] = included
-    page['measures'] = quality_measures(
-        output_dir, [line['participant_id'] for line in page['participants']]
-    )
     files = [file for unit in units for file in unit.files]
-    page['flow'] = inclusion_flow(
-        _summaries(output_dir),
-        [line for file in select(files, 'group_participants') for line in read_table(file.path)],
-    )
-    page['published'] = compare(_preset(output_dir), output_dir, files, included)
-    page['networks'] = network_cards(units)
+    listed = [
+        line for file in select(files, 'group_participants') for line in read_table(file.path)
+    ]
+    page['participants'] = read_table(root_file(output_dir, 'participants'))
+    labels = [line['participant_id'] for line in page['participants']]
+    later = Aftermath()
+    parts: dict[str, Callable[[], Any]] = {
+        'quality': lambda: _overview(output_dir),
+        'coupling': lambda: coupling_charts(output_dir, included),
+        'measures': lambda: quality_measures(output_dir, labels),
+        'flow': lambda: inclusion_flow(_summaries(output_dir), listed),
+        'published': lambda: compare(_preset(output_dir), output_dir, files, included),
+        'networks': lambda: network_cards(units),
+    }
+    for name, make in parts.items():
+        page[name] = later.attempt(name, make, ('', ()) if name == 'published' else ())
+    page['missing'] = later.missing
     html = _environment().get_template('group.html').render(**page)
-    return atomic_write(root_file(output_dir, 'group_report'), html.encode())
+    path = atomic_write(root_file(output_dir, 'group_report'), html.encode())
+    return Report(path, (*later.missing, *_missing_in(units)))
 
 
 def _overview(output_dir: Path) -> list[dict[str, str]]:
@@ -325,12 +382,27 @@ def _unit(about: Mapping[str, Any], files: Sequence[Derivative], output_dir: Pat
     session = label.partition('_ses-')[2] or None
     own = tuple(file for file in files if file.entities.get('ses') == session)
     scene = Scene(own, str(about.get('space') or ''), tuple(about.get('conditions') or ()))
-    sections, unreadable = _sections('participant', scene, output_dir, label)
-    tables = contrast_tables(own, ('summary', 'regions'), output_dir)
-    page = _unit_page(about, sections, unreadable, tables=tables)
-    columns, shares = share_table(page.about['values'], scene)
-    page = replace(page, share_columns=columns, shares=shares)
-    return replace(page, chain=_chain(page.about)) if page.about['maps'] else page
+    later = Aftermath()
+    sections = _sections('participant', scene, output_dir, label, later)
+    page = _unit_page(about, sections, later)
+    return replace(
+        page,
+        tables=_contrast_tables(own, ('summary', 'regions'), output_dir, later),
+        shares=later.attempt(
+            'shares of the constants', lambda: share_table(page.about['values'], scene), ((), {})
+        ),
+        chain=later.attempt('the chain of maps', lambda: _chain(page.about), ''),
+        unreadable=tuple(later.missing),
+    )
+
+
+def _contrast_tables(
+    files: Sequence[Derivative], keys: tuple[str, str], output_dir: Path, later: Aftermath
+) -> tuple[ContrastTables, ...]:
+    """Read the tables of every contrast."""
+    return later.attempt(
+        'tables of the contrasts', lambda: contrast_tables(files, keys, output_dir), ()
+    )
 
 
 def _chain(about: Mapping[str, Any]) -> str:
@@ -354,31 +426,31 @@ def _group_unit(space: str, summary: Mapping[str, Any], output_dir: Path) -> Uni
         'label': space,
         **{k: summary.get(k) for k in ('notes', 'methods', 'errors', 'values')},
     }
-    sections, unreadable = _sections('group', TemplateScene(files, space), output_dir, space)
-    tables = contrast_tables(files, ('group_summary', 'group_regions'), output_dir)
-    return replace(_unit_page(about, sections, unreadable, tables=tables), files=files)
+    later = Aftermath()
+    sections = _sections('group', TemplateScene(files, space), output_dir, space, later)
+    return replace(
+        _unit_page(about, sections, later),
+        files=files,
+        tables=_contrast_tables(files, ('group_summary', 'group_regions'), output_dir, later),
+        unreadable=tuple(later.missing),
+    )
 
 
 def _unit_page(
-    about: Mapping[str, Any],
-    sections: tuple[Section, ...],
-    unreadable: tuple[str, ...],
-    *,
-    tables: tuple[ContrastTables, ...],
+    about: Mapping[str, Any], sections: tuple[Section, ...], later: Aftermath
 ) -> UnitPage:
-    """Add methods, graph and chain to the figures of a unit."""
+    """Add methods and graph to the figures of a unit."""
     complete = _complete(about)
+    maps, methods = complete['maps'], complete['methods']
     return UnitPage(
         label=complete['label'],
         anchor=_anchor(complete['label']),
         about=complete,
         sections=sections,
-        steps=_steps(sections, complete['maps']) if complete['maps'] else (),
-        tables=tables,
-        graph=_graph(complete['graph']),
-        methods=numbered(complete['methods']),
-        references=resolve(complete['methods']),
-        unreadable=unreadable,
+        steps=later.attempt('cards of the maps', lambda: _steps(sections, maps), ()),
+        graph=later.attempt('graph', lambda: _graph(complete['graph']), ()),
+        methods=later.attempt('methods', lambda: numbered(methods), ()),
+        references=later.attempt('references', lambda: resolve(methods), ()),
     )
 
 
@@ -421,18 +493,15 @@ def _units(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _sections(
-    level: str, scene: Scene, output_dir: Path, label: str
-) -> tuple[tuple[Section, ...], tuple[str, ...]]:
-    """Draw all figures of a level; a file that cannot be read becomes a sentence."""
+    level: str, scene: Scene, output_dir: Path, label: str, later: Aftermath
+) -> tuple[Section, ...]:
+    """Draw all figures of a level; one that fails becomes a sentence."""
     blocks: dict[str, list[Block]] = {}
-    unreadable = []
     for row in report_table().figures:
         if row.level != level:
             continue
-        try:
-            blocks.setdefault(row.section, []).extend(build_blocks(row, scene, output_dir))
-        except AppError as error:
-            unreadable.append(f'{row.title}: {error}')
+        made = blocks.setdefault(row.section, [])
+        later.attempt(row.title, partial(_draw_into, made, row, scene, output_dir))
     return tuple(
         Section(
             key=f'{_anchor(label)}-{key}',
@@ -442,7 +511,12 @@ def _sections(
         )
         for key, about in report_table().sections.items()
         if blocks.get(key)
-    ), tuple(unreadable)
+    )
+
+
+def _draw_into(made: list[Block], row: FigureRow, scene: Scene, output_dir: Path) -> None:
+    """Add the figures of a row; those drawn before one fails stay."""
+    made.extend(build_blocks(row, scene, output_dir))
 
 
 def _steps(sections: Iterable[Section], states: list[dict[str, Any]]) -> tuple[Step, ...]:

@@ -35,6 +35,7 @@ from bids_app.bids.output.manifest import (
 from bids_app.bids.run.feasible import capabilities
 from bids_app.bids.run.outcome import (
     MACHINE_CODES,
+    Aftermath,
     RunVerdict,
     State,
     Verdict,
@@ -49,7 +50,7 @@ from bids_app.bids.run.scan_summary import scan_records
 from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.errors import AppError, ExitCode
 from bids_app.reports.citations import citation_bibtex, citation_markdown
-from bids_app.reports.render import render_index, render_participant
+from bids_app.reports.render import finish, render_index, render_participant
 from bids_app.settings import to_toml
 from bids_app.workflows.constants import constants_table
 from bids_app.workflows.execution import StepError, choose_plugin, run_graph
@@ -212,8 +213,9 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
             break
     if units:  # none was collected where the run was stopped at once
         check_selection(units)
-    update_shared(run.output_dir, render_index)
-    return combine(verdicts)
+    later = Aftermath()
+    later.attempt('index.html', lambda: update_shared(run.output_dir, render_index))
+    return later.amend_run(combine(verdicts))
 
 
 SAVED = 'replayed'
@@ -332,11 +334,12 @@ def run_participant(
     remove_manifest(run.output_dir, participant)
     work_dir = work_dir_of(run) / work_name(participant, digest)
     work_dir.mkdir(parents=True, exist_ok=True)
-    records = [_run_unit(unit, run, settings, work_dir) for unit in units]
+    later = Aftermath()
+    records = [_run_unit(unit, run, settings, work_dir, later) for unit in units]
     verdict = _judge(participant, units, records)
     written = {Path(path) for record in records for path in record['written']}
     remove_stale(run.output_dir, previous, written)  # the report shows what it finds
-    _write_records(run, settings, verdict, records)
+    verdict = _write_records(run, settings, verdict, records, later)
     write_manifest(run.output_dir, verdict, digest, work_dir=work_dir)
     if verdict.is_good and not run.keep_work and run.work_dir is None:
         shutil.rmtree(work_dir, ignore_errors=True)
@@ -346,7 +349,11 @@ def run_participant(
 
 
 def _run_unit(
-    unit: ParticipantInputs, run: RunSettings, settings: Settings, work_dir: Path
+    unit: ParticipantInputs,
+    run: RunSettings,
+    settings: Settings,
+    work_dir: Path,
+    later: Aftermath,
 ) -> dict[str, Any]:
     """Build and run the graph of one unit, and say what became of it."""
     from bids_app.workflows._engine import methods_text, to_mermaid
@@ -357,10 +364,12 @@ def _run_unit(
     workflow, expected = init_participant_wf(inputs=unit, settings=settings, run=run)
     graph, errors = '', []
     if expected:
-        graph = to_mermaid(workflow)
+        graph = later.attempt('graph', lambda: to_mermaid(workflow), '')
         errors = run_graph(workflow, run=run, work_dir=work_dir)
-        expected = [*expected, *add_multiverse(unit, run, settings, work_dir)]
-    methods, _ = methods_text(workflow)
+        expected += later.attempt(
+            'multiverse', lambda: add_multiverse(unit, run, settings, work_dir), []
+        )
+    methods, _ = later.attempt('methods', lambda: methods_text(workflow), ('', ()))
     paths = [
         run.output_dir / output_path(key, **entities)
         if key not in TRANSFORMS
@@ -377,7 +386,7 @@ def _run_unit(
             {'task': c.task, 'baseline': c.baseline, 'label': c.label} for c in unit.contrasts
         ],
         'space': word_of(scans[0]) if scans else 'T1w',
-        'scans': scan_records(unit, run.bids_dir),
+        'scans': later.attempt('scans', lambda: scan_records(unit, run.bids_dir), []),
         'notes': list(unit.notes),
         'suspicions': [
             {'kind': one.kind, 'condition': one.condition, 'reason': one.reason}
@@ -497,26 +506,36 @@ NOT_RESULTS = ('anatomy', 'template')
 
 
 def _write_records(
-    run: RunSettings, settings: Settings, verdict: Verdict, records: Sequence[dict[str, Any]]
-) -> None:
-    """Write summary, settings, citations and report of a participant."""
+    run: RunSettings,
+    settings: Settings,
+    verdict: Verdict,
+    records: Sequence[dict[str, Any]],
+    later: Aftermath,
+) -> Verdict:
+    """Write settings, citations, summary and report of a participant; what fails is missing."""
     target: dict[str, Any] = {
         'output_dir': run.output_dir,
         'entities': {'sub': verdict.participant},
     }
     units = [{key: value for key, value in record.items() if key != 'written'}
              for record in records]  # fmt: skip
-    summary = participant_summary(verdict, command=run.command, units=units)
-    write_json(summary, key='run_summary', **target)
-    write_text(to_toml(settings), key='settings', **target)
     methods = '\n\n'.join(dict.fromkeys(record['methods'] for record in records))
-    write_text(citation_markdown(methods), key='citation_md', **target)
-    write_text(citation_bibtex(methods), key='citation_bib', **target)
+
+    def record(told: Verdict) -> None:
+        """Write the summary, from which the report is made."""
+        summary = participant_summary(told, command=run.command, units=units)
+        write_json(summary, key='run_summary', **target)
+
+    write_text(to_toml(settings), key='settings', **target)
+    for key, cite in (('citation_md', citation_markdown), ('citation_bib', citation_bibtex)):
+        text = later.attempt(key, partial(cite, methods), '')
+        write_text(text, key=key, **target)
     if run.write_graph:
-        for record in records:
-            entities = {'sub': verdict.participant, 'ses': record['session']}
-            write_text(record['graph'], output_dir=run.output_dir, key='graph', entities=entities)
-    render_participant(run.output_dir, verdict.participant)
+        for unit in units:
+            entities = {'sub': verdict.participant, 'ses': unit['session']}
+            write_text(unit['graph'], output_dir=run.output_dir, key='graph', entities=entities)
+    render = partial(render_participant, run.output_dir, verdict.participant)
+    return finish(verdict, later, record=record, render=render)
 
 
 def rebuild_reports(run: RunSettings) -> RunVerdict:
@@ -545,9 +564,15 @@ def rebuild_reports(run: RunSettings) -> RunVerdict:
             f'there are: {", ".join(summaries) or "none"}'
         )
         raise SelectionError(msg)
+    verdicts = []
     for participant in wanted:
-        path = render_participant(run.output_dir, participant)
-        LOGGER.info('sub-%s: report made anew: %s', participant, path)
+        later = Aftermath()
+        report = later.attempt('report', partial(render_participant, run.output_dir, participant))
+        if report:
+            later.missing += report.missing
+            LOGGER.info('sub-%s: report made anew: %s', participant, report.path)
+        verdicts.append(later.amend(Verdict.from_summary(summaries[participant])))
     update_shared(run.output_dir, render_index)
-    verdict = combine(Verdict.from_summary(summaries[label]) for label in wanted)
-    return replace(verdict, reasons=(f'reports made anew: {len(wanted)}, nothing computed',))
+    return replace(
+        combine(verdicts), reasons=(f'reports made anew: {len(wanted)}, nothing computed',)
+    )

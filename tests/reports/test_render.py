@@ -48,9 +48,9 @@ class Page(html.parser.HTMLParser):
 @pytest.fixture(scope='session')
 def pages(output_dir):
     paths = {
-        'sub-01': render.render_participant(output_dir, '01'),
-        'sub-02': render.render_participant(output_dir, 'sub-02'),
-        'group': render.render_group(output_dir),
+        'sub-01': render.render_participant(output_dir, '01').path,
+        'sub-02': render.render_participant(output_dir, 'sub-02').path,
+        'group': render.render_group(output_dir).path,
     }
     index = output_dir / 'index.html'
     index.write_text(render.render_index(output_dir))
@@ -187,7 +187,7 @@ def test_a_report_made_again_is_the_same_and_leaves_no_stale_picture(pages, outp
     assert 'cbf_condition-calc.webp' in names
     assert all(match(f'sub-02/figures/{name}')[0] == 'figure' for name in names)
     (folder / 'gone.webp').write_bytes(b'')
-    assert render.render_participant(output_dir, '02').read_text() == pages['sub-02']
+    assert render.render_participant(output_dir, '02').path.read_text() == pages['sub-02']
     assert {path.name for path in folder.iterdir()} == names
 
 
@@ -208,7 +208,7 @@ def test_a_participant_that_never_ran_is_an_error_that_says_so(tmp_path):
 def test_a_participant_that_failed_at_once_still_has_a_report(tmp_path):
     summary = {'verdict': {'state': 'failed', 'exit_code': 66, 'reasons': ['no image']}}
     write_text(json.dumps(summary), tmp_path / 'logs' / 'sub-03_run_summary.json')
-    text = Page(render.render_participant(tmp_path, '03').read_text()).text
+    text = Page(render.render_participant(tmp_path, '03').path.read_text()).text
     assert 'Failed' in text
     assert 'no image' in text
     assert 'sub-03' in Page(render.render_index(tmp_path)).text
@@ -227,7 +227,7 @@ def small(tmp_path, output_dir):
 def test_an_image_that_cannot_be_read_costs_its_figure_only(small):
     broken = next(small.glob('sub-01/perf/*calc_space-MESE_cbf.nii.gz'))
     broken.write_bytes(broken.read_bytes()[:200])
-    source = render.render_participant(small, '01').read_text()
+    source = render.render_participant(small, '01').path.read_text()
     assert 'Results that cannot be shown' in source
     assert broken.name in source
     assert 'id="cmro2_condition-calc"' in source
@@ -244,7 +244,7 @@ def test_sessions_are_shown_apart(small):
         for path in (small / 'sub-01' / 'anat').glob('*T2map*'):
             new = path.name.replace('sub-01_', f'sub-01_ses-{name}_')
             shutil.copy(path, folder / new)
-    page = Page(render.render_participant(small, '01').read_text())
+    page = Page(render.render_participant(small, '01').path.read_text())
     ids = [a['id'] for _, a in page.elements if a.get('id')]
     assert {'t2_ses-a', 't2_ses-b'} <= set(ids)
     assert len(ids) == len(set(ids))
@@ -255,7 +255,7 @@ def test_without_anatomy_the_maps_are_still_shown(small):
     for pattern in ('*T1w*', '*probseg*', '*brain*', '*xfm*'):
         for path in (small / 'sub-01' / 'anat').glob(pattern):
             path.unlink()
-    source = render.render_participant(small, '01').read_text()
+    source = render.render_participant(small, '01').path.read_text()
     assert 'median, brain' in source
     assert 'id="anatomy"' not in source
     assert 'id="cmro2_condition-calc"' in source
@@ -519,7 +519,7 @@ def test_networks_light_up_together(pages):
 
 
 def test_published_numbers_stand_beside_ours_with_their_preset(output_dir, tmp_path):
-    assert 'Beside the published numbers' not in render.render_group(output_dir).read_text()
+    assert 'Beside the published numbers' not in render.render_group(output_dir).path.read_text()
     copy = tmp_path / 'out'
     shutil.copytree(output_dir, copy)
     write_text('preset = "epp2025"', copy / 'logs' / 'group_settings.toml')
@@ -527,7 +527,7 @@ def test_published_numbers_stand_beside_ours_with_their_preset(output_dir, tmp_p
     image = nb.load(next((copy / 'sub-01' / 'anat').glob('*space-MESE_T2map.nii.gz')))
     ones = nb.Nifti1Image(np.ones(image.shape, np.float32), image.affine)
     ones.to_filename(grey.with_name('sub-01_space-MESE_label-GM_probseg.nii.gz'))
-    page = render.render_group(copy).read_text()
+    page = render.render_group(copy).path.read_text()
     table = page.partition('aria-label="Published numbers"')[2].partition('</table>')[0]
     rows = dict(re.findall(r'label="Quantity">([^<]+)<.*?label="This study">([^<]+)<', table))
     assert float(rows['T2 of grey matter'].split()[0]) == pytest.approx(72, abs=3)
@@ -540,7 +540,7 @@ def test_published_numbers_stand_beside_ours_with_their_preset(output_dir, tmp_p
     for line in cells[1:]:
         line[place] = 'n/a'
     write_text('\n'.join(map('\t'.join, cells)), path)
-    assert 'label="This study">no estimate<' in render.render_group(copy).read_text()
+    assert 'label="This study">no estimate<' in render.render_group(copy).path.read_text()
 
 
 def test_the_interval_of_a_few_participants_is_as_wide_as_their_number_asks():
@@ -548,3 +548,19 @@ def test_the_interval_of_a_few_participants_is_as_wide_as_their_number_asks():
     assert few == pytest.approx(12.71, abs=0.01)
     assert tables._quantile({'n_participants': '40'}) == pytest.approx(2.02, abs=0.01)
     assert tables._quantile({}) == 1.96  # a participant, whose error counts voxels
+
+
+@pytest.mark.parametrize('row', render.report_table().figures, ids=lambda row: row.key)
+def test_a_figure_that_fails_is_named_and_takes_no_other_along(output_dir, monkeypatch, row):
+    def draw(one, *_):
+        if one is row:
+            message = 'a mistake'
+            raise ZeroDivisionError(message)
+        yield from ()
+
+    monkeypatch.setattr(render, 'build_blocks', draw)
+    monkeypatch.setattr(render, '_write_figures', lambda *_: None)
+    monkeypatch.setattr(render, 'atomic_write', lambda path, _: path)
+    make = render.render_group if row.level == 'group' else render.render_participant
+    report = make(output_dir, *(['01'] if row.level == 'participant' else []))
+    assert report.missing == (f'{row.title} missing: unexpected ZeroDivisionError: a mistake',)

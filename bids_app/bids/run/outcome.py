@@ -7,7 +7,8 @@ frozen object, so they cannot disagree. Rules: docs/reference/exit-codes.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ import bids_app
 from bids_app.errors import AppError, ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bids_app.bids.scans import Problem
+
+LOGGER = logging.getLogger('oxybold')
 
 DATA_CODES = frozenset({ExitCode.BAD_INPUT, ExitCode.MISSING_INPUT})
 """The data of the participant are to blame."""
@@ -40,7 +43,8 @@ class State(StrEnum):
 MEANING = {
     State.COMPLETE: 'every map that the app can make was made',
     State.DEGRADED: 'an input is absent, so its maps were not made; all others were',
-    State.INCOMPLETE: 'an input is defective or a step failed; the other maps were made',
+    State.INCOMPLETE: 'an input is defective, or a step or a part of the report failed; the other '
+    'maps were made',
     State.FAILED: 'it could not be run or finished',
     State.SKIPPED: 'nothing to do: inputs, settings and program are those of the finished run',
     State.INTERRUPTED: 'stopped before the end',
@@ -188,7 +192,7 @@ def _without_loss(participant: str, absences: tuple[str, ...], *, made_anything:
 
 def _ended(participant: str, error: BaseException) -> Verdict:
     """Judge a participant that an exception ended."""
-    code, reason = code_of(error), _reason(error)
+    code, reason = code_of(error), reason_of(error)
     state = State.INTERRUPTED if code == ExitCode.INTERRUPTED else State.FAILED
     return Verdict(participant=participant, state=state, reasons=(reason,), code=code)
 
@@ -224,8 +228,15 @@ def code_of(error: BaseException) -> ExitCode:
     return ExitCode.SOFTWARE
 
 
-def _reason(error: BaseException) -> str:
-    """Give the sentence of an exception; the type where it is not one of ours."""
+def reason_of(error: BaseException) -> str:
+    """
+    Give the sentence of an exception; the type where it is not one of ours.
+
+    Examples
+    --------
+    >>> reason_of(ZeroDivisionError('division by zero'))
+    'unexpected ZeroDivisionError: division by zero'
+    """
     if isinstance(error, AppError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
@@ -411,7 +422,77 @@ def run_error(error: BaseException, verdicts: Iterable[Verdict] = ()) -> RunVerd
     run : RunVerdict
         With the exit code of the exception.
     """
-    return RunVerdict(verdicts=tuple(verdicts), code=code_of(error), reasons=(_reason(error),))
+    return RunVerdict(verdicts=tuple(verdicts), code=code_of(error), reasons=(reason_of(error),))
+
+
+@dataclass(slots=True)
+class Aftermath:
+    """
+    What follows the maps: tables, records, figures, reports.
+
+    Nothing of it can make its participant fail: the maps stand, and a part that could not be made
+    is missing with its reason. Only where the output cannot be written does the error go on, for
+    that concerns the whole run.
+
+    Parameters
+    ----------
+    missing : list of str
+        One sentence per part that could not be made.
+    """
+
+    missing: list[str] = field(default_factory=list)
+
+    def attempt(self, part: str, make: Callable[[], Any], otherwise: Any = None) -> Any:
+        """
+        Make a part.
+
+        Parameters
+        ----------
+        part : str
+            Its name in the sentence, should it fail.
+        make : callable
+            Without arguments.
+        otherwise : any
+            What stands for the part then.
+
+        Returns
+        -------
+        made : any
+            What `make` gave, else `otherwise`.
+
+        Examples
+        --------
+        >>> aftermath = Aftermath()
+        >>> aftermath.attempt('shares', lambda: 1 / 0, 0.0)
+        0.0
+        >>> aftermath.missing
+        ['shares missing: unexpected ZeroDivisionError: division by zero']
+        """
+        try:
+            return make()
+        except Exception as error:
+            if code_of(error) in MACHINE_CODES:
+                raise
+            LOGGER.debug('%s', part, exc_info=error)
+            self.missing.append(f'{part} missing: {reason_of(error)}')
+            return otherwise
+
+    def amend(self, verdict: Verdict) -> Verdict:
+        """Give a verdict that names what is missing."""
+        new = tuple(text for text in self.missing if text not in verdict.reasons)
+        if not new:
+            return verdict
+        changed = replace(verdict, reasons=(*new, *verdict.reasons))
+        if not verdict.is_good:
+            return changed
+        return replace(changed, state=State.INCOMPLETE, code=ExitCode.PARTICIPANT_FAILED)
+
+    def amend_run(self, verdict: RunVerdict) -> RunVerdict:
+        """Give the verdict on a run that names what is missing of the pages all share."""
+        if not self.missing:
+            return verdict
+        code = ExitCode.PARTICIPANT_FAILED if verdict.code == ExitCode.OK else verdict.code
+        return replace(verdict, reasons=(*verdict.reasons, *self.missing), code=code)
 
 
 def participant_summary(
