@@ -24,8 +24,9 @@ from bids_app.bids.input.external_maps import (
 )
 from bids_app.bids.input.files import read_table
 from bids_app.bids.input.input_map import RoleMap, choose_role_map, list_roles
+from bids_app.bids.input.metadata.bold import join_trials
 from bids_app.bids.input.query import assign_roles
-from bids_app.bids.scans import Contrast
+from bids_app.bids.scans import Contrast, Event
 from bids_app.engines.templates import packaged_template
 from bids_app.errors import AppError, InputDataError, MissingInputError, SettingsError
 from bids_app.group.inputs import BASELINES, GroupInputs, MapSet, MapSource
@@ -334,10 +335,18 @@ def _events(
         for item in assign_roles(found)['events']:
             try:
                 rows = read_table(item.path, ('onset', 'duration', 'trial_type'))
+                trials = [
+                    Event(
+                        onset=float(row['onset']),
+                        duration=float(row['duration']),
+                        trial_type=normalise(row['trial_type']),
+                    )
+                    for row in rows
+                ]
                 key = participant, normalise(item.get('task') or '')
                 events[key] = [
-                    (float(row['onset']), float(row['duration']), normalise(row['trial_type']))
-                    for row in rows
+                    (block.onset, block.duration, block.trial_type)
+                    for block in join_trials(sorted(trials, key=lambda trial: trial.onset))
                 ]
             except (AppError, ValueError):  # said when a series asks for them
                 continue

@@ -339,3 +339,60 @@ def test_an_mp2rage_without_t1w_is_pointed_at(dataset, unit):
     assert any(note.startswith('sub-01_UNIT1.nii.gz (MP2RAGE) is not read') for note in notes)
     dataset.add('anat/T1w')
     assert not any('MP2RAGE' in note for note in unit(dataset).notes)
+
+
+# ------------------------------------------------------------------------- blocks
+
+
+def table(dataset, rows, name='all'):
+    lines = ['onset\tduration\ttrial_type', *('\t'.join(map(str, row)) for row in rows)]
+    return dataset.text(f'sub-01/func/sub-01_task-{name}_events.tsv', '\n'.join(lines))
+
+
+def trials(length, spacing, n, *, kind='calc', starts=(30, 90, 150)):
+    return [(start + spacing * i, length, kind) for start in starts for i in range(n)]
+
+
+@pytest.mark.parametrize(('rows', 'block'), [
+    (trials(1, 1, 30), 30.0), (trials(0.9, 1, 30), 29.9), (trials(0.5, 2.5, 12), 28.0),
+])  # fmt: skip
+def test_trials_that_touch_are_one_block_and_the_dry_run_says_so(rows, block, dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    table(dataset, rows)
+    found = unit(dataset)
+    assert [(event.onset, event.duration) for event in found.bold[0].events] == [
+        (start, pytest.approx(block)) for start in (30, 90, 150)
+    ]
+    assert ('boldPct', 'calcMinusControl') in made(found)
+    outcome = dry(dataset)
+    assert f'{len(rows)} trials of calc' in outcome.out
+    assert f'are 3 blocks of {block:g} s' in outcome.out
+
+
+def test_a_trial_of_another_type_or_a_long_gap_ends_a_block(dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    rest = [(38, 1, 'rest'), (98, 1, 'rest')]
+    table(dataset, [*trials(8, 9, 2), *rest, *trials(8, 12, 2, starts=(180,))])
+    found = unit(dataset).bold[0].events
+    lengths = [event.duration for event in found if event.trial_type == 'calc']
+    assert lengths == [8, 8, 8, 8, 17, 8, 8]
+
+
+@pytest.mark.parametrize('length', [0, 1, 6])
+def test_short_events_are_refused_before_anything_is_computed(length, dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    table(dataset, trials(length, 15, 2))
+    found = unit(dataset)
+    assert found.bold == ()
+    assert f'the longest are: calc {length:g} s; designs of short events' in said(found)
+    assert dry(dataset).out.count('will be made   boldPct') == 0
+
+
+def test_a_trial_type_without_a_block_is_no_condition_but_stays_in_the_model(dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    table(dataset, [*trials(30, 60, 1), (40, 0, 'press'), (100, 0.5, 'press')])
+    found = unit(dataset)
+    assert [contrast.label for contrast in found.contrasts] == ['calcMinusControl']
+    assert {event.trial_type for event in found.bold[0].events} == {'calc', 'press'}
+    assert 'press 0.5 s' in said(found)
+    assert found.problems == ()

@@ -21,7 +21,7 @@ from bids_app.bids.input.conditions import (
 from bids_app.bids.input.files import companions_of, read_json
 from bids_app.bids.input.input_map import Listing, RoleMap, choose_role_map, list_roles
 from bids_app.bids.input.metadata.asl import read_asl, read_cbf
-from bids_app.bids.input.metadata.bold import read_bold, trial_types
+from bids_app.bids.input.metadata.bold import longest_blocks, read_bold
 from bids_app.bids.input.metadata.dsc import read_dsc
 from bids_app.bids.input.metadata.fieldmaps import choose_field_map, read_field_maps
 from bids_app.bids.input.metadata.relaxometry import read_ase, read_echoes, with_reduced
@@ -95,8 +95,8 @@ class DatasetInfo:
     """dataset_description.json."""
     found: Mapping[str, tuple[Found, ...]] = field(default_factory=dict)
     """Participant -> its files by name."""
-    trial_types: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
-    """BOLD file -> condition labels of its events."""
+    trial_types: Mapping[Path, Mapping[str, float]] = field(default_factory=dict)
+    """BOLD file -> condition labels of its events, and the longest block of each, s."""
     blood: BloodTable = field(default_factory=BloodTable)
     role_map: RoleMap | None = None
     """Given where the dataset is not laid out as BIDS."""
@@ -182,10 +182,10 @@ def _description(root: Path, *, skip: bool) -> dict[str, Any]:
     return description
 
 
-def _trial_types(found: Found, root: Path) -> tuple[str, ...]:
-    """Condition labels of a BOLD file."""
+def _trial_types(found: Found, root: Path) -> dict[str, float]:
+    """Condition labels of a BOLD file and their longest blocks, s."""
     companions = companions_of(found, root, 'events', '.tsv')
-    return trial_types(companions[-1]) if companions else ()
+    return longest_blocks(companions[-1]) if companions else {}
 
 
 def select_participants(info: DatasetInfo, run: RunSettings) -> tuple[str, ...]:
@@ -289,7 +289,7 @@ def check_dataset(info: DatasetInfo, run: RunSettings, settings: Settings) -> Pl
     tasks = sorted({item.entities.get('task', '') for item in files['bold']})
     if 'bold' not in settings.ignore:
         _check_labels('--task-id', _bare(run.tasks, 'task-'), tasks)
-    scans = _scans(files, info, run)
+    scans = _scans(files, info, run, settings)
     labels = find_labels(scans, entity=settings.condition_entity, named=_named(settings))
     return make_plan(labels, baseline=settings.baseline, contrasts=settings.contrasts)
 
@@ -307,15 +307,24 @@ def acquisitions(files: Mapping[str, Sequence[Found]], family: str) -> Sequence[
 
 
 def _scans(
-    files: Mapping[str, Sequence[Found]], info: DatasetInfo, run: RunSettings
+    files: Mapping[str, Sequence[Found]],
+    info: DatasetInfo,
+    run: RunSettings,
+    settings: Settings,
 ) -> list[Scan]:
-    """Give the acquisitions behind files."""
+    """Give the acquisitions behind files; trial types without a block are no conditions."""
+    needed = settings.bold.window_start
+
+    def blocks(item: Found) -> tuple[str, ...]:
+        longest = info.trial_types.get(item.path, {})
+        return tuple(label for label, length in longest.items() if length > needed)
+
     tasks = _bare(run.tasks, 'task-')
     return [
         Scan(
             family=family,
             entities=item.entities,
-            trial_types=info.trial_types.get(item.path, ()) if family == 'bold' else (),
+            trial_types=blocks(item) if family == 'bold' else (),
         )
         for family in MAIN_ROLES
         for item in acquisitions(files, family)
@@ -974,7 +983,7 @@ def _with_contrasts(
 ) -> ParticipantInputs:
     """Add the conditions and contrasts of a unit; say which are lost."""
     settings, plan = context.settings, context.plan
-    scans = _scans(files, context.info, context.run)
+    scans = _scans(files, context.info, context.run, settings)
     own = find_labels(scans, entity=settings.condition_entity, named=plan.labels.all)
     conditions, contrasts = plan_unit(plan, own)
     for contrast in plan.contrasts:

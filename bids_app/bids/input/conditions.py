@@ -285,7 +285,7 @@ def runs_for_contrast(
     baseline : str or None
         Baseline of the dataset; its gaps count where a run lists no row of it.
     min_gap : float
-        Shortest gap that can be a baseline block, s.
+        A block, or a gap that is to be the baseline, must be longer, s.
 
     Returns
     -------
@@ -296,14 +296,17 @@ def runs_for_contrast(
     return tuple(
         run
         for run in runs
-        if contrast.task in _listed(run)
-        and (contrast.baseline in _listed(run) or (may_be_gap and longest_gap(run) > min_gap))
+        if contrast.task in _listed(run, min_gap)
+        and (
+            contrast.baseline in _listed(run, min_gap)
+            or (may_be_gap and longest_gap(run) > min_gap)
+        )
     )
 
 
-def _listed(run: BoldRun) -> set[str]:
-    """Trial types of a run."""
-    return {event.trial_type for event in run.events}
+def _listed(run: BoldRun, shortest: float) -> set[str]:
+    """Trial types of a run that have a block that is longer."""
+    return {event.trial_type for event in run.events if event.duration > shortest}
 
 
 def longest_gap(run: BoldRun) -> float:

@@ -48,7 +48,7 @@ CLEAR = 5.0
 
 
 def find_suspects(
-    found: Mapping[str, Sequence[Found]], trial_types: Mapping[Path, tuple[str, ...]], root: Path
+    found: Mapping[str, Sequence[Found]], trial_types: Mapping[Path, Iterable[str]], root: Path
 ) -> dict[str, tuple[Suspicion, ...]]:
     """
     Compare the files of all participants with one another, by size and checksum.
@@ -57,7 +57,7 @@ def find_suspects(
     ----------
     found : mapping of str to sequence of Found
         Participant -> files.
-    trial_types : mapping of Path to tuple of str
+    trial_types : mapping of Path to iterable of str
         BOLD file -> conditions of its events: runs of one design are peers.
     root : Path
         The dataset.
@@ -159,14 +159,14 @@ def _suspicion(kind: str, item: Found, reason: str) -> Suspicion:
 
 
 def _small_runs(
-    found: Mapping[str, Sequence[Found]], trial_types: Mapping[Path, tuple[str, ...]]
+    found: Mapping[str, Sequence[Found]], trial_types: Mapping[Path, Iterable[str]]
 ) -> list[tuple[Found, Suspicion]]:
     """Find the BOLD runs that are much smaller than those of the same task and design."""
     peers: dict[tuple[Any, ...], list[tuple[Found, int]]] = {}
     for item in (item for files in found.values() for item in files):
         size = content_size(item.path) if trial_types.get(item.path) else None
         if size:
-            design = (item.get('task'), item.get('extension'), trial_types[item.path])
+            design = (item.get('task'), item.get('extension'), tuple(trial_types[item.path]))
             peers.setdefault(design, []).append((item, size))
     suspicions = []
     for group in peers.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_app import units
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from bids_app.bids.input.sidecar import Reader
     from bids_app.bids.scans import FoundScan
 
+
+JOIN_GAP = 2.0
+"""Between trials of one type that are one block, s; most tasks log a block trial by trial."""
 
 EVENT_TOLERANCE = 1.0
 """Imprecision of a table of events, s."""
@@ -186,7 +190,7 @@ def _check_header_time(probe: Probe, header: Header | None, repetition_time: flo
         )
 
 
-def trial_types(path: Path) -> tuple[str, ...]:
+def longest_blocks(path: Path) -> dict[str, float]:
     """
     List the condition labels of an events table; none when it cannot be read.
 
@@ -197,17 +201,64 @@ def trial_types(path: Path) -> tuple[str, ...]:
 
     Returns
     -------
-    labels : tuple of str
-        Normalised, sorted.
+    longest : dict of str to float
+        Normalised label, sorted -> its longest block, s; infinite where a duration is no number,
+        which is said when the table is used.
     """
     try:
         rows = read_table(path, ('trial_type',))
     except AppError:
-        return ()
-    labels = {
-        normalise(row['trial_type']) for row in rows if row['trial_type'] not in MISSING_VALUES
-    }
-    return tuple(sorted(labels - {''}))
+        return {}
+    events, longest = [], {}
+    for row in rows:
+        label = normalise(row['trial_type'])
+        if row['trial_type'] in MISSING_VALUES or not label:
+            continue
+        onset, duration = (_seconds(row.get(key, '')) for key in ('onset', 'duration'))
+        if onset is None or duration is None:
+            longest[label] = math.inf
+        else:
+            events.append(Event(onset=onset, duration=duration, trial_type=label))
+    for event in join_trials(sorted(events, key=lambda event: event.onset)):
+        longest[event.trial_type] = max(longest.get(event.trial_type, 0.0), event.duration)
+    return dict(sorted(longest.items()))
+
+
+def join_trials(events: Sequence[Event]) -> list[Event]:
+    """
+    Join trials of one type that touch, or nearly so, to blocks.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        In order of onset.
+
+    Returns
+    -------
+    blocks : list of Event
+        A trial goes on with the one before where no more than :data:`JOIN_GAP` lies between them
+        and no event of another type. Events without duration are no part of a block.
+
+    Examples
+    --------
+    >>> trials = [Event(onset=2.0 * n, duration=1.5, trial_type='calc') for n in range(15)]
+    >>> [(block.onset, block.duration) for block in join_trials(trials)]
+    [(0.0, 29.5)]
+    """
+    blocks: list[Event] = []
+    points = [event for event in events if not event.duration]
+    for event in events:
+        last = blocks[-1] if blocks else None
+        if not event.duration:
+            continue
+        if last is not None and last.trial_type == event.trial_type:
+            end = last.onset + last.duration
+            if event.onset - end <= JOIN_GAP:
+                end = max(end, event.onset + event.duration)
+                blocks[-1] = replace(last, duration=round(end - last.onset, 9))
+                continue
+        blocks.append(event)
+    return sorted([*blocks, *points], key=lambda event: event.onset)
 
 
 def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ...]:
@@ -235,8 +286,50 @@ def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ..
         )
     _check_overlaps(own, known)
     _note_cut(own, known, duration)
+    blocks = tuple(join_trials(known))
+    _note_joined(own, known, blocks)
+    _check_lengths(own, blocks)
     probe.ok = probe.ok and own.ok
-    return known
+    return blocks
+
+
+def _note_joined(probe: Probe, trials: Sequence[Event], blocks: Sequence[Event]) -> None:
+    """Say which trials are taken together as blocks."""
+    for label in sorted({event.trial_type for event in trials}):
+        n_trials = sum(event.trial_type == label for event in trials)
+        lengths = sorted({block.duration for block in blocks if block.trial_type == label})
+        n_blocks = sum(block.trial_type == label for block in blocks)
+        if n_blocks < n_trials:
+            span = ' to '.join(
+                f'{length:g}' for length in dict.fromkeys((lengths[0], lengths[-1]))
+            )
+            probe.reader.findings.note(
+                f'{probe.file.name}: {n_trials} trials of {label}, no more than {JOIN_GAP:g} s '
+                f'apart within a block, are {n_blocks} block{"s" * (n_blocks > 1)} of {span} s'
+            )
+
+
+def _check_lengths(probe: Probe, blocks: Sequence[Event]) -> None:
+    """Refuse a run without any block, and name the trial types that have none."""
+    needed = probe.reader.settings.bold.window_start
+    longest: dict[str, float] = {}
+    for block in blocks:
+        longest[block.trial_type] = max(longest.get(block.trial_type, 0.0), block.duration)
+    short = {label: length for label, length in longest.items() if length <= needed}
+    if not short or not probe.ok:
+        return
+    shown = ', '.join(f'{label} {length:g} s' for label, length in sorted(short.items()))
+    if len(short) < len(longest):
+        probe.reader.findings.note(
+            f'{probe.file.name}: no change is made of trial types without a block longer than '
+            f'{needed:g} s (bold.window_start); they are part of the model: {shown}'
+        )
+    else:
+        probe.fail(
+            f'{probe.file.name}: percent change needs blocks longer than {needed:g} s '
+            f'(bold.window_start), the longest are: {shown}; designs of short events are not '
+            'supported'
+        )
 
 
 def _check_spellings(probe: Probe, labels: Sequence[str]) -> None:
@@ -288,11 +381,8 @@ def _event(probe: Probe, row: Row) -> Event | None:
     """Read one row."""
     numbers = []
     for column in ('onset', 'duration'):
-        try:
-            value = float(row[column])
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or (column == 'duration' and value < 0):
+        value = _seconds(row[column])
+        if value is None or (column == 'duration' and value < 0):
             probe.fail(
                 f'{probe.file.name}, line {row.line}: {column} should be a number of seconds, '
                 f'found {row[column]!r}'
@@ -300,3 +390,12 @@ def _event(probe: Probe, row: Row) -> Event | None:
             return None
         numbers.append(value)
     return Event(onset=numbers[0], duration=numbers[1], trial_type=normalise(row['trial_type']))
+
+
+def _seconds(text: str) -> float | None:
+    """Read a finite number; None where it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
