@@ -59,6 +59,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_docstrings.py
 	$(BIN)/codespell
 
 .PHONY: check

@@ -79,7 +79,7 @@ def implicit_blocks(
 
     See Also
     --------
-    fit_percent_change : What uses them.
+    fit_task_design : What uses them.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def alternate_blocks(
 
     See Also
     --------
-    fit_percent_change : Takes the result: the two halves then share no block.
+    fit_task_design : Takes the result: the two halves then share no block.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def high_pass_of_design(blocks: Sequence[Sequence[Block]], run_length: float) ->
 
     See Also
     --------
-    fit_percent_change : What uses it.
+    fit_task_design : What uses it.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def volumes_in_blocks(
 
     See Also
     --------
-    fit_percent_change : What uses it.
+    fit_task_design : What uses it.
 
     Notes
     -----

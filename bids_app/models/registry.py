@@ -16,8 +16,26 @@ class ModelSpec:
     """
     What the rest of the package must know of a model.
 
-    `maps` are arguments given as :class:`Estimate`, `data` as arrays (voxel axis first),
-    `parameters` as scalars or per-voxel arrays; together they are the function's signature.
+    `maps`, `data` and `parameters` together are the signature of its function.
+
+    Parameters
+    ----------
+    function : str
+        ``module:name``.
+    maps : tuple of str
+        Arguments given as :class:`~bids_app.models.estimate.Estimate`.
+    data : tuple of str
+        Arguments given as arrays, voxel axis first.
+    parameters : tuple of str
+        Arguments given as scalars or per-voxel arrays.
+    unit : str
+        Of the estimate.
+    citation : str
+        Key of the bibliography.
+    methods : str
+        Sentence of the methods section, without citation and full stop.
+    also : tuple of str
+        Quantities that the function returns after that of the row; it then returns a tuple.
     """
 
     function: str
@@ -28,7 +46,6 @@ class ModelSpec:
     citation: str
     methods: str
     also: tuple[str, ...] = ()
-    """Quantities that the function returns after that of the row; it then returns a tuple."""
 
     def resolve(self) -> Callable[..., Any]:
         """Import the function: returns an Estimate, or a tuple of them (`also`)."""

@@ -324,8 +324,9 @@ def fit_multi_delay(
     n_pairs : (D,) array_like or float
         Pairs behind each mean: its weight. Where no delay has more than one, the noise is taken
         from the residuals of the fit instead of `difference`.
-    labeling, labeling_efficiency, background_suppression_factor, t1_blood, t1_tissue, \
-partition_coefficient
+    labeling, labeling_efficiency, background_suppression_factor
+        As for :func:`predict_difference`.
+    t1_blood, t1_tissue, partition_coefficient
         As for :func:`predict_difference`.
     noise_groups : (V,) array_like of int, optional
         Voxels whose residuals are pooled; default all.
@@ -409,9 +410,12 @@ def fit_with_arteries(
 
     Parameters
     ----------
-    difference, m0, post_label_delay, label_duration, n_pairs, labeling, labeling_efficiency, \
-background_suppression_factor, t1_blood, t1_tissue, partition_coefficient, noise_groups
+    difference, m0, post_label_delay, label_duration, n_pairs
         As for :func:`fit_multi_delay`; four different delays or more.
+    labeling, labeling_efficiency, background_suppression_factor
+        As for :func:`fit_multi_delay`.
+    t1_blood, t1_tissue, partition_coefficient, noise_groups
+        As for :func:`fit_multi_delay`.
 
     Returns
     -------

@@ -391,9 +391,12 @@ def estimate_cbf(
         Control minus label, any unit.
     m0 : (V,) Estimate
         Equilibrium magnetisation of tissue, unit of `difference`.
-    label_duration, post_label_delay, labeling_efficiency, background_suppression_factor, \
-t1_blood, partition_coefficient, labeling
-        As for :func:`cbf_from_difference`; `post_label_delay` may be one per voxel.
+    label_duration, post_label_delay : float or (V,) array_like
+        As for :func:`cbf_from_difference`; the delay may be one per voxel.
+    labeling_efficiency, background_suppression_factor : float
+        As for :func:`cbf_from_difference`.
+    t1_blood, partition_coefficient, labeling
+        As for :func:`cbf_from_difference`.
 
     Returns
     -------
