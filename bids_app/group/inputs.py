@@ -209,7 +209,7 @@ def from_derivatives(output_dir: Path, participants: Iterable[str]) -> GroupInpu
     )
 
 
-def without_suspects(
+def drop_suspects(
     inputs: GroupInputs,
     suspicions: Mapping[str, Sequence[Mapping[str, str | None]]],
     accepted: Sequence[str],

@@ -12,6 +12,7 @@ from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.group.statistics import MINIMUM, RandomEffects, prevalence, random_effects
 from bids_app.images import load_data
 from bids_app.interfaces.regions import add_labels, read_atlas, region_levels
+from bids_app.models.constants import NORMAL_95
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,8 +97,8 @@ def _prevalence(rows: pd.DataFrame, here: Any, result: RandomEffects) -> None:
     bold = rows[rows['quantity'] == 'boldPct'].set_index(places)['effect']
     of_region = bold.reindex(pd.MultiIndex.from_frame(rows.loc[here, places])).to_numpy(float)
     rows.loc[here, 'prevalence'] = prevalence(of_region, result)
-    rows.loc[here, 'prevalence_low'] = prevalence(of_region, result, quantile=1.96)
-    rows.loc[here, 'prevalence_high'] = prevalence(of_region, result, quantile=-1.96)
+    rows.loc[here, 'prevalence_low'] = prevalence(of_region, result, quantile=NORMAL_95)
+    rows.loc[here, 'prevalence_high'] = prevalence(of_region, result, quantile=-NORMAL_95)
 
 
 def _tables(study: Study, contrast: str, effects: Mapping[str, Effect]) -> list[pd.DataFrame]:

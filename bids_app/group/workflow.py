@@ -27,7 +27,7 @@ from bids_app.group.baseline import save_baseline_tables, save_conjunctions
 from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
 from bids_app.group.design import excluded_by_verdict, make_design
 from bids_app.group.effects import Effect, analyse_effect, maps_to_test, save_joint_pls
-from bids_app.group.inputs import GroupInputs, from_derivatives, without_suspects
+from bids_app.group.inputs import GroupInputs, drop_suspects, from_derivatives
 from bids_app.group.maps import from_maps, list_shared_maps
 from bids_app.group.regions import save_regions
 from bids_app.group.robustness import save_robustness
@@ -93,9 +93,7 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     names = tuple(name for name in names if name not in left_out)
     with tempfile.TemporaryDirectory(dir=_scratch(run)) as folder:
         found, unused = find_inputs(run, names, settings, shared, Path(folder))
-        inputs, suspects = without_suspects(
-            found, _suspicions(run), settings.group.accept_suspects
-        )
+        inputs, suspects = drop_suspects(found, _suspicions(run), settings.group.accept_suspects)
         if not inputs.changes:
             msg = (
                 f'{run.output_dir} holds no change maps in {TEMPLATE} of {", ".join(names)}; run '

@@ -79,7 +79,7 @@ class _OppositesOutputSpec(TraitedSpec):
     images = traits.List(result('mean image, not distorted', 'a.u.'), desc='one', unit='a.u.')
 
 
-class FieldFromOpposites(SimpleInterface):
+class FindFieldFromOpposites(SimpleInterface):
     """Find the field from two images that it displaces in opposite directions."""
 
     input_spec = _OppositesInputSpec

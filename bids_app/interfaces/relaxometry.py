@@ -253,7 +253,7 @@ class PredictDephasing(SimpleInterface):
         return runtime
 
 
-class _MotionInputSpec(BaseInterfaceInputSpec):
+class _IndexMotionInputSpec(BaseInterfaceInputSpec):
     signal = traits.List(
         image('one magnitude image per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
     )
@@ -267,15 +267,15 @@ class _MotionInputSpec(BaseInterfaceInputSpec):
     r2_star = estimated('effective transverse relaxation rate', '1/s')
 
 
-class _MotionOutputSpec(TraitedSpec):
+class _IndexMotionOutputSpec(TraitedSpec):
     motion = estimated('deviation of the echoes from one decay', '1')
 
 
 class IndexMotion(SimpleInterface):
     """Measure movement by the disagreement of echoes and sets."""
 
-    input_spec = _MotionInputSpec
-    output_spec = _MotionOutputSpec
+    input_spec = _IndexMotionInputSpec
+    output_spec = _IndexMotionOutputSpec
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)

@@ -123,7 +123,7 @@ BISQUARE = 6.0
 doi:10.1080/00401706.1974.10489171."""
 
 ROBUST_MINIMUM = 4
-"""Pairs of one delay below which none can be told to be an outlier; ours."""
+"""Pairs of one delay below which none can be told to be an outlier, nor halves compared; ours."""
 
 NOISY_PAIR = 2.0
 """Variance of a pair over that of the others from which on it is weighted down, 1; ours."""
@@ -275,9 +275,6 @@ SPOILT_VOLUME = 0.5
 
 DETECTION_LIMIT = 3.0
 """Signal over its noise below which there is none, 1; ours."""
-
-Z_95 = 1.959964
-"""Half width of a 95 % interval of a normal estimate, in standard errors."""
 
 MAD_ERROR = 1.166
 """Relative standard error of a deviation found by the median, times the root of n; normal

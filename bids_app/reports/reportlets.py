@@ -13,6 +13,7 @@ import numpy as np
 
 from bids_app.bids.output.derivatives import packaged_table, unit_of
 from bids_app.bids.output.derivatives import table as output_table
+from bids_app.models.constants import NORMAL_95
 from bids_app.models.status import DESCRIPTIONS, Status
 from bids_app.reports.background import TISSUES, ScanScene, Scene, slices_of
 from bids_app.reports.derivatives import (
@@ -1029,7 +1030,7 @@ def _strength_fact(tested: FloatArray, statistic: str) -> Fact | None:
         return None
     if statistic == 'q':
         return Fact(name='voxels with q below 0.05', text=percent(float(np.mean(finite < 0.05))))
-    share = float(np.mean(np.abs(finite) > 1.96))
+    share = float(np.mean(np.abs(finite) > NORMAL_95))
     return Fact(name='voxels with |z| above 1.96', text=f'{percent(share)} (5 % by chance)')
 
 

@@ -9,7 +9,7 @@ from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.interfaces.alignment import JudgeAlignment, PassAligned
 from bids_app.interfaces.distortion import (
-    FieldFromOpposites,
+    FindFieldFromOpposites,
     MapVoxelShift,
     ReadFieldMap,
     UndistortImage,
@@ -528,7 +528,7 @@ def init_field_map_wf(*, field_map: FieldMap, name: str) -> Workflow:
     outputnode = ports('outputnode', 'field_map', 'images')
     files = [str(path) for path in field_map.files]
     if field_map.kind == 'opposite':
-        interface = FieldFromOpposites(files=files, axis=field_map.axis, scale=field_map.scale)
+        interface = FindFieldFromOpposites(files=files, axis=field_map.axis, scale=field_map.scale)
         made, wanted = ['field_map', 'images'], []
     else:
         interface = ReadFieldMap(

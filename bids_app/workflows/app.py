@@ -19,8 +19,8 @@ from bids_app.bids.input.collect import (
     select_participants,
 )
 from bids_app.bids.input.input_map import roles_table, summarise
-from bids_app.bids.input.suspect_scans import with_suspicions
-from bids_app.bids.input.unreadable import without_defects
+from bids_app.bids.input.suspect_scans import flag_suspicious
+from bids_app.bids.input.unreadable import drop_unreadable
 from bids_app.bids.output.dataset import lock, prepare_output, update_shared, work_dir_of
 from bids_app.bids.output.derivatives import output_path, write_json, write_text
 from bids_app.bids.output.manifest import (
@@ -324,7 +324,7 @@ def run_participant(
         Never an exception for the fault of data: others must go on.
     """
     participant = found[0].participant
-    units = tuple(with_suspicions(without_defects(unit)) for unit in found)
+    units = tuple(flag_suspicious(drop_unreadable(unit)) for unit in found)
     digest = participant_digest(units, settings, roots=(run.bids_dir, *run.derivatives.values()))
     reason = check_manifest(run.output_dir, participant, digest)
     if reason is None:

@@ -25,7 +25,7 @@ from bids_app.interfaces.spatial import (
     TrustHeader,
 )
 from bids_app.models.asl.label_control import pairs_per_delay
-from bids_app.models.constants import M0_REGION_T1
+from bids_app.models.constants import M0_REGION_T1, ROBUST_MINIMUM
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
 
@@ -263,7 +263,7 @@ class _Chain:
         """Build the branches this series has; returns what they make."""
         difference = self.add_difference()
         made = {}
-        if max(self.delays.n_pairs) >= min(self.delays.n_pairs) >= HALVES:
+        if max(self.delays.n_pairs) >= min(self.delays.n_pairs) >= ROBUST_MINIMUM:
             made['half_difference'] = Quantity(difference, 'half_difference')
         if self.model == 'scanner':
             cbf = self.add_cbf(difference, None, None)
@@ -464,7 +464,3 @@ class _Chain:
         connect_quantity(self.workflow, cbf, node, 'cbf')
         self.workflow.connect([(difference, node, [('calibration', 'calibration')])])
         return Quantity(node, 'table')
-
-
-HALVES = 4
-"""Pairs of a delay from which on odd and even ones are compared."""

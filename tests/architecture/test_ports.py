@@ -28,18 +28,21 @@ ABSTRACT = {'_base.ModelInterface', 'change.ChangeInterface'}
 CONCRETE = [name for name in INTERFACES if name not in ABSTRACT]
 INHERITED = {*BaseInterfaceInputSpec().traits(), *TraitedSpec().traits()}
 
+NO_UNIT = ''  # of names, choices and files that are not maps; a fraction has the unit 1
 UNITS = {
-    'm',
-    'Hz^2',
-    '', '1', '%', '%^2', 's', 's^2', '1/s', '1/s^2', 'T', 'T/m', 'Hz', 'rad', 'rad/s/T', 'mm',
-    'a.u.', 'a.u.^2', 'mL/mL', '(mL/mL)^2', 'mL/g', 'mL/100 g/min', '(mL/100 g/min)^2',
-    'umol/mL', 'umol s/mL', 'umol/100 g/min', '(umol/100 g/min)^2',
+    NO_UNIT, '1', '%', '%^2', 's', 's^2', '1/s', '1/s^2', 'Hz', 'Hz^2', 'T', 'T/m', 'rad',
+    'rad/s/T', 'mm', 'm', 'a.u.', 'a.u.^2', 'mL/mL', '(mL/mL)^2', 'mL/g', 'mL/100 g/min',
+    '(mL/100 g/min)^2', 'umol/mL', 'umol s/mL', 'umol/100 g/min', '(umol/100 g/min)^2',
 }  # fmt: skip
-VERBS = (
-    'Align', 'Average', 'Carry', 'Combine', 'Compute', 'Convert', 'Correct', 'Count', 'Estimate',
-    'Find', 'Label', 'Map', 'Name', 'Normalise', 'Predict', 'Register', 'Select', 'Separate',
-    'Smooth', 'Take', 'Write',
-)  # fmt: skip
+VERBS = {
+    'Align', 'Average', 'Carry', 'Collect', 'Combine', 'Compare', 'Compute', 'Convert', 'Correct',
+    'Count', 'Discretise', 'Divide', 'Estimate', 'Extract', 'Find', 'Hand', 'Index', 'Judge',
+    'Label', 'Leave', 'Limit', 'Load', 'Make', 'Map', 'Mask', 'Measure', 'Name', 'Normalise',
+    'Pass', 'Predict', 'Prepare', 'Read', 'Register', 'Resample', 'Sample', 'Save', 'Segment',
+    'Select', 'Separate', 'Smooth', 'Summarise', 'Take', 'Tell', 'Trust', 'Turn', 'Undistort',
+    'Undo', 'Write',
+}  # fmt: skip
+"""What interfaces are named by, and what their sentences start with."""
 
 
 def ports(spec):
@@ -79,8 +82,19 @@ def test_no_port_carries_a_part_of_a_quantity(name):
         assert not [port for port in found if re.search('_(variance|status|facts)$', port)]
 
 
+def first_words(name):
+    """First word of the name of an interface, and of the sentence that says what it does."""
+    sentence = inspect.getdoc(INTERFACES[name]).splitlines()[0]
+    return re.match('[A-Z][a-z]+', name.rpartition('.')[2])[0], sentence.split()[0].strip(',')
+
+
 @pytest.mark.parametrize('name', CONCRETE)
 def test_every_interface_is_a_verb_with_a_sentence(name):
     sentence = inspect.getdoc(INTERFACES[name]).splitlines()[0]
     assert re.fullmatch(r'[A-Z].*\.', sentence)
     assert len(sentence.split()) > 2
+    assert set(first_words(name)) <= VERBS
+
+
+def test_every_verb_is_that_of_some_interface():
+    assert {verb for name in CONCRETE for verb in first_words(name)} == VERBS

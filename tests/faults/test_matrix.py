@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bids_app.bids.input.collect import check_dataset, collect_participant, read_dataset
-from bids_app.bids.input.unreadable import without_defects
+from bids_app.bids.input.unreadable import drop_unreadable
 from bids_app.settings import RunSettings, Settings
 from tests.e2e import support
 
@@ -271,7 +271,7 @@ def hospital(tmp_path_factory):
 
     def collect(case):
         units = collect_participant(info, label(case), run=run, settings=Settings(), plan=plan)
-        return without_defects(units[0])
+        return drop_unreadable(units[0])
 
     return collect
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bids_app.group.inputs import GroupInputs, MapSet, MapSource, without_suspects
+from bids_app.group.inputs import GroupInputs, MapSet, MapSource, drop_suspects
 
 COPY = {'kind': 'copy', 'condition': 'rest', 'reason': 'rest.nii has the same bytes'}
 SMALL = {'kind': 'small-bold', 'condition': None, 'reason': 'bold.nii is small'}
@@ -27,7 +27,7 @@ def who(inputs):
 
 
 def test_a_suspicious_scan_costs_the_contrasts_of_its_condition():
-    kept, sentences = without_suspects(INPUTS, {'02': [COPY]}, ())
+    kept, sentences = drop_suspects(INPUTS, {'02': [COPY]}, ())
     assert who(kept) == {'calcMinusControl': ['01', '02', '03'], 'restMinusControl': ['01', '03']}
     assert kept.regions['restMinusControl'] == (('01', Path('a')),)
     assert sentences == {
@@ -39,13 +39,13 @@ def test_a_suspicious_scan_costs_the_contrasts_of_its_condition():
 
 
 def test_a_suspicious_run_without_condition_costs_every_contrast():
-    kept, _ = without_suspects(INPUTS, {'03': [SMALL]}, ())
+    kept, _ = drop_suspects(INPUTS, {'03': [SMALL]}, ())
     assert set(map(tuple, who(kept).values())) == {('01', '02')}
 
 
 def test_accepted_signs_leave_nobody_out():
-    kept, sentences = without_suspects(INPUTS, {'02': [COPY], '03': [SMALL]}, ('copy',))
+    kept, sentences = drop_suspects(INPUTS, {'02': [COPY], '03': [SMALL]}, ('copy',))
     assert who(kept)['restMinusControl'] == ['01', '02']
     assert len(sentences) == 2
-    kept, sentences = without_suspects(INPUTS, {'02': [COPY]}, ('copy', 'small-bold'))
+    kept, sentences = drop_suspects(INPUTS, {'02': [COPY]}, ('copy', 'small-bold'))
     assert (kept, sentences) == (INPUTS, {})

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from bids_app.images import Grid, save_affine
 from bids_app.interfaces.distortion import (
-    FieldFromOpposites,
+    FindFieldFromOpposites,
     MapVoxelShift,
     ReadFieldMap,
     UndistortImage,
@@ -123,7 +123,7 @@ def test_opposite_images_give_field_and_undistorted_image(files):
     shift = N_LINES * SPACING * field
     both = [files.image(name, distort(image, sign * shift, axis=1))
             for name, sign in (('plus', 1), ('minus', -1))]  # fmt: skip
-    outputs = files.run(FieldFromOpposites(files=both, axis=1, scale=1 / (N_LINES * SPACING)))
+    outputs = files.run(FindFieldFromOpposites(files=both, axis=1, scale=1 / (N_LINES * SPACING)))
     deep = ndimage.binary_erosion(inside, iterations=1)
     left = np.abs(files.read_all(outputs.field_map) - field)[deep] * N_LINES * SPACING
     assert np.percentile(left, 99) < 0.5

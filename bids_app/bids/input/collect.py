@@ -24,7 +24,7 @@ from bids_app.bids.input.metadata.asl import read_asl, read_cbf
 from bids_app.bids.input.metadata.bold import longest_blocks, read_bold
 from bids_app.bids.input.metadata.dsc import read_dsc
 from bids_app.bids.input.metadata.fieldmaps import choose_field_map, read_field_maps
-from bids_app.bids.input.metadata.relaxometry import read_ase, read_echoes, with_reduced
+from bids_app.bids.input.metadata.relaxometry import add_reduced_sets, read_ase, read_echoes
 from bids_app.bids.input.participants import BloodTable, check_units, read_blood, read_participants
 from bids_app.bids.input.preprocessed import find_preprocessed
 from bids_app.bids.input.query import (
@@ -760,7 +760,7 @@ def _echoes(
         if made is None:
             continue
         own = {label: sets[key] for label, sets in reduced.items() if sets.get(key) is not None}
-        series.append(with_reduced(reader, made, own) if own else made)
+        series.append(add_reduced_sets(reader, made, own) if own else made)
     return _of_equal_length(reader, role, series, counts)
 
 

@@ -98,7 +98,7 @@ OTHER_KEYS = (
 """Keys read that are not numbers with a range."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Findings:
     """What collecting one unit brings to light; the lists grow while it is read."""
 

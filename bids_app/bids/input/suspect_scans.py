@@ -184,7 +184,7 @@ def _small_runs(
 # ------------------------------------------------------------------------------ whole images
 
 
-def with_suspicions(inputs: ParticipantInputs) -> ParticipantInputs:
+def flag_suspicious(inputs: ParticipantInputs) -> ParticipantInputs:
     """
     Look for one-sided scans and for runs that end before their last block.
 

@@ -46,7 +46,7 @@ def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
-def without_defects(inputs: ParticipantInputs) -> ParticipantInputs:
+def drop_unreadable(inputs: ParticipantInputs) -> ParticipantInputs:
     """
     Leave out what cannot be used after reading every image once.
 

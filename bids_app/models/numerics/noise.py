@@ -12,8 +12,8 @@ from bids_app.models.constants import (
     FEWEST_EFFECTS,
     MAD_ERROR,
     MAD_TO_SD,
+    NORMAL_95,
     SIGN_ERROR_FACTORS,
-    Z_95,
 )
 from bids_app.models.estimate import Estimate
 from bids_app.units import PERCENT
@@ -205,7 +205,7 @@ def calibrate_errors(
     z = (first.value - second.value)[usable] / np.sqrt(variance[usable])
     sd = float(MAD_TO_SD * np.median(np.abs(z)))
     error = MAD_ERROR * sd * np.sqrt(max(voxels_per_sample, 1.0) / n_voxels)
-    low, high = sd - Z_95 * error, sd + Z_95 * error
+    low, high = sd - NORMAL_95 * error, sd + NORMAL_95 * error
     smallest, largest = SIGN_ERROR_FACTORS
     verdict = 'right'
     if high < smallest or low > largest:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bids_app.models.constants import NORMAL_95
 from bids_app.reports.derivatives import read_table, root_file, select, to_number
 from bids_app.reports.reportlets import contrast_text, number, percent, report_table, unit_text
 
@@ -262,7 +263,7 @@ def _quantile(line: Mapping[str, str]) -> float:
     from scipy import stats
 
     n = to_number(line.get('n_participants'))
-    return float(stats.t.ppf(0.975, n - 1)) if n > 1 else 1.96
+    return float(stats.t.ppf(0.975, n - 1)) if n > 1 else NORMAL_95
 
 
 def _tipping_points(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bids_app.bids.input.collect import read_dataset
-from bids_app.bids.input.suspect_scans import with_suspicions
+from bids_app.bids.input.suspect_scans import flag_suspicious
 from bids_app.settings import RunSettings
 from tests.bids.conftest import CONTEXT
 
@@ -45,7 +45,7 @@ def copy(dataset, source, target):
 
 def test_distinct_scans_are_not_suspected(study, collect):
     assert suspects(study) == {}
-    assert not any(with_suspicions(unit).suspicions for unit in collect(study))
+    assert not any(flag_suspicious(unit).suspicions for unit in collect(study))
 
 
 def test_an_m0_that_is_a_copy_is_told_from_its_source_by_the_protocol(study):
@@ -88,7 +88,7 @@ def test_a_run_much_smaller_than_its_peers_is_named_and_another_design_is_no_pee
 
 def test_a_run_that_ends_before_its_last_block_is_suspicious(study, collect):
     study.edit('sub-01_task-all_bold.json', RepetitionTime=1.1)
-    unit, other = (with_suspicions(unit) for unit in collect(study))
+    unit, other = (flag_suspicious(unit) for unit in collect(study))
     assert [one.kind for one in unit.suspicions] == ['short-bold']
     assert 'ends at 220 s, its last block at 240 s' in unit.suspicions[0].reason
     assert any('ends at 220 s' in note for note in unit.notes)
@@ -101,20 +101,20 @@ def test_flow_in_one_half_of_the_head_is_suspicious(study, collect):
     labels = np.array(CONTEXT) == 'label'
     data[:4, ..., labels] -= 10
     study.image('sub-01/perf/sub-01_acq-calc_asl.nii.gz', data=data)
-    unit = with_suspicions(collect(study)[0])
+    unit = flag_suspicious(collect(study)[0])
     assert [(one.kind, one.role, one.condition) for one in unit.suspicions] == [
         ('one-sided', 'asl', 'calc')
     ]
     data[4:, ..., labels] -= 8
     study.image('sub-01/perf/sub-01_acq-calc_asl.nii.gz', data=data)
-    assert not with_suspicions(collect(study)[0]).suspicions
+    assert not flag_suspicious(collect(study)[0]).suspicions
 
 
 def test_echoes_of_one_half_of_the_head_are_suspicious(study, collect):
     data = np.random.default_rng(3).uniform(1, 2, (8, 3, 2)).astype(np.float32)
     data[4:] *= 0.1
     study.image('sub-01/anat/sub-01_task-calc_echo-1_MEGRE.nii.gz', data=data)
-    unit = with_suspicions(collect(study)[0])
+    unit = flag_suspicious(collect(study)[0])
     assert [(one.kind, one.condition) for one in unit.suspicions] == [('one-sided', 'calc')]
 
 

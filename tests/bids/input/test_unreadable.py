@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from bids_app.bids.input.unreadable import inspect_files, without_defects
+from bids_app.bids.input.unreadable import drop_unreadable, inspect_files
 from bids_app.errors import ExitCode
 from tests.bids.support import only_problem
 
@@ -32,7 +32,7 @@ def test_images_without_content_drop_their_branch_only(full, unit, damage, words
         full.image(f'sub-01/perf/{name}', data=np.full((3, 3, 2, 6), damage, np.float32))
     found = unit(full)
     assert found.problems == ()
-    kept = without_defects(found)
+    kept = drop_unreadable(found)
     problem = only_problem(kept, words, name, role='asl', code=code)
     assert problem.condition == 'calc'
     assert [series.condition for series in kept.asl] == ['control']
@@ -49,7 +49,7 @@ def test_phase_beyond_radians_is_found_when_read(full, unit):
 
 def test_intact_images_change_nothing(full, unit):
     found = unit(full)
-    assert without_defects(found) is found
+    assert drop_unreadable(found) is found
 
 
 def test_scaled_integers_are_judged_after_scaling(full, unit):
@@ -74,9 +74,9 @@ def test_masks_and_tissue_maps_of_derivatives_may_be_constant_but_not_broken(dat
     dataset.add('anat/MESE')
     options = {'derivatives': {'fmriprep': dataset.root / 'd'}}
     found = unit(dataset, **options)
-    assert without_defects(found) is found
+    assert drop_unreadable(found) is found
     truncate(dataset.find('*label-GM_probseg.nii.gz'))
-    kept = without_defects(unit(dataset, **options))
+    kept = drop_unreadable(unit(dataset, **options))
     only_problem(kept, 'GM_probseg', role='t1w', code=ExitCode.MISSING_INPUT)
     assert kept.anatomy is None
     assert len(kept.mese) == 1

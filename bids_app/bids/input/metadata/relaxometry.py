@@ -172,7 +172,7 @@ def _read_complex(
     return {part: tuple(item.file for item in items) for part, items in probes.items()}
 
 
-def with_reduced(
+def add_reduced_sets(
     reader: Reader, full: EchoSeries, reduced: Mapping[str, EchoSeries]
 ) -> EchoSeries:
     """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_app.bids.input.unreadable import without_defects
+from bids_app.bids.input.unreadable import drop_unreadable
 
 READOUT = {'PhaseEncodingDirection': 'j-', 'EffectiveEchoSpacing': 0.0005}
 PHASEDIFF = {'EchoTime1': 0.00492, 'EchoTime2': 0.00738, 'Units': 'rad'}
@@ -187,7 +187,7 @@ def test_field_identifier_goes_before_intention(bold, unit):
 def test_empty_field_map_is_a_problem_and_the_scan_is_used_without_it(bold, unit):
     phase_difference(bold)
     fmap(bold, 'phasediff', PHASEDIFF, data=np.zeros((3, 3, 2), np.float32))
-    found = without_defects(unit(bold))
+    found = drop_unreadable(unit(bold))
     (problem,) = found.problems
     assert (problem.role, 'all zero' in problem.message) == ('fieldmaps', True)
     assert len(found.bold) == 1
