@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -130,6 +131,8 @@ def _record(verdict: RunVerdict, where: RunSettings) -> Path | None:
         write_json(summary, output_dir=where.output_dir, key='last_run_summary', entities={})
     except AppError as error:
         LOGGER.warning('%s', error)
+        with contextlib.suppress(OSError):  # none is better than one that says otherwise
+            (where.output_dir / output_path('last_run_summary')).unlink(missing_ok=True)
     key = 'group_report' if where.level == 'group' else 'index'
     report = where.output_dir / output_path(key)
     return report if report.is_file() else None

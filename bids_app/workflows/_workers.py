@@ -1,4 +1,4 @@
-"""nipype's MultiProc with workers that may be killed, and that never outlive the app."""
+"""What runs a graph: steps in turn, or nipype's MultiProc with workers that may be killed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from traceback import format_exc, format_exception
 from typing import TYPE_CHECKING, Any
 
 from bids_app.engines.isolated import KILLED, end_with_parent
 from bids_app.errors import StepKilledError
+from bids_app.workflows.step_errors import note_crash
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from nipype.pipeline.plugins.multiproc import MultiProcPlugin as Base
+
+    from bids_app.workflows.step_errors import StepError
 else:
     Base = object
 
 
-def make_plugin(plugin_args: dict[str, Any]) -> Any:
+def make_plugin(plugin_args: dict[str, Any], errors: list[StepError]) -> Any:
     """
     Make what nipype runs a graph with.
 
@@ -30,6 +35,8 @@ def make_plugin(plugin_args: dict[str, Any]) -> Any:
     ----------
     plugin_args : dict
         As for nipype's MultiProc; and ``new_process_per_node``, with one process at a time.
+    errors : list of StepError
+        Gets the error of every step that fails.
 
     Returns
     -------
@@ -39,19 +46,63 @@ def make_plugin(plugin_args: dict[str, Any]) -> Any:
     from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 
     plugin: Any = type('WorkersPlugin', (Workers, MultiProcPlugin), {})
-    return plugin(plugin_args=plugin_args)
+    return plugin(plugin_args=plugin_args, errors=errors)
+
+
+class InTurnPlugin:
+    """
+    Runs one step after the other in this process, as nipype's Linear does.
+
+    That one ends the run where a crash file cannot be written, which is so on a full disk.
+
+    Parameters
+    ----------
+    plugin_args : dict
+        ``status_callback``, called before and after every step.
+    errors : list of StepError
+        Gets the error of every step that fails.
+    """
+
+    def __init__(self, plugin_args: dict[str, Any], errors: list[StepError]) -> None:
+        self.plugin_args = plugin_args
+        self._errors = errors
+
+    def run(self, graph: Any, config: dict[str, Any], updatehash: bool = False) -> None:
+        """Run all steps but those that need one that failed."""
+        from networkx import descendants
+        from nipype.pipeline.engine.utils import topological_sort
+
+        follow = self.plugin_args.get('status_callback', lambda *_: None)
+        folder, lost = Path.cwd(), set[Any]()
+        for node in topological_sort(graph)[0]:
+            if node in lost:
+                continue
+            follow(node, 'start')
+            try:
+                node.run(updatehash=updatehash)
+            except Exception:  # whatever ends a step ends what is made from it, and no more
+                note_crash(node, format_exc(), self._errors)
+                lost |= descendants(graph, node)
+                follow(node, 'exception')
+                if config['execution']['stop_on_first_crash'] == 'true':
+                    break
+            else:
+                follow(node, 'end')
+        os.chdir(folder)
 
 
 class Workers(Base):
     """
     What is different from nipype's MultiProc; goes before it among the bases.
 
-    nipype waits for ever when the kernel kills a worker for want of memory. Here its node fails
-    with a sentence, those that were at work beside it too, and new workers go on with the rest.
+    nipype waits for ever for a node whose worker gives no answer, be it killed by the kernel for
+    want of memory, or unable to write what became of the node. Here that node fails with a
+    sentence; after a kill those that were at work beside it too, and new workers go on.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, errors: list[StepError], **options: Any) -> None:
         super().__init__(**options)
+        self._errors = errors
         self._replace_workers()
 
     def _start_workers(self) -> None:
@@ -76,21 +127,21 @@ class Workers(Base):
         self._start_workers()
 
     def _async_callback(self, args: Future[Any]) -> None:
-        if not _was_killed(args):
+        if args.exception() is None:
             super()._async_callback(args)
 
     def _get_result(self, taskid: int) -> Any:
-        if _was_killed(self._task_obj[taskid]):
-            error = f'{StepKilledError.__module__}.{StepKilledError.__name__}: {KILLED}\n'
-            trace = ['Traceback (most recent call last):\n', error]
-            return {'result': None, 'traceback': trace, 'taskid': taskid}
-        return super()._get_result(taskid)
+        future = self._task_obj[taskid]
+        error = future.exception() if future.done() else None
+        if error is None:
+            return super()._get_result(taskid)
+        if isinstance(error, BrokenProcessPool):
+            error = StepKilledError(KILLED)
+        return {'result': None, 'traceback': format_exception(error), 'taskid': taskid}
 
-
-def _was_killed(future: Future[Any]) -> bool:
-    """Tell whether the worker of a node ended without an answer."""
-    done = future.done() and not future.cancelled()
-    return done and isinstance(future.exception(), BrokenProcessPool)
+    def _report_crash(self, node: Any, result: Any = None) -> str:
+        trace = result['traceback'] if result else format_exc()
+        return note_crash(node, ''.join(trace), self._errors)
 
 
 def start_worker(folder: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -21,14 +22,24 @@ from bids_app.bids.input.collect import (
 from bids_app.bids.input.input_map import roles_table, summarise
 from bids_app.bids.input.suspect_scans import flag_suspicious
 from bids_app.bids.input.unreadable import drop_unreadable
-from bids_app.bids.output.dataset import lock, prepare_output, update_shared, work_dir_of
+from bids_app.bids.output.dataset import (
+    check_standing,
+    check_writable,
+    lock,
+    prepare_output,
+    update_shared,
+    work_dir_of,
+)
 from bids_app.bids.output.derivatives import output_path, write_json, write_text
 from bids_app.bids.output.manifest import (
+    changed_files,
     check_manifest,
+    input_files,
     participant_digest,
     read_manifest,
     remove_manifest,
     remove_stale,
+    stamps,
     work_name,
     write_manifest,
 )
@@ -43,17 +54,20 @@ from bids_app.bids.run.outcome import (
     interrupted,
     judge,
     participant_summary,
+    run_error,
     skipped,
 )
 from bids_app.bids.run.replay import collect_saved, saved_participants
 from bids_app.bids.run.scan_summary import scan_records
+from bids_app.bids.scans import Problem
 from bids_app.engines.templates import SPACE as TEMPLATE
-from bids_app.errors import AppError, ExitCode
+from bids_app.errors import AppError, ExitCode, OutputError
 from bids_app.reports.citations import citation_bibtex, citation_markdown
 from bids_app.reports.render import finish, render_index, render_participant
 from bids_app.settings import to_toml
 from bids_app.workflows.constants import constants_table
-from bids_app.workflows.execution import StepError, choose_plugin, run_graph
+from bids_app.workflows.execution import choose_plugin, run_graph
+from bids_app.workflows.step_errors import StepError, as_app_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -214,7 +228,10 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     if units:  # none was collected where the run was stopped at once
         check_selection(units)
     later = Aftermath()
-    later.attempt('index.html', lambda: update_shared(run.output_dir, render_index))
+    try:
+        later.attempt('index.html', lambda: update_shared(run.output_dir, render_index))
+    except OutputError as error:
+        return run_error(error, verdicts)
     return later.amend_run(combine(verdicts))
 
 
@@ -295,14 +312,34 @@ def _serve(
     except KeyboardInterrupt:
         verdict = interrupted(participant)
     except Exception as error:  # nothing that one participant does may harm another
-        if not isinstance(error, AppError):
+        reason = as_app_error(error, _folders(run))
+        if not isinstance(reason, AppError):
             LOGGER.exception('sub-%s: unexpected error', participant)
-        verdict = judge(participant, error=error)
-    if verdict.code not in MACHINE_CODES:
-        summary = participant_summary(verdict, command=run.command, units=[])
-        entities = {'sub': participant}
-        write_json(summary, output_dir=run.output_dir, key='run_summary', entities=entities)
+        verdict = judge(participant, error=reason)
+    _record_end(run, verdict)
     return found, verdict
+
+
+def _folders(run: RunSettings) -> dict[str, Path]:
+    """Name the folders that are written to, each with something that lies in it."""
+    work, output = work_dir_of(run), run.output_dir
+    description = output / output_path('dataset_description')  # steps may make the folder anew
+    return {f'the work directory {work}': work, f'the output {output}': description}
+
+
+def _record_end(run: RunSettings, verdict: Verdict) -> None:
+    """Put a verdict on record that was reached early or after the records were written."""
+    if not (run.output_dir / output_path('dataset_description')).is_file():
+        return  # deleted during the run; it is not made anew
+    entities = {'sub': verdict.participant}
+    summary = participant_summary(verdict, command=run.command, units=[])
+    with contextlib.suppress(OSError):
+        # on a full disk the summary finds room where the one it replaces was; none is better
+        # than one that says otherwise
+        if verdict.code in MACHINE_CODES:
+            for key in ('run_summary', 'participant_report'):
+                (run.output_dir / output_path(key, **entities)).unlink(missing_ok=True)
+        write_json(summary, output_dir=run.output_dir, key='run_summary', entities=entities)
 
 
 def run_participant(
@@ -325,27 +362,39 @@ def run_participant(
     """
     participant = found[0].participant
     units = tuple(flag_suspicious(drop_unreadable(unit)) for unit in found)
+    before = stamps(input_files(units, settings))
     digest = participant_digest(units, settings, roots=(run.bids_dir, *run.derivatives.values()))
     reason = check_manifest(run.output_dir, participant, digest)
     if reason is None:
         return skipped(participant)
     LOGGER.info('sub-%s: computing, because %s', participant, reason)
+    check_standing(run)
+    check_writable(work_dir_of(run))
     previous = read_manifest(run.output_dir, participant)
     remove_manifest(run.output_dir, participant)
     work_dir = work_dir_of(run) / work_name(participant, digest)
     work_dir.mkdir(parents=True, exist_ok=True)
     later = Aftermath()
     records = [_run_unit(unit, run, settings, work_dir, later) for unit in units]
-    verdict = _judge(participant, units, records)
+    check_standing(run)
+    changed = [_changed(path) for path in changed_files(before)]
+    verdict = _judge(participant, units, records, changed)
     written = {Path(path) for record in records for path in record['written']}
     remove_stale(run.output_dir, previous, written)  # the report shows what it finds
     verdict = _write_records(run, settings, verdict, records, later)
     write_manifest(run.output_dir, verdict, digest, work_dir=work_dir)
-    if verdict.is_good and not run.keep_work and run.work_dir is None:
+    is_done = verdict.is_good and not run.keep_work and run.work_dir is None
+    if is_done or changed:  # of a changed input nobody knows what was made from which bytes
         shutil.rmtree(work_dir, ignore_errors=True)
     elif not verdict.is_good:
         LOGGER.warning('sub-%s: intermediate files are kept in %s', participant, work_dir)
     return verdict
+
+
+def _changed(path: Path) -> Problem:
+    """Say that an input is not what it was when the run began."""
+    message = f'{path.name} was changed while the run used it; run the same command again'
+    return Problem(role='inputs', message=message, file=path)
 
 
 def _run_unit(
@@ -376,6 +425,8 @@ def _run_unit(
         else _transform(run.output_dir, key, entities)
         for key, entities in expected
     ]
+    gone = [path for path in paths if not path.is_file()] if not errors else []
+    errors += [_lost(path, run.output_dir) for path in gone[:1]]
     scans = find_scans(unit)
     return {
         'label': unit.label,
@@ -410,6 +461,12 @@ def _run_unit(
             str(path) for path in paths for path in (path, _sidecar(path)) if path.is_file()
         ],
     }
+
+
+def _lost(path: Path, root: Path) -> StepError:
+    """Say that a file is not there although every step ended well."""
+    message = f'{_relative(path, root)} was written, and is gone: did something delete it?'
+    return StepError(node='output', message=message, trace='', code=int(ExitCode.IO_ERROR))
 
 
 TRANSFORMS = ('xfm_t1w_template', 'xfm_template_t1w')
@@ -469,7 +526,10 @@ def _map_name(key: str, entities: dict[str, Any]) -> tuple[str, str | None]:
 
 
 def _judge(
-    participant: str, units: Sequence[ParticipantInputs], records: Sequence[dict[str, Any]]
+    participant: str,
+    units: Sequence[ParticipantInputs],
+    records: Sequence[dict[str, Any]],
+    changed: Sequence[Problem],
 ) -> Verdict:
     """Judge a participant from what its units made."""
     rows = [row for record in records for row in record['maps']]
@@ -480,7 +540,7 @@ def _judge(
     verdict = judge(
         participant,
         absences=_absences(rows),
-        problems=[problem for unit in units for problem in unit.problems],
+        problems=[*changed, *(problem for unit in units for problem in unit.problems)],
         errors=dict.fromkeys(f'{error["node"]}: {error["message"]}' for error in errors),
         made_anything=bool(made),
         step_code=max(codes, default=ExitCode.SOFTWARE),

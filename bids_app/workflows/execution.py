@@ -1,4 +1,4 @@
-"""Run a graph with nipype and turn its crash files into sentences."""
+"""Run a graph with nipype, and stop it when asked to."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bids_app.errors
-from bids_app.errors import AppError, ExitCode, SettingsError
+from bids_app.errors import SettingsError
 from bids_app.workflows._engine import is_identity
 from bids_app.workflows.memory import state_memory
 from bids_app.workflows.progress import Progress, read_times, step_name, write_times
+from bids_app.workflows.step_errors import StepError, blame_disks, read_crashes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,20 +33,6 @@ POLL_SECONDS = 0.05
 
 OWN_MEMORY = 0.3
 """Of the app itself while steps are at work, GB."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepError:
-    """A node that failed."""
-
-    node: str
-    """Its full name."""
-    message: str
-    """The last line of the error."""
-    trace: str
-    """The whole traceback."""
-    code: int
-    """Exit code the error would have if the participant were alone."""
 
 
 def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[StepError]:
@@ -75,6 +61,7 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     plugin, arguments = choose_plugin(run)
     request = StopRequest()
     progress = _progress(workflow, run)
+    errors: list[StepError] = []
 
     def follow(node: Any, status: str) -> None:
         if plugin == 'Linear':
@@ -87,23 +74,26 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     gc.freeze()  # nipype collects garbage at every poll; without this that takes most of the time
     try:
         with request.listening(), progress.shown():
-            workflow.run(plugin=_runner(plugin, arguments), plugin_args=arguments)
+            workflow.run(plugin=_runner(plugin, arguments, errors), plugin_args=arguments)
     except KeyboardInterrupt:
         logging.getLogger('concurrent.futures').setLevel(logging.CRITICAL)  # misses its workers
-        for child in multiprocessing.active_children():
-            child.kill()  # else the process waits for their nodes before it ends
         raise
     except Exception as error:  # nipype raises anything a node raised
-        errors = read_crashes(crash_dir)
+        errors += [] if errors else read_crashes(crash_dir)
         if not errors:
             raise
         LOGGER.debug('nipype: %s', error)
-        return errors
     finally:
+        for child in multiprocessing.active_children():
+            child.kill()  # else the process waits for their nodes before it ends
         gc.unfreeze()
         write_times(run.output_dir, progress.expected)
         LOGGER.info('%s: %s', progress.label, progress.state())
-    return []
+    folders = {
+        f'the work directory {work_dir}': crash_dir,
+        f'the output {run.output_dir}': run.output_dir,
+    }
+    return blame_disks(sorted(errors, key=lambda error: error.node), folders)
 
 
 def _progress(workflow: Workflow, run: RunSettings) -> Progress:
@@ -120,13 +110,13 @@ def _progress(workflow: Workflow, run: RunSettings) -> Progress:
     )
 
 
-def _runner(plugin: str, arguments: dict[str, Any]) -> Any:
-    """Give what nipype runs a graph with: a name, or workers of our own for MultiProc."""
-    if plugin != 'MultiProc':
-        return plugin
-    from bids_app.workflows._workers import make_plugin
+def _runner(plugin: str, arguments: dict[str, Any], errors: list[StepError]) -> Any:
+    """Give what nipype runs a graph with: one of our own, or the name of another's."""
+    from bids_app.workflows._workers import InTurnPlugin, make_plugin
 
-    return make_plugin(arguments)
+    if plugin == 'MultiProc':
+        return make_plugin(arguments, errors)
+    return InTurnPlugin(arguments, errors) if plugin == 'Linear' else plugin
 
 
 @dataclass(slots=True)
@@ -168,7 +158,6 @@ class StopRequest:
 def _configure(workflow: Workflow, run: RunSettings, crash_dir: Path) -> None:
     """Set what nipype does with errors, polling and its files."""
     options = {
-        'crashdump_dir': str(crash_dir),
         'crashfile_format': 'txt',
         'stop_on_first_crash': str(run.stop_on_first_crash).lower(),
         'poll_sleep_duration': str(POLL_SECONDS),
@@ -177,7 +166,8 @@ def _configure(workflow: Workflow, run: RunSettings, crash_dir: Path) -> None:
         'remove_unnecessary_outputs': 'false',
         'hash_method': 'timestamp',
     }
-    workflow.config['execution'] = options
+    # a path stays out of nipype's own configuration, which takes % for a reference
+    workflow.config['execution'] = options | {'crashdump_dir': str(crash_dir)}
     from nipype import config
     from nipype import logging as nipype_logging
 
@@ -250,54 +240,3 @@ def _clear(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob('crash-*.txt'):
         path.unlink()
-
-
-def read_crashes(folder: Path) -> list[StepError]:
-    """
-    Read nipype's crash files.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are.
-
-    Returns
-    -------
-    errors : list of StepError
-        Sorted by node.
-    """
-    errors = []
-    for path in sorted(folder.glob('crash-*.txt')):
-        text = path.read_text('utf-8', errors='replace')
-        node = re.search(r'^Node: (.+)$', text, re.MULTILINE)
-        trace = text[text.find('Traceback') :] if 'Traceback' in text else text
-        message, code = _last_error(trace)
-        errors.append(
-            StepError(
-                node=node[1].strip() if node else path.stem,
-                message=message,
-                trace=trace.strip(),
-                code=int(code),
-            )
-        )
-    return sorted(errors, key=lambda error: error.node)
-
-
-def _last_error(trace: str) -> tuple[str, ExitCode]:
-    """Find the error in a traceback: its text and exit code; the last of ours, else the last."""
-    found = re.findall(
-        r'^\s*((?:\w+\.)*(\w*(?:Error|Exception|Exit|Interrupt|Killed)\w*)): (.+)$',
-        trace,
-        re.MULTILINE,
-    )
-    for _, name, message in reversed(found):
-        family = getattr(bids_app.errors, name, None)
-        if isinstance(family, type) and issubclass(family, AppError):
-            return message.strip(), family.exit_code
-    if 'No space left on device' in trace:
-        return 'the disk is full (No space left on device)', ExitCode.IO_ERROR
-    real = [item for item in found if item[1] != 'NodeExecutionError']
-    if real:
-        return f'{real[-1][1]}: {real[-1][2].strip()}', ExitCode.SOFTWARE
-    last = [line.strip() for line in trace.splitlines() if line.strip()]
-    return (last[-1] if last else 'no message'), ExitCode.SOFTWARE

@@ -6,7 +6,8 @@ from bids_app.errors import ExitCode, SettingsError
 from bids_app.settings import RunSettings
 from bids_app.workflows import execution
 from bids_app.workflows._engine import Workflow, pe
-from bids_app.workflows.execution import choose_plugin, read_crashes, run_graph
+from bids_app.workflows.execution import choose_plugin, run_graph
+from bids_app.workflows.step_errors import read_crashes
 
 HEAD = 'Node: sub_01.model_asl.estimate_m0\nWorking directory: x\n\nNode inputs:\n\nm0 = 3\n\n'
 
@@ -42,7 +43,7 @@ def crash(folder, text, name='crash-1-user-estimate_m0.txt'):
         ),
         (
             'Traceback (most recent call last):\nOSError: [Errno 28] No space left on device\n',
-            'the disk is full (No space left on device)',
+            'No space left on device',
             ExitCode.IO_ERROR,
         ),
         (

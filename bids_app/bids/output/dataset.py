@@ -31,7 +31,7 @@ from bids_app.bids.output.derivatives import (
     write_table,
     write_text,
 )
-from bids_app.errors import SettingsError
+from bids_app.errors import ExitCode, OutputError, SettingsError
 from bids_app.models.status import DESCRIPTIONS, Status, is_missing
 
 if TYPE_CHECKING:
@@ -209,6 +209,26 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise output_error(error, folder) from error
+
+
+def check_standing(run: RunSettings) -> None:
+    """
+    Assert that the output still stands: it may be deleted during a long run.
+
+    Parameters
+    ----------
+    run : RunSettings
+        After :func:`prepare_output`.
+
+    Raises
+    ------
+    OutputError
+        Exit code 74.
+    """
+    if not (run.output_dir / output_path('dataset_description')).is_file():
+        error = OutputError(f'the output {run.output_dir} was deleted while the run used it')
+        error.exit_code = ExitCode.IO_ERROR
+        raise error
 
 
 def prepare_output(run: RunSettings) -> None:

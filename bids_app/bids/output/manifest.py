@@ -195,9 +195,9 @@ def participant_digest(
     SettingsError, MissingInputError
         If a setting names an image that is not there (:func:`map_of_user`).
     """
-    paths = {path for unit in units for path in (*unit.files, *_named_files(unit, settings))}
+    paths = input_files(units, settings)
     return Digest(
-        inputs={_name(path, roots): _input_digest(path) for path in sorted(paths)},
+        inputs={_name(path, roots): _input_digest(path) for path in paths},
         settings={
             name: value
             for name, value in flatten(settings).items()
@@ -207,6 +207,67 @@ def participant_digest(
         code=code_digest(),
         libraries=library_versions(),
     )
+
+
+def input_files(units: Sequence[ParticipantInputs], settings: Settings) -> list[Path]:
+    """
+    List the files a participant is made from, sorted.
+
+    Raises
+    ------
+    SettingsError, MissingInputError
+        As :func:`participant_digest`.
+    """
+    return sorted(
+        {path for unit in units for path in (*unit.files, *_named_files(unit, settings))}
+    )
+
+
+Stamp = tuple[int, ...] | None
+"""Inode, size and times of a file in ns; None where it is not there."""
+
+
+def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
+    """
+    Note inode, size and times of files, by which any change shows, also one that is put back.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Links are followed.
+
+    Returns
+    -------
+    stamps : dict of Path to Stamp
+        To be compared by :func:`changed_files`.
+    """
+    return {path: _stamp(path) for path in paths}
+
+
+def _stamp(path: Path) -> Stamp:
+    """Give inode, size and times of one file."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def changed_files(before: Mapping[Path, Stamp]) -> list[Path]:
+    """
+    List the files that were written, replaced or removed since their stamps were taken.
+
+    Parameters
+    ----------
+    before : mapping of Path to Stamp
+        From :func:`stamps`.
+
+    Returns
+    -------
+    paths : list of Path
+        In the order of the stamps.
+    """
+    return [path for path, stamp in before.items() if _stamp(path) != stamp]
 
 
 def _named_files(unit: ParticipantInputs, settings: Settings) -> list[Path]:
