@@ -529,7 +529,7 @@ def _judge(
     participant: str,
     units: Sequence[ParticipantInputs],
     records: Sequence[dict[str, Any]],
-    changed: Sequence[Problem],
+    changed: Sequence[Problem] = (),
 ) -> Verdict:
     """Judge a participant from what its units made."""
     rows = [row for record in records for row in record['maps']]
