@@ -50,8 +50,8 @@ class AnatomySettings:
     )
     fieldmap_phase_scale: float | None = _setting(
         None,
-        'radians per unit of the phases in fmap/ whose sidecar does not say Units: rad; they are '
-        'not used without it',
+        'radians per unit of the phases in fmap/ whose sidecar does not say Units: rad; default '
+        'what their maker and their range tell, else they are not used',
         unit='rad',
     )
     sloppy: bool = _setting(
@@ -84,7 +84,7 @@ class RelaxometrySettings:
     phase_scale: float | None = _setting(
         None,
         'radians per unit of the phase images; default 1 where their sidecar says Units: rad, '
-        'else the phase is not used',
+        'else what their maker, range and echoes tell, else the phase is not used',
         unit='rad',
     )
     redundant_sets: tuple[str, ...] = _setting(

@@ -87,6 +87,10 @@ class EchoSeries:
     """s"""
     slice_thickness: float | None = None
     """Without the gap, m; None = unknown."""
+    slice_axis: int = 2
+    """Axis of the slices."""
+    n_slices: int | None = None
+    """Along it; None = not known."""
     n_lines: int | None = None
     """Phase-encoding lines that were acquired; known where the series is merged with others."""
     line_axis: int | None = None
@@ -100,6 +104,13 @@ class EchoSeries:
     def has_phase(self) -> bool:
         """Whether the field can be known."""
         return bool(self.phase or self.real)
+
+    @property
+    def uncorrected(self) -> str:
+        """Why background gradients through the slices are not corrected; empty where they are."""
+        if not self.has_phase:
+            return 'no usable phase images'
+        return 'one slice only' if self.n_slices == 1 else ''
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -374,6 +385,8 @@ class ParticipantInputs:
     """Branches that need these files are not built."""
     suspicions: tuple[Suspicion, ...] = ()
     """Leave the participant out of the group, unless the user accepts them."""
+    warnings: tuple[str, ...] = ()
+    """Notes that the verdict repeats: a number is less true than it could be."""
     notes: tuple[str, ...] = ()
     """Absences, defaults and choices, said in the report."""
     files: tuple[Path, ...] = ()

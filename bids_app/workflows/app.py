@@ -173,7 +173,8 @@ def describe_unit(unit: ParticipantInputs, settings: Settings, root: Path) -> li
         place = f' [{_relative(problem.file, root)}]' if problem.file else ''
         lines.append(f'  problem: {problem.role}: {problem.message}{place}')
     lines += [f'  suspicious ({one.kind}): {one.reason}' for one in unit.suspicions]
-    lines += [f'  note: {note}' for note in unit.notes]
+    lines += [f'  warning: {warning}' for warning in unit.warnings]
+    lines += [f'  note: {note}' for note in unit.notes if note not in unit.warnings]
     return lines
 
 
@@ -537,6 +538,7 @@ def _judge(
     made = [row for row in rows if row['state'] == 'made' and row['map'] not in NOT_RESULTS]
     codes = [ExitCode(error['code']) for error in errors]
     signs = [f'suspicious ({one.kind}): {one.reason}' for u in units for one in u.suspicions]
+    signs += [warning for unit in units for warning in unit.warnings]
     verdict = judge(
         participant,
         absences=_absences(rows),

@@ -145,8 +145,8 @@ def init_r2_star_wf(
             (dephasing, motion, [('dephasing', 'dephasing')]),
             (dephasing, decays, [('dephasing', 'dephasing')]),
         ])  # fmt: skip
-    else:
-        workflow.methods += ' (no phase images: background gradients were not corrected)'
+    if series.uncorrected:
+        workflow.methods += f' ({series.uncorrected}: background gradients were not corrected)'
     if not needs_preparation(series):
         magnitude = [str(path) for path in series.magnitude]
         estimate.inputs.signal = motion.inputs.signal = decays.inputs.signal = magnitude
@@ -209,7 +209,11 @@ def _connect_correction(
     inputnode, outputnode = workflow.get_node('inputnode'), workflow.get_node('outputnode')
     field = pe.Node(EstimateFieldMap(echo_times=echo_times), name='estimate_field_map')
     dephasing = pe.Node(
-        PredictDephasing(echo_times=echo_times, slice_profile=settings.slice_profile),
+        PredictDephasing(
+            echo_times=echo_times,
+            slice_profile=settings.slice_profile,
+            slice_axis=series.slice_axis,
+        ),
         name='predict_dephasing',
     )
     thickness = series.slice_thickness

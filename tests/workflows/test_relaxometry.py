@@ -56,6 +56,18 @@ def test_phase_in_radians_needs_no_preparation(magnitude_only, images):
     assert graph.get_node('predict_dephasing').inputs.slice_profile == 'sinc-gauss'
 
 
+def test_the_gradient_is_taken_across_the_slices(magnitude_only, images):
+    series = replace(magnitude_only, phase=images('phase'), slice_axis=1, n_slices=20)
+    graph = build(series)
+    assert graph.get_node('predict_dephasing').inputs.slice_axis == 1
+    assert 'not corrected' not in graph.methods
+
+
+def test_one_slice_is_not_said_to_be_corrected(magnitude_only, images):
+    graph = build(replace(magnitude_only, phase=images('phase'), n_slices=1))
+    assert 'one slice only: background gradients were not corrected' in graph.methods
+
+
 def test_other_phase_units_and_complex_parts_are_prepared(magnitude_only, images):
     scaled = replace(magnitude_only, phase=images('phase'), phase_scale=0.001)
     parts = replace(magnitude_only, magnitude=(), real=images('re'), imaginary=images('im'))

@@ -516,6 +516,7 @@ def _collect_unit(
         suspicions=_suspicions(context, files),
         problems=tuple(findings.problems),
         notes=tuple(findings.notes),
+        warnings=tuple(findings.warnings),
         files=tuple(sorted(findings.files)),
     )
 

@@ -437,20 +437,15 @@ def find_defect(
     defect : (message, code) or None
         Truncated data, all NaN, all zero, constant, or a phase that is not in radians.
     """
-    import nibabel as nb
     import numpy as np
 
     try:
-        image: Any = nb.load(path)
-        raw = np.asanyarray(image.dataobj.get_unscaled())
-    except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:
-        why = ' '.join(str(error).split())
-        message = f'{path.name}: the image data cannot be read ({why}); is the file complete?'
-        return message, ExitCode.MISSING_INPUT
+        raw, (slope, inter) = _stored(path)
+    except MissingInputError as error:
+        return str(error), error.exit_code
     finite = raw if raw.dtype.kind in 'iu' else raw[np.isfinite(raw)]
     if finite.size == 0:
         return f'{path.name} holds no finite value (all NaN)', ExitCode.BAD_INPUT
-    slope, inter = image.dataobj.slope, image.dataobj.inter
     ends = sorted(float(end) * slope + inter for end in (finite.min(), finite.max()))
     if ends[0] == ends[1] and not may_be_constant:
         what = 'all zero' if ends[0] == 0 else f'constant ({ends[0]:g})'
@@ -460,8 +455,38 @@ def find_defect(
             'its Units are rad' if phase_scale == 1 else f'{phase_scale:g} rad per unit is set'
         )
         message = (
-            f'{path.name}: {stated} but its values run from {ends[0]:g} to {ends[1]:g}; scale '
-            'them to radians, state Units: arbitrary, or set relaxometry.phase_scale'
+            f'{path.name}: {stated} but its values run from {ends[0]:g} to {ends[1]:g}; phase is '
+            'not used: scale it to radians, state Units: arbitrary, or set relaxometry.phase_scale'
         )
         return message, ExitCode.BAD_INPUT
     return None
+
+
+def read_values(path: Path) -> FloatArray:
+    """
+    Read the values of a whole image; what is not finite is 0.
+
+    Raises
+    ------
+    MissingInputError
+        If it is absent or truncated.
+    """
+    import numpy as np
+
+    raw, (slope, inter) = _stored(path)
+    return np.nan_to_num(raw.astype(float) * slope + inter, posinf=0.0, neginf=0.0)
+
+
+def _stored(path: Path) -> tuple[Any, tuple[float, float]]:
+    """Read the numbers of an image as they are stored, with slope and intercept."""
+    import nibabel as nb
+    import numpy as np
+
+    try:
+        image: Any = nb.load(path)
+        raw = np.asanyarray(image.dataobj.get_unscaled())
+    except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:
+        why = ' '.join(str(error).split())
+        msg = f'{path.name}: the image data cannot be read ({why}); is the file complete?'
+        raise MissingInputError(msg) from error
+    return raw, (image.dataobj.slope, image.dataobj.inter)

@@ -104,6 +104,8 @@ class Findings:
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """Notes that the verdict repeats."""
     values: list[DataValue] = field(default_factory=list)
     files: set[Path] = field(default_factory=set)
     fields_of_b0: dict[float, str] = field(default_factory=dict)
@@ -113,6 +115,12 @@ class Findings:
         """Add a note once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Add a note that the verdict repeats."""
+        self.note(text)
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def problem(self, problem: Problem) -> None:
         """Add a problem once."""

@@ -10,7 +10,10 @@ from bids_app.bids.input.metadata.fieldmaps import field_map_images, with_sound_
 from bids_app.bids.scans import FoundAnatomy, ParticipantInputs, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
+
+    from bids_app.bids.scans import EchoSeries
 
 
 def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
@@ -70,7 +73,7 @@ def drop_unreadable(inputs: ParticipantInputs) -> ParticipantInputs:
         t1w=tuple(path for path in inputs.t1w if path not in bad),
         anatomy=None if anatomy and bad & set(_anatomy_images(anatomy)) else anatomy,
         mese=tuple(item for item in inputs.mese if not bad & set(item.files)),
-        megre=tuple(item for item in inputs.megre if not bad & set(item.files)),
+        megre=tuple(_without_phase(item, bad) for item in inputs.megre if not bad & _needed(item)),
         ase=tuple(item for item in inputs.ase if item.file not in bad),
         asl=tuple(
             with_sound_field(item, bad)
@@ -81,6 +84,19 @@ def drop_unreadable(inputs: ParticipantInputs) -> ParticipantInputs:
         bold=tuple(with_sound_field(item, bad) for item in inputs.bold if item.file not in bad),
         problems=(*inputs.problems, *problems),
     )
+
+
+def _needed(series: EchoSeries) -> set[Path]:
+    """Give the images without which there is no decay: all but the phase of a magnitude."""
+    return set(series.files) - {path for one in (series, *series.reduced) for path in one.phase}
+
+
+def _without_phase(series: EchoSeries, bad: Collection[Path | None]) -> EchoSeries:
+    """Leave the phase alone, and the sets that need it, where an image of it cannot be used."""
+    phases = {path for one in (series, *series.reduced) for path in one.phase}
+    if not phases & set(bad):
+        return series
+    return replace(series, phase=(), phase_scale=1.0, reduced=())
 
 
 def _anatomy_images(anatomy: FoundAnatomy) -> tuple[Path, ...]:

@@ -309,13 +309,13 @@ class _Maps:
         series = for_condition(getattr(self.inputs, family), condition)
         if not series:
             return _lacking(self.inputs, name, family, condition, f'no {family.upper()}')
-        has_phase = all(item.has_phase for item in series) or family == 'mese'
+        lacks = [item.uncorrected for item in series if item.uncorrected and family == 'megre']
         return Capability(
             map=name,
             condition=condition,
             state=MADE,
             files=tuple(path for item in series for path in item.files),
-            fallback='' if has_phase else 'no usable phase: background gradients stay in T2*',
+            fallback=f'{lacks[0]}: background gradients stay in T2*' if lacks else '',
         )
 
     def _ase(self, name: str, condition: str | None) -> Capability:

@@ -92,13 +92,13 @@ def _save_decays(
 
 def _correction_entries(scans: list[Scan], settings: RelaxometrySettings) -> dict[str, Any]:
     """Say in the sidecar what was done about background gradients and with redundant sets."""
-    has_phase = all(scan.series.has_phase for scan in scans)
-    profile = settings.slice_profile if has_phase else 'none'
+    reasons = [scan.series.uncorrected for scan in scans if scan.series.uncorrected]
+    profile = 'none' if reasons else settings.slice_profile
     merged = max(len(scan.series.reduced) for scan in scans)
     return {
         'BackgroundGradientCorrected': profile != 'none',
         'SliceProfile': profile,
-        **({} if has_phase else {'BackgroundGradientReason': 'no usable phase images'}),
+        **({'BackgroundGradientReason': reasons[0]} if reasons else {}),
         **({'RedundantSetsMerged': merged} if merged else {}),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bids_app.bids.input.metadata.phase import recognise_phase
 from bids_app.bids.input.metadata.readout import read_readout
 from bids_app.bids.input.sidecar import Probe, as_list
 from bids_app.bids.scans import AslSeries, BoldRun, DscSeries, FieldMap
@@ -68,6 +69,8 @@ def _field_map(reader: Reader, group: Mapping[str, Found]) -> FieldMap | None:
     else:
         made = _read_opposites(probe, group)
     reader.findings.files.update(scratch.findings.files)
+    for note in scratch.findings.notes:
+        reader.findings.note(note)
     for problem in scratch.findings.problems:
         reader.findings.note(f'{problem.message}; the field map is not used')
     return made if probe.ok else None
@@ -115,6 +118,10 @@ def _read_phase(probe: Probe, group: Mapping[str, Found], main: str) -> FieldMap
     scale = probe.reader.settings.anatomy.fieldmap_phase_scale
     if probe.metadata.get('Units') == 'rad':
         scale = 1.0
+    if scale is None and probe.ok:
+        maker = str(probe.metadata.get('Manufacturer') or '')
+        scale, reason = recognise_phase(files, maker)
+        probe.reader.findings.note(f'{probe.file.name}: its Units are not rad; {reason}')
     if scale is None:
         probe.fail(
             f'{probe.file.name}: its phase has no Units: rad; state them, or set '

@@ -46,6 +46,50 @@ def read_readout(probe: Probe, header: Header | None) -> Readout | None:
     return Readout(axis=axis, polarity=polarity, echo_spacing=spacing, n_lines=round(lines))
 
 
+THICKER = 1.2
+"""Of a slice, over the voxel in its plane: from it on the slices lie along the longest side."""
+
+
+def read_slice_axis(probe: Probe, header: Header | None) -> tuple[int, int | None]:
+    """
+    Find the axis of the slices from the sidecar, else from the voxel size.
+
+    Parameters
+    ----------
+    probe : Probe
+        Of the image.
+    header : Header or None
+        Its geometry.
+
+    Returns
+    -------
+    axis : int
+        The third where nothing tells it; a note says so.
+    n_slices : int or None
+        Along it.
+    """
+    if header is None:
+        return 2, None
+    sizes = (*header.zooms[:3], 1.0, 1.0)[:3]
+    longest = max(range(3), key=lambda axis: sizes[axis])
+    is_clear = all(
+        sizes[longest] > THICKER * size for axis, size in enumerate(sizes) if axis != longest
+    )
+    direction = str(probe.metadata.get('SliceEncodingDirection') or '')
+    axis = AXES.get(direction[:1], longest if is_clear else 2)
+    shown = ' x '.join(f'{size:.3g}' for size in sizes)
+    if not direction and not is_clear:
+        probe.reader.findings.note(
+            f'{probe.file.name}: voxels of {shown} mm do not tell how the slices lie; the third '
+            'axis is taken, state SliceEncodingDirection where it is another'
+        )
+    elif axis != 2:
+        probe.reader.findings.note(
+            f'{probe.file.name}: its slices lie along axis {axis + 1} (voxels of {shown} mm)'
+        )
+    return axis, (*header.shape[:3], 1, 1)[axis]
+
+
 def read_slice_times(probe: Probe, header: Header | None) -> tuple[int, tuple[float, ...]]:
     """Read axis and time of each slice in the order of the array, s, the first at 0; () for 3D."""
     if str(probe.metadata.get('MRAcquisitionType', '')).upper() == '3D':

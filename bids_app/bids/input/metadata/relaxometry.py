@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from bids_app import units
 from bids_app.bids.input.files import fetch_command, is_not_fetched, read_header
+from bids_app.bids.input.metadata.phase import recognise_phase
+from bids_app.bids.input.metadata.readout import read_slice_axis
 from bids_app.bids.input.sidecar import Probe, is_number
 from bids_app.bids.scans import AseSeries, EchoSeries
 from bids_app.errors import ExitCode
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 
 MIN_ECHOES = 3
+UNCORRECTED = "R2' is 12 % too high in the digital phantom"
+"""What background gradients do where they are not corrected; see Relaxometry."""
 COMPLEX = ('real', 'imag')
 PART_NAMES = {'mag': 'magnitude', 'phase': 'phase', 'real': 'real', 'imag': 'imaginary'}
 LINE_AXES = {'i': 0, 'j': 1}
@@ -76,12 +80,13 @@ def read_echoes(
     repetition_time = first.repetition_time()
     first.field_strength()
     thickness = _slice_thickness(first)
-    scale, phases = _read_phase(reader, sorted_parts['phase'], condition, first, headers)
+    scale, phases = _read_phase(sorted_parts['phase'], probes, headers[first.file])
     images = {leading: tuple(probe.file for probe in probes), 'phase': phases}
     if not phases:
         images |= _read_complex(sorted_parts, leading, first, headers)
     _check_same_grid(first, headers)
     _check_echo_times(first, times)
+    axis, n_slices = read_slice_axis(first, headers[first.file]) if role != 'mese' else (2, None)
     if role == 'mese' and reader.settings.relaxometry.t2_model.startswith('epg'):
         _check_train_of_epg(first, times)
     if not all(probe.ok for probe in probes):
@@ -102,6 +107,8 @@ def read_echoes(
         echo_times=tuple(sorted(time for time in times if time is not None)),
         repetition_time=repetition_time,
         slice_thickness=thickness,
+        slice_axis=axis,
+        n_slices=n_slices,
         metadata=probes[order[0]].metadata,
     )
 
@@ -335,42 +342,64 @@ def _check_same_grid(probe: Probe, headers: Mapping[Path, Header | None]) -> Non
 
 
 def _read_phase(
-    reader: Reader,
-    phase: Sequence[Found],
-    condition: str | None,
-    magnitude: Probe,
-    headers: dict[Path, Header | None],
+    phase: Sequence[Found], magnitudes: Sequence[Probe], header: Header | None
 ) -> tuple[float, tuple[Path, ...]]:
-    """Read scale and phase of a series; adds its headers to those that must agree."""
+    """Read scale and phase of a series; a phase that cannot be used costs no magnitude."""
     if not phase:
         return 1.0, ()
-    probes = [Probe.of(reader, 'megre_phase', found, condition) for found in phase]
-    echoes = {item.get('echo') for item in phase}
-    n_magnitude = len(headers)
-    _check_echo_numbers(magnitude, phase, 'phase')
-    if len(echoes) != n_magnitude:
-        magnitude.fail(
-            f'{magnitude.file.name}: {n_magnitude} echoes of magnitude but {len(echoes)} of '
-            'phase; restore the missing files or leave the phase alone with --ignore phase'
+    magnitude = magnitudes[0]
+    reader = magnitude.reader
+    probes = [Probe.of(reader, 'megre_phase', found, magnitude.condition) for found in phase]
+    first = probes[0]
+    _check_echo_numbers(first, phase, 'phase')
+    if {item.get('echo') for item in phase} != {one.found.get('echo') for one in magnitudes}:
+        first.fail(
+            f'{magnitude.file.name}: {len(magnitudes)} echoes of magnitude but {len(phase)} of '
+            'phase, which is not used; restore the missing files, or --ignore phase'
         )
-    headers |= {probe.file: probe.header((3,)) for probe in probes}
-    magnitude.ok = magnitude.ok and all(probe.ok for probe in probes)
+    headers = {probe.file: probe.header((3,)) for probe in probes}
+    _check_same_grid(first, {magnitude.file: header, **headers})
     files = tuple(probe.file for probe in probes)
+    if not all(probe.ok for probe in probes):
+        return 1.0, ()
     scale = reader.settings.relaxometry.phase_scale
     if scale is not None:
         reader.findings.note(
             f'{files[0].name}: phase is scaled by {scale:g} rad per unit (relaxometry.phase_scale)'
         )
         return scale, files
+    scale = 1.0
+    if {probe.metadata.get('Units') for probe in probes} != {'rad'}:
+        scale = _recognise(probes, magnitudes)
+    return (1.0, ()) if scale is None else (scale, files)
+
+
+def _recognise(probes: Sequence[Probe], magnitudes: Sequence[Probe]) -> float | None:
+    """Find the scale of a phase that is not in radians; say how, or what it costs."""
+    if not all(probe.ok for probe in magnitudes):
+        return None
+    reader, maker = probes[0].reader, str(probes[0].metadata.get('Manufacturer') or '')
+    scale, reason = recognise_phase(
+        [probe.file for probe in probes],
+        maker,
+        magnitude=[probe.file for probe in magnitudes],
+        echo_times=[float(probe.metadata['EchoTime']) for probe in magnitudes],
+    )
+    text = f'{probes[0].file.name}: its Units are {_units_of(probes)} and not rad; {reason}'
+    if scale is not None:
+        reader.findings.note(text)
+        return scale
+    reader.findings.warn(
+        f"{text}: phase is not used, and background gradients stay in T2* and R2' "
+        f'({UNCORRECTED}); set relaxometry.phase_scale (radians per unit)'
+    )
+    return None
+
+
+def _units_of(probes: Sequence[Probe]) -> str:
+    """Show the units that sidecars state."""
     stated = {str(probe.metadata.get('Units', 'missing')) for probe in probes}
-    if stated != {'rad'}:
-        reader.findings.note(
-            f'{files[0].name}: phase is not used, its Units are '
-            f'{", ".join(sorted(stated))} and not rad; if you know its scale, set '
-            'relaxometry.phase_scale (radians per unit)'
-        )
-        return 1.0, ()
-    return 1.0, files
+    return ', '.join(sorted(stated))
 
 
 def read_ase(
