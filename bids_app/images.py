@@ -69,7 +69,7 @@ def open_image(path: PathLike) -> Any:
 
 def load_data(path: PathLike) -> FloatArray:
     """
-    Read all voxels as float64.
+    Read all voxels as float64; a fourth axis of length 1 before a fifth is left out.
 
     Raises
     ------
@@ -77,12 +77,37 @@ def load_data(path: PathLike) -> FloatArray:
         If the data are truncated.
     """
     try:
-        return np.asarray(open_image(path).get_fdata(caching='unchanged', dtype=np.float64))
+        data = np.asarray(open_image(path).get_fdata(caching='unchanged', dtype=np.float64))
     except (OSError, EOFError, ValueError) as error:
         if isinstance(error, MissingInputError):
             raise
         msg = f'{path}: the image data cannot be read ({error}); is the file complete?'
         raise MissingInputError(msg) from error
+    return data[:, :, :, 0] if data.ndim == 5 and data.shape[3] == 1 else data
+
+
+def load_volume(path: PathLike) -> FloatArray:
+    """
+    Read an image of one volume, (X, Y, Z), whatever axes of length 1 it has beyond the third.
+
+    Raises
+    ------
+    MissingInputError
+        If the data are truncated.
+    InputDataError
+        If there are several volumes.
+    """
+    data = load_data(path)
+    shape = (*data.shape, 1, 1, 1)[:3]
+    if data.size != np.prod(shape):
+        msg = f'{path}: expected a 3D image, found shape {data.shape}'
+        raise InputDataError(msg)
+    return data.reshape(shape)
+
+
+def load_echoes(paths: Sequence[PathLike]) -> FloatArray:
+    """Read images of one volume, (X, Y, Z, E)."""
+    return np.stack([load_volume(path) for path in paths], axis=-1)
 
 
 def grid_of(path: PathLike) -> Grid:

@@ -11,8 +11,10 @@ from bids_app.images import (
     grid_of,
     load_affine,
     load_data,
+    load_echoes,
     load_mask,
     load_masked,
+    load_volume,
     save_affine,
     save_image,
     save_unmasked,
@@ -179,3 +181,18 @@ def test_itk_file_with_anything_else_is_refused(content, tmp_path):
     (tmp_path / 'x.txt').write_text(content, 'utf-8')
     with pytest.raises(InputDataError, match='12 parameters'):
         load_affine(tmp_path / 'x.txt')
+
+
+@pytest.mark.parametrize('shape', [(2, 2, 1), (2, 2, 1, 1), (2, 2, 1, 1, 1)])
+def test_one_volume_is_read_whatever_axes_of_length_1_it_has(shape, tmp_path):
+    data = np.arange(4.0).reshape(shape)
+    nb.save(nb.Nifti1Image(data, np.eye(4)), tmp_path / 'x.nii')
+    np.testing.assert_array_equal(load_volume(tmp_path / 'x.nii').ravel(), data.ravel())
+    assert load_echoes([tmp_path / 'x.nii'] * 3).shape == (2, 2, 1, 3)
+
+
+def test_volumes_along_a_fifth_axis_are_a_series(tmp_path):
+    nb.save(nb.Nifti1Image(np.zeros((2, 2, 2, 1, 7)), np.eye(4)), tmp_path / 'x.nii')
+    assert load_data(tmp_path / 'x.nii').shape == (2, 2, 2, 7)
+    with pytest.raises(InputDataError, match='expected a 3D image'):
+        load_volume(tmp_path / 'x.nii')

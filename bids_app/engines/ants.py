@@ -16,7 +16,16 @@ import numpy as np
 from bids_app.engines.hdf5 import copy_without_times
 from bids_app.engines.templates import packaged_template
 from bids_app.errors import InputDataError
-from bids_app.images import LPS, Grid, grid_of, load_affine, load_data, save_affine, save_image
+from bids_app.images import (
+    LPS,
+    Grid,
+    grid_of,
+    load_affine,
+    load_data,
+    load_volume,
+    save_affine,
+    save_image,
+)
 
 if TYPE_CHECKING:
     from bids_app._typing import BoolArray, FloatArray, PathLike
@@ -274,7 +283,7 @@ def segment_tissue(
     """
     del seed, scratch
     grid = grid_of(t1w)
-    data, brain = np.nan_to_num(load_data(t1w)), load_data(mask) > 0.5
+    data, brain = np.nan_to_num(load_volume(t1w)), load_data(mask) > 0.5
     if not brain.any() or not np.ptp(data[brain]) > 0:
         msg = f'{t1w}: expected contrast inside the brain mask {mask}, found none'
         raise InputDataError(msg)
@@ -502,12 +511,7 @@ def _warped_coordinates(transform: PathLike, grid: Grid) -> FloatArray:
 
 def _read(path: PathLike) -> Any:
     """Read a 3D image for ANTs with the affine nibabel reports."""
-    data = np.nan_to_num(load_data(path), posinf=0, neginf=0)
-    if data.ndim > 3 and data.shape[3:] == (1,) * (data.ndim - 3):
-        data = data.reshape(data.shape[:3])
-    if data.ndim != 3:
-        msg = f'{path}: expected a 3D image, found shape {data.shape}'
-        raise InputDataError(msg)
+    data = np.nan_to_num(load_volume(path), posinf=0, neginf=0)
     return _to_ants(data, grid_of(path).affine, path)
 
 

@@ -193,7 +193,11 @@ def as_data(value: Any, mask: Any, grid: Grid) -> Any:
         return np.ones((int(mask.sum()), 1))
     if isinstance(value, (list, tuple)):
         if value and isinstance(value[0], str):
-            return np.stack([load_masked(path, mask, grid) for path in value], axis=-1)
+            columns = [load_masked(path, mask, grid) for path in value]
+            return np.stack(
+                [one.reshape(len(one)) if one.shape[1:] == (1,) else one for one in columns],
+                axis=-1,
+            )
         return np.asarray(value, float)
     if isinstance(value, str) and Path(value).is_file():
         return load_masked(value, mask, grid)

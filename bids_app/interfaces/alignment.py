@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from bids_app.engines.masks import mask_from_mean
 from bids_app.errors import InputDataError
-from bids_app.images import grid_of, load_affine, load_data
+from bids_app.images import grid_of, load_affine, load_data, load_volume
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     File,
@@ -133,7 +133,7 @@ def measure_alignment(*, reference, mask, t1w, brain_mask, transform):
     overlap = mask_overlap(inside, mask_from_mean(data, grid.affine))
 
     source = grid_of(t1w)
-    head = load_data(t1w) * (load_data(brain_mask) > 0.5)
+    head = load_volume(t1w) * (load_data(brain_mask) > 0.5)
     width = np.sqrt(np.maximum(grid.zooms.mean() ** 2 - source.zooms**2, 0) / 12)
     head = ndimage.gaussian_filter(head, width / source.zooms)
     near = ndimage.binary_dilation(inside, iterations=RIM)

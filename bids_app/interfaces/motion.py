@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from bids_app.engines.masks import mask_from_mean
 from bids_app.errors import InputDataError
-from bids_app.images import check_same_grid, grid_of, load_data, save_image
+from bids_app.images import check_same_grid, grid_of, load_data, load_echoes, save_image
 from bids_app.interfaces._base import (
     BUNDLE,
     BaseInterfaceInputSpec,
@@ -130,10 +130,9 @@ class EstimateEchoMotion(SimpleInterface):
 
     def _run_interface(self, runtime):
         grid = check_same_grid(self.inputs.echoes)
-        echoes = np.stack([load_data(path) for path in self.inputs.echoes], axis=-1)
+        echoes = load_echoes(self.inputs.echoes)
         if isdefined(self.inputs.imaginary) and self.inputs.imaginary:
-            imaginary = [load_data(path) for path in self.inputs.imaginary]
-            echoes = np.hypot(echoes, np.stack(imaginary, axis=-1))
+            echoes = np.hypot(echoes, load_echoes(self.inputs.imaginary))
         brain = mask_from_mean(echoes, grid.affine)
         mask = ndimage.binary_dilation(brain, iterations=RIM)
         motion = estimate_echo_motion(echoes, self.inputs.echo_times, mask, grid.affine)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bids_app.images import check_same_grid, load_data, load_masked, save_image
+from bids_app.images import check_same_grid, load_data, load_echoes, load_masked, save_image
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     ModelInterface,
@@ -148,7 +148,7 @@ class PrepareEchoes(SimpleInterface):
 def _load_complex(item):
     """Read the echoes of one set as complex images along the last axis."""
     parts = {
-        name: np.stack([load_data(path) for path in item[name]], axis=-1)
+        name: load_echoes(item[name])
         for name in ('magnitude', 'phase', 'real', 'imaginary')
         if item[name]
     }
@@ -183,8 +183,7 @@ class EstimateFieldMap(SimpleInterface):
     def _run_interface(self, runtime):
         grid = check_same_grid([*self.inputs.magnitude, *self.inputs.phase, self.inputs.mask])
         mask, _ = read_mask(self.inputs.mask)
-        magnitude = np.stack([load_data(path) for path in self.inputs.magnitude], axis=-1)
-        phase = np.stack([load_data(path) for path in self.inputs.phase], axis=-1)
+        magnitude, phase = load_echoes(self.inputs.magnitude), load_echoes(self.inputs.phase)
 
         field_map = field_map_from_echoes(
             magnitude, phase, mask, echo_times=np.asarray(self.inputs.echo_times)

@@ -396,3 +396,58 @@ def test_a_trial_type_without_a_block_is_no_condition_but_stays_in_the_model(dat
     assert {event.trial_type for event in found.bold[0].events} == {'calc', 'press'}
     assert 'press 0.5 s' in said(found)
     assert found.problems == ()
+
+
+# ------------------------------------------------------------------------- shapes and derivatives
+
+
+def test_axes_of_length_1_are_left_out(dataset, unit):
+    dataset.add('anat/T1w', 'anat/MESE', 'perf/asl', 'func/task-all_bold[calc]')
+    for path in sorted(dataset.root.rglob('*_MESE.nii.gz')):
+        dataset.image(path.relative_to(dataset.root).as_posix(), shape=(3, 3, 2, 1))
+    dataset.image('sub-01/anat/sub-01_T1w.nii.gz', shape=(3, 3, 2, 1, 1))
+    dataset.image('sub-01/func/sub-01_task-all_bold.nii.gz', shape=(3, 3, 2, 1, 200))
+    found = unit(dataset)
+    assert found.problems == ()
+    assert (len(found.mese), len(found.t1w), found.bold[0].n_volumes) == (1, 1, 200)
+
+
+def test_several_echoes_of_bold_are_refused_with_the_filter_to_write(dataset, unit):
+    dataset.add('anat/T1w', 'func/task-all_echo-1_bold[calc]', 'func/task-all_echo-2_bold[calc]')
+    found = unit(dataset)
+    assert found.bold == ()
+    assert 'echoes are not combined: choose one with --bids-filter-file, such as ' in said(found)
+    assert '{"bold": {"echo": "1"}}' in said(found)
+    assert unit(dataset, bids_filters={'bold': {'echo': '1'}}).bold
+
+
+ANATOMY = ('desc-preproc_T1w', 'desc-brain_mask', 'label-GM_probseg', 'label-WM_probseg',
+           'label-CSF_probseg')  # fmt: skip
+
+
+def fmriprep(dataset):
+    for name in ANATOMY:
+        dataset.image(f'fp/sub-01/anat/sub-01_{name}.nii.gz')
+    return {'derivatives': {'fmriprep': dataset.root / 'fp'}}
+
+
+@pytest.mark.parametrize(('name', 'harm', 'words'), [
+    ('desc-preproc_T1w', lambda path: path.write_bytes(b''), 'is empty'),
+    ('label-GM_probseg', lambda path: path.write_bytes(b'\x1f\x8b\x08'), 'cannot be read'),
+])  # fmt: skip
+def test_an_anatomy_of_others_is_opened_before_computing(name, harm, words, dataset, unit):
+    options = fmriprep(dataset.add('anat/MESE'))
+    assert unit(dataset, **options).anatomy is not None
+    harm(dataset.find(f'sub-01_{name}.nii.gz'))
+    found = unit(dataset, **options)
+    assert found.anatomy is None
+    assert any(name in problem.message and words in problem.message for problem in found.problems)
+
+
+def test_an_anatomy_of_several_grids_is_refused_by_name(dataset, unit):
+    options = fmriprep(dataset.add('anat/MESE'))
+    dataset.image('fp/sub-01/anat/sub-01_label-WM_probseg.nii.gz', shape=(6, 6, 4))
+    found = unit(dataset, **options)
+    (problem,) = found.problems
+    assert 'label-WM_probseg.nii.gz has another grid ((6, 6, 4))' in problem.message
+    assert dry(dataset, '-d', f'fmriprep={dataset.root / "fp"}').out.count('another grid') > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from bids_app.bids.input.query import (
     assign_roles,
     find_anatomy,
     load_roles,
+    parse_name,
     query_bids,
     scan_dataset,
 )
@@ -575,14 +577,15 @@ def _anatomy(
         if name == 'maps':  # of the group level
             continue
         anatomy = find_anatomy(name, path, context.participant, session)
-        if anatomy is None:
-            if name == 'aslprep':  # it need not copy the anatomy it was given
-                continue
-            findings.note(
-                f'derivatives {name}: no complete anatomy of sub-{context.participant} (T1w, '
-                'brain mask and three tissue maps in T1w space)'
-            )
+        if isinstance(anatomy, str):
+            if name != 'aslprep':  # it need not copy the anatomy it was given
+                findings.note(
+                    f'derivatives {name}: no complete anatomy of sub-{context.participant} (T1w, '
+                    f'brain mask and three tissue maps in T1w space): {anatomy}'
+                )
             continue
+        if not _is_sound(reader, anatomy):
+            return None, ()
         findings.note(f'anatomy is taken from the derivatives {name}')
         files = (anatomy.t1w, anatomy.brain_mask, anatomy.grey_matter, anatomy.white_matter)
         transforms = (anatomy.to_template, anatomy.from_template)
@@ -596,6 +599,31 @@ def _anatomy(
         findings.files.update([*files, anatomy.csf, *filter(None, transforms), *others])
         return anatomy, ()
     return None, _t1w(context, reader, session)
+
+
+def _is_sound(reader: Reader, anatomy: FoundAnatomy) -> bool:
+    """Open the images of an anatomy: all must have the grid of its T1w image."""
+    paths = (
+        anatomy.t1w,
+        anatomy.brain_mask,
+        anatomy.grey_matter,
+        anatomy.white_matter,
+        anatomy.csf,
+    )
+    reference = None
+    sound = True
+    for path in paths:
+        found = Found(path=path, entities=parse_name(path))
+        probe = Probe(reader=reader, role='t1w', found=found, condition=None)
+        header = probe.header((3,))
+        reference = reference or header
+        if header and reference and not header.has_grid_of(reference):
+            probe.fail(
+                f'{path.name} has another grid ({header.shape}) than {paths[0].name} '
+                f'({reference.shape}); all images of an anatomy must share one'
+            )
+        sound = sound and probe.ok
+    return sound
 
 
 def _other_transforms(
@@ -726,14 +754,24 @@ def _single(
             continue
         names = ', '.join(item.path.name for item in items)
         message = (
-            f'{names}: several files where one {MODALITY[family]} is expected (several echoes or '
-            'formats?); choose one with --bids-filter-file'
+            f'{names}: several files where one {MODALITY[family]} is expected; '
+            f'{_how_to_choose(MAIN_ROLES[family], items)}'
         )
         problem = Problem(
             role=MAIN_ROLES[family], message=message, file=items[0].path, condition=key[0]
         )
         reader.findings.problem(problem)
     return single
+
+
+def _how_to_choose(role: str, items: Sequence[Found]) -> str:
+    """Say how one of several files is chosen; echoes are not combined."""
+    if len({item.get('echo') for item in items}) > 1:
+        filters = json.dumps({role: {'echo': items[0].get('echo')}})
+        return f'echoes are not combined: choose one with --bids-filter-file, such as {filters}'
+    if len({item.get('extension') for item in items}) > 1:
+        return 'they differ in their format: remove all but one'
+    return 'choose one with --bids-filter-file'
 
 
 def _echoes(

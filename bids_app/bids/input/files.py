@@ -205,12 +205,12 @@ def read_header(path: Path) -> Header:
             'real number per voxel: save magnitude, phase, real and imaginary parts apart'
         )
         raise InputDataError(msg)
-    zooms = tuple(float(zoom) for zoom in image.header.get_zooms())
+    shape, zooms = tuple(image.shape), tuple(float(zoom) for zoom in image.header.get_zooms())
+    if len(shape) == 5 and shape[3] == 1:  # volumes along the fifth axis
+        shape, zooms = (*shape[:3], shape[4]), (*zooms[:3], zooms[4])
     if len(zooms) > 3 and image.header.get_xyzt_units()[1] == 'msec':
         zooms = (*zooms[:3], zooms[3] * units.MILLISECOND)
-    return Header(
-        shape=tuple(image.shape), affine=image.affine, zooms=zooms, remark=_remark(image, zooms)
-    )
+    return Header(shape=shape, affine=image.affine, zooms=zooms, remark=_remark(image, zooms))
 
 
 def _remark(image: Any, zooms: tuple[float, ...]) -> str:

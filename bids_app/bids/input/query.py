@@ -344,9 +344,19 @@ def _stray(folder: Path, prefix: str) -> list[Path]:
     ]
 
 
+ANATOMY = {
+    't1w': 'desc-preproc_T1w',
+    'brain_mask': 'desc-brain_mask',
+    'grey_matter': 'label-GM_probseg',
+    'white_matter': 'label-WM_probseg',
+    'csf': 'label-CSF_probseg',
+}
+"""Image of an anatomy -> how its file name ends."""
+
+
 def find_anatomy(
     source: str, path: PathLike, participant: str, session: str | None = None
-) -> FoundAnatomy | None:
+) -> FoundAnatomy | str:
     """
     Find the anatomy of a participant in derivatives of fMRIPrep's layout.
 
@@ -361,32 +371,33 @@ def find_anatomy(
 
     Returns
     -------
-    anatomy : FoundAnatomy or None
-        None when the T1w image, the brain mask or a tissue map is missing.
+    anatomy : FoundAnatomy or str
+        Else what is missing, of the place that has most.
     """
-    folder = Path(path) / f'sub-{participant}'
+    root = Path(path)
+    folder = root / f'sub-{participant}'
+    if not folder.is_dir():
+        below = sorted(root.glob(f'*/sub-{participant}'))
+        hint = f'; there is one in {below[0].parent}' if below else ''
+        return f'no folder {folder.name} in {root}{hint}'
     sessions = sorted(folder.glob('ses-*/anat')) if session is None else []
     places = [folder / f'ses-{session}' / 'anat'] if session else []
+    missing: dict[Path, list[str]] = {}
     for place in [*places, folder / 'anat', *sessions]:
-        anatomy = _anatomy_in(source, place)
-        if anatomy is not None:
-            return anatomy
-    return None
+        found = {name: _native(place, stem, ('.nii.gz', '.nii')) for name, stem in ANATOMY.items()}
+        images = {name: image for name, image in found.items() if image is not None}
+        if len(images) == len(ANATOMY):
+            return _as_anatomy(source, place, images)
+        missing[place] = [ANATOMY[name] for name in ANATOMY if name not in images]
+    place = min(missing, key=lambda one: len(missing[one]))
+    text = f'{place.relative_to(root)} has no {", ".join(missing[place])}'
+    if list(place.glob('*_T1w_preproc.nii*')):
+        text += '; its names are those of fMRIPrep before 1.2, which are not read'
+    return text
 
 
-def _anatomy_in(source: str, folder: Path) -> FoundAnatomy | None:
-    """Look for a complete anatomy in one folder."""
-    wanted = {
-        't1w': 'desc-preproc_T1w',
-        'brain_mask': 'desc-brain_mask',
-        'grey_matter': 'label-GM_probseg',
-        'white_matter': 'label-WM_probseg',
-        'csf': 'label-CSF_probseg',
-    }
-    found = {name: _native(folder, stem, ('.nii.gz', '.nii')) for name, stem in wanted.items()}
-    images = {name: path for name, path in found.items() if path is not None}
-    if len(images) < len(wanted):
-        return None
+def _as_anatomy(source: str, folder: Path, images: Mapping[str, Path]) -> FoundAnatomy:
+    """Add the transforms in the folder of a complete anatomy."""
     transforms = ('.h5', '.txt')
     return FoundAnatomy(
         source=source,

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -370,6 +370,8 @@ class Probe:
         header: Header | None = self.attempt(self.file, read_header)
         if header is None:
             return None
+        while len(header.shape) > max(n_dims) and header.shape[-1] == 1:
+            header = replace(header, shape=header.shape[:-1])
         if len(header.shape) not in n_dims or 0 in header.shape:
             wanted = ' or '.join(f'{n}D' for n in n_dims)
             self.fail(f'{self.file.name} should be a {wanted} image, its shape is {header.shape}')

@@ -108,7 +108,7 @@ def test_two_files_for_one_echo_are_ambiguous(dataset, collect):
 def test_multi_echo_bold_is_ambiguous_until_one_echo_is_chosen(dataset, collect):
     dataset.add('func/task-x_echo-1_bold[calc]', 'func/task-x_echo-2_bold[calc]')
     (unit,) = collect(dataset)
-    assert 'several echoes' in unit.problems[0].message
+    assert 'echoes are not combined' in unit.problems[0].message
     (unit,) = collect(dataset, bids_filters={'bold': {'echo': 2}})
     assert len(unit.bold) == 1
 

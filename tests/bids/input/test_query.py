@@ -138,5 +138,23 @@ def test_anatomy_of_the_session_is_preferred_and_half_an_anatomy_is_none(dataset
     assert 'ses-b' in str(find_anatomy('f', dataset.root / 'd', '01', 'b').t1w)
     assert 'ses-' not in str(find_anatomy('f', dataset.root / 'd', '01', 'a').t1w)
     dataset.find('sub-01_label-CSF_probseg.nii.gz').unlink()
-    assert find_anatomy('f', dataset.root / 'd', '01', 'a') is None
-    assert find_anatomy('f', dataset.root / 'd', '02', None) is None
+    assert find_anatomy('f', dataset.root / 'd', '01', 'a') == (
+        'sub-01/anat has no label-CSF_probseg'
+    )
+
+
+def test_what_an_anatomy_lacks_is_named(dataset):
+    root = dataset.root / 'd' / 'fmriprep'
+    for name in FMRIPREP[:3]:
+        dataset.image(f'd/fmriprep/sub-01/anat/sub-01_{name}.nii.gz')
+    assert find_anatomy('f', root, '01') == (
+        'sub-01/anat has no label-WM_probseg, label-CSF_probseg'
+    )
+    assert find_anatomy('f', root.parent, '01') == (
+        f'no folder sub-01 in {root.parent}; there is one in {root}'
+    )
+    assert find_anatomy('f', root, '02') == f'no folder sub-02 in {root}'
+    for path in (root / 'sub-01' / 'anat').iterdir():
+        path.unlink()
+    dataset.image('d/fmriprep/sub-01/anat/sub-01_T1w_preproc.nii.gz')
+    assert 'those of fMRIPrep before 1.2' in find_anatomy('f', root, '01')
