@@ -89,10 +89,11 @@ def settings_page() -> str:
         ]
         if changed:
             parts.append(table(('Setting', 'Value', 'Recommended', 'Why they differ'), changed))
-    return page('Settings', 'bids_app/settings/schema.py', *parts)
+    return page('Settings', 'bids_app/settings.py', *parts)
 
 
 def _setting_row(name: str) -> Sequence[object]:
+    from bids_app.cli.parser import FLAGS
     from bids_app.settings import Settings, field_of, flatten
 
     metadata = field_of(name)[0].metadata
@@ -105,7 +106,7 @@ def _setting_row(name: str) -> Sequence[object]:
         code(name),
         code(shown) if shown not in (None, '') else '',
         '' if metadata['unit'] in ('', '1') else metadata['unit'],
-        code(metadata['flag']),
+        code(FLAGS.get(name, '')),
         meaning,
     )
 

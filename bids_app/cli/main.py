@@ -7,14 +7,16 @@ import logging
 import os
 import signal
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.cli.parser import parse, run_settings
-from bids_app.errors import AppError
+from bids_app.errors import AppError, ExitCode, OutputError
 from bids_app.settings import resolve
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from bids_app.bids.run.outcome import RunVerdict
     from bids_app.settings import RunSettings, Settings
@@ -37,9 +39,16 @@ THREAD_VARIABLES = (
 )
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""By which schedulers and closed terminals end a program; handled beside the interrupt key."""
+
+
 def run() -> None:
     """Run the program and leave with its exit code."""
-    sys.exit(main())
+    _open_streams()
+    with _usable_home():
+        code = main()
+    sys.exit(code)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,7 +69,9 @@ def main(argv: list[str] | None = None) -> int:
     if '--self-test' in argv:
         return _self_test()
     _start_logging(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     where: RunSettings | None = None
     try:
         options, values = parse(argv)
@@ -84,7 +95,7 @@ def _run(where: RunSettings, settings: Settings) -> RunVerdict:
     if where.dry_run:
         from bids_app.workflows.app import dry_run
 
-        sys.stdout.write(dry_run(where, settings))
+        _say(dry_run(where, settings))
         return RunVerdict(reasons=('dry run, nothing was written',))
     if where.level == 'group':
         from bids_app.group.workflow import run_group
@@ -93,6 +104,43 @@ def _run(where: RunSettings, settings: Settings) -> RunVerdict:
     from bids_app.workflows.app import rebuild_reports, run_participants
 
     return rebuild_reports(where) if where.reports_only else run_participants(where, settings)
+
+
+def _say(text: str) -> None:
+    """Write to standard output; a reader that has left, such as head, is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError):  # else what is left is written again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            message = OutputError(f'cannot write to standard output: {error.strerror}')
+            message.exit_code = ExitCode.IO_ERROR
+            raise message from error
+
+
+def _open_streams() -> None:
+    """Open what a daemon was started without: files would take the place of its streams."""
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        try:
+            os.fstat(number)
+        except OSError:
+            mode = os.O_RDONLY if name == 'stdin' else os.O_WRONLY
+            os.dup2(os.open(os.devnull, mode), number)
+            setattr(sys, name, os.fdopen(number, 'r' if name == 'stdin' else 'w', closefd=False))
+
+
+@contextlib.contextmanager
+def _usable_home() -> Iterator[None]:
+    """Give libraries, which look there at import, an empty home where none can be read."""
+    home = Path(os.path.expanduser('~'))  # noqa: PTH111  (Path.home raises where there is none)
+    if os.access(home, os.R_OK | os.X_OK):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix='oxybold-home-') as folder:
+        os.environ['HOME'] = folder
+        yield
 
 
 def _verdict_on(error: BaseException) -> RunVerdict:

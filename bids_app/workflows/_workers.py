@@ -147,6 +147,6 @@ class Workers(Base):
 def start_worker(folder: str) -> None:
     """Prepare a worker: the app alone takes signals, and takes its workers along."""
     os.chdir(folder)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()

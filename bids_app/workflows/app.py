@@ -23,6 +23,7 @@ from bids_app.bids.input.input_map import roles_table, summarise
 from bids_app.bids.input.suspect_scans import flag_suspicious
 from bids_app.bids.input.unreadable import drop_unreadable
 from bids_app.bids.output.dataset import (
+    check_private,
     check_standing,
     check_writable,
     lock,
@@ -106,6 +107,7 @@ def dry_run(run: RunSettings, settings: Settings) -> str:
     text : str
         Per participant one line per map, then problems and notes.
     """
+    choose_plugin(run)
     if run.replay is not None:
         return _dry_replay(run, settings)
     info = read_dataset(run, settings.preset)
@@ -375,6 +377,7 @@ def run_participant(
     remove_manifest(run.output_dir, participant)
     work_dir = work_dir_of(run) / work_name(participant, digest)
     work_dir.mkdir(parents=True, exist_ok=True)
+    check_private(work_dir, is_trusted=run.trust_work_dir)
     later = Aftermath()
     records = [_run_unit(unit, run, settings, work_dir, later) for unit in units]
     check_standing(run)

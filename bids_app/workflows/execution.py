@@ -31,6 +31,9 @@ LOGGER = logging.getLogger('oxybold')
 POLL_SECONDS = 0.05
 """nipype's default of 2 s would be most of the run time of a small graph."""
 
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that end a run in order."""
+
 OWN_MEMORY = 0.3
 """Of the app itself while steps are at work, GB."""
 
@@ -146,8 +149,11 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        signals = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, self.note) for number in signals}
+        before = {
+            number: signal.signal(number, self.note)
+            for number in STOPS
+            if signal.getsignal(number) != signal.SIG_IGN  # as the hang-up is under nohup
+        }
         try:
             yield
         finally:
@@ -203,7 +209,7 @@ def choose_plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
     """
     if run.plugin_file is not None:
         return _read_plugin(run.plugin_file)
-    if run.nprocs == 1 and not run.low_mem:
+    if (run.nprocs == 1 and not run.low_mem) or not _can_share():
         return 'Linear', {}
     return 'MultiProc', {
         'n_procs': 1 if run.low_mem else run.nprocs,
@@ -211,6 +217,16 @@ def choose_plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
         'raise_insufficient': False,
         'new_process_per_node': run.low_mem,
     }
+
+
+def _can_share() -> bool:
+    """Tell whether processes can wait for one another, which takes shared memory."""
+    try:
+        multiprocessing.get_context('fork').Lock()
+    except OSError as error:
+        LOGGER.warning('/dev/shm: %s; steps run one after the other (--nprocs 1)', error.strerror)
+        return False
+    return True
 
 
 def _read_plugin(path: Path) -> tuple[str, dict[str, Any]]:
@@ -230,6 +246,16 @@ def _read_plugin(path: Path) -> tuple[str, dict[str, Any]]:
         msg = (
             f'--nipype-plugin-file {path}: {plugin} returns before the steps have run, so nothing '
             'could be said about them; use SLURM, or SLURMGraph with --wait in its sbatch_args'
+        )
+        raise SettingsError(msg)
+    from nipype.pipeline import plugins
+
+    if not hasattr(plugins, f'{plugin}Plugin'):
+        names = sorted(name.removesuffix('Plugin') for name in dir(plugins))
+        known = [name for name in names if hasattr(plugins, f'{name}Plugin')]
+        msg = (
+            f'--nipype-plugin-file {path}: nipype has no plugin {plugin!r}; it has: '
+            f'{", ".join(known)}'
         )
         raise SettingsError(msg)
     return plugin, arguments

@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +138,7 @@ class Progress:
     def draw(self) -> None:
         """Draw the live line over the last one; past Python's buffers, as workers are forked."""
         width = shutil.get_terminal_size().columns - 1
-        os.write(sys.stderr.fileno(), f'{CLEAR}{self.line()[:width]}'.encode())
+        _write(f'{CLEAR}{self.line()[:width]}')
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -153,7 +153,7 @@ class Progress:
                 self.draw()
 
         def clear(_: logging.LogRecord) -> bool:
-            os.write(sys.stderr.fileno(), CLEAR.encode())
+            _write(CLEAR)
             return True
 
         ticker = threading.Thread(target=tick, name='progress', daemon=True)
@@ -165,7 +165,13 @@ class Progress:
             ended.set()
             ticker.join()
             LOGGER.removeFilter(clear)
-            os.write(sys.stderr.fileno(), CLEAR.encode())
+            _write(CLEAR)
+
+
+def _write(text: str) -> None:
+    """Write to the terminal; one that was closed is no reason to stop."""
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), text.encode())
 
 
 def step_name(node: Any) -> str:

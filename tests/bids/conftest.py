@@ -133,24 +133,16 @@ def dataset(tmp_path):
 def collect(tmp_path, monkeypatch):
     """
     Collect the units of a dataset: collect(dataset, settings={...}, participants=(...)).
-
-    Files are listed by name, which is ten times faster than a pybids index; that both find the
-    same is tested (test_roles, test_inputs).
     """
-    from bids_app.bids.input import collect as inputs
     from bids_app.bids.input.collect import (
         check_dataset,
         collect_participant,
         read_dataset,
         select_participants,
     )
-    from bids_app.bids.input.query import scan_names
     from bids_app.settings import RunSettings, resolve
 
-    query = inputs.query_bids
-
-    def units(dataset, *, settings=None, pybids=False, **options):
-        monkeypatch.setattr(inputs, 'query_bids', query if pybids else scan_names)
+    def units(dataset, *, settings=None, **options):
         options = {'output_dir': tmp_path / 'out', 'level': 'participant', **options}
         run = RunSettings(bids_dir=dataset.root, **options)
         resolved = resolve(command_line=settings or {})

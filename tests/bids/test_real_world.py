@@ -52,8 +52,7 @@ def test_a_stray_folder_is_no_participant_and_is_named_once(name, dataset):
     assert outcome.out.count(f'{name!r} is not read') == 1
 
 
-@pytest.mark.parametrize('pybids', [True, False])
-def test_a_stray_session_is_not_read(pybids, dataset, collect):
+def test_a_stray_session_is_not_read(dataset, collect):
     dataset.add('ses-a/anat/T1w', 'ses-a/anat/MESE')
     folder = dataset.root / 'sub-01'
     (folder / 'ses-a_old').mkdir()
@@ -61,7 +60,7 @@ def test_a_stray_session_is_not_read(pybids, dataset, collect):
         target = folder / 'ses-a_old' / 'anat' / path.name
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(path.read_bytes())
-    (unit,) = collect(dataset, pybids=pybids)
+    (unit,) = collect(dataset)
     assert unit.session == 'a'
     assert len(unit.mese) == 1
     assert read(dataset).notes == (
@@ -70,14 +69,13 @@ def test_a_stray_session_is_not_read(pybids, dataset, collect):
     )
 
 
-@pytest.mark.parametrize('pybids', [True, False])
-def test_a_file_name_that_is_no_text_is_left_out_by_name(pybids, dataset, collect):
+def test_a_file_name_that_is_no_text_is_left_out_by_name(dataset, collect):
     dataset.add('anat/T1w', 'anat/MESE')
     folder = os.fsencode(dataset.root / 'sub-01' / 'anat')
     for name in (b'sub-01_acq-\xe9_T1w.nii.gz', b'\xe9_MESE.json'):
         with open(folder + b'/' + name, 'wb') as stream:  # noqa: PTH123  a Path holds no bytes
             stream.write(b'{"EchoTime": 9}')
-    (unit,) = collect(dataset, pybids=pybids)
+    (unit,) = collect(dataset)
     assert len(unit.mese) == 1
     outcome = dry(dataset)
     assert outcome.code == 0

@@ -36,7 +36,6 @@ from bids_app.bids.input.query import (
     find_anatomy,
     load_roles,
     parse_name,
-    query_bids,
     scan_dataset,
 )
 from bids_app.bids.input.sidecar import (
@@ -423,8 +422,7 @@ def collect_participant(
         Only for what :func:`check_dataset` raises.
     """
     plan = plan or check_dataset(info, run, settings)
-    found = info.found[participant] if info.role_map else query_bids(info.path, participant)
-    files = assign_roles(found, filters=run.bids_filters, ignore=settings.ignore)
+    files = assign_roles(info.found[participant], filters=run.bids_filters, ignore=settings.ignore)
     context = _Context(
         info=info, run=run, settings=settings, participant=participant, plan=plan, files=files
     )

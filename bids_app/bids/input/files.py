@@ -7,7 +7,9 @@ import csv
 import io
 import json
 import math
+import os
 import re
+import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,12 @@ MISSING_VALUES = ('', 'n/a', 'N/A', 'nan', 'NaN')
 
 MAX_VOXELS = 1 << 31
 """Of one image; a header that claims more is damaged or hostile."""
+
+MAX_TEXT = 64 << 20
+"""Of one table or sidecar, bytes."""
+
+MOST_SHOWN = 40
+"""Columns of a table that a message lists."""
 
 MAX_PHASE = 2 * math.pi + 0.1
 """rad; a phase image beyond it is not in radians."""
@@ -72,6 +80,8 @@ def is_not_fetched(path: Path) -> bool:
     """Tell whether a file is a git-annex link or pointer whose content is not here."""
     if path.is_symlink() and not path.exists():
         return True
+    if not path.is_file():
+        return False
     try:
         with path.open('rb') as stream:
             return stream.read(32).startswith(b'/annex/objects/')
@@ -112,17 +122,20 @@ def check_readable(path: Path) -> None:
     Raises
     ------
     MissingInputError
-        If it is absent, not fetched, or empty.
+        If it is absent, not fetched, empty, or no regular file.
     """
     if is_not_fetched(path):
         msg = f'{path.name} is not fetched (link without content); run: {fetch_command([path])}'
         raise MissingInputError(msg)
     try:
-        size = path.stat().st_size
+        about = path.stat()
     except OSError as error:
         msg = f'{path.name} cannot be opened ({error.strerror}): {path}'
         raise MissingInputError(msg) from error
-    if size == 0:
+    if not stat.S_ISREG(about.st_mode):  # to open a pipe or a device may take for ever
+        msg = f'{path.name} is no regular file but a folder, pipe, socket or device: {path}'
+        raise MissingInputError(msg)
+    if about.st_size == 0:
         msg = f'{path.name} is empty (0 bytes); restore the file'
         raise MissingInputError(msg)
 
@@ -253,6 +266,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If it is not JSON, or not an object.
     """
     check_readable(path)
+    _check_size(path)
     try:
         content = json.loads(path.read_text('utf-8-sig'))
     except (ValueError, OSError, RecursionError) as error:
@@ -297,6 +311,7 @@ def read_table(path: Path, columns: Sequence[str], *, once: Sequence[str] = ()) 
         If it is not UTF-8 text, lacks a column or has it twice, or a line has more cells.
     """
     check_readable(path)
+    _check_size(path)
     try:
         text = _text(path)
         cells = list(csv.reader(io.StringIO(text, newline=None), delimiter='\t', quoting=3))
@@ -323,6 +338,22 @@ def read_table(path: Path, columns: Sequence[str], *, once: Sequence[str] = ()) 
     return rows
 
 
+def _check_size(path: Path) -> None:
+    """Refuse a text file that is too large to be one of BIDS."""
+    if path.stat().st_size > MAX_TEXT:
+        msg = f'{path.name} has more than {MAX_TEXT >> 20} MB, which no table or sidecar has'
+        raise InputDataError(msg)
+
+
+def leaves_dataset(path: Path) -> bool:
+    """Tell whether a file is, or lies behind, a link out of the dataset it is named in."""
+    for folder in Path(path).absolute().parents:
+        if (folder / 'dataset_description.json').is_file():
+            target = Path(os.path.realpath(path))  # Path.resolve ends at a link to itself
+            return not target.is_relative_to(os.path.realpath(folder))
+    return False
+
+
 def _text(path: Path) -> str:
     """Read a file as UTF-8; what it is instead, and where, is said."""
     content = path.read_bytes()
@@ -336,6 +367,14 @@ def _text(path: Path) -> str:
         raise InputDataError(msg) from error
 
 
+def _shown(path: Path, header: Sequence[str]) -> str:
+    """Write the columns of a table; what a link out of the dataset holds is not told."""
+    if leaves_dataset(path):
+        return 'not shown, since the file is a link out of the dataset'
+    more = f' and {len(header) - MOST_SHOWN} more' if len(header) > MOST_SHOWN else ''
+    return (', '.join(header[:MOST_SHOWN]) or 'none') + more
+
+
 def _check_header(
     path: Path, header: Sequence[str], columns: Sequence[str], once: Sequence[str]
 ) -> None:
@@ -344,7 +383,7 @@ def _check_header(
     if lacking:
         msg = (
             f'{path.name} should be a tab-separated table with the column {lacking[0]!r}; '
-            f'its columns are: {", ".join(header) or "none"}'
+            f'its columns are: {_shown(path, header)}'
         )
         raise InputDataError(msg)
     for name in (*columns, *once):

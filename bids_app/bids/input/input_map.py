@@ -510,6 +510,8 @@ def content_key(path: Path) -> str:
     """
     if known := _annexed(path):
         return known['hash']
+    if not path.is_file():
+        return path.as_posix()
     try:
         with path.open('rb') as stream:
             return hashlib.file_digest(stream, 'sha256').hexdigest()

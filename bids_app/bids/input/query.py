@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -217,50 +218,11 @@ def _equal(value: str | None, wanted: Any) -> bool:
     )
 
 
-def query_bids(root: PathLike, participant: str) -> tuple[Found, ...]:
-    """
-    Find the raw files of one participant with pybids.
-
-    Only this participant's folder and the dataset's root are indexed; derivatives, sourcedata
-    and code never are. Sidecars are not opened (one bad JSON would stop the index).
-
-    Parameters
-    ----------
-    root : path
-        The dataset.
-    participant : str
-        Label without ``sub-``.
-
-    Returns
-    -------
-    found : tuple of Found
-        Sorted by path; dangling links included.
-    """
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
-
-    others = re.compile(rf'/sub-(?!(?:{re.escape(participant)})(?:[_/]|$))')
-    apart = re.compile(r'^/(?:derivatives|sourcedata|code|stimuli|models|phenotype|\..*)(?:/|$)')
-    indexer = BIDSLayoutIndexer(
-        validate=False, index_metadata=False, ignore=[others, apart, re.compile(r'/\.'), NOT_UTF8]
-    )
-    layout = BIDSLayout(root, validate=False, indexer=indexer)
-    paths = sorted(Path(name) for name in layout.files)
-    inside = Path(layout.root) / f'sub-{participant}'
-    stray = _stray(inside, 'ses-')
-    found = [
-        path
-        for path in paths
-        if path.is_relative_to(inside) and not any(one in path.parents for one in stray)
-    ]
-    return tuple(
-        Found(path=Path(root) / path.relative_to(layout.root), entities=parse_name(path))
-        for path in found
-    )
-
-
 def scan_names(root: PathLike, participant: str) -> tuple[Found, ...]:
     """
-    List a participant's files by their names alone: fast enough for every participant.
+    List a participant's files by their names; nothing is opened.
+
+    Folders are not searched deeper than BIDS goes, and none that is a link to a folder around it.
 
     Parameters
     ----------
@@ -275,16 +237,66 @@ def scan_names(root: PathLike, participant: str) -> tuple[Found, ...]:
         Files in the datatype folders of the participant and of its sessions.
     """
     folder = Path(root) / f'sub-{participant}'
-    sessions = (path for path in folder.glob('ses-*') if _has_label(path, 'ses-'))
-    parents = [folder, *sorted(path for path in sessions if path.is_dir())]
-    datatypes = sorted({role.datatype for role in load_roles().values()})
+    sessions = [path for path in folders_in(folder, 'ses-') if _has_label(path, 'ses-')]
     listed = [
-        path
-        for parent in parents
-        for datatype in datatypes
-        for path in sorted((parent / datatype).glob('sub-*'))
+        Path(entry.path)
+        for parent in (folder, *sessions)
+        for place in folders_in(parent)
+        if place.name in _datatypes()
+        for entry in _entries(place)
+        if entry.name.startswith('sub-')
     ]
     return tuple(Found(path=path, entities=parse_name(path)) for path in listed)
+
+
+@cache
+def _datatypes() -> frozenset[str]:
+    """Names of the folders that hold files of a role."""
+    return frozenset(role.datatype for role in load_roles().values())
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """List a folder by name; one that cannot be read is empty."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def folders_in(folder: Path, prefix: str = '') -> list[Path]:
+    """
+    List the folders in a folder, but none that is a link to a folder around it.
+
+    Parameters
+    ----------
+    folder : Path
+        One that cannot be read has none.
+    prefix : str
+        Of their names.
+
+    Returns
+    -------
+    folders : list of Path
+        By name.
+    """
+    return [
+        Path(entry.path)
+        for entry in _entries(folder)
+        if entry.name.startswith(prefix) and _is_folder(entry)
+    ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder and no loop."""
+    try:
+        if not entry.is_dir():
+            return False
+    except OSError:  # a link to itself
+        return False
+    around = Path(os.path.realpath(entry.path)) if entry.is_symlink() else None
+    here = Path(os.path.realpath(Path(entry.path).parent))
+    return around is None or not here.is_relative_to(around)
 
 
 def scan_dataset(root: PathLike) -> tuple[dict[str, tuple[Found, ...]], tuple[str, ...]]:
@@ -306,11 +318,11 @@ def scan_dataset(root: PathLike) -> tuple[dict[str, tuple[Found, ...]], tuple[st
     """
     folder = Path(root)
     stray = _stray(folder, 'sub-')
-    labels = sorted(
+    labels = [
         path.name.removeprefix('sub-')
-        for path in folder.glob('sub-*')
-        if _has_label(path, 'sub-') and path.is_dir()
-    )
+        for path in folders_in(folder, 'sub-')
+        if _has_label(path, 'sub-')
+    ]
     found = {}
     unnamed: list[Path] = []
     for label in labels:
@@ -337,11 +349,7 @@ def _has_label(path: Path, prefix: str) -> bool:
 
 def _stray(folder: Path, prefix: str) -> list[Path]:
     """List the folders of a kind whose label cannot be one: copies, backups."""
-    return [
-        path
-        for path in sorted(folder.glob(f'{prefix}*'))
-        if path.is_dir() and not _has_label(path, prefix)
-    ]
+    return [path for path in folders_in(folder, prefix) if not _has_label(path, prefix)]
 
 
 ANATOMY = {

@@ -34,6 +34,9 @@ IMAGES = ('.nii.gz', '.nii')
 SAMPLE = 65536
 """Bytes at either end of a file that are compared before the whole is read."""
 
+MOST_NAMED = 3
+"""Files of equal bytes that a sentence names."""
+
 MIN_PEERS = 4
 """Runs of the same task and design from which the usual size is learnt."""
 
@@ -104,6 +107,8 @@ def _sample(path: Path) -> str | None:
     """Checksum of both ends of a file, or that of git-annex; None where it cannot be read."""
     if path.is_symlink():
         return content_key(path)
+    if not path.is_file():
+        return None
     try:
         with path.open('rb') as stream:
             digest = hashlib.sha256(stream.read(SAMPLE))
@@ -118,10 +123,13 @@ def _copies(group: Sequence[Found], root: Path) -> list[tuple[Found, Suspicion]]
     """Say of each copy what it equals; the one whose protocol names its condition is genuine."""
     genuine = [item for item in group if _names_itself(item, root)]
     copies = [item for item in group if len(genuine) != 1 or item is not genuine[0]]
+    first = sorted(group, key=lambda item: item.path.name)[: MOST_NAMED + 1]
     suspicions = []
     for item in copies:
-        others = sorted(other.path.name for other in group if other is not item)
-        reason = f'{item.path.name} has the same bytes as {", ".join(others)}'
+        others = [other.path.name for other in first if other is not item][:MOST_NAMED]
+        n_more = len(group) - 1 - len(others)
+        more = f' and {n_more} more' if n_more else ''
+        reason = f'{item.path.name} has the same bytes as {", ".join(others)}{more}'
         suspicions.append((item, _suspicion('copy', item, reason)))
     return suspicions
 

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +212,38 @@ def check_writable(folder: Path) -> None:
         raise output_error(error, folder) from error
 
 
+def check_private(folder: Path, *, is_trusted: bool = False) -> None:
+    """
+    Refuse a folder for intermediate files that others own or may write to.
+
+    nipype keeps pickles there, and reading a pickle runs what its writer put into it.
+
+    Parameters
+    ----------
+    folder : Path
+        That exists. Where files of others are protected (sticky bit, as in /tmp) it may be open
+        to all.
+    is_trusted : bool
+        Option ``--trust-work-dir``.
+
+    Raises
+    ------
+    SettingsError
+        If somebody else could have put files there.
+    """
+    about, user = folder.stat(), os.geteuid()
+    is_open = bool(about.st_mode & stat.S_IWOTH) and not about.st_mode & stat.S_ISVTX
+    is_ours = about.st_uid in (user, 0) or user == 0
+    if is_trusted or (is_ours and not is_open):
+        return
+    reason = 'may be written by everybody' if is_open else f'belongs to user {about.st_uid}'
+    msg = (
+        f'the work directory {folder} {reason}, and whoever writes there can run programs as you; '
+        'use one of your own with -w, or --trust-work-dir'
+    )
+    raise SettingsError(msg)
+
+
 def check_standing(run: RunSettings) -> None:
     """
     Assert that the output still stands: it may be deleted during a long run.
@@ -253,6 +286,7 @@ def prepare_output(run: RunSettings) -> None:
         return
     check_writable(run.output_dir)
     check_writable(work_dir_of(run))
+    check_private(work_dir_of(run), is_trusted=run.trust_work_dir)
     replace = run.force and not _is_compatible(run.output_dir)
     for name, content in root_files(run).items():
         if replace:

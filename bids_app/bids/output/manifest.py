@@ -313,7 +313,7 @@ def _name(path: Path, roots: Sequence[Path]) -> str:
 def _input_digest(path: Path) -> str:
     """Digest of an input; a file that cannot be read is a state of its own."""
     try:
-        return file_digest(path)
+        return file_digest(path) if path.is_file() else 'unreadable'
     except OSError:
         return 'unreadable'
 

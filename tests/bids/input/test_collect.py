@@ -32,7 +32,7 @@ def test_missing_or_malformed_description_is_refused_with_a_hint(dataset, collec
         with pytest.raises(DatasetError, match='BIDSVersion') as caught:
             read_dataset(run_of(dataset))
         assert caught.value.exit_code == ExitCode.INVALID_DATASET
-        (unit,) = collect(dataset, skip_bids_validation=True, pybids=True)
+        (unit,) = collect(dataset, skip_bids_validation=True)
         assert len(unit.t1w) == 1
 
 
@@ -223,16 +223,10 @@ def test_dataset_may_be_given_by_a_relative_path_or_a_link(dataset, collect, mon
     monkeypatch.chdir(dataset.root.parent)
     for name in ('data', link):
         dataset.root = type(link)(name)
-        (unit,) = collect(dataset, pybids=True)
+        (unit,) = collect(dataset)
         assert unit.problems == ()
         assert [p.name for p in unit.files] == [p.name for p in before.files]
         assert all(path.is_relative_to(dataset.root) for path in unit.files)
-
-
-def test_pybids_and_names_give_the_same_units(dataset, collect):
-    dataset.add('ses-a/anat/T1w', 'ses-a/anat/task-x_MEGRE[phase]', 'ses-b/perf/acq-rest_asl')
-    dataset.add('anat/T1w', 'perf/dsc', 'func/task-all_bold[calc]', sub='02')
-    assert collect(dataset, pybids=True) == collect(dataset)
 
 
 def test_blood_volume_of_a_chosen_condition_serves_all(dataset, collect):

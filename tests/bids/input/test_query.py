@@ -10,7 +10,7 @@ from bids_app.bids.input.query import (
     find_anatomy,
     load_roles,
     parse_name,
-    query_bids,
+    scan_dataset,
     scan_names,
 )
 from bids_app.errors import SettingsError
@@ -86,13 +86,28 @@ def test_ignored_modalities_have_no_files(word, roles, dataset):
     assert {name for name in before if before[name] and not after[name]} == roles
 
 
-def test_pybids_and_names_find_the_same_files(dataset):
+def test_only_files_of_the_participant_are_listed(dataset):
     dataset.add('ses-a/anat/T1w', 'ses-a/anat/MESE', 'ses-b/perf/acq-x_asl', 'ses-b/perf/dsc')
     dataset.add('anat/T1w', sub='011')
     dataset.text('sub-01_stray.json', '')
-    listed = query_bids(dataset.root, '01')
-    assert listed == scan_names(dataset.root, '01')
+    listed = scan_names(dataset.root, '01')
     assert {item.get('subject') for item in listed} == {'01'}
+    assert {item.get('session') for item in listed} == {'a', 'b'}
+    assert {item.get('datatype') for item in listed} == {'anat', 'perf'}
+
+
+def test_links_to_folders_around_are_not_followed_and_others_are(dataset):
+    dataset.add('anat/T1w')
+    folder = dataset.root / 'sub-01'
+    for name, target in {'ses-a': '.', 'ses-b': '..', 'ses-c': '/', 'ses-d': 'ses-d'}.items():
+        (folder / name).symlink_to(target)
+    dataset.image('elsewhere/sub-01_ses-e_T2w.nii.gz')
+    (folder / 'ses-e').mkdir()
+    (folder / 'ses-e' / 'anat').symlink_to(dataset.root / 'elsewhere')
+    (dataset.root / 'sub-02').symlink_to('.')
+    found, _ = scan_dataset(dataset.root)
+    assert list(found) == ['01']
+    assert {item.get('session') for item in found['01']} == {None, 'e'}
 
 
 def test_derivatives_sourcedata_and_hidden_folders_are_never_searched(dataset):
@@ -100,7 +115,7 @@ def test_derivatives_sourcedata_and_hidden_folders_are_never_searched(dataset):
     for folder in ('derivatives/x', 'sourcedata', 'code', '.git', 'derivatives'):
         dataset.image(f'{folder}/sub-01/anat/sub-01_MESE.nii.gz')
     dataset.text('sub-01/anat/._sub-01_MESE.nii.gz', 'fork')
-    assert [f.path.name for f in query_bids(dataset.root, '01')] == [
+    assert [f.path.name for f in scan_names(dataset.root, '01')] == [
         'sub-01_T1w.json', 'sub-01_T1w.nii.gz',
     ]  # fmt: skip
 
@@ -109,7 +124,7 @@ def test_empty_and_broken_json_do_not_stop_the_query(dataset):
     dataset.add('anat/T1w')
     dataset.text('sub-01/anat/sub-01_T1w.json', '')
     dataset.text('task-all_bold.json', '{broken')
-    assert len(query_bids(dataset.root, '01')) == 2
+    assert len(scan_names(dataset.root, '01')) == 2
 
 
 FMRIPREP = (

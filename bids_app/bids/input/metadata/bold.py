@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 JOIN_GAP = 2.0
 """Between trials of one type that are one block, s; most tasks log a block trial by trial."""
 
+MAX_TRIAL_TYPES = 200
+"""Of one run; a table with more names single trials, not conditions."""
+
+MAX_EVENTS = 20_000
+"""Of one run, more than any task has."""
+
 EVENT_TOLERANCE = 1.0
 """Imprecision of a table of events, s."""
 
@@ -209,6 +215,8 @@ def longest_blocks(path: Path) -> dict[str, float]:
         rows = read_table(path, ('trial_type',))
     except AppError:
         return {}
+    if _too_many(rows):
+        return {}
     events, longest = [], {}
     for row in rows:
         label = normalise(row['trial_type'])
@@ -222,6 +230,19 @@ def longest_blocks(path: Path) -> dict[str, float]:
     for event in join_trials(sorted(events, key=lambda event: event.onset)):
         longest[event.trial_type] = max(longest.get(event.trial_type, 0.0), event.duration)
     return dict(sorted(longest.items()))
+
+
+def _too_many(rows: Sequence[Row]) -> str:
+    """Say that a table has more events or types than a design of conditions can have."""
+    n_types = len({row['trial_type'] for row in rows})
+    if n_types > MAX_TRIAL_TYPES:
+        return (
+            f'has {n_types} values of trial_type, more than {MAX_TRIAL_TYPES}: it names single '
+            'trials; name their conditions in trial_type'
+        )
+    if len(rows) > MAX_EVENTS:
+        return f'has {len(rows)} events, more than {MAX_EVENTS}; correct the table'
+    return ''
 
 
 def join_trials(events: Sequence[Event]) -> list[Event]:
@@ -272,6 +293,9 @@ def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ..
     probe.reader.findings.files.add(path)
     rows = own.attempt(path, read_table, ('onset', 'duration', 'trial_type')) or []
     rows = [row for row in rows if row['trial_type'] not in MISSING_VALUES]
+    if text := _too_many(rows):
+        own.fail(f'{path.name} {text}')
+        rows = []
     _check_spellings(own, [row['trial_type'] for row in rows])
     events = [_event(own, row) for row in rows]
     known = tuple(sorted((e for e in events if e is not None), key=lambda event: event.onset))
