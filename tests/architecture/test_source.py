@@ -20,6 +20,8 @@ DOCS = PACKAGE.parent / 'docs'
 BROAD = {
     'cli/main.py': 'the one place that turns any exception into an exit code',
     'workflows/app.py': 'nothing that one participant does may harm another',
+    'workflows/_workers.py': 'whatever ends a step ends only what is made from it',
+    'bids/run/outcome.py': 'nothing that follows the maps may make a participant fail',
     'workflows/execution.py': 'nipype raises anything that a node raised',
 }
 
