@@ -1,16 +1,19 @@
 """Settings: one frozen value, made from four sources that win in a fixed order."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_app.errors import SettingsError
+from bids_app.models.registry import MODELS
 from bids_app.settings import (
-    LIMITS,
+    Scale,
     Settings,
     apply,
+    declarations,
     field_of,
     flatten,
     parcel_file,
@@ -19,6 +22,7 @@ from bids_app.settings import (
     presets,
     read_toml,
     resolve,
+    schema,
     to_toml,
 )
 
@@ -64,8 +68,8 @@ NUMBERS = [name for name in flatten(Settings()) if field_of(name)[1] in (float, 
 
 
 def within(name, share):
-    low, high = LIMITS.get(name, (0.0, 1e6))
-    return low + share * (high - low)
+    low, high = field_of(name)[0].metadata['limits']
+    return low + share * (min(high, 1e6) - low)
 
 
 @given(st.dictionaries(st.sampled_from(NUMBERS), st.floats(0, 1), max_size=4))
@@ -153,11 +157,33 @@ def test_absent_settings_file_is_an_error_of_usage(tmp_path):
         resolve(config_file=tmp_path / 'binary.toml')
 
 
-@pytest.mark.parametrize('name', sorted(LIMITS))
-def test_limits_are_of_settings_that_exist(name):
-    low, high = LIMITS[name]
+@pytest.mark.parametrize('name', NUMBERS)
+def test_default_of_a_number_lies_within_its_limits(name):
+    low, high = field_of(name)[0].metadata['limits']
+    default = flatten(Settings())[name]
     assert low < high
-    assert name in flatten(Settings())
+    assert default is None or low <= default <= high
+
+
+def test_former_name_is_refused_with_the_new_one(monkeypatch):
+    declaration, kind = field_of('oxygen.hct')
+    metadata = {**declaration.metadata, 'former': ('oxygen.haematocrit',)}
+    renamed = SimpleNamespace(metadata=metadata)
+    monkeypatch.setattr(schema, 'declarations', lambda: {'oxygen.hct': (renamed, kind)})
+    with pytest.raises(SettingsError, match=r'is now called .oxygen[.]hct.'):
+        field_of('oxygen.haematocrit')
+
+
+def test_no_former_name_is_that_of_a_setting():
+    former = [old for one, _ in declarations().values() for old in one.metadata['former']]
+    assert not set(former) & set(declarations())
+
+
+def test_scale_of_a_replay_names_a_model_of_its_quantity():
+    scales = [one.metadata['replay'] for one, _ in declarations().values()]
+    scales = [scale for scale in scales if isinstance(scale, Scale)]
+    assert len(scales) == 4
+    assert all(scale.model in MODELS[scale.quantity] for scale in scales)
 
 
 @pytest.mark.parametrize(

@@ -89,11 +89,10 @@ def settings_page() -> str:
         ]
         if changed:
             parts.append(table(('Setting', 'Value', 'Recommended', 'Why they differ'), changed))
-    return page('Settings', 'bids_app/settings.py', *parts)
+    return page('Settings', 'bids_app/settings/schema.py', *parts)
 
 
 def _setting_row(name: str) -> Sequence[object]:
-    from bids_app.cli.parser import FLAGS
     from bids_app.settings import Settings, field_of, flatten
 
     metadata = field_of(name)[0].metadata
@@ -106,7 +105,7 @@ def _setting_row(name: str) -> Sequence[object]:
         code(name),
         code(shown) if shown not in (None, '') else '',
         '' if metadata['unit'] in ('', '1') else metadata['unit'],
-        code(FLAGS.get(name, '')),
+        code(metadata['flag']),
         meaning,
     )
 

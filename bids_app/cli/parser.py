@@ -11,33 +11,7 @@ from typing import Any, NoReturn
 import bids_app
 from bids_app.cli.limits import memory_limit, processor_limit
 from bids_app.errors import ExitCode, SettingsError
-from bids_app.settings import RunSettings, Settings, field_of, flatten, presets
-
-FLAGS = {
-    'baseline': '--baseline',
-    'condition_entity': '--condition-entity',
-    'atlas': '--atlas',
-    'ignore': '--ignore',
-    'output_spaces': '--output-spaces',
-    'contrasts': '--contrasts',
-    'anatomy.registration': '--registration',
-    'anatomy.sloppy': '--sloppy',
-    'anatomy.random_seed': '--random-seed',
-    'relaxometry.t2_model': '--t2-model',
-    'relaxometry.t2_star_model': '--t2star-model',
-    'relaxometry.slice_profile': '--slice-profile',
-    'perfusion.model': '--cbf-model',
-    'blood_volume.model': '--cbv-model',
-    'oxygen.oef_model': '--oef-model',
-    'oxygen.hct': '--hct',
-    'oxygen.sao2': '--sao2',
-    'change.fwhm': '--fwhm',
-    'change.smallest_effect': '--smallest-effect',
-    'group.covariates': '--covariates',
-    'group.groups': '--groups',
-    'group.tfce': '--tfce',
-}
-"""Settings with an option of their own; all others by --config-file or --set NAME=VALUE."""
+from bids_app.settings import RunSettings, Settings, field_of, flags, flatten, presets
 
 NUMBERS: dict[Any, type] = {float: float, float | None: float, int: int}
 """Type of a setting -> how its text is read."""
@@ -157,7 +131,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--set', nargs='+', action='extend', default=[], metavar='NAME=VALUE',
                        help='any setting by its dotted name')  # fmt: skip
     defaults = flatten(Settings())
-    for name, flag in FLAGS.items():
+    for name, flag in flags().items():
         declaration, annotation = field_of(name)
         options: dict[str, Any] = {'dest': f'set_{name}', 'default': None}
         metadata = declaration.metadata
@@ -248,7 +222,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
         raise LevelError(msg)
     values = {
         name: tuple(value) if isinstance(value, list) else value
-        for name in FLAGS
+        for name in flags()
         if (value := getattr(options, f'set_{name}')) is not None
     }
     values |= _named_values('--set', options.set)

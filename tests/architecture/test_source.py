@@ -19,6 +19,8 @@ DOCS = PACKAGE.parent / 'docs'
 
 BROAD = {
     'cli/main.py': 'the one place that turns any exception into an exit code',
+    'bids/run/outcome.py': 'nothing that follows the maps may make a participant fail',
+    'workflows/_workers.py': 'whatever ends a step ends what is made from it, and no more',
     'workflows/app.py': 'nothing that one participant does may harm another',
     'workflows/_workers.py': 'whatever ends a step ends only what is made from it',
     'bids/run/outcome.py': 'nothing that follows the maps may make a participant fail',

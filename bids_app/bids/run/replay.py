@@ -16,38 +16,12 @@ from bids_app.bids.scans import Contrast, DataValue, ParticipantInputs, SavedMap
 from bids_app.errors import InputDataError, SelectionError, SettingsError
 from bids_app.models.oxygen.mqbold import dephasing_rate
 from bids_app.models.registry import MODELS
-from bids_app.settings import Settings, apply, field_of, read_toml
+from bids_app.settings import Scale, Settings, apply, declarations, field_of, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bids_app.settings import RunSettings
-
-BRANCHES = ('oxygen.', 'change.')
-"""Settings that only act on saved maps: all of these branches."""
-
-OTHERS = (
-    'output_spaces',
-    'relaxometry.smoothing',
-    'relaxometry.r2_prime_model',
-    'blood_volume.model',
-    'blood_volume.grubb_factor',
-    'blood_volume.grubb_exponent',
-    'blood_volume.grey_matter_cbv',
-    'blood_volume.white_matter_cbv',
-    'blood_volume.relative_error',
-    'blood_volume.task_change',
-    'blood_volume.parcel_table',
-)
-"""Others that do."""
-
-SCALES = {
-    'perfusion.labeling_efficiency': ('cbf', 'single-delay', -1),
-    'perfusion.background_suppression_factor': ('cbf', 'single-delay', -1),
-    'perfusion.partition_coefficient': ('cbf', 'single-delay', 1),
-    'blood_volume.white_matter_cbv': ('cbv', 'dsc', 1),
-}
-"""Constant -> the map it scales, the model in which it does, and its power."""
 
 
 def saved_participants(run: RunSettings) -> tuple[str, ...]:
@@ -149,10 +123,10 @@ def _with_models(settings: Settings, units: Sequence[_Unit]) -> Settings:
 def _check_changes(before: Settings, changes: Mapping[str, Any]) -> None:
     """Refuse what the saved maps cannot follow."""
     for name in changes:
-        field_of(name)
-        is_replayed = name.startswith(BRANCHES) or name in OTHERS or name in SCALES
-        if not is_replayed or name == 'oxygen.oef_model':
-            can = ', '.join((*(f'{branch}*' for branch in BRANCHES), *OTHERS, *SCALES))
+        if not field_of(name)[0].metadata['replay']:
+            can = ', '.join(
+                other for other, (one, _) in declarations().items() if one.metadata['replay']
+            )
             msg = f'--replay {name}: needs a new fit from the raw data; these do not: {can}'
             raise SettingsError(msg)
     flow = before.perfusion
@@ -318,9 +292,10 @@ class _Unit:
         factors = self._scale_of_oef(changes)
         known = {item['name']: item['value'] for item in self.about['values']}
         for name in changes:
-            if name not in SCALES or self._is_recomputed(name):
+            scale = field_of(name)[0].metadata['replay']
+            if not isinstance(scale, Scale) or self._is_recomputed(name):
                 continue
-            quantity, model, power = SCALES[name]
+            quantity, model, power = scale
             old = known.get(name)
             if old is None or not self._made_by(quantity, model):
                 msg = (

@@ -1,29 +1,72 @@
-"""
-Settings: frozen values made once by the command line and passed down by argument.
-
-Every field carries its help text and unit in the metadata; the command line, the settings file
-and the documentation are made from them. Two kinds: the branches (`Settings`), which change
-numbers and enter the digest of a participant, and :class:`RunSettings`, which do not.
-"""
+"""Every setting, declared once; the branches change numbers, :class:`RunSettings` does not."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 import math
-import tomllib
 from dataclasses import dataclass, field
-from importlib.resources import files
+from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from bids_app.errors import SettingsError
 from bids_app.models.registry import choices
 
+NOT_NEGATIVE = (0.0, math.inf)
+"""Limits of a number that has none of its own below; NaN and infinity are refused everywhere."""
 
-def _setting(default: Any, help_: str, *, unit: str = '', choices: tuple[str, ...] = ()) -> Any:
-    """Declare one setting with its help, unit and choices."""
-    metadata = {'help': help_, 'unit': unit, 'choices': choices}
+
+class Scale(NamedTuple):
+    """How a saved map follows a constant of its model without a new fit."""
+
+    quantity: str
+    model: str
+    power: int
+
+
+def _setting(
+    default: Any,
+    help_: str,
+    *,
+    unit: str = '',
+    choices: tuple[str, ...] = (),
+    limits: tuple[float, float] = NOT_NEGATIVE,
+    flag: str = '',
+    replay: bool | Scale = False,
+    former: tuple[str, ...] = (),
+) -> Any:
+    """
+    Declare everything that is to be known of one setting.
+
+    Parameters
+    ----------
+    default : value
+        None where it is made from the data.
+    help_ : str
+        For the command line and the pages.
+    unit : str
+        Of a number.
+    choices : tuple of str
+        The values it can take.
+    limits : tuple of float
+        Smallest and largest number, in its unit: what lies outside is a slip.
+    flag : str
+        Option of its own on the command line; without it ``--set`` and the settings file only.
+    replay : bool or Scale
+        Whether saved maps can follow a change: recomputed (True) or scaled.
+    former : tuple of str
+        Dotted names it once had, refused with the new one.
+    """
+    metadata = {
+        'help': help_,
+        'unit': unit,
+        'choices': choices,
+        'limits': limits,
+        'flag': flag,
+        'replay': replay,
+        'former': former,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -35,6 +78,7 @@ class AnatomySettings:
         'rigid',
         'align the scans by rigid registration, or trust the headers',
         choices=('rigid', 'header'),
+        flag='--registration',
     )
     motion: str = _setting(
         'rigid',
@@ -57,24 +101,37 @@ class AnatomySettings:
     sloppy: bool = _setting(
         False,
         'normalise to the template quickly and coarsely: for trials and tests, not for results',
+        flag='--sloppy',
     )
-    random_seed: int = _setting(42, 'seed of everything that samples at random')
+    random_seed: int = _setting(
+        42, 'seed of everything that samples at random', flag='--random-seed'
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelaxometrySettings:
     """T2, T2* and R2'."""
 
-    t2_model: str = _setting('exponential', 'model of T2', choices=choices('r2'))
-    t2_star_model: str = _setting('exponential', 'model of T2*', choices=choices('r2_star'))
-    r2_prime_model: str = _setting('difference', "model of R2'", choices=choices('r2_prime'))
+    t2_model: str = _setting(
+        'exponential', 'model of T2', choices=choices('r2'), flag='--t2-model'
+    )
+    t2_star_model: str = _setting(
+        'exponential', 'model of T2*', choices=choices('r2_star'), flag='--t2star-model'
+    )
+    r2_prime_model: str = _setting(
+        'difference', "model of R2'", choices=choices('r2_prime'), replay=True
+    )
     slice_profile: str = _setting(
         'rectangular',
         'slice profile assumed by the background-gradient correction; none switches it off',
         choices=('rectangular', 'exponential', 'sinc-gauss', 'none'),
+        flag='--slice-profile',
     )
     dephasing_floor: float = _setting(
-        0.2, 'echoes whose predicted dephasing is below this are not used', unit='1'
+        0.2,
+        'echoes whose predicted dephasing is below this are not used',
+        unit='1',
+        limits=(0.0, 1.0),
     )
     noise_floor: str = _setting(
         'rician',
@@ -86,6 +143,7 @@ class RelaxometrySettings:
         'radians per unit of the phase images; default 1 where their sidecar says Units: rad, '
         'else what their maker, range and echoes tell, else the phase is not used',
         unit='rad',
+        limits=(-1e3, 1e3),
     )
     redundant_sets: tuple[str, ...] = _setting(
         ('MoCoHR', 'MoCoQR'),
@@ -96,6 +154,7 @@ class RelaxometrySettings:
         0.0,
         "smoothing of R2 and R2* before R2' is made, full width at half maximum in voxels",
         unit='1',
+        replay=True,
     )
 
 
@@ -109,6 +168,7 @@ class PerfusionSettings:
         'also finds blood in large arteries; single-delay then '
         'uses the longest alone',
         choices=('single-delay', 'multi-delay', 'multi-delay-arterial'),
+        flag='--cbf-model',
     )
     arrival: str = _setting(
         'own',
@@ -131,12 +191,22 @@ class PerfusionSettings:
         choices=('none', 'linear'),
     )
     labeling_efficiency: float | None = _setting(
-        None, 'inversion efficiency; default PCASL 0.85, CASL 0.68, PASL 0.98', unit='1'
+        None,
+        'inversion efficiency; default PCASL 0.85, CASL 0.68, PASL 0.98',
+        unit='1',
+        limits=(0.01, 1.0),
+        replay=Scale('cbf', 'single-delay', -1),
     )
     background_suppression_factor: float | None = _setting(
-        None, 'signal kept by all suppression pulses; default 0.93 per pulse', unit='1'
+        None,
+        'signal kept by all suppression pulses; default 0.93 per pulse',
+        unit='1',
+        limits=(0.01, 1.0),
+        replay=Scale('cbf', 'single-delay', -1),
     )
-    t1_blood: float | None = _setting(None, 'T1 of blood; default by t1_blood_from', unit='s')
+    t1_blood: float | None = _setting(
+        None, 'T1 of blood; default by t1_blood_from', unit='s', limits=(0.1, 10.0)
+    )
     t1_blood_from: str = _setting(
         'field',
         'T1 of blood by field strength, or from haematocrit (3 T)',
@@ -147,8 +217,15 @@ class PerfusionSettings:
         'T1 of tissue, for the recovery of M0 and the fit of several delays; default by field '
         'strength',
         unit='s',
+        limits=(0.1, 10.0),
     )
-    partition_coefficient: float = _setting(0.9, 'blood-brain partition coefficient', unit='mL/g')
+    partition_coefficient: float = _setting(
+        0.9,
+        'blood-brain partition coefficient',
+        unit='mL/g',
+        limits=(0.1, 2.0),
+        replay=Scale('cbf', 'single-delay', 1),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,16 +237,30 @@ class BloodVolumeSettings:
         'where CBV comes from; default dsc where there is a good bolus, else none '
         '(then OEF and CMRO2 are not made)',
         choices=(*choices('cbv'), 'none'),
+        flag='--cbv-model',
+        replay=True,
     )
-    white_matter_cbv: float = _setting(0.025, 'blood volume of white matter', unit='mL/mL')
+    white_matter_cbv: float = _setting(
+        0.025,
+        'blood volume of white matter',
+        unit='mL/mL',
+        limits=(1e-3, 0.5),
+        replay=Scale('cbv', 'dsc', 1),
+    )
     grey_matter_cbv: float = _setting(
-        0.048, 'blood volume of grey matter, for the model literature', unit='mL/mL'
+        0.048,
+        'blood volume of grey matter, for the model literature',
+        unit='mL/mL',
+        limits=(1e-3, 0.5),
+        replay=True,
     )
     relative_error: float = _setting(
-        0.1, 'relative standard error of a literature value', unit='1'
+        0.1, 'relative standard error of a literature value', unit='1', replay=True
     )
-    grubb_factor: float = _setting(0.008, 'CBV at 1 mL/100 g/min, power law', unit='mL/mL')
-    grubb_exponent: float = _setting(0.38, 'exponent of the power law', unit='1')
+    grubb_factor: float = _setting(
+        0.008, 'CBV at 1 mL/100 g/min, power law', unit='mL/mL', replay=True
+    )
+    grubb_exponent: float = _setting(0.38, 'exponent of the power law', unit='1', replay=True)
     area: str = _setting(
         'first-pass',
         'part of the bolus curve whose area is blood volume',
@@ -191,7 +282,7 @@ class BloodVolumeSettings:
         choices=('none', 'oscillation-limited'),
     )
     oscillation_index: float = _setting(
-        0.05, 'largest oscillation of the residue function', unit='1'
+        0.05, 'largest oscillation of the residue function', unit='1', limits=(1e-3, 1.0)
     )
     arterial_mask: str | None = _setting(
         None,
@@ -199,7 +290,10 @@ class BloodVolumeSettings:
         'path; default found automatically',
     )
     large_vessel_cbv: float = _setting(
-        0.1, 'measured blood volume from which a voxel counts as a vessel', unit='mL/mL'
+        0.1,
+        'measured blood volume from which a voxel counts as a vessel',
+        unit='mL/mL',
+        limits=(1e-3, 1.0),
     )
     large_vessels: str = _setting(
         'flag',
@@ -217,11 +311,13 @@ class BloodVolumeSettings:
         'change with the task of a blood volume that was measured once: none, the power law of '
         'CBF, or a table of factors per parcel',
         choices=('none', 'grubb', 'parcels'),
+        replay=True,
     )
     parcel_table: str | None = _setting(
         None,
         'TSV for parcels: columns index (of the atlas) and <task>, percent change of CBV; or the '
         'name of a preset that brings one, in which a task without a column does not change CBV',
+        replay=True,
     )
 
 
@@ -234,31 +330,54 @@ class OxygenSettings:
         'model of OEF; default mqbold, or qbold where there is an asymmetric spin echo and not '
         'both multi-echo scans',
         choices=choices('oef'),
+        flag='--oef-model',
     )
-    cmro2_model: str = _setting('fick', 'model of CMRO2', choices=choices('cmro2'))
+    cmro2_model: str = _setting('fick', 'model of CMRO2', choices=choices('cmro2'), replay=True)
     b0: float | None = _setting(
-        None, 'main magnetic field; default MagneticFieldStrength of the sidecars', unit='T'
+        None,
+        'main magnetic field; default MagneticFieldStrength of the sidecars',
+        unit='T',
+        limits=(0.05, 25.0),
+        replay=True,
     )
     hct: float | None = _setting(
-        None, 'large-vessel haematocrit; default participants.tsv, else 0.42', unit='1'
+        None,
+        'large-vessel haematocrit; default participants.tsv, else 0.42',
+        unit='1',
+        limits=(0.1, 0.75),
+        flag='--hct',
+        replay=True,
     )
     sao2: float | None = _setting(
-        None, 'arterial oxygen saturation; default participants.tsv, else 0.98', unit='1'
+        None,
+        'arterial oxygen saturation; default participants.tsv, else 0.98',
+        unit='1',
+        limits=(0.3, 1.0),
+        flag='--sao2',
+        replay=True,
     )
     small_vessel_hct_ratio: float = _setting(
-        0.85, 'haematocrit of small vessels relative to large ones', unit='1'
+        0.85,
+        'haematocrit of small vessels relative to large ones',
+        unit='1',
+        limits=(0.1, 1.5),
+        replay=True,
     )
     susceptibility: float = _setting(
         0.264e-6,
         'susceptibility difference of deoxygenated and oxygenated blood per unit haematocrit, cgs',
         unit='1',
+        limits=(1e-9, 1e-5),
+        replay=True,
     )
-    gyromagnetic_ratio: float = _setting(267.52219e6, 'of the proton', unit='rad/s/T')
+    gyromagnetic_ratio: float = _setting(
+        267.52219e6, 'of the proton', unit='rad/s/T', limits=(1e6, 1e9), replay=True
+    )
     oxygen_per_haemoglobin: float = _setting(
-        55.6, 'oxygen bound by a gram of haemoglobin', unit='umol/g'
+        55.6, 'oxygen bound by a gram of haemoglobin', unit='umol/g', replay=True
     )
     haemoglobin_per_hct: float = _setting(
-        33.4, 'haemoglobin concentration per unit haematocrit', unit='g/dL'
+        33.4, 'haemoglobin concentration per unit haematocrit', unit='g/dL', replay=True
     )
 
 
@@ -320,52 +439,90 @@ class ChangeSettings:
         'BOLD (semiquantitative), also with the limits of the published analysis (epp2025); both '
         'by their precision (combined); or the Davis model',
         choices=('quantitative', 'semiquantitative', 'epp2025', 'combined', 'davis'),
+        replay=True,
     )
     bold_blocks: str = _setting(
         'alternate',
         'where the change of CMRO2 leans on BOLD: the BOLD gate from every other block and the '
         'change from the others, or both from all blocks as published',
         choices=('alternate', 'all'),
+        replay=True,
     )
     davis_coefficients: str = _setting(
         'gagnon2016',
         'source of alpha and beta of the Davis model',
         choices=('gagnon2016', 'epp2025', 'griffeth2011', 'lin2008'),
+        replay=True,
     )
     davis_maximum: float | None = _setting(
-        None, "maximum of BOLD in the Davis model; default from R2' and the echo time", unit='%'
+        None,
+        "maximum of BOLD in the Davis model; default from R2' and the echo time",
+        unit='%',
+        replay=True,
     )
     davis_maximum_map: str | None = _setting(
         None,
         'map of that maximum in percent on the quantification grid, with {participant} and '
         '{session} in the path',
+        replay=True,
     )
     hypercapnia: str | None = _setting(
         None,
         'condition of a gas challenge without a change of CMRO2: that maximum comes from its BOLD '
         'and CBF',
+        replay=True,
     )
     cbv_response: float = _setting(
-        0.0, 'relative change of CBV with the task where it is not measured', unit='1'
+        0.0,
+        'relative change of CBV with the task where it is not measured',
+        unit='1',
+        limits=(-1.0, 10.0),
+        replay=True,
     )
-    fwhm: float = _setting(0.0, 'smoothing of condition maps before contrasts', unit='mm')
-    bold_q: float = _setting(0.05, 'FDR level of the BOLD gate', unit='1')
+    fwhm: float = _setting(
+        0.0,
+        'smoothing of condition maps before contrasts',
+        unit='mm',
+        limits=(0.0, 50.0),
+        flag='--fwhm',
+        replay=True,
+    )
+    bold_q: float = _setting(
+        0.05, 'FDR level of the BOLD gate', unit='1', limits=(0.0, 1.0), replay=True
+    )
     cmro2_q: float = _setting(
-        0.05, 'FDR level of CMRO2 in the t test and consistency rules of a group', unit='1'
+        0.05,
+        'FDR level of CMRO2 in the t test and consistency rules of a group',
+        unit='1',
+        limits=(0.0, 1.0),
+        replay=True,
     )
     false_sign_rate: float = _setting(
-        0.05, 'local false sign rate of the CMRO2 change below which a label is given', unit='1'
+        0.05,
+        'local false sign rate of the CMRO2 change below which a label is given',
+        unit='1',
+        limits=(0.0, 0.5),
+        replay=True,
     )
     smallest_effect: float = _setting(
-        0.01, 'smallest CMRO2 change of interest, relative to the median baseline', unit='1'
+        0.01,
+        'smallest CMRO2 change of interest, relative to the median baseline',
+        unit='1',
+        flag='--smallest-effect',
+        replay=True,
     )
     limits: str = _setting(
         'none',
         'label only voxels whose maps lie within the limits of the published analysis',
         choices=('none', 'epp2025'),
+        replay=True,
     )
     grey_matter: float = _setting(
-        0.5, 'grey-matter probability above which voxels are labelled', unit='1'
+        0.5,
+        'grey-matter probability above which voxels are labelled',
+        unit='1',
+        limits=(0.0, 1.0),
+        replay=True,
     )
 
 
@@ -374,10 +531,14 @@ class GroupSettings:
     """Inference over participants."""
 
     covariates: tuple[str, ...] = _setting(
-        (), 'columns of participants.tsv that are regressed out; each is tested too'
+        (),
+        'columns of participants.tsv that are regressed out; each is tested too',
+        flag='--covariates',
     )
     groups: str | None = _setting(
-        None, 'column of participants.tsv with two values whose groups are compared'
+        None,
+        'column of participants.tsv with two values whose groups are compared',
+        flag='--groups',
     )
     exclude: tuple[str, ...] = _setting(
         (),
@@ -399,6 +560,7 @@ class GroupSettings:
         'no',
         'threshold-free cluster enhancement with permutations; about a second per permutation',
         choices=('no', 'yes'),
+        flag='--tfce',
     )
 
 
@@ -408,24 +570,35 @@ class Settings:
 
     preset: str = _setting('recommended', 'named set of settings')
     condition_entity: str = _setting(
-        'auto', 'entity that tells conditions apart', choices=('auto', 'task', 'acq', 'ses')
+        'auto',
+        'entity that tells conditions apart',
+        choices=('auto', 'task', 'acq', 'ses'),
+        flag='--condition-entity',
     )
-    baseline: str | None = _setting(None, 'baseline condition; default control, else rest')
+    baseline: str | None = _setting(
+        None, 'baseline condition; default control, else rest', flag='--baseline'
+    )
     contrasts: tuple[str, ...] = _setting(
-        (), 'contrasts A-B; default every condition minus the baseline'
+        (), 'contrasts A-B; default every condition minus the baseline', flag='--contrasts'
     )
     atlas: str = _setting(
-        'Schaefer2018', 'atlas of the region tables', choices=('Schaefer2018', 'none')
+        'Schaefer2018',
+        'atlas of the region tables',
+        choices=('Schaefer2018', 'none'),
+        flag='--atlas',
     )
     output_spaces: tuple[str, ...] = _setting(
         ('MNI152NLin6Asym',),
         'template spaces of the maps: MNI152NLin6Asym (packaged; the group level reads no other), '
         'NAME of TemplateFlow where it is installed, NAME=FOLDER for a template of yours, or none',
+        flag='--output-spaces',
+        replay=True,
     )
     ignore: tuple[str, ...] = _setting(
         (),
         'inputs to leave alone',
         choices=('mese', 'megre', 'phase', 'redundant', 'ase', 'asl', 'dsc', 'bold', 't1w'),
+        flag='--ignore',
     )
     anatomy: AnatomySettings = field(default_factory=AnatomySettings)
     relaxometry: RelaxometrySettings = field(default_factory=RelaxometrySettings)
@@ -474,37 +647,6 @@ class RunSettings:
     command: tuple[str, ...] = ()
 
 
-NOT_NEGATIVE = (0.0, math.inf)
-"""Limits of a number that has none of its own below; NaN and infinity are refused everywhere."""
-
-LIMITS = {
-    'relaxometry.dephasing_floor': (0.0, 1.0),
-    'relaxometry.phase_scale': (-1e3, 1e3),
-    'perfusion.labeling_efficiency': (0.01, 1.0),
-    'perfusion.background_suppression_factor': (0.01, 1.0),
-    'perfusion.t1_blood': (0.1, 10.0),
-    'perfusion.t1_tissue': (0.1, 10.0),
-    'perfusion.partition_coefficient': (0.1, 2.0),
-    'blood_volume.white_matter_cbv': (1e-3, 0.5),
-    'blood_volume.grey_matter_cbv': (1e-3, 0.5),
-    'blood_volume.large_vessel_cbv': (1e-3, 1.0),
-    'blood_volume.oscillation_index': (1e-3, 1.0),
-    'oxygen.b0': (0.05, 25.0),
-    'oxygen.hct': (0.1, 0.75),
-    'oxygen.sao2': (0.3, 1.0),
-    'oxygen.small_vessel_hct_ratio': (0.1, 1.5),
-    'oxygen.susceptibility': (1e-9, 1e-5),
-    'oxygen.gyromagnetic_ratio': (1e6, 1e9),
-    'change.cbv_response': (-1.0, 10.0),
-    'change.fwhm': (0.0, 50.0),
-    'change.bold_q': (0.0, 1.0),
-    'change.cmro2_q': (0.0, 1.0),
-    'change.false_sign_rate': (0.0, 0.5),
-    'change.grey_matter': (0.0, 1.0),
-}
-"""Smallest and largest value of a setting, in its unit: what lies outside is a slip."""
-
-
 def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
     """
     Give every setting under its dotted name.
@@ -536,6 +678,37 @@ def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
     return flat
 
 
+@cache
+def declarations() -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    """
+    Find the declaration and the type of every setting.
+
+    Returns
+    -------
+    declarations : dict
+        Dotted name -> field, whose metadata are the arguments of its declaration, and type.
+    """
+    found: dict[str, tuple[dataclasses.Field[Any], Any]] = {}
+    for item in dataclasses.fields(Settings):
+        kind = get_type_hints(Settings)[item.name]
+        if dataclasses.is_dataclass(kind):
+            hints = get_type_hints(kind)
+            for one in dataclasses.fields(kind):
+                found[f'{item.name}.{one.name}'] = (one, hints[one.name])
+        else:
+            found[item.name] = (item, kind)
+    return found
+
+
+def flags() -> dict[str, str]:
+    """Give the settings with an option of their own: dotted name -> option."""
+    return {
+        name: declaration.metadata['flag']
+        for name, (declaration, _) in declarations().items()
+        if declaration.metadata['flag']
+    }
+
+
 def field_of(name: str) -> tuple[dataclasses.Field[Any], Any]:
     """
     Find the declaration and the type of a setting by its dotted name.
@@ -543,261 +716,16 @@ def field_of(name: str) -> tuple[dataclasses.Field[Any], Any]:
     Raises
     ------
     SettingsError
-        If there is no such setting; names the nearest one.
+        If there is no such setting; names the new name of a former one, else the nearest.
     """
-    known = tuple(flatten(Settings()))
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f'; did you mean {near[0]}?' if near else ''
-        msg = f'unknown setting {name!r}{hint} (all settings: docs/reference/settings.md)'
-        raise SettingsError(msg)
-    cls: Any = Settings
-    *branches, last = name.split('.')
-    for branch in branches:
-        cls = get_type_hints(cls)[branch]
-    declaration = next(item for item in dataclasses.fields(cls) if item.name == last)
-    return declaration, get_type_hints(cls)[last]
-
-
-def apply(settings: Settings, values: dict[str, Any], origin: str) -> Settings:
-    """
-    Replace settings by dotted name.
-
-    Parameters
-    ----------
-    settings : Settings
-        Left unchanged.
-    values : dict of str to value
-        Dotted name to new value.
-    origin : str
-        Where the values come from; named in errors.
-
-    Returns
-    -------
-    settings : Settings
-        A new value.
-
-    Raises
-    ------
-    SettingsError
-        For an unknown name, a value of the wrong type, or one that is not among the choices.
-
-    Examples
-    --------
-    >>> apply(Settings(), {'oxygen.hct': 0.4}, 'command line').oxygen.hct
-    0.4
-    """
-    for name, value in values.items():
-        declaration, annotation = field_of(name)
-        checked = _checked(name, value, declaration, annotation, origin)
-        *branches, last = name.split('.')
-        if branches:
-            branch = dataclasses.replace(getattr(settings, branches[0]), **{last: checked})
-            settings = dataclasses.replace(settings, **{branches[0]: branch})
-        else:
-            settings = dataclasses.replace(settings, **{last: checked})
-    return settings
-
-
-def _checked(
-    name: str, value: Any, declaration: dataclasses.Field[Any], annotation: Any, origin: str
-) -> Any:
-    """Return the value in its declared type, or say what is wrong with it."""
-    if annotation in (tuple[str, ...], tuple[float, ...]):
-        items = value if isinstance(value, list | tuple) else (value,)
-        of_item = get_args(annotation)[0]
-        return tuple(_checked(name, one, declaration, of_item, origin) for one in items)
-    allowed = get_args(annotation) or (annotation,)
-    if float in allowed and type(value) is int:
-        value = float(value)
-    if not isinstance(value, allowed) or isinstance(value, bool) != (annotation is bool):
-        expected = str(annotation).removeprefix("<class '").removesuffix("'>")
-        msg = f'{origin}: {name} = {value!r} should be of type {expected}'
-        raise SettingsError(msg)
-    if isinstance(value, int | float):
-        _check_limits(name, value, declaration.metadata['unit'], origin)
-    known = declaration.metadata['choices']
-    if known and value is not None and value not in known:
-        msg = f'{origin}: {name} = {value!r} is not one of {", ".join(known)}'
-        raise SettingsError(msg)
-    return value
-
-
-def _check_limits(name: str, value: float, unit: str, origin: str) -> None:
-    """Refuse a number that is not finite or lies outside of what is possible."""
-    low, high = LIMITS.get(name, NOT_NEGATIVE)
-    if math.isfinite(value) and low <= value <= high:
-        return
-    upper = f'to {high:g}' if math.isfinite(high) else 'up'
-    shown = f' {unit}' if unit not in ('', '1') else ''
-    msg = f'{origin}: {name} = {value:g} should be a number from {low:g} {upper}{shown}'
+    known = declarations()
+    if name in known:
+        return known[name]
+    for new, (declaration, _) in known.items():
+        if name in declaration.metadata['former']:
+            msg = f'setting {name!r} is now called {new!r}'
+            raise SettingsError(msg)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f'; did you mean {near[0]}?' if near else ''
+    msg = f'unknown setting {name!r}{hint} (all settings: docs/reference/settings.md)'
     raise SettingsError(msg)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """
-    Read a settings file into dotted names.
-
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read or is not TOML.
-    """
-    try:
-        tables = tomllib.loads(Path(path).read_text('utf-8'))
-    except OSError as error:
-        msg = f'cannot read the settings file {path}: {error.strerror}'
-        raise SettingsError(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        msg = f'{path} is not a TOML file: {error}'
-        raise SettingsError(msg) from error
-    flat: dict[str, Any] = {}
-    for name, value in tables.items():
-        if isinstance(value, dict):
-            flat |= {f'{name}.{key}': item for key, item in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def presets() -> dict[str, str]:
-    """Give the names of the packaged presets with the first comment line of each."""
-    folder = files('bids_app') / 'data' / 'presets'
-    found = sorted(item.name for item in folder.iterdir() if item.name.endswith('.toml'))
-    return {
-        name.removesuffix('.toml'): (folder / name).read_text('utf-8').splitlines()[0].lstrip('# ')
-        for name in found
-    }
-
-
-def preset_file(name: str) -> Path:
-    """Path of a packaged preset."""
-    return Path(str(files('bids_app'))) / 'data' / 'presets' / f'{name}.toml'
-
-
-def preset_reasons(name: str) -> dict[str, str]:
-    """
-    Say why a preset differs from the defaults: the comment at the end of each line of its file.
-
-    Parameters
-    ----------
-    name : str
-        Of a packaged preset.
-
-    Returns
-    -------
-    reasons : dict of str to str
-        By dotted name.
-    """
-    reasons, branch = {}, ''
-    for line in preset_file(name).read_text('utf-8').splitlines():
-        if line.startswith('['):
-            branch = line.strip('[] ') + '.'
-        key, separator, rest = line.partition(' = ')
-        if separator and not line.startswith('#') and '  # ' in rest:
-            reasons[branch + key] = rest.partition('  # ')[2].strip()
-    return reasons
-
-
-def parcel_file(volume: BloodVolumeSettings) -> Path:
-    """Path of the factors of blood volume per parcel: that of a preset by its name, or a file."""
-    named = str(volume.parcel_table)
-    if named not in presets():
-        return Path(named)
-    return preset_file(named).with_name(f'{named}_parcels.tsv')
-
-
-def parcel_tasks(volume: BloodVolumeSettings) -> tuple[str, ...] | None:
-    """Tasks that the table of a preset has; None for a table of the user, which needs them all."""
-    if str(volume.parcel_table) not in presets():
-        return None
-    return tuple(parcel_file(volume).read_text('utf-8').splitlines()[0].split('\t')[1:])
-
-
-def resolve(
-    *,
-    preset: str | None = None,
-    config_file: Path | None = None,
-    command_line: dict[str, Any] | None = None,
-) -> Settings:
-    """
-    Make the settings of a run: default < preset < configuration file < command line.
-
-    Parameters
-    ----------
-    preset : str, optional
-        Name of a packaged preset.
-    config_file : Path, optional
-        TOML.
-    command_line : dict, optional
-        Dotted names.
-
-    Returns
-    -------
-    settings : Settings
-        The resolved value.
-
-    Raises
-    ------
-    SettingsError
-        For anything unknown or of the wrong type.
-    """
-    from_file = read_toml(config_file) if config_file else {}
-    preset = preset or from_file.get('preset') or 'recommended'
-    if preset not in tuple(presets()):
-        msg = f'unknown preset {preset!r}; there are: {", ".join(presets())}'
-        raise SettingsError(msg)
-    settings = apply(Settings(), read_toml(preset_file(preset)), f'preset {preset}')
-    settings = apply(settings, from_file, str(config_file))
-    settings = apply(settings, command_line or {}, 'command line')
-    return dataclasses.replace(settings, preset=preset)
-
-
-def to_toml(settings: Settings) -> str:
-    """Write settings as TOML; unset ones are left out and listed as comments."""
-    import tomli_w
-
-    tables: dict[str, Any] = {}
-    unset = []
-    for name, value in flatten(settings).items():
-        if value is None:
-            unset.append(name)
-            continue
-        *branches, last = name.split('.')
-        target = tables
-        for branch in branches:
-            target = target.setdefault(branch, {})
-        target[last] = list(value) if isinstance(value, tuple) else value
-    comment = ''.join(f'# {name} is not set: made from the data\n' for name in unset)
-    return comment + tomli_w.dumps(tables)
-
-
-def setting_origin(name: str, value: Any, settings: Settings) -> str:
-    """Tell which of default, preset and the user's own choice a setting came from."""
-    if value == flatten(Settings()).get(name):
-        return 'default'
-    if value == flatten(resolve(preset=settings.preset)).get(name):
-        return f'preset {settings.preset}'
-    return 'configuration file or command line'
-
-
-def setting_parameters(
-    settings: Settings, branches: tuple[str, ...]
-) -> dict[str, dict[str, float | str]]:
-    """
-    Entries of a sidecar: the numbers of branches with unit and origin.
-
-    Examples
-    --------
-    >>> setting_parameters(Settings(), ('group',))['permutations']
-    {'Value': 1000, 'Units': '1', 'Origin': 'default'}
-    """
-    return {
-        name.split('.')[-1]: {
-            'Value': value,
-            'Units': field_of(name)[0].metadata['unit'],
-            'Origin': setting_origin(name, value, settings),
-        }
-        for name, value in flatten(settings).items()
-        if name.split('.')[0] in branches and isinstance(value, int | float)
-    }
