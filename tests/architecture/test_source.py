@@ -22,8 +22,6 @@ BROAD = {
     'bids/run/outcome.py': 'nothing that follows the maps may make a participant fail',
     'workflows/_workers.py': 'whatever ends a step ends what is made from it, and no more',
     'workflows/app.py': 'nothing that one participant does may harm another',
-    'workflows/_workers.py': 'whatever ends a step ends only what is made from it',
-    'bids/run/outcome.py': 'nothing that follows the maps may make a participant fail',
     'workflows/execution.py': 'nipype raises anything that a node raised',
 }
 
