@@ -93,7 +93,7 @@ def _run(where: RunSettings, settings: Settings) -> RunVerdict:
     from bids_app.bids.run.outcome import RunVerdict
 
     if where.dry_run:
-        from bids_app.workflows.app import dry_run
+        from bids_app.workflows.dry_run import dry_run
 
         _say(dry_run(where, settings))
         return RunVerdict(reasons=('dry run, nothing was written',))

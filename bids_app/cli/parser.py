@@ -110,6 +110,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
         help='YAML: plugin and plugin_args of nipype')  # fmt: skip
     add('--dry-run', action='store_true',
         help='print which maps can be made from which files, and stop')  # fmt: skip
+    add('--json', dest='as_json', action='store_true', help='with --dry-run: print it as JSON')
     add('--replay', nargs='*', default=None, metavar='NAME=VALUE',
         help='BIDS_DIR is the output of an earlier run: recompute its maps, changes and labels '
         'with these constants, without fitting anew')  # fmt: skip
@@ -226,6 +227,9 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
         if (value := getattr(options, f'set_{name}')) is not None
     }
     values |= _named_values('--set', options.set)
+    if options.as_json and not options.dry_run:
+        msg = '--json is a form of the dry run; add --dry-run'
+        raise UsageError(msg)
     if options.multiverse is not None:
         options.multiverse = _named_lists('--multiverse', options.multiverse)
         options.replay = options.replay or []

@@ -634,6 +634,8 @@ class RunSettings:
     low_mem: bool = False
     plugin_file: Path | None = None
     dry_run: bool = False
+    as_json: bool = False
+    """Of the dry run."""
     reports_only: bool = False
     replay: dict[str, Any] | None = None
     """Constants to change in a replay of an earlier run; None = no replay."""

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.collect import (
-    DatasetInfo,
     check_dataset,
     check_selection,
     collect_participant,
     read_dataset,
     select_participants,
 )
-from bids_app.bids.input.input_map import roles_table, summarise
 from bids_app.bids.input.suspect_scans import flag_suspicious
 from bids_app.bids.input.unreadable import drop_unreadable
 from bids_app.bids.output.dataset import (
@@ -73,7 +71,6 @@ from bids_app.workflows.step_errors import StepError, as_app_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bids_app.bids.input.query import Found
     from bids_app.bids.scans import ParticipantInputs
     from bids_app.settings import RunSettings, Settings
 
@@ -93,94 +90,7 @@ VALUE_KEYS = {
 """Rows of the output table whose file stands for a map of the dry run."""
 
 
-def dry_run(run: RunSettings, settings: Settings) -> str:
-    """
-    Say what would be made from which files.
-
-    Parameters
-    ----------
-    run, settings : RunSettings, Settings
-        As for a real run; nothing is written.
-
-    Returns
-    -------
-    text : str
-        Per participant one line per map, then problems and notes.
-    """
-    choose_plugin(run)
-    if run.replay is not None:
-        return _dry_replay(run, settings)
-    info = read_dataset(run, settings.preset)
-    chosen = select_participants(info, run)
-    plan = check_dataset(info, run, settings)
-    prepare_output(run)
-    lines = [f'{info.name}: {len(chosen)} participant(s)']
-    lines += [f'  note: {note}' for note in info.notes]
-    for participant in chosen:
-        lines += ['', *describe_roles(info.found[participant], info.path)]
-        for unit in collect_participant(info, participant, run, settings, plan=plan):
-            lines += describe_unit(unit, settings, info.path)
-    return '\n'.join([*lines, *describe_map(info)]) + '\n'
-
-
-def describe_roles(found: Sequence[Found], root: Path) -> list[str]:
-    """Lines of the dry run: which files of a participant play which role."""
-    return [
-        f'  {role:12s} {said:28s} {path}' + (f' ({count} files)' if count > 1 else '')
-        for role, said, path, count in roles_table(found, root)
-    ]
-
-
-def describe_map(info: DatasetInfo) -> list[str]:
-    """Lines of the dry run: what a role map did not find, and what it left unused."""
-    if info.role_map is None or info.listing is None:
-        return []
-    rows = summarise(info.listing.unused)
-    return [
-        '',
-        *(f'input map: nothing matches {path}' for path in info.listing.unmatched),
-        f'unused: {len(info.listing.unused)} files play no role in the input map '
-        f'{info.role_map.name}',
-        *(f'  {count:6d}  {path}' for path, count in rows),
-    ]
-
-
-def _dry_replay(run: RunSettings, settings: Settings) -> str:
-    """Say what a replay would make."""
-    chosen, collect = _source(run, settings)
-    prepare_output(run)
-    lines = [f'{run.bids_dir.name}: {len(chosen)} participant(s)']
-    for participant in chosen:
-        units, used = collect(participant)
-        for unit in units:
-            lines += ['', *describe_unit(unit, used, run.bids_dir)]
-    return '\n'.join(lines) + '\n'
-
-
-def describe_unit(unit: ParticipantInputs, settings: Settings, root: Path) -> list[str]:
-    """Lines of the dry run for one unit."""
-    contrasts = ', '.join(contrast.label for contrast in unit.contrasts) or 'none'
-    lines = [f'{unit.label}: conditions {", ".join(unit.conditions) or "none"}; '
-             f'contrasts {contrasts}']  # fmt: skip
-    for row in capabilities(unit, settings):
-        name = f'{row["map"]} {row["condition"] or ""}'.strip()
-        if row['state'] == 'made':
-            names = [path.name for path in row['files']]
-            shown = ', '.join(names[:2]) + (f' and {len(names) - 2} more' if names[2:] else '')
-            extra = f' ({row["fallback"]})' if row['fallback'] else ''
-            lines.append(f'  will be made   {name:28s} from {shown}{extra}')
-        else:
-            lines.append(f'  cannot be made {name:28s} {row["state"]}: {row["reason"]}')
-    for problem in unit.problems:
-        place = f' [{_relative(problem.file, root)}]' if problem.file else ''
-        lines.append(f'  problem: {problem.role}: {problem.message}{place}')
-    lines += [f'  suspicious ({one.kind}): {one.reason}' for one in unit.suspicions]
-    lines += [f'  warning: {warning}' for warning in unit.warnings]
-    lines += [f'  note: {note}' for note in unit.notes if note not in unit.warnings]
-    return lines
-
-
-def _relative(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
     """Path below the dataset."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
@@ -450,7 +360,7 @@ def _run_unit(
         'problems': [
             {
                 'role': problem.role,
-                'file': _relative(problem.file, run.bids_dir) if problem.file else None,
+                'file': relative(problem.file, run.bids_dir) if problem.file else None,
                 'message': problem.message,
                 'code': int(problem.code),
             }
@@ -469,7 +379,7 @@ def _run_unit(
 
 def _lost(path: Path, root: Path) -> StepError:
     """Say that a file is not there although every step ended well."""
-    message = f'{_relative(path, root)} was written, and is gone: did something delete it?'
+    message = f'{relative(path, root)} was written, and is gone: did something delete it?'
     return StepError(node='output', message=message, trace='', code=int(ExitCode.IO_ERROR))
 
 
@@ -510,7 +420,7 @@ def _maps_made(
             if name not in names and (row['map'], None) not in names:
                 continue  # a replay says nothing of what it does not make
             row['state'], row['reason'] = 'made', ''
-        row['files'] = [_relative(path, root) for path in row['files']]
+        row['files'] = [relative(path, root) for path in row['files']]
         if row['state'] == 'made' and (name in lost or (row['map'], None) in lost):
             row['state'] = 'failed'
             row['reason'] = '; '.join(error.message for error in errors) or 'a step failed'

@@ -22,6 +22,7 @@ BROAD = {
     'bids/run/outcome.py': 'nothing that follows the maps may make a participant fail',
     'workflows/_workers.py': 'whatever ends a step ends what is made from it, and no more',
     'workflows/app.py': 'nothing that one participant does may harm another',
+    'workflows/dry_run.py': 'nothing that one participant holds may hide the others',
     'workflows/execution.py': 'nipype raises anything that a node raised',
 }
 

@@ -10,7 +10,8 @@ from bids_app.bids.scans import Suspicion
 from bids_app.errors import ExitCode, InputDataError
 from bids_app.settings import RunSettings, resolve
 from bids_app.workflows import app
-from bids_app.workflows.app import _judge, _map_name, dry_run, run_participants
+from bids_app.workflows.app import _judge, _map_name, run_participants
+from bids_app.workflows.dry_run import dry_run
 
 
 @pytest.fixture
@@ -106,14 +107,15 @@ def test_dry_run_shows_roles_what_is_unused_and_patterns_without_match(tmp_path)
     lines = dry_run(run, resolve()).splitlines()
     assert lines[2].split() == ['t1w', 'x/7_structure.nii']
     assert 'input map: nothing matches x/{sub}_t1.nii' in lines
-    assert lines[-2:] == ['       1  x/7_other.nii', '       1  x/8_other.nii']
+    last = lines.index('summary of 1 participant(s)')
+    assert lines[last - 3 : last] == ['       1  x/7_other.nii', '       1  x/8_other.nii', '']
     assert not (tmp_path / 'out').exists()
 
 
 def test_verdict_names_a_suspicious_scan_and_stays_good():
     made = {'state': 'made', 'map': 'cbf', 'reason': None}
     sign = Suspicion(kind='copy', role='m0', reason='a.nii is b.nii', file=Path('a.nii'))
-    unit = SimpleNamespace(problems=(), suspicions=(sign, sign))
+    unit = SimpleNamespace(problems=(), suspicions=(sign, sign), warnings=('odd phase',))
     verdict = _judge('01', [unit], [{'maps': [made], 'errors': []}])
-    assert verdict.text == 'sub-01: complete (suspicious (copy): a.nii is b.nii)'
+    assert verdict.text == 'sub-01: complete (suspicious (copy): a.nii is b.nii; odd phase)'
     assert verdict.is_good

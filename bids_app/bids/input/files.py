@@ -457,7 +457,11 @@ def companions_of(found: Found, root: Path, suffix: str, extension: str) -> list
 
 
 def find_defect(
-    path: Path, *, phase_scale: float | None = None, may_be_constant: bool = False
+    path: Path,
+    *,
+    phase_scale: float | None = None,
+    may_be_constant: bool = False,
+    at_a_glance: bool = False,
 ) -> tuple[str, ExitCode] | None:
     """
     Read a whole image once and tell whether it can be used.
@@ -470,6 +474,8 @@ def find_defect(
         Of a phase: radians per unit; times it the values must lie within a few turns.
     may_be_constant : bool
         A mask or tissue map, which may hold one value only.
+    at_a_glance : bool
+        Read the length and the first volume of a series; all of it where they look odd.
 
     Returns
     -------
@@ -479,10 +485,12 @@ def find_defect(
     import numpy as np
 
     try:
-        raw, (slope, inter) = _stored(path)
+        raw, (slope, inter) = _stored(path, first_volume=at_a_glance and _is_whole(path))
     except MissingInputError as error:
         return str(error), error.exit_code
     finite = raw if raw.dtype.kind in 'iu' else raw[np.isfinite(raw)]
+    if at_a_glance and (finite.size == 0 or finite.min() == finite.max()):
+        return find_defect(path, phase_scale=phase_scale, may_be_constant=may_be_constant)
     if finite.size == 0:
         return f'{path.name} holds no finite value (all NaN)', ExitCode.BAD_INPUT
     ends = sorted(float(end) * slope + inter for end in (finite.min(), finite.max()))
@@ -516,13 +524,31 @@ def read_values(path: Path) -> FloatArray:
     return np.nan_to_num(raw.astype(float) * slope + inter, posinf=0.0, neginf=0.0)
 
 
-def _stored(path: Path) -> tuple[Any, tuple[float, float]]:
+def _is_whole(path: Path) -> bool:
+    """Tell whether a file is as long as its header says; of a compressed one by its last bytes."""
+    import nibabel as nb
+
+    try:
+        image: Any = nb.load(path)
+        length = image.dataobj.offset + image.get_data_dtype().itemsize * math.prod(image.shape)
+        if path.suffix != '.gz':
+            return path.stat().st_size >= length
+        with path.open('rb') as stream:
+            stream.seek(-4, os.SEEK_END)
+            return int.from_bytes(stream.read(4), 'little') == length % 2**32
+    except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError):
+        return False
+
+
+def _stored(path: Path, *, first_volume: bool = False) -> tuple[Any, tuple[float, float]]:
     """Read the numbers of an image as they are stored, with slope and intercept."""
     import nibabel as nb
     import numpy as np
 
     try:
         image: Any = nb.load(path)
+        if first_volume and len(image.shape) > 3:
+            return np.asanyarray(image.dataobj[..., 0]), (1.0, 0.0)
         raw = np.asanyarray(image.dataobj.get_unscaled())
     except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:
         why = ' '.join(str(error).split())

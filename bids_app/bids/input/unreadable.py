@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bids_app.bids.scans import EchoSeries
 
 
-def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
+def inspect_files(inputs: ParticipantInputs, *, at_a_glance: bool = False) -> tuple[Problem, ...]:
     """
     Read every image of a unit once and list those that cannot be used.
 
@@ -24,6 +24,8 @@ def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
     ----------
     inputs : ParticipantInputs
         As collected.
+    at_a_glance : bool
+        Of a series read the length and the first volume only.
 
     Returns
     -------
@@ -40,7 +42,12 @@ def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
     }
     problems = []
     for path, (role, condition) in _images(inputs).items():
-        defect = find_defect(path, phase_scale=scales.get(path), may_be_constant=path in maps)
+        defect = find_defect(
+            path,
+            phase_scale=scales.get(path),
+            may_be_constant=path in maps,
+            at_a_glance=at_a_glance,
+        )
         if defect is not None:
             message, code = defect
             problems.append(
@@ -49,7 +56,7 @@ def inspect_files(inputs: ParticipantInputs) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
-def drop_unreadable(inputs: ParticipantInputs) -> ParticipantInputs:
+def drop_unreadable(inputs: ParticipantInputs, *, at_a_glance: bool = False) -> ParticipantInputs:
     """
     Leave out what cannot be used after reading every image once.
 
@@ -57,13 +64,15 @@ def drop_unreadable(inputs: ParticipantInputs) -> ParticipantInputs:
     ----------
     inputs : ParticipantInputs
         As collected.
+    at_a_glance : bool
+        As for :func:`inspect_files`.
 
     Returns
     -------
     inputs : ParticipantInputs
         Without the series that hold a defective image, whose problems are added.
     """
-    problems = inspect_files(inputs)
+    problems = inspect_files(inputs, at_a_glance=at_a_glance)
     bad = {problem.file for problem in problems}
     if not bad:
         return inputs

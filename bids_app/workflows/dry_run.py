@@ -1,0 +1,272 @@
+"""What would be made from which files, for every participant; nothing is computed or written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bids_app.bids.input.collect import (
+    DatasetInfo,
+    check_dataset,
+    collect_participant,
+    read_dataset,
+    select_participants,
+)
+from bids_app.bids.input.input_map import roles_table, summarise
+from bids_app.bids.input.unreadable import drop_unreadable
+from bids_app.bids.output.dataset import prepare_output
+from bids_app.bids.run.feasible import MADE, capabilities
+from bids_app.bids.run.replay import collect_saved, saved_participants
+from bids_app.errors import AppError
+from bids_app.workflows.app import relative
+from bids_app.workflows.execution import choose_plugin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from bids_app.bids.input.query import Found
+    from bids_app.bids.scans import ParticipantInputs
+    from bids_app.settings import RunSettings, Settings
+
+LOGGER = logging.getLogger('oxybold')
+
+MOST_FREQUENT = 5
+"""Reasons that the summary lists."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Preview:
+    """What a run would make."""
+
+    dataset: str
+    notes: tuple[str, ...] = ()
+    participants: list[dict[str, Any]] = field(default_factory=list)
+    """Label, files by role, units, and what ended the reading of one, if anything did."""
+    unused: list[str] = field(default_factory=list)
+    """Lines on what an input map did not find or left unused."""
+
+
+def dry_run(run: RunSettings, settings: Settings) -> str:
+    """
+    Say what would be made from which files.
+
+    Parameters
+    ----------
+    run, settings : RunSettings, Settings
+        As for a real run; nothing is written.
+
+    Returns
+    -------
+    text : str
+        Per participant one line per map, then problems and notes; at last a summary. With
+        `as_json` the same as a JSON object.
+    """
+    choose_plugin(run)
+    found = _replay(run, settings) if run.replay is not None else _participants(run, settings)
+    if run.as_json:
+        return json.dumps(_as_dict(found), indent=2, ensure_ascii=False) + '\n'
+    return '\n'.join(_lines(found)) + '\n'
+
+
+def _participants(run: RunSettings, settings: Settings) -> Preview:
+    """Read every participant as a run would, with a look into every image."""
+    info = read_dataset(run, settings.preset)
+    chosen = select_participants(info, run)
+    plan = check_dataset(info, run, settings)
+    prepare_output(run)
+    preview = Preview(dataset=info.name, notes=info.notes, unused=_describe_map(info))
+    for label in chosen:
+        record: dict[str, Any] = {
+            'participant': label,
+            'roles': _describe_roles(info.found[label], info.path),
+            'units': [],
+            'error': '',
+        }
+        preview.participants.append(record)
+        try:
+            for unit in collect_participant(info, label, run, settings, plan=plan):
+                sound = drop_unreadable(unit, at_a_glance=True)
+                record['units'].append(_describe_unit(sound, settings, info.path))
+        except Exception as error:  # nothing that one participant holds may hide the others
+            if not isinstance(error, AppError):
+                LOGGER.exception('sub-%s: unexpected error', label)
+            record['error'] = f'{type(error).__name__}: {error}'
+    return preview
+
+
+def _replay(run: RunSettings, settings: Settings) -> Preview:
+    """Say what a replay would make."""
+    del settings  # those of the earlier run count
+    chosen = saved_participants(run)
+    prepare_output(run)
+    preview = Preview(dataset=run.bids_dir.name)
+    for label in chosen:
+        units, used = collect_saved(label, run=run, changes=run.replay or {})
+        described = [_describe_unit(unit, used, run.bids_dir) for unit in units]
+        preview.participants.append(
+            {'participant': label, 'roles': [], 'units': described, 'error': ''}
+        )
+    return preview
+
+
+def _describe_roles(found: Sequence[Found], root: Path) -> list[dict[str, Any]]:
+    """Say which files of a participant play which role."""
+    keys = ('role', 'entities', 'path', 'files')
+    return [dict(zip(keys, row, strict=True)) for row in roles_table(found, root)]
+
+
+def _describe_map(info: DatasetInfo) -> list[str]:
+    """Say what a role map did not find, and what it left unused."""
+    if info.role_map is None or info.listing is None:
+        return []
+    rows = summarise(info.listing.unused)
+    return [
+        *(f'input map: nothing matches {path}' for path in info.listing.unmatched),
+        f'unused: {len(info.listing.unused)} files play no role in the input map '
+        f'{info.role_map.name}',
+        *(f'  {count:6d}  {path}' for path, count in rows),
+    ]
+
+
+def _describe_unit(unit: ParticipantInputs, settings: Settings, root: Path) -> dict[str, Any]:
+    """Say what one unit can make, and what is wrong with it."""
+    maps = [
+        {**row, 'files': [relative(path, root) for path in row['files']]}
+        for row in capabilities(unit, settings)
+    ]
+    problems = [
+        {
+            'role': problem.role,
+            'file': relative(problem.file, root) if problem.file else None,
+            'message': problem.message,
+        }
+        for problem in unit.problems
+    ]
+    return {
+        'label': unit.label,
+        'conditions': list(unit.conditions),
+        'contrasts': [contrast.label for contrast in unit.contrasts],
+        'maps': maps,
+        'problems': problems,
+        'suspicions': [{'kind': one.kind, 'reason': one.reason} for one in unit.suspicions],
+        'warnings': list(unit.warnings),
+        'notes': [note for note in unit.notes if note not in unit.warnings],
+    }
+
+
+# --------------------------------------------------------------------------- summary
+
+
+def summarise_preview(participants: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """
+    Count over participants which maps will be made, and what keeps the others from it.
+
+    Parameters
+    ----------
+    participants : sequence of dict
+        Records of a preview.
+
+    Returns
+    -------
+    summary : dict
+        `participants`; `maps`: name -> number of participants who get it in one condition or
+        contrast at least; `reasons`: the most frequent ones with the number of participants, the
+        labels of participants in them replaced by a star.
+    """
+    names = dict.fromkeys(row['map'] for one in participants for row in _rows(one))
+    counts = dict.fromkeys(names, 0)
+    reasons: Counter[str] = Counter()
+    for one in participants:
+        for name in {row['map'] for row in _rows(one) if row['state'] == MADE}:
+            counts[name] += 1
+        reasons.update(_reasons(one))
+    listed = [
+        {'participants': n, 'reason': text} for text, n in reasons.most_common(MOST_FREQUENT)
+    ]
+    return {'participants': len(participants), 'maps': counts, 'reasons': listed}
+
+
+def _rows(record: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    """Rows of the maps of a participant."""
+    return (row for unit in record['units'] for row in unit['maps'])
+
+
+def _reasons(record: dict[str, Any]) -> set[str]:
+    """Give every reason of a participant once, without its label; not those made up of others."""
+    texts = {row['reason'] for row in _rows(record) if row['state'] != MADE}
+    texts |= {record['error']}
+    texts = {re.sub(r'sub-[0-9A-Za-z+]+', 'sub-*', text) for text in texts if text}
+    return {text for text in texts if not any(one != text and one in text for one in texts)}
+
+
+def _as_dict(preview: Preview) -> dict[str, Any]:
+    """Make the JSON object."""
+    return {
+        'dataset': preview.dataset,
+        'notes': list(preview.notes),
+        'participants': preview.participants,
+        'unused': preview.unused,
+        'summary': summarise_preview(preview.participants),
+    }
+
+
+# --------------------------------------------------------------------------- text
+
+
+def _lines(preview: Preview) -> list[str]:
+    """Write a preview as text."""
+    lines = [f'{preview.dataset}: {len(preview.participants)} participant(s)']
+    lines += [f'  note: {note}' for note in preview.notes]
+    for record in preview.participants:
+        lines.append('')
+        for row in record['roles']:
+            several = f' ({row["files"]} files)' if row['files'] > 1 else ''
+            lines.append(f'  {row["role"]:12s} {row["entities"]:28s} {row["path"]}{several}')
+        for unit in record['units']:
+            lines += _unit_lines(unit)
+        if record['error']:
+            lines.append(f'sub-{record["participant"]}: cannot be read: {record["error"]}')
+    lines += ['', *preview.unused] if preview.unused else []
+    return lines + _summary_lines(summarise_preview(preview.participants))
+
+
+def _unit_lines(unit: dict[str, Any]) -> list[str]:
+    """Write one unit."""
+    conditions = ', '.join(unit['conditions']) or 'none'
+    contrasts = ', '.join(unit['contrasts']) or 'none'
+    lines = [f'{unit["label"]}: conditions {conditions}; contrasts {contrasts}']
+    lines += [_map_line(row) for row in unit['maps']]
+    for problem in unit['problems']:
+        place = f' [{problem["file"]}]' if problem['file'] else ''
+        lines.append(f'  problem: {problem["role"]}: {problem["message"]}{place}')
+    lines += [f'  suspicious ({one["kind"]}): {one["reason"]}' for one in unit['suspicions']]
+    lines += [f'  warning: {warning}' for warning in unit['warnings']]
+    return lines + [f'  note: {note}' for note in unit['notes']]
+
+
+def _map_line(row: dict[str, Any]) -> str:
+    """Write whether one map will be made."""
+    name = f'{row["map"]} {row["condition"] or ""}'.strip()
+    if row['state'] != MADE:
+        return f'  cannot be made {name:28s} {row["state"]}: {row["reason"]}'
+    names = [path.rpartition('/')[2] for path in row['files']]
+    shown = ', '.join(names[:2]) + (f' and {len(names) - 2} more' if names[2:] else '')
+    extra = f' ({row["fallback"]})' if row['fallback'] else ''
+    return f'  will be made   {name:28s} from {shown}{extra}'
+
+
+def _summary_lines(summary: dict[str, Any]) -> list[str]:
+    """Write the summary."""
+    total = summary['participants']
+    lines = ['', f'summary of {total} participant(s)']
+    lines += [f'  {name:20s} {count} of {total}' for name, count in summary['maps'].items()]
+    if summary['reasons']:
+        lines.append('most frequent reasons:')
+    return lines + [
+        f'  {one["participants"]} of {total}: {one["reason"]}' for one in summary['reasons']
+    ]
