@@ -49,6 +49,7 @@ __all__ = [
     'isdefined',
     'load_estimate',
     'load_value',
+    'model_specs',
     'read_mask',
     'result',
     'save_estimate',
@@ -240,3 +241,64 @@ class ModelInterface(SimpleInterface):
     def _facts(self) -> dict[str, Any]:
         """Collect entries of the sidecar besides those of every quantity: here none."""
         return {}
+
+
+PARAMETERS = {
+    'b0': ('main magnetic field', 'T'),
+    'hct': ('large-vessel haematocrit', '1'),
+    'small_vessel_hct_ratio': ('haematocrit of small over large vessels', '1'),
+    'susceptibility': ('of deoxygenated blood per unit haematocrit, cgs', '1'),
+    'gyromagnetic_ratio': ('of the proton', 'rad/s/T'),
+    'cao2': ('arterial oxygen content', 'umol/mL'),
+}
+"""What a parameter of a model of the registry is, and its unit."""
+
+
+def model_specs(quantity: str, where: tuple[str, str], **further: Any) -> tuple[type, type]:
+    """
+    Make the ports of an interface from the rows of the registry.
+
+    Parameters
+    ----------
+    quantity : str
+        Of the registry.
+    where : tuple of str
+        Module and start of the names ``...InputSpec`` and ``...OutputSpec`` that hold the result
+        there, as pickle wants it.
+    **further : trait
+        Ports of rows that take data or parameters of a scan.
+
+    Returns
+    -------
+    input_spec, output_spec : type
+        A port for every map and parameter of the rows; for the quantity, and others made with it.
+    """
+    rows = MODELS[quantity].values()
+    maps = dict.fromkeys(name for row in rows for name in row.maps)
+    names = dict.fromkeys(name for row in rows for name in row.parameters)
+    also = dict.fromkeys(name for row in rows for name in row.also)
+    inputs: dict[str, Any] = {
+        'model': traits.Enum(
+            *MODELS[quantity], usedefault=True, desc='name in the registry', unit=''
+        ),
+        'mask': image('voxels to estimate', '1'),
+        **{name: estimated(name, unit_of_quantity(name), optional=True) for name in maps},
+        **{
+            name: traits.Float(desc=PARAMETERS[name][0], unit=PARAMETERS[name][1])
+            for name in names
+            if name not in further
+        },
+        **further,
+    }
+    outputs = {name: estimated(name, unit_of_quantity(name)) for name in (quantity, *also)}
+    module, prefix = where
+    named = {'__module__': module}
+    return (
+        type(f'{prefix}InputSpec', (BaseInterfaceInputSpec,), {**named, **inputs}),
+        type(f'{prefix}OutputSpec', (TraitedSpec,), {**named, **outputs}),
+    )
+
+
+def unit_of_quantity(quantity: str) -> str:
+    """Give the unit of a quantity of the registry, that of its first model."""
+    return next(iter(MODELS[quantity].values())).unit

@@ -11,6 +11,7 @@ from bids_app.images import load_masked, save_image, save_unmasked
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
+    DynamicTraitedSpec,
     SimpleInterface,
     TraitedSpec,
     estimated,
@@ -28,48 +29,11 @@ from bids_app.models.concordance import labels as concordance
 from bids_app.models.contrast import calibrated_bold, difference, response_mode
 
 
-class _ChangeInputSpec(BaseInterfaceInputSpec):
+class _ChangeInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     mask = image('voxels to compare', '1')
-    task_cbf = estimated('CBF of the task', 'mL/100 g/min', optional=True)
-    baseline_cbf = estimated('CBF of the baseline', 'mL/100 g/min', optional=True)
-    task_r2_star = estimated('R2* of the task', '1/s', optional=True)
-    baseline_r2_star = estimated('R2* of the baseline', '1/s', optional=True)
-    r2 = estimated('R2, shared by the conditions', '1/s', optional=True)
-    baseline_r2 = estimated('R2 of the baseline, where each has its own', '1/s', optional=True)
-    task_cbv = estimated('CBV of the task', 'mL/mL', optional=True)
-    baseline_cbv = estimated('CBV of the baseline', 'mL/mL', optional=True)
-    task_oef = estimated('OEF of the task by ASE', '1', optional=True)
-    task_r2_prime = estimated("R2' of the task by ASE", '1/s', optional=True)
-    baseline_oef = estimated('OEF of the baseline by ASE', '1', optional=True)
-    baseline_r2_prime = estimated("R2' of the baseline by ASE", '1/s', optional=True)
-    cbv_shared = traits.Bool(True, usedefault=True, desc='one CBV serves both', unit='')
-    cbv_exponent = traits.Float(
-        0.0, usedefault=True, desc='of the power law, where CBV comes from CBF', unit='1'
-    )
+    sources = traits.List(traits.Str, mandatory=True, desc='names of the ports of maps', unit='')
     m0_relative = estimated('the one M0 that serves both, relative to itself', '1', optional=True)
-    bold = estimated('BOLD change that stands for a change of R2*', '%', optional=True)
-    route = traits.Enum(
-        'quantitative',
-        'semiquantitative',
-        'epp2025',
-        'combined',
-        'davis',
-        usedefault=True,
-        desc='how the change of CMRO2 is found',
-        unit='',
-    )
-    echo_time = traits.Float(desc='of the BOLD series', unit='s')
-    cbv_response = traits.Float(
-        0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
-    )
-    coefficients = traits.Str(desc='source of alpha and beta of the Davis model', unit='')
-    davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
-    davis_maximum_map = image('the same per voxel', '%', optional=True)
-    challenge_bold = estimated('BOLD change by a gas challenge', '%', optional=True)
-    challenge_cbf = estimated('CBF during it', 'mL/100 g/min', optional=True)
     reference = estimated('the quantity in the baseline condition', '')
-    rate = traits.Float(desc="R2' per OEF and CBV", unit='1/s')
-    cao2 = traits.Float(desc='arterial oxygen content', unit='umol/mL')
 
 
 class _ChangeOutputSpec(TraitedSpec):
@@ -79,61 +43,39 @@ class _ChangeOutputSpec(TraitedSpec):
     change_percent = result('percent of the baseline', '%')
 
 
-_MEASURED = (
-    'task_cbf',
-    'baseline_cbf',
-    'task_r2_star',
-    'baseline_r2_star',
-    'r2',
-    'baseline_r2',
-    'task_cbv',
-    'baseline_cbv',
-    'task_oef',
-    'baseline_oef',
-    'task_r2_prime',
-    'baseline_r2_prime',
-    'bold',
-    'challenge_bold',
-    'challenge_cbf',
-)
-
-
 class ChangeInterface(SimpleInterface):
-    """Compute the change of one quantity, with z, p and percent of the baseline."""
+    """
+    Compute the change of one quantity, with z, p and percent of the baseline.
 
-    input_spec = _ChangeInputSpec
+    Besides the fixed ports there is one for every name in `sources`: the maps it is made from.
+    """
+
     output_spec = _ChangeOutputSpec
 
-    def change_of(self, maps: dict[str, Any]) -> Any:
+    def __init__(self, sources: list[str] | None = None, **inputs: Any) -> None:
+        super().__init__(**inputs)
+        for name in sources or []:
+            port = traits.Any(desc='map that the change is made from', unit='')
+            self.inputs.add_trait(name, port)
+        if sources:
+            self.inputs.sources = sources
+
+    def change_of(self, maps: dict[str, Any], m0_relative: Any) -> Any:
         """Return the change as an Estimate."""
         raise NotImplementedError
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        maps: dict[str, Any] = {
-            name: load_estimate(getattr(self.inputs, name), mask, grid)
-            for name in _MEASURED
-            if isdefined(getattr(self.inputs, name))
-        }
+        paths = {name: getattr(self.inputs, name) for name in self.inputs.sources}
+        maps = {name: load_estimate(path, mask, grid) for name, path in paths.items()}
         m0 = self.inputs.m0_relative
-        maps['m0_relative_variance'] = (
-            load_estimate(m0, mask, grid).variance if isdefined(m0) else None
-        )
-        largest = self.inputs.davis_maximum_map
-        maps['davis_maximum'] = (
-            load_masked(largest, mask, grid) if isdefined(largest) else self._given_maximum()
-        )
 
-        change = self.change_of(maps)
+        change = self.change_of(maps, load_estimate(m0, mask, grid) if isdefined(m0) else None)
 
         reference = load_estimate(self.inputs.reference, mask, grid)
         z = difference.z_score(change)
-        shared = [
-            facts_of(getattr(self.inputs, name)).get(VOXELS_PER_SAMPLE, 1.0)
-            for name in maps
-            if name in _MEASURED
-        ]
-        facts = {VOXELS_PER_SAMPLE: max(shared, default=1.0)}
+        shared = [facts_of(path).get(VOXELS_PER_SAMPLE, 1.0) for path in paths.values()]
+        facts = {VOXELS_PER_SAMPLE: max(shared)}
         self._results['change'] = save_estimate('change', change, mask, grid, runtime.cwd, facts)
         extras = {
             'change_z': z,
@@ -145,105 +87,92 @@ class ChangeInterface(SimpleInterface):
             self._results[name] = save_unmasked(values, mask, grid, path)
         return runtime
 
-    def _given_maximum(self):
-        """M of the settings, if any."""
-        given = self.inputs.davis_maximum
-        return given if isdefined(given) else None
+
+class _ModelChangeInputSpec(_ChangeInputSpec):
+    quantity = traits.Str(mandatory=True, desc='what changes', unit='')
+    models = traits.Dict(mandatory=True, desc='quantity and its row of the registry', unit='')
+    constants = traits.Dict({}, usedefault=True, desc='parameters of the rows', unit='')
+    shared = traits.List(
+        traits.Str, usedefault=True, desc='maps with one error for both conditions', unit=''
+    )
+    cbv_exponent = traits.Float(
+        0.0, usedefault=True, desc='of the flows that carried a shared CBV to the task', unit='1'
+    )
 
 
-class EstimateChangeInCBF(ChangeInterface):
-    """Estimate the change of CBF."""
+class EstimateChange(ChangeInterface):
+    """Estimate a change by the models that make the maps, shared errors counted once."""
 
-    def change_of(self, maps):
-        """Give dCBF."""
-        return difference.change_in_cbf(
-            maps['task_cbf'],
-            maps['baseline_cbf'],
-            m0_relative_variance=maps['m0_relative_variance'],
+    input_spec = _ModelChangeInputSpec
+
+    def change_of(self, maps, m0_relative):
+        """Take a map without a side for both conditions."""
+        inputs = self.inputs
+        sides = [
+            {
+                name.removeprefix(f'{side}_'): item
+                for name, item in maps.items()
+                if not name.startswith(f'{other}_')
+            }
+            for side, other in (('task', 'baseline'), ('baseline', 'task'))
+        ]
+        return difference.change_between_conditions(
+            inputs.quantity,
+            *sides,
+            models=inputs.models,
+            constants=inputs.constants,
+            shared=tuple(inputs.shared),
+            cbv_exponent=inputs.cbv_exponent,
+            m0_relative=m0_relative,
         )
 
 
-class EstimateChangeInCBV(ChangeInterface):
-    """Estimate the change of CBV, where it was measured in both conditions."""
-
-    def change_of(self, maps):
-        """Give dCBV."""
-        return difference.change_between(maps['task_cbv'], maps['baseline_cbv'])
-
-
-class EstimateChangeInR2Prime(ChangeInterface):
-    """Estimate the change of R2', in which a shared R2 cancels."""
-
-    def change_of(self, maps):
-        """Give dR2'."""
-        if 'task_r2_prime' in maps:
-            return difference.change_between(maps['task_r2_prime'], maps['baseline_r2_prime'])
-        own = (
-            {'task_r2': maps['r2'], 'baseline_r2': maps['baseline_r2']}
-            if ('baseline_r2' in maps)
-            else {}
-        )
-        return difference.change_in_r2_prime(maps['task_r2_star'], maps['baseline_r2_star'], **own)
-
-
-class EstimateChangeInOEF(ChangeInterface):
-    """Estimate the change of OEF, shared errors counted once."""
-
-    def change_of(self, maps):
-        """Give dOEF."""
-        if 'task_oef' in maps:
-            return difference.change_between(maps['task_oef'], maps['baseline_oef'])
-        return difference.change_in_oef(
-            **{name: maps[name] for name in _MEASURED if name in maps and 'cbf' not in name},
-            cbv_shared=self.inputs.cbv_shared,
-            cbv_exponent=self.inputs.cbv_exponent,
-            rate=self.inputs.rate,
-        )
+class _BoldChangeInputSpec(_ChangeInputSpec):
+    route = traits.Enum(
+        'semiquantitative',
+        'epp2025',
+        'combined',
+        'davis',
+        mandatory=True,
+        desc='how BOLD enters the change of CMRO2',
+        unit='',
+    )
+    cbv_shared = traits.Bool(True, usedefault=True, desc='one CBV serves both', unit='')
+    echo_time = traits.Float(mandatory=True, desc='of the BOLD series', unit='s')
+    cbv_response = traits.Float(
+        0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
+    )
+    coefficients = traits.Str(desc='source of alpha and beta of the Davis model', unit='')
+    davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
+    davis_maximum_map = image('the same per voxel', '%', optional=True)
+    rate = traits.Float(mandatory=True, desc="R2' per OEF and CBV", unit='1/s')
+    cao2 = traits.Float(mandatory=True, desc='arterial oxygen content', unit='umol/mL')
 
 
-class EstimateChangeInCMRO2(ChangeInterface):
-    """Estimate the change of CMRO2, shared errors counted once."""
+class EstimateChangeByBOLD(ChangeInterface):
+    """Estimate the change of CMRO2 by BOLD: in place of R2*, with it, or in the Davis model."""
 
-    def change_of(self, maps):
-        """Give D."""
-        if self.inputs.route != 'quantitative':
-            return self._change_with_bold(maps)
-        if 'task_oef' in maps:
-            return difference.change_in_cmro2_from_oef(
-                **{name: maps[name] for name in _MEASURED if name in maps},
-                cao2=self.inputs.cao2,
-                m0_relative_variance=maps['m0_relative_variance'],
-            )
-        return difference.change_in_cmro2(
-            **{name: maps[name] for name in _MEASURED if name in maps},
-            cbv_shared=self.inputs.cbv_shared,
-            cbv_exponent=self.inputs.cbv_exponent,
-            scale=self.inputs.cao2 / self.inputs.rate,
-            m0_relative_variance=maps['m0_relative_variance'],
-        )
+    input_spec = _BoldChangeInputSpec
 
-    def _change_with_bold(self, maps):
-        """Give D where BOLD stands for the change of R2*, alone, with the MEGRE or in a model."""
+    def change_of(self, maps, m0_relative):
+        """Choose the route."""
+        route, scale = self.inputs.route, self.inputs.cao2 / self.inputs.rate
+        names = ('bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_cbv')
         arguments: dict[str, Any] = {
-            name: maps[name]
-            for name in ('bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_cbv')
-        }
-        m0 = maps['m0_relative_variance']
-        arguments |= {
+            **{name: maps[name] for name in names},
             'r2': maps['baseline_r2'],
             'echo_time': self.inputs.echo_time,
-            'm0_relative_variance': 0.0 if m0 is None else m0,
+            'm0_relative_variance': 0.0 if m0_relative is None else m0_relative.variance,
         }
-        scale = self.inputs.cao2 / self.inputs.rate
-        if self.inputs.route == 'davis':
+        if route == 'davis':
             alpha, beta = calibrated_bold.COEFFICIENTS[self.inputs.coefficients]
-            gas = tuple(maps[name] for name in _MEASURED if name in maps and 'challenge' in name)
+            gas = tuple(maps[name] for name in CHALLENGE if name in maps)
             return calibrated_bold.change_in_cmro2_davis(
                 **arguments,
                 scale=scale,
                 alpha=alpha,
                 beta=beta,
-                maximum=maps['davis_maximum'],
+                maximum=self._maximum(),
                 challenge=gas or None,
             )
         arguments |= {
@@ -251,13 +180,25 @@ class EstimateChangeInCMRO2(ChangeInterface):
             'cbv_shared': self.inputs.cbv_shared,
             'cbv_response': self.inputs.cbv_response,
         }
-        if self.inputs.route == 'epp2025':
+        if route == 'epp2025':
             return calibrated_bold.change_in_cmro2_published(
                 **arguments, rate=self.inputs.rate, cao2=self.inputs.cao2
             )
         return calibrated_bold.change_in_cmro2_with_bold(
             **arguments, scale=scale, task_r2_star=maps.get('task_r2_star')
         )
+
+    def _maximum(self):
+        """M of the settings, if any."""
+        largest, one = self.inputs.davis_maximum_map, self.inputs.davis_maximum
+        if isdefined(largest):
+            mask, grid = read_mask(self.inputs.mask)
+            return load_masked(largest, mask, grid)
+        return one if isdefined(one) else None
+
+
+CHALLENGE = ('challenge_bold', 'challenge_cbf')
+"""What the maximum of BOLD is made from where a gas challenge was measured."""
 
 
 class _TestInputSpec(BaseInterfaceInputSpec):

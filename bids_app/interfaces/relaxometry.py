@@ -376,27 +376,6 @@ DECAY_COLUMNS = ('voxel', 'i', 'j', 'k', 'echo_time', 'signal', 'fit', 'rate', '
 """Of the table of decays."""
 
 
-class _R2PrimeInputSpec(BaseInterfaceInputSpec):
-    model = traits.Enum(
-        *choices('r2_prime'), usedefault=True, desc='name in the registry', unit=''
-    )
-    mask = image('voxels to estimate', '1')
-    r2_star = estimated('effective transverse relaxation rate', '1/s')
-    r2 = estimated('transverse relaxation rate', '1/s')
-
-
-class _R2PrimeOutputSpec(TraitedSpec):
-    r2_prime = estimated('reversible relaxation rate', '1/s')
-
-
-class EstimateR2Prime(ModelInterface):
-    """Estimate R2' as the difference of R2* and R2."""
-
-    quantity = 'r2_prime'
-    input_spec = _R2PrimeInputSpec
-    output_spec = _R2PrimeOutputSpec
-
-
 class _RateInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to convert', '1')
     rate = estimated('relaxation rate', '1/s')

@@ -36,6 +36,8 @@ class ModelSpec:
         Sentence of the methods section, without citation and full stop.
     also : tuple of str
         Quantities that the function returns after that of the row; it then returns a tuple.
+    unlimited : str
+        The row that is the same without limits, where this one limits its values.
     """
 
     function: str
@@ -46,6 +48,7 @@ class ModelSpec:
     citation: str
     methods: str
     also: tuple[str, ...] = ()
+    unlimited: str = ''
 
     def resolve(self) -> Callable[..., Any]:
         """Import the function: returns an Estimate, or a tuple of them (`also`)."""
@@ -134,6 +137,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             maps=('r2_star', 'r2'),
             unit='1/s',
             citation='hirsch2014',
+            unlimited='difference',
             methods="R2' was the difference of R2* and R2, with the limits of the published "
             'pipeline; how many voxels they changed stands in the sidecar',
         ),
@@ -280,6 +284,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             ),
             unit='1',
             citation='epp2025',
+            unlimited='mqbold',
             methods="OEF was derived from R2' and blood volume in the static dephasing regime, "
             'with the limit of the published analysis; how many voxels it changed stands in the '
             'sidecar',

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bids_app.interfaces.change import (
-    EstimateChangeInCBF,
-    EstimateChangeInCBV,
-    EstimateChangeInCMRO2,
-    EstimateChangeInOEF,
-    EstimateChangeInR2Prime,
+    ChangeInterface,
+    EstimateChange,
+    EstimateChangeByBOLD,
     LabelConcordance,
 )
 from bids_app.interfaces.regions import SummariseConcordance
@@ -18,101 +16,56 @@ from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe,
 from bids_app.workflows.anatomy import atlas_files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bids_app.settings import ChangeSettings
 
-INTERFACES = {
-    'cbf': EstimateChangeInCBF,
-    'R2prime': EstimateChangeInR2Prime,
-    'cbv': EstimateChangeInCBV,
-    'oef': EstimateChangeInOEF,
-    'cmro2': EstimateChangeInCMRO2,
-}
-PRIMITIVES = {
-    'cbf': ('task_cbf', 'baseline_cbf'),
-    'R2prime': ('task_r2_star', 'baseline_r2_star'),
-    'cbv': ('task_cbv', 'baseline_cbv'),
-    'oef': ('task_r2_star', 'baseline_r2_star', 'r2', 'task_cbv', 'baseline_cbv'),
-    'cmro2': (
-        'task_cbf',
-        'baseline_cbf',
-        'task_r2_star',
-        'baseline_r2_star',
-        'r2',
-        'task_cbv',
-        'baseline_cbv',
-    ),
-}
-"""What each change is made from: primitive maps per condition and shared ones."""
-BY_ASE = {
-    'R2prime': ('task_r2_prime', 'baseline_r2_prime'),
-    'oef': ('task_oef', 'baseline_oef'),
-    'cmro2': ('task_cbf', 'baseline_cbf', 'task_oef', 'baseline_oef'),
-}
-"""The same where an asymmetric spin echo gave OEF in each condition."""
+CHANGES = ('cbf', 'r2_prime', 'cbv', 'oef', 'cmro2')
+"""Quantities whose change is made, in the order of the reports."""
 BOLD_ROUTE = (
     'bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_r2', 'baseline_cbv',
 )  # fmt: skip
 """What the change of CMRO2 is made from where it leans on BOLD."""
-CHALLENGE = ('challenge_bold', 'challenge_cbf')
-"""What the maximum of BOLD is made from where a gas challenge was measured."""
+EXTRAS = ('_z', '_p', '_percent')
+"""What stands beside a change: ports of its node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangePlan:
     """What a contrast has, and so which changes can be made."""
 
-    quantities: tuple[str, ...]
-    """Of :data:`INTERFACES`, in that order."""
-    cbv_shared: bool = True
-    cbv_carried: bool = False
-    """The one CBV was carried to the task by a rule."""
+    sources: Mapping[str, tuple[str, ...]]
+    """Quantity -> maps that its change is made from: `task_cbf`, `baseline_cbf`, or `r2` where
+    one map serves both conditions."""
+    shared: tuple[str, ...] = ()
+    """Maps with one error for both conditions."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Quantity -> row of the registry."""
+    constants: Mapping[str, float] = field(default_factory=dict)
+    """Parameters of the rows."""
     cbv_exponent: float = 0.0
-    """Of the power law, where CBV comes from CBF."""
-    r2_shared: bool = True
-    """One R2 serves both conditions; else R2 of the baseline comes as `baseline_r2`."""
+    """Of the power law by which the flows carried the one CBV to the task."""
+    cbv_shared: bool = True
+    """For the routes through BOLD: one measurement of CBV behind both conditions."""
     m0_shared: bool = False
-    by_ase: bool = False
-    """OEF was measured in each condition by an asymmetric spin echo."""
-    r2_prime_by_ase: bool = False
-    """R2' too, and nothing else gave it."""
     settings: ChangeSettings
     davis_map: Path | None = None
     """Of the maximum of BOLD, where it is given."""
     echo_time: float = 0.0
     """Of the BOLD series, s; for the routes that use it."""
     rate: float = 0.0
-    """R2' per OEF and CBV, 1/s."""
-    cao2: float = 0.0
-    """umol/mL"""
+    """R2' per OEF and CBV, 1/s; for the routes that use it."""
 
     @property
-    def primitives(self) -> tuple[str, ...]:
-        """Primitive maps that the changes need."""
-        needed = [name for quantity in self.quantities for name in self.needs(quantity)]
-        return tuple(dict.fromkeys(needed))
-
-    def needs(self, quantity: str) -> tuple[str, ...]:
-        """Primitive maps of one change."""
-        if quantity == 'cmro2' and self.settings.route != 'quantitative':
-            is_one = (self.cbv_shared or self.cbv_exponent) and not self.cbv_carried
-            own = () if is_one else ('task_cbv',)
-            both = ('task_r2_star',) if self.settings.route == 'combined' else ()
-            has_gas = self.settings.route == 'davis' and self.settings.hypercapnia
-            return (*BOLD_ROUTE, *both, *own, *(CHALLENGE if has_gas else ()))
-        by_ase = self.r2_prime_by_ase if quantity == 'R2prime' else self.by_ase
-        if by_ase and quantity in BY_ASE:
-            return BY_ASE[quantity]
-        names = PRIMITIVES[quantity]
-        if not self.r2_shared and 'task_r2_star' in names:
-            names = tuple(dict.fromkeys((*names, 'r2', 'baseline_r2')))
-        return names
+    def ports(self) -> tuple[str, ...]:
+        """Every map that one of the changes needs."""
+        return tuple(dict.fromkeys(name for names in self.sources.values() for name in names))
 
 
 def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
     """
-    Build the graph from the primitive maps of two conditions to the changes between them.
+    Build the graph from the maps of two conditions to the changes between them.
 
     Parameters
     ----------
@@ -128,13 +81,13 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
     m0_relative : quantity
         Only where the conditions share one M0.
     task_cbf ... baseline_cbv : quantity
-        Primitive maps.
+        The maps.
     reference_cbf ... reference_cmro2 : quantity
         The quantities in the baseline condition, for percent.
 
     Outputs
     -------
-    cbf, R2prime, cbv, oef, cmro2 : quantity
+    cbf, r2_prime, cbv, oef, cmro2 : quantity
         Change, with ``_z``, ``_p`` and ``_percent`` beside it.
     """
     workflow = Workflow(
@@ -142,48 +95,50 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
         methods='Changes between conditions were computed from the maps of both conditions with '
         'the errors they share (R2, blood volume, M0) counted once',
     )
-    references = tuple(f'reference_{quantity}' for quantity in plan.quantities)
-    inputnode = ports('inputnode', 'mask', 'm0_relative', *plan.primitives, *references)
-    extras = [f'{quantity}{part}' for quantity in plan.quantities for part in EXTRAS]
-    outputnode = ports('outputnode', *extras, *plan.quantities)
-    for quantity in plan.quantities:
-        estimate = pe.Node(
-            INTERFACES[quantity](cbv_shared=plan.cbv_shared, cbv_exponent=plan.cbv_exponent),
-            name=f'estimate_change_in_{quantity.lower()}',
-        )
-        if quantity in ('oef', 'cmro2'):
-            estimate.inputs.rate = plan.rate
-            estimate.inputs.cao2 = plan.cao2
-        if quantity == 'cmro2' and plan.settings.route != 'quantitative':
-            _set_route(estimate, plan)
-        workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
-        if plan.m0_shared and 'task_cbf' in plan.needs(quantity):
-            workflow.connect([(inputnode, estimate, [('m0_relative', 'm0_relative')])])
-        for primitive in plan.needs(quantity):
-            connect_quantity(workflow, Quantity(inputnode, primitive), estimate, primitive)
-        reference = Quantity(inputnode, f'reference_{quantity}')
-        connect_quantity(workflow, reference, estimate, 'reference')
-        connect_quantity(workflow, Quantity(estimate, 'change'), outputnode, quantity)
+    references = tuple(f'reference_{quantity}' for quantity in plan.sources)
+    inputnode = ports('inputnode', 'mask', 'm0_relative', *plan.ports, *references)
+    extras = [f'{quantity}{part}' for quantity in plan.sources for part in EXTRAS]
+    outputnode = ports('outputnode', *extras, *plan.sources)
+    for quantity, names in plan.sources.items():
+        estimate = pe.Node(_interface(plan, quantity), name=f'estimate_change_in_{quantity}')
+        taken = [('mask', 'mask'), *((name, name) for name in names)]
+        if plan.m0_shared and 'task_cbf' in names:
+            taken.append(('m0_relative', 'm0_relative'))
         workflow.connect([
-            (estimate, outputnode, [(f'change{part}', f'{quantity}{part}') for part in EXTRAS]),
+            (inputnode, estimate, [*taken, (f'reference_{quantity}', 'reference')]),
+            (estimate, outputnode, [(f'change{part}', f'{quantity}{part}')
+                                    for part in ('', *EXTRAS)]),
         ])  # fmt: skip
     return workflow
 
 
-EXTRAS = ('_z', '_p', '_percent')
-
-
-def _set_route(estimate: Any, plan: ChangePlan) -> None:
-    """Tell the node of CMRO2 how BOLD enters."""
-    settings = plan.settings
-    estimate.inputs.route = settings.route
-    estimate.inputs.echo_time = plan.echo_time
-    estimate.inputs.cbv_response = settings.cbv_response
-    estimate.inputs.coefficients = settings.davis_coefficients
+def _interface(plan: ChangePlan, quantity: str) -> ChangeInterface:
+    """Make the interface of one change."""
+    names, settings = list(plan.sources[quantity]), plan.settings
+    if quantity != 'cmro2' or settings.route == 'quantitative':
+        return EstimateChange(
+            sources=names,
+            quantity=quantity,
+            models=dict(plan.models),
+            constants=dict(plan.constants),
+            shared=list(plan.shared),
+            cbv_exponent=plan.cbv_exponent,
+        )
+    interface = EstimateChangeByBOLD(
+        sources=names,
+        route=settings.route,
+        cbv_shared=plan.cbv_shared,
+        echo_time=plan.echo_time,
+        cbv_response=settings.cbv_response,
+        coefficients=settings.davis_coefficients,
+        rate=plan.rate,
+        cao2=plan.constants['cao2'],
+    )
     if settings.davis_maximum is not None:
-        estimate.inputs.davis_maximum = settings.davis_maximum
+        interface.inputs.davis_maximum = settings.davis_maximum
     if plan.davis_map is not None:
-        estimate.inputs.davis_maximum_map = plan.davis_map
+        interface.inputs.davis_maximum_map = plan.davis_map
+    return interface
 
 
 def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Workflow:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF
-from bids_app.interfaces.relaxometry import EstimateR2Prime
+from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF, EstimateR2Prime
 from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
 from bids_app.models.oxygen.mqbold import dephasing_rate
 from bids_app.models.registry import MODELS
-from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
+from bids_app.workflows._engine import Workflow, pe, ports
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bids_app.bids.scans import AseSeries, ParticipantInputs
-    from bids_app.settings import OxygenSettings
+    from bids_app.settings import OxygenSettings, Settings
 
 
 def oef_constants(inputs: ParticipantInputs, settings: OxygenSettings) -> dict[str, float]:
@@ -44,66 +46,59 @@ def cao2_of(inputs: ParticipantInputs, settings: OxygenSettings) -> float:
     )
 
 
-def init_r2_prime_wf(*, model: str, name: str = 'r2_prime') -> Workflow:
-    """
-    Build the graph from R2* and R2 to R2'.
-
-    Inputs
-    ------
-    mask : file
-        On the quantification grid.
-    r2_star, r2 : quantity
-        1/s.
-
-    Outputs
-    -------
-    r2_prime : quantity
-        1/s.
-    """
-    spec = MODELS['r2_prime'][model]
-    workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', *spec.maps)
-    outputnode = ports('outputnode', 'r2_prime')
-    estimate = pe.Node(EstimateR2Prime(model=model), name='estimate_r2_prime')
-    workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
-    for quantity in spec.maps:
-        connect_quantity(workflow, Quantity(inputnode, quantity), estimate, quantity)
-    connect_quantity(workflow, Quantity(estimate, 'r2_prime'), outputnode, 'r2_prime')
-    return workflow
+def chain_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, float]:
+    """Parameters of the models that make maps from other maps; without what is not known."""
+    volume, oxygen = settings.blood_volume, settings.oxygen
+    known = {
+        **oef_constants(inputs, oxygen),
+        'grubb_factor': volume.grubb_factor,
+        'grubb_exponent': volume.grubb_exponent,
+    }
+    if not (math.isnan(inputs.hct) or math.isnan(inputs.sao2)):
+        known['cao2'] = cao2_of(inputs, oxygen)
+    return {name: float(value) for name, value in known.items() if not math.isnan(value)}
 
 
-def init_oef_wf(
-    *, inputs: ParticipantInputs, settings: OxygenSettings, model: str, name: str = 'oef'
+INTERFACES = {'r2_prime': EstimateR2Prime, 'oef': EstimateOEF, 'cmro2': EstimateCMRO2}
+"""Quantities that models make of other maps."""
+
+
+def init_model_wf(
+    *, quantity: str, model: str, constants: Mapping[str, float], name: str
 ) -> Workflow:
     """
-    Build the graph from R2' and blood volume to OEF.
+    Build the graph that makes a quantity of other maps by a row of the registry.
+
+    Parameters
+    ----------
+    quantity, model : str
+        Row of the registry.
+    constants : mapping of str to float
+        Parameters, those of other rows too.
+    name : str
+        Node name in the parent graph.
 
     Inputs
     ------
     mask : file
         On the quantification grid.
-    r2_prime : quantity
-        1/s.
-    cbv : quantity
-        mL/mL.
+    r2_star, r2, r2_prime, cbv, cbf, oef : quantity
+        Those that the row takes, in its units.
 
     Outputs
     -------
-    oef : quantity
-        Dimensionless.
+    r2_prime, oef or cmro2 : quantity
+        In the unit of the row.
     """
-    spec = MODELS['oef'][model]
+    spec = MODELS[quantity][model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', *spec.maps)
-    outputnode = ports('outputnode', 'oef')
-    estimate = pe.Node(
-        EstimateOEF(model=model, **oef_constants(inputs, settings)),
-        name='estimate_oef',
-    )
-    workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
-    for quantity in spec.maps:
-        connect_quantity(workflow, Quantity(inputnode, quantity), estimate, quantity)
-    connect_quantity(workflow, Quantity(estimate, 'oef'), outputnode, 'oef')
+    inputnode, outputnode = ports('inputnode', 'mask', *spec.maps), ports('outputnode', quantity)
+    given = {parameter: constants[parameter] for parameter in spec.parameters}
+    estimate = pe.Node(INTERFACES[quantity](model=model, **given), name=f'estimate_{quantity}')
+    workflow.connect([
+        (inputnode, estimate, [(port, port) for port in ('mask', *spec.maps)]),
+        (estimate, outputnode, [(quantity, quantity)]),
+    ])  # fmt: skip
     return workflow
 
 
@@ -144,41 +139,5 @@ def init_qbold_wf(
     )
     given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
     workflow.connect([(inputnode, estimate, given)])
-    for quantity in ('oef', *spec.also):
-        connect_quantity(workflow, Quantity(estimate, quantity), outputnode, quantity)
-    return workflow
-
-
-def init_cmro2_wf(
-    *, inputs: ParticipantInputs, settings: OxygenSettings, model: str, name: str = 'cmro2'
-) -> Workflow:
-    """
-    Build the graph from CBF and OEF to CMRO2.
-
-    Inputs
-    ------
-    mask : file
-        On the quantification grid.
-    cbf : quantity
-        mL/100 g/min.
-    oef : quantity
-        Dimensionless.
-
-    Outputs
-    -------
-    cmro2 : quantity
-        umol/100 g/min.
-    """
-    spec = MODELS['cmro2'][model]
-    workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', *spec.maps)
-    outputnode = ports('outputnode', 'cmro2')
-    estimate = pe.Node(
-        EstimateCMRO2(model=model, cao2=cao2_of(inputs, settings)),
-        name='estimate_cmro2',
-    )
-    workflow.connect([(inputnode, estimate, [('mask', 'mask')])])
-    for quantity in spec.maps:
-        connect_quantity(workflow, Quantity(inputnode, quantity), estimate, quantity)
-    connect_quantity(workflow, Quantity(estimate, 'cmro2'), outputnode, 'cmro2')
+    workflow.connect([(estimate, outputnode, [(port, port) for port in ('oef', *spec.also)])])
     return workflow

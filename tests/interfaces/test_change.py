@@ -7,6 +7,7 @@ from bids_app.images import load_data
 from bids_app.interfaces import change as interfaces
 from bids_app.interfaces._base import VOXELS_PER_SAMPLE, facts_of
 from bids_app.models.concordance.labels import Label
+from bids_app.models.oxygen.mqbold import dephasing_rate
 
 
 def both(files, quantity, task, baseline, **options):
@@ -15,10 +16,25 @@ def both(files, quantity, task, baseline, **options):
     )
 
 
+CHAIN = {'r2_prime': 'difference', 'oef': 'mqbold', 'cmro2': 'fick'}
+CONSTANTS = {'b0': 3.0, 'hct': 0.42, 'cao2': 8.0}
+
+
+def change_in(files, quantity, ports, **options):
+    """Outputs of the node; `reference` and `m0_relative` are ports that every change has."""
+    names = [name for name in ports if name not in ('reference', 'm0_relative')]
+    interface = interfaces.EstimateChange(
+        mask=files.mask, sources=names, quantity=quantity, models=CHAIN, **options
+    )
+    for name, path in ports.items():
+        setattr(interface.inputs, name, path)
+    return files.run(interface)
+
+
 def test_change_of_cbf_with_z_p_and_percent(files):
     ports = both(files, 'cbf', (60.0, 40.0), (50.0, 50.0), variance=8.0)
     ports |= files.quantity('reference', 50.0, -1.0)
-    outputs = files.run(interfaces.EstimateChangeInCBF(mask=files.mask, **ports))
+    outputs = change_in(files, 'cbf', ports)
     np.testing.assert_allclose(files.read(outputs.change), [10, -10])
     np.testing.assert_allclose(files.read(outputs.change, 'variance'), [16, 16])
     np.testing.assert_allclose(files.read(outputs.change_z), [2.5, -2.5])
@@ -30,7 +46,7 @@ def test_error_of_a_shared_m0_counts_once(files):
     ports = both(files, 'cbf', (60.0, 50.0), (50.0, 50.0), variance=8.0)
     ports |= files.quantity('reference', 50.0, 50.0)
     ports |= files.quantity('m0_relative', 1.0, 1.0, variance=0.01)
-    outputs = files.run(interfaces.EstimateChangeInCBF(mask=files.mask, **ports))
+    outputs = change_in(files, 'cbf', ports)
     np.testing.assert_allclose(files.read(outputs.change, 'variance'), [16 + 0.01 * 100, 16])
 
 
@@ -38,17 +54,16 @@ def test_shared_r2_cancels_in_the_change_of_r2_prime(files):
     ports = both(files, 'r2_star', (20.0, 17.0), (19.0, 19.0), variance=0.5)
     ports |= files.quantity('r2', 13.0, 13.0, variance=100.0)
     ports |= files.quantity('reference', 6.0, 6.0)
-    outputs = files.run(interfaces.EstimateChangeInR2Prime(mask=files.mask, **ports))
+    outputs = change_in(files, 'r2_prime', ports, shared=['r2'])
     np.testing.assert_allclose(files.read(outputs.change), [1, -2])
     np.testing.assert_allclose(files.read(outputs.change, 'variance'), [1, 1])
 
 
 def test_own_r2_of_each_condition_counts(files):
     ports = both(files, 'r2_star', (20.0, 17.0), (19.0, 19.0), variance=0.5)
-    ports |= files.quantity('r2', 13.0, 13.0, variance=1.0)
-    ports |= files.quantity('baseline_r2', 12.0, 13.0, variance=1.0)
+    ports |= both(files, 'r2', (13.0, 13.0), (12.0, 13.0), variance=1.0)
     ports |= files.quantity('reference', 7.0, 6.0)
-    outputs = files.run(interfaces.EstimateChangeInR2Prime(mask=files.mask, **ports))
+    outputs = change_in(files, 'r2_prime', ports)
     np.testing.assert_allclose(files.read(outputs.change), [0, -2])
     np.testing.assert_allclose(files.read(outputs.change, 'variance'), [3, 3])
 
@@ -56,22 +71,23 @@ def test_own_r2_of_each_condition_counts(files):
 def test_change_of_cbv(files):
     ports = both(files, 'cbv', (0.05, 0.04), (0.04, 0.04), variance=1e-6)
     ports |= files.quantity('reference', 0.04, 0.04)
-    outputs = files.run(interfaces.EstimateChangeInCBV(mask=files.mask, **ports))
+    outputs = change_in(files, 'cbv', ports)
     np.testing.assert_allclose(files.read(outputs.change), [0.01, 0], atol=1e-8)
 
 
-def test_changes_of_oef_and_cmro2_from_primitive_maps(files):
-    """OEF = R2'/(C CBV): 6/(300 .05) = .4 against 4.5/(300 .05) = .3; CMRO2 = CaO2 CBF OEF."""
+def test_changes_of_oef_and_cmro2_are_those_of_the_models_of_the_maps(files):
+    """OEF = R2'/(C CBV): 6/(C .05) against 4.5/(C .05); CMRO2 = CaO2 CBF OEF."""
+    rate = float(dephasing_rate(b0=3.0, hct=0.42))
     ports = both(files, 'r2_star', (19.0, 17.5), (17.5, 17.5))
-    ports |= both(files, 'cbv', (0.05, 0.05), (0.05, 0.05))
-    ports |= files.quantity('r2', 13.0, 13.0) | files.quantity('reference', 0.3, 0.3)
-    oef = files.run(interfaces.EstimateChangeInOEF(mask=files.mask, rate=300.0, **ports))
-    np.testing.assert_allclose(files.read(oef.change), [0.1, 0], atol=1e-6)
+    ports |= files.quantity('r2', 13.0, 13.0) | files.quantity('cbv', 0.05, 0.05)
+    ports |= files.quantity('reference', 0.3, 0.3)
+    shared = {'constants': CONSTANTS, 'shared': ['r2', 'cbv']}
+    oef = change_in(files, 'oef', ports, **shared)
+    task, baseline = 6.0 / (rate * 0.05), 4.5 / (rate * 0.05)
+    np.testing.assert_allclose(files.read(oef.change), [task - baseline, 0], atol=1e-6)
     ports |= both(files, 'cbf', (60.0, 50.0), (50.0, 50.0))
-    cmro2 = files.run(
-        interfaces.EstimateChangeInCMRO2(mask=files.mask, rate=300.0, cao2=8.0, **ports)
-    )
-    expected = [8 * (60 * 0.4 - 50 * 0.3), 0]
+    cmro2 = change_in(files, 'cmro2', ports, **shared)
+    expected = [8 * (60 * task - 50 * baseline), 0]
     np.testing.assert_allclose(files.read(cmro2.change), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -79,7 +95,7 @@ def test_change_tells_how_many_voxels_share_a_noise_sample(files):
     ports = files.quantity('task_cbf', 60.0, 50.0, facts={VOXELS_PER_SAMPLE: 3.0})
     ports |= files.quantity('baseline_cbf', 50.0, 50.0, facts={VOXELS_PER_SAMPLE: 2.0})
     ports |= files.quantity('reference', 50.0, 50.0)
-    outputs = files.run(interfaces.EstimateChangeInCBF(mask=files.mask, **ports))
+    outputs = change_in(files, 'cbf', ports)
     assert facts_of(outputs.change)[VOXELS_PER_SAMPLE] == 3.0
 
 
@@ -157,12 +173,14 @@ def test_route_through_bold_gives_the_ratio_of_its_closed_form(files, route, rat
     ports = {}
     for name, value in values.items():
         ports |= files.quantity(name, value, value)
-    outputs = files.run(
-        interfaces.EstimateChangeInCMRO2(
-            mask=files.mask, route=route, echo_time=0.03, cbv_response=0.05, rate=316.956,
-            cao2=7.64358, coefficients='epp2025', **ports,
-        )
+    names = [name for name in ports if name != 'reference']
+    interface = interfaces.EstimateChangeByBOLD(
+        sources=names, mask=files.mask, route=route, echo_time=0.03, cbv_response=0.05,
+        rate=316.956, cao2=7.64358, coefficients='epp2025',
     )  # fmt: skip
+    for name, path in ports.items():
+        setattr(interface.inputs, name, path)
+    outputs = files.run(interface)
     baseline = 48.0 * 5.3 / 0.048 * 7.64358 / 316.956
     np.testing.assert_allclose(files.read(outputs.change), baseline * (ratio - 1), rtol=1e-5)
 

@@ -271,12 +271,12 @@ def test_changes_are_made_from_primitive_maps(maker):
     change = [node for node in steps(graph) if node.startswith('change_calcMinusControl')]
     assert change == [
         f'change_calcMinusControl.estimate_change_in_{name}'
-        for name in ('cbf', 'cmro2', 'oef', 'r2prime')
+        for name in ('cbf', 'cmro2', 'oef', 'r2_prime')
     ]
     edges = re.findall(r'(\w+) -- "(.*)" --> change_calcMinusControl_estimate_change_in_cmro2',
                        to_mermaid(graph))  # fmt: skip
     ports = {port for _, names in edges for port in names.split(', ')}
-    assert {'task_cbf', 'task_r2_star', 'r2', 'task_cbv', 'baseline_cbv'} <= ports
+    assert {'task_cbf', 'task_r2_star', 'baseline_r2_star', 'r2', 'cbv'} <= ports
     assert {source for source, names in edges if 'cmro2' in source} == {
         'compute_cmro2_control_estimate_cmro2'
     }, 'only the baseline value, for percent'
@@ -285,7 +285,7 @@ def test_changes_are_made_from_primitive_maps(maker):
 def test_smoothing_is_a_step_of_its_own_only_where_asked_for(maker):
     plain, smoothed = (build(maker, FULL, settings)[2] for settings in ({}, {'change.fwhm': 6.0}))
     assert not [node for node in steps(plain) if 'smooth' in node]
-    assert len([node for node in steps(smoothed) if 'smooth' in node]) == 8
+    assert len([node for node in steps(smoothed) if 'smooth' in node]) == 7
 
 
 def test_runs_are_combined_and_names_carry_no_run(maker):

@@ -64,6 +64,8 @@ class Quantity:
     scale: float
     """File value = work value (SI) x scale."""
     name: str
+    port: str = ''
+    """Its name in the graph, where that of its files differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -423,6 +425,59 @@ def source_uri(
 
 
 # -------------------------------------------------------------------------------------- sidecars
+
+
+def label_of(port: str) -> str:
+    """
+    Give the label that a quantity has in file names and tables.
+
+    Parameters
+    ----------
+    port : str
+        Its name in the graph and in the registry.
+
+    Returns
+    -------
+    label : str
+        Key of a quantity of data/outputs.yml.
+
+    Examples
+    --------
+    >>> label_of('r2_prime'), label_of('cbf')
+    ('R2prime', 'cbf')
+    """
+    found = (key for key, item in table().quantities.items() if item.port == port)
+    return next(found, port)
+
+
+def row_of_quantity(label: str) -> str:
+    """
+    Give the row of the map of a quantity.
+
+    Parameters
+    ----------
+    label : str
+        Of the quantity, such as T2.
+
+    Returns
+    -------
+    key : str
+        Of data/outputs.yml.
+
+    Raises
+    ------
+    KeyError
+        If no row holds a map of it.
+
+    Examples
+    --------
+    >>> row_of_quantity('T2'), row_of_quantity('cbf')
+    ('T2map', 'cbf')
+    """
+    for key, item in table().rows.items():
+        if item.quantity == label and item.format == 'image' and '{space}' in item.path:
+            return key
+    raise KeyError(label)
 
 
 def unit_of(key: str, **entities: str | None) -> str:

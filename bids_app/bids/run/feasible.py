@@ -79,6 +79,9 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
     return [asdict(row) for row in rows]
 
 
+MAP_OF = {'r2': 'T2', 'r2_star': 'T2star', 'r2_prime': 'R2prime'}
+"""Quantity of the registry -> the map that is written of it, where the names differ."""
+
 BOLUS_CBV = ('dsc', 'arterial')
 """Models of CBV that are made of a bolus series."""
 
@@ -298,6 +301,11 @@ class _Maps:
         row: Capability = getattr(self, f'_{name.lower()}')(condition)
         return row
 
+    def _parts(self, quantity: str, model: str, condition: str | None) -> list[Capability]:
+        """Tell the same of the maps that a model makes a quantity of."""
+        names = MODELS[quantity][model].maps
+        return [self.make(MAP_OF.get(name, name), condition) for name in names]
+
     def _t2(self, condition: str | None) -> Capability:
         return self._echoes('T2', 'mese', condition)
 
@@ -329,7 +337,8 @@ class _Maps:
     def _r2prime(self, condition: str | None) -> Capability:
         if _families_of('R2prime', self.inputs, self.settings) == ('ase',):
             return self._ase('R2prime', condition)
-        return _combined('R2prime', condition, [self._t2(condition), self._t2star(condition)])
+        model = self.settings.relaxometry.r2_prime_model
+        return _combined('R2prime', condition, self._parts('r2_prime', model, condition))
 
     def _cbf(self, condition: str | None) -> Capability:
         series = for_condition(self.inputs.asl, condition)
@@ -406,9 +415,8 @@ class _Maps:
         return _lacking(self.inputs, 'cbv', 'dsc', condition, f'no DSC; {hint}')
 
     def _oef(self, condition: str | None) -> Capability:
-        parts = [self._r2prime(condition), self._cbv(condition)]
-        if is_by_ase(self.inputs, self.settings):
-            parts = [self._ase('oef', condition)]
+        parts = self._parts('oef', oef_model(self.inputs, self.settings), condition)
+        parts = parts or [self._ase('oef', condition)]
         if math.isnan(self.inputs.hct):
             parts.append(self._unknown('oef', condition, 'participants'))
         if math.isnan(self.inputs.b0):
@@ -416,7 +424,7 @@ class _Maps:
         return _combined('oef', condition, parts)
 
     def _cmro2(self, condition: str | None) -> Capability:
-        parts = [self._cbf(condition), self._oef(condition)]
+        parts = self._parts('cmro2', self.settings.oxygen.cmro2_model, condition)
         if math.isnan(self.inputs.sao2):
             parts.append(self._unknown('cmro2', condition, 'participants'))
         return _combined('cmro2', condition, parts)

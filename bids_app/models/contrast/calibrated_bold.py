@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,12 +14,7 @@ from bids_app.models.constants import (
     DAVIS_GRIFFETH,
     DAVIS_LIN,
 )
-from bids_app.models.contrast.difference import (
-    cbv_terms,
-    difference_from_terms,
-    positive_or_nan,
-    volume_status,
-)
+from bids_app.models.contrast.difference import propagate
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.checks import check_positive
 from bids_app.models.oxygen.mqbold import oef_limit
@@ -33,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import FloatArray
+    from bids_app._typing import FloatArray, StatusArray
 
 COEFFICIENTS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -429,32 +424,33 @@ def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
     (array([8.36]), array([0.88]))
     """
     check_positive('echo_time', echo_time)
-    per_percent = PERCENT / echo_time
-    weight, megre_change, megre_variance = _megre_share(
-        bold, per_percent, task_r2_star, baseline_r2_star
-    )
-    base_rate = baseline_r2_star.value - r2.value
-    change = weight * megre_change - (1 - weight) * per_percent * bold.value
+    sources = {
+        'bold': bold,
+        'task_cbf': task_cbf,
+        'baseline_cbf': baseline_cbf,
+        'baseline_r2_star': baseline_r2_star,
+        'r2': r2,
+        **volume_sources(task_cbv, baseline_cbv, shared=cbv_shared),
+        'm0_relative': _relative(m0_relative_variance, bold),
+    }
+    weight: FloatArray = np.zeros(bold.value.shape)
+    if task_r2_star is not None:
+        sources['task_r2_star'] = task_r2_star
+        weight = _megre_weight(bold, PERCENT / echo_time, task_r2_star, baseline_r2_star)
     growth = 1 + (cbv_response if task_cbv is None else 0.0)
+
+    def change(at: Mapping[str, FloatArray]) -> FloatArray:
+        base_rate = at['baseline_r2_star'] - at['r2']
+        fall = -PERCENT / echo_time * at['bold']
+        if 'task_r2_star' in at:
+            by_megre = at['task_r2_star'] - at['baseline_r2_star']
+            fall = weight * by_megre + (1 - weight) * fall
+        task_volume, volume = volumes_at(at, task_cbv, baseline_cbv)
+        task = at['task_cbf'] * (base_rate + fall) / (task_volume * growth)
+        return scale * at['m0_relative'] * (task - at['baseline_cbf'] * base_rate / volume)
+
     volume = baseline_cbv if task_cbv is None else task_cbv
-    task_scale = scale / (positive_or_nan(volume) * growth)
-    base_scale = scale / positive_or_nan(baseline_cbv)
-    task_slope, base_slope = task_scale * task_cbf.value, base_scale * baseline_cbf.value
-    parts = (task_slope * (base_rate + change), base_slope * base_rate)
-    value = parts[0] - parts[1]
-    terms = [
-        (task_scale * (base_rate + change), task_cbf.variance),
-        (base_scale * base_rate, baseline_cbf.variance),
-        (task_slope * (1 - weight) - base_slope, baseline_r2_star.variance),
-        (task_slope * weight, megre_variance),
-        (task_slope - base_slope, r2.variance),
-        (task_slope * (1 - weight) * per_percent, bold.variance),
-        (value, np.asarray(m0_relative_variance, float)),
-        *cbv_terms(parts, volume, baseline_cbv, shared=task_cbv is None or cbv_shared),
-    ]
-    sources = [bold, task_cbf, baseline_cbf, baseline_r2_star, r2, volume, baseline_cbv]
-    sources += [] if task_r2_star is None else [task_r2_star]
-    return difference_from_terms(value, terms, sources, volume_status(volume, baseline_cbv))
+    return propagate(change, sources, status=volume_status(volume, baseline_cbv))
 
 
 def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
@@ -618,45 +614,46 @@ def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
     >>> change.value.round(2)
     array([7.37])
     """
-    base_rate = baseline_r2_star.value - r2.value
     if maximum is not None and challenge is not None:
         msg = 'the maximum of BOLD is either given or comes from a gas challenge, not both'
         raise ModelInputError(msg)
-    largest = maximum_bold(base_rate, echo_time=echo_time)
-    by_challenge: list[tuple[FloatArray, FloatArray]] = []
+    sources = {
+        'bold': bold,
+        'task_cbf': task_cbf,
+        'baseline_cbf': baseline_cbf,
+        'baseline_r2_star': baseline_r2_star,
+        'r2': r2,
+        **volume_sources(None, baseline_cbv, shared=True),
+        'm0_relative': _relative(m0_relative_variance, bold),
+    }
     if challenge is not None:
-        largest, *by_challenge = _challenged(*challenge, baseline_cbf, alpha=alpha, beta=beta)
-    elif maximum is not None:
-        largest = _given_maximum(maximum, base_rate.shape)
-    left = _positive_ratio(1 - bold.value / largest)
-    flow = positive_or_nan(task_cbf) / positive_or_nan(baseline_cbf)
-    ratio = davis_cmro2_ratio(bold.value, flow, maximum=largest, alpha=alpha, beta=beta)
-    base_scale = scale / positive_or_nan(baseline_cbv)
-    baseline = base_scale * baseline_cbf.value * base_rate
-    value = baseline * (ratio - 1)
-    exponent = 1 - alpha / beta
-    by_bold = baseline * ratio / (beta * left * largest)
-    by_largest = by_bold * bold.value / largest
-    has_own = maximum is None and challenge is None
-    by_maximum = by_largest * largest / base_rate if has_own else 0.0
-    by_flow = base_scale * base_rate * (ratio * (1 - exponent) - 1)
-    if by_challenge:
-        by_flow = by_flow + by_largest * by_challenge.pop()[0]
-    terms = [
-        (by_bold, bold.variance),
-        (baseline * ratio * exponent / positive_or_nan(task_cbf), task_cbf.variance),
-        (by_flow, baseline_cbf.variance),
-        *((by_largest * slope, variance) for slope, variance in by_challenge),
-        (value / base_rate + by_maximum, baseline_r2_star.variance + r2.variance),
-        (value, baseline_cbv.variance / positive_or_nan(baseline_cbv) ** 2),
-        (value, np.asarray(m0_relative_variance, float)),
-    ]
-    sources = [bold, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv]
-    sources += list(challenge or ())
-    undefined = np.isnan(value) & np.isfinite(bold.value)
+        sources |= {'gas_bold': challenge[0], 'gas_cbf': challenge[1]}
+    given = None if maximum is None else _given_maximum(maximum, bold.value.shape)
+
+    def change(at: Mapping[str, FloatArray]) -> FloatArray:
+        base_rate = at['baseline_r2_star'] - at['r2']
+        largest = maximum_bold(base_rate, echo_time=echo_time) if given is None else given
+        base_flow = np.where(at['baseline_cbf'] > 0, at['baseline_cbf'], np.nan)
+        if 'gas_bold' in at:
+            largest = maximum_from_hypercapnia(
+                at['gas_bold'], at['gas_cbf'] / base_flow, alpha=alpha, beta=beta
+            )
+        ratio = davis_cmro2_ratio(
+            at['bold'],
+            np.where(at['task_cbf'] > 0, at['task_cbf'], np.nan) / base_flow,
+            maximum=largest,
+            alpha=alpha,
+            beta=beta,
+        )
+        _, volume = volumes_at(at, None, baseline_cbv)
+        baseline = scale * at['m0_relative'] * at['baseline_cbf'] * base_rate / volume
+        return baseline * (ratio - 1)
+
+    values = {name: source.value for name, source in sources.items()}
+    undefined = np.isnan(change(values)) & np.isfinite(bold.value)
     reason = np.where(undefined, Status.NO_REFERENCE, Status.OK)
     codes = combine_status(volume_status(baseline_cbv), reason)
-    return difference_from_terms(value, terms, sources, codes)
+    return propagate(change, sources, status=codes)
 
 
 def _given_maximum(maximum: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
@@ -668,36 +665,56 @@ def _given_maximum(maximum: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
     return np.where((given > 0) & np.isfinite(given), given, np.nan)
 
 
-def _challenged(
-    bold: Estimate, cbf: Estimate, baseline_cbf: Estimate, *, alpha: float, beta: float
-) -> tuple[Any, ...]:
-    """M of a gas challenge, and its slopes by BOLD, CBF and, last, the CBF of the baseline."""
-    flow = positive_or_nan(cbf) / positive_or_nan(baseline_cbf)
-    largest = maximum_from_hypercapnia(bold.value, flow, alpha=alpha, beta=beta)
-    by_flow = largest**2 / bold.value * (alpha - beta) * flow ** (alpha - beta)
-    return (
-        largest,
-        (largest / bold.value, bold.variance),
-        (by_flow / cbf.value, cbf.variance),
-        (-by_flow / baseline_cbf.value, baseline_cbf.variance),
-    )
-
-
-def _megre_share(
-    bold: Estimate,
-    per_percent: float,
-    task_r2_star: Estimate | None,
-    baseline_r2_star: Estimate,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Share of the precision that the MEGRE has; its change of R2*; the variance of the task."""
-    nothing = np.zeros(bold.value.shape)
-    if task_r2_star is None:
-        return nothing, nothing, nothing
+def _megre_weight(
+    bold: Estimate, per_percent: float, task_r2_star: Estimate, baseline_r2_star: Estimate
+) -> FloatArray:
+    """Weigh the change of R2* of the gradient echoes against that of BOLD, by precision."""
     own = task_r2_star.variance + baseline_r2_star.variance
     other = per_percent**2 * bold.variance
     total = own + other
-    weight = np.where(total > 0, other / np.where(total > 0, total, 1.0), 1 / 2)
-    return weight, task_r2_star.value - baseline_r2_star.value, task_r2_star.variance
+    return np.where(total > 0, other / np.where(total > 0, total, 1.0), 1 / 2)
+
+
+def volume_sources(
+    task: Estimate | None, baseline: Estimate, *, shared: bool
+) -> dict[str, Estimate]:
+    """List the errors of blood volume: one where it was measured once, and how it was carried."""
+    if task is None:
+        return {'cbv': baseline}
+    if not shared:
+        return {'cbv': baseline, 'task_cbv': task}
+    relative = [one.variance / positive_or_nan(one) ** 2 for one in (task, baseline)]
+    more = np.nan_to_num(np.maximum(relative[0] - relative[1], 0.0))
+    return {'cbv': baseline, 'carried_cbv': Estimate.of(np.ones(more.shape), more)}
+
+
+def volumes_at(
+    at: Mapping[str, FloatArray], task: Estimate | None, baseline: Estimate
+) -> tuple[FloatArray, FloatArray]:
+    """Give blood volume of task and baseline while a source is moved; NaN where not positive."""
+    volume = np.where(at['cbv'] > 0, at['cbv'], np.nan)
+    if task is None:
+        return volume, volume
+    if 'task_cbv' in at:
+        return np.where(at['task_cbv'] > 0, at['task_cbv'], np.nan), volume
+    carried = positive_or_nan(task) * at['carried_cbv'] * volume / positive_or_nan(baseline)
+    return carried, volume
+
+
+def positive_or_nan(volume: Estimate) -> FloatArray:
+    """Replace blood volumes that cannot be divided by with NaN."""
+    return np.where(volume.value > 0, volume.value, np.nan)
+
+
+def volume_status(*volumes: Estimate) -> StatusArray:
+    """Say where a blood volume was measured and is not positive."""
+    absent = np.any([volume.value <= 0 for volume in volumes], axis=0)
+    return np.where(absent, Status.NO_BLOOD_VOLUME, Status.OK).astype(np.uint8)
+
+
+def _relative(variance: ArrayLike, like: Estimate) -> Estimate:
+    """Give the equilibrium signal relative to itself: 1, with the variance it shares."""
+    return Estimate.of(np.ones_like(like.value), variance)
 
 
 def _positive_ratio(ratio: ArrayLike) -> FloatArray:

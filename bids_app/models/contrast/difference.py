@@ -2,208 +2,140 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
-from bids_app.models.status import Status, combine_status
+from bids_app.models.registry import MODELS
+from bids_app.models.status import Status, combine_status, is_missing
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import FloatArray, StatusArray
+    from bids_app._typing import BoolArray, FloatArray, StatusArray
+
+    Values = Mapping[str, FloatArray]
+    """Name of a source of error -> (V,) values."""
+
+DERIVATIVE_STEP = 1e-4
+"""Relative step of a numeric derivative: its error is the square of it, rounding 1e-12."""
+
+CANCELLED = 1e-9
+"""Share of a variance below which a source of error has cancelled; rounding leaves less."""
 
 
-def change_between(task: Estimate, baseline: Estimate) -> Estimate:
-    """
-    Subtract two measurements whose errors are independent.
-
-    Parameters
-    ----------
-    task, baseline : (V,) Estimate
-        The same quantity in two conditions, equal unit.
-
-    Returns
-    -------
-    change : (V,) Estimate
-        Task minus baseline, in that unit; missing where one of them is. The degrees of freedom
-        are the smaller of the two.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
-    See Also
-    --------
-    change_in_cbf, change_in_r2_prime, change_in_cmro2, change_in_oef : Where errors are shared.
-
-    Examples
-    --------
-    >>> change = change_between(Estimate.of([50.0], [9.0]), Estimate.of([44.0], [16.0]))
-    >>> change.value, change.variance
-    (array([6.]), array([25.]))
-    """
-    _check_shapes(task, baseline)
-    unity = np.ones_like(task.value)
-    terms = [(unity, task.variance), (unity, baseline.variance)]
-    return difference_from_terms(task.value - baseline.value, terms, (task, baseline))
-
-
-def change_in_cbf(
-    task: Estimate, baseline: Estimate, *, m0_relative_variance: ArrayLike | None = None
+def propagate(
+    function: Callable[[Values], FloatArray],
+    sources: Mapping[str, Estimate],
+    *,
+    slopes_of: Callable[[Values], FloatArray] | None = None,
+    status: ArrayLike = Status.OK,
 ) -> Estimate:
     r"""
-    Subtract two perfusion maps that may have been scaled by one M0 image.
+    Carry independent errors through a function to first order.
 
     Parameters
     ----------
-    task, baseline : (V,) Estimate
-        CBF, mL/100 g/min. With `m0_relative_variance` given, their variances are those of the
-        label-control difference alone.
-    m0_relative_variance : (V,) array_like, optional
-        Variance of the shared M0 over its square, dimensionless. None: each condition has its
-        own M0, whose error is part of the variance of its CBF.
+    function : callable
+        Takes the values of the sources by name, (V,) each, and gives (V,) values; voxel by voxel.
+    sources : mapping of str to (V,) Estimate
+        Each an error of its own: what two conditions share is one source.
+    slopes_of : callable, optional
+        Gives the derivatives in place of `function`, where that has limits: a value at its limit
+        is no more certain for being there.
+    status : (V,) array_like of int
+        Further reasons and cautions; those of the sources come first.
 
     Returns
     -------
-    change : (V,) Estimate
-        mL/100 g/min; missing where one of the maps is.
+    estimate : (V,) Estimate
+        Missing where a source is or the function is not finite; degrees of freedom of the
+        source that has the fewest.
 
     Raises
     ------
     ModelInputError
         If the shapes differ.
-
-    See Also
-    --------
-    change_between : Without anything shared.
 
     Notes
     -----
-    Both maps are inversely proportional to M0, so that its error scales the change D:
+    Central differences; for sources :math:`p_i`
 
-    .. math:: var(D) = v(F_t) + v(F_b) + D^2\,v(M_0)/M_0^2
-
-    Examples
-    --------
-    >>> task, baseline = Estimate.of([50.0], [9.0]), Estimate.of([40.0], [16.0])
-    >>> change_in_cbf(task, baseline, m0_relative_variance=[0.01]).variance
-    array([26.])
-    """
-    _check_shapes(task, baseline)
-    value = task.value - baseline.value
-    unity = np.ones_like(value)
-    terms = [
-        (unity, task.variance),
-        (unity, baseline.variance),
-        (value, _or_zero(m0_relative_variance)),
-    ]
-    return difference_from_terms(value, terms, (task, baseline))
-
-
-def change_in_r2_prime(
-    task_r2_star: Estimate,
-    baseline_r2_star: Estimate,
-    *,
-    task_r2: Estimate | None = None,
-    baseline_r2: Estimate | None = None,
-) -> Estimate:
-    """
-    Subtract the reversible relaxation rates of two conditions.
-
-    Parameters
-    ----------
-    task_r2_star, baseline_r2_star : (V,) Estimate
-        Effective transverse relaxation rate R2*, 1/s.
-    task_r2, baseline_r2 : (V,) Estimate, optional
-        Transverse relaxation rate R2 of each condition, 1/s; both or none. None: one R2 serves
-        both conditions and cancels.
-
-    Returns
-    -------
-    change : (V,) Estimate
-        Change of R2', 1/s; missing where an input is.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ, or R2 is given for one condition only.
-
-    See Also
-    --------
-    change_between : The subtraction.
+    .. math:: \mathrm{var}(f) = \sum_i (\partial f/\partial p_i)^2\, \mathrm{var}(p_i)
 
     Examples
     --------
-    >>> change = change_in_r2_prime(Estimate.of([18.4], [0.04]), Estimate.of([18.6], [0.05]))
-    >>> change.value.round(3), change.variance.round(3)
-    (array([-0.2]), array([0.09]))
+    >>> sources = {'flow': Estimate.of([50.0], 4.0), 'oef': Estimate.of([0.4], 1e-4)}
+    >>> made = propagate(lambda at: at['flow'] * at['oef'], sources)
+    >>> made.value.round(3), made.variance.round(3)
+    (array([20.]), array([0.89]))
     """
-    if (task_r2 is None) != (baseline_r2 is None):
-        msg = 'R2 must be given for both conditions, or for none when one map serves both'
-        raise ModelInputError(msg)
-    if task_r2 is None or baseline_r2 is None:
-        return change_between(task_r2_star, baseline_r2_star)
-    return change_between(
-        change_between(task_r2_star, task_r2), change_between(baseline_r2_star, baseline_r2)
-    )
+    _check_shapes(*sources.values())
+    values = {name: source.value for name, source in sources.items()}
+    slope_function = function if slopes_of is None else slopes_of
+    value = function(values)
+    shares: dict[str, FloatArray] = {}
+    for name, source in sources.items():
+        if not np.any(source.variance > 0):
+            continue
+        size = np.where(source.value == 0, np.sqrt(source.variance), np.abs(source.value))
+        step = DERIVATIVE_STEP * np.where(size > 0, size, 1.0)
+        up, down = (
+            slope_function({**values, name: source.value + sign * step}) for sign in (1, -1)
+        )
+        shares[name] = ((up - down) / (2 * step)) ** 2 * source.variance
+    variance = np.sum(list(shares.values()), axis=0) if shares else np.zeros(value.shape)
+    codes = [source.status for source in sources.values()]
+    # an error that cancels, as that of an R2 which serves both conditions, limits nothing
+    counting = [name for name, part in shares.items() if np.any(part > CANCELLED * variance)]
+    dof = min((sources[name].dof for name in counting or sources), default=np.inf)
+    return Estimate.of(value, variance, combine_status(*codes, status), dof)
 
 
-def change_in_cmro2(
+def change_between_conditions(
+    quantity: str,
+    task: Mapping[str, Estimate],
+    baseline: Mapping[str, Estimate],
     *,
-    task_cbf: Estimate,
-    baseline_cbf: Estimate,
-    task_r2_star: Estimate,
-    baseline_r2_star: Estimate,
-    r2: Estimate,
-    task_cbv: Estimate,
-    baseline_cbv: Estimate,
-    cbv_shared: bool,
-    scale: float,
-    m0_relative_variance: ArrayLike | None = None,
-    baseline_r2: Estimate | None = None,
+    models: Mapping[str, str],
+    constants: Mapping[str, Any],
+    shared: tuple[str, ...] = (),
     cbv_exponent: float = 0.0,
+    m0_relative: Estimate | None = None,
 ) -> Estimate:
     r"""
-    Estimate the change of oxygen metabolism from the maps it is made of.
+    Estimate the change of a quantity between two conditions by the models that make its maps.
 
     Parameters
     ----------
-    task_cbf, baseline_cbf : (V,) Estimate
-        Perfusion F, mL/100 g/min; with `m0_relative_variance` given, variances without M0.
-    task_r2_star, baseline_r2_star : (V,) Estimate
-        R2*, 1/s.
-    r2 : (V,) Estimate
-        R2, 1/s, of both conditions (its error is counted once); with `baseline_r2`, of the task.
-    task_cbv, baseline_cbv : (V,) Estimate
-        Blood volume V, mL/mL.
-    cbv_shared : bool
-        True when both come from one measurement, so that they have one relative error, that of
-        `baseline_cbv`; False when each condition has its own.
-    scale : float
-        Arterial oxygen content (umol/mL) over the dephasing rate C (1/s), so that
-        CMRO2 = scale F R2'/V.
-    m0_relative_variance : (V,) array_like, optional
-        Relative variance of an M0 image shared by the conditions. None: inside the CBF variance.
-    baseline_r2 : (V,) Estimate, optional
-        R2 of the baseline, where it was measured in each condition, 1/s.
+    quantity : str
+        Such as ``cmro2``: one of the maps, or a quantity of the registry that they give.
+    task, baseline : mapping of str to (V,) Estimate
+        What was measured in each condition, in the units of the registry.
+    models : mapping of str to str
+        Quantity -> its row of the registry, for every quantity on the way.
+    constants : mapping of str to float
+        Parameters of those rows.
+    shared : tuple of str
+        Maps whose error is one in both conditions: that of `baseline`, relative to the value. A
+        larger relative variance in the task is the error of how the map was carried there.
     cbv_exponent : float
-        Exponent g where the blood volume is predicted from CBF by a power law; its error then
-        is that of CBF and the variance of the CBV maps is not used. With `cbv_shared` the volume
-        of the baseline was measured and carried to the task by the ratio of the flows. 0:
-        measured or literature.
+        Exponent g where a shared blood volume was carried to the task by the power of the ratio
+        of the flows, whose errors then count here and not in the maps of blood volume.
+    m0_relative : (V,) Estimate, optional
+        1 with the relative variance of an M0 image that serves both conditions; the variances
+        of CBF are then without it. None: it is inside them.
 
     Returns
     -------
     change : (V,) Estimate
-        D = CMRO2(task) - CMRO2(baseline), umol/100 g/min. Missing where an input is, and with
-        NO_BLOOD_VOLUME where a blood volume is not positive.
+        Task minus baseline in the unit of the quantity; missing where a map is, or with the
+        reason of the model. Flagged CAPPED where a model with limits met one.
 
     Raises
     ------
@@ -212,11 +144,12 @@ def change_in_cmro2(
 
     See Also
     --------
-    change_in_oef : The change of oxygen extraction.
+    propagate : How the errors are carried.
 
     Notes
     -----
-    With :math:`P_x = R^*_{2,x} - R_2` and :math:`a = scale/V`, for shared R2, CBV and M0:
+    For R2, blood volume V and M0 shared by the conditions, with :math:`P_x = R^*_{2,x} - R_2` and
+    :math:`a = scale/V`, this is
 
     .. math::
 
@@ -225,210 +158,188 @@ def change_in_cmro2(
         var(D) = a^2 [P_t^2 v(F_t) + F_t^2 v(R^*_{2,t}) + P_b^2 v(F_b) + F_b^2 v(R^*_{2,b})
                  + (F_t - F_b)^2 v(R_2)] + D^2 v(V)/V^2 + D^2 v(M_0)/M_0^2
 
-    to first order in the errors. A blood volume of its own per condition contributes
-    :math:`(M_x/V_x)^2 v(V_x)` with M_x the CMRO2 of the condition. Haematocrit, saturation,
-    labelling efficiency and the like scale D and cannot flip its sign: they are systematic
-    errors and not part of the variance.
+    Haematocrit, saturation, labelling efficiency and the like scale D and cannot flip its sign:
+    they are systematic errors and not part of the variance.
 
     Examples
     --------
-    >>> change = change_in_cmro2(
-    ...     task_cbf=Estimate.of([52.8]), baseline_cbf=Estimate.of([44.0]),
-    ...     task_r2_star=Estimate.of([18.6], 0.04), baseline_r2_star=Estimate.of([18.9], 0.04),
-    ...     r2=Estimate.of([13.5]), task_cbv=Estimate.of([0.048]),
-    ...     baseline_cbv=Estimate.of([0.048]), cbv_shared=True, scale=7.64358 / 316.956)
+    >>> def maps(cbf, r2_star):
+    ...     return {'cbf': Estimate.of([cbf], 4.0), 'r2_star': Estimate.of([r2_star], 0.04),
+    ...             'r2': Estimate.of([13.5], 0.04), 'cbv': Estimate.of([0.048], 4e-6)}
+    >>> change = change_between_conditions(
+    ...     'cmro2', maps(52.8, 18.6), maps(44.0, 18.9), shared=('r2', 'cbv'),
+    ...     models={'r2_prime': 'difference', 'oef': 'mqbold', 'cmro2': 'fick'},
+    ...     constants={'b0': 3.0, 'hct': 0.42, 'cao2': 7.64358})
     >>> change.value.round(1), z_score(change).round(2)
-    (array([15.9]), array([2.3]))
+    (array([15.9]), array([1.56]))
     """
-    sources = [task_cbf, baseline_cbf, task_r2_star, baseline_r2_star, r2, task_cbv, baseline_cbv]
-    sources += [] if baseline_r2 is None else [baseline_r2]
-    _check_shapes(*sources)
-    is_carried = cbv_shared and cbv_exponent != 0
-    task_rate = scale / positive_or_nan(task_cbv)
-    baseline_rate = scale / positive_or_nan(baseline_cbv)
-    task_r2_prime = task_r2_star.value - r2.value
-    baseline_r2_prime = baseline_r2_star.value - (baseline_r2 or r2).value
-    task_slope = task_rate * task_cbf.value
-    baseline_slope = baseline_rate * baseline_cbf.value
-    parts = (task_slope * task_r2_prime, baseline_slope * baseline_r2_prime)
-    value = parts[0] - parts[1]
-    perfusion_share = 1.0 - cbv_exponent
+    sources = _sources_of_error(task, baseline, shared, by_flow=cbv_exponent != 0)
+    if m0_relative is not None and 'cbf' in task:
+        sources['m0_relative'] = m0_relative
 
-    terms = [
-        (task_slope, task_r2_star.variance),
-        (baseline_slope, baseline_r2_star.variance),
-        *_r2_terms(task_slope, baseline_slope, r2, baseline_r2),
-        (perfusion_share * task_rate * task_r2_prime, task_cbf.variance),
+    def maps_at(values: Values, side: str) -> dict[str, Estimate]:
+        """Give the maps of one condition while a source is moved by its step."""
+        own = task if side == 'task' else baseline
+        moved = {
+            name: _shared_value(name, side, values, task[name], baseline[name])
+            if name in shared
+            else values[f'{side}_{name}']
+            for name in own
+        }
+        if cbv_exponent and side == 'task':
+            flows = [_ratio(values[f'{x}_cbf'], maps['cbf'].value)
+                     for x, maps in (('task', task), ('baseline', baseline))]  # fmt: skip
+            moved['cbv'] = moved['cbv'] * (flows[0] / flows[1]) ** cbv_exponent
+        if 'm0_relative' in values and 'cbf' in moved:
+            moved['cbf'] = moved['cbf'] * values['m0_relative']
+        return {name: Estimate.of(value) for name, value in moved.items()}
+
+    def difference(names: Mapping[str, str]) -> Callable[[Values], FloatArray]:
+        def at(values: Values) -> FloatArray:
+            sides = (make_quantity(quantity, maps_at(values, side), models=names,
+                                   constants=constants).value
+                     for side in ('task', 'baseline'))  # fmt: skip
+            return np.subtract(*sides)
+
+        return at
+
+    unlimited = {name: MODELS[name][row].unlimited or row for name, row in models.items()}
+    made = [
+        make_quantity(quantity, maps, models=models, constants=constants)
+        for maps in (task, baseline)
     ]
-    if is_carried:  # V_t = V_b (F_t/F_b)^g: the flow of the baseline enters both conditions
-        flow = np.where(baseline_cbf.value > 0, baseline_cbf.value, np.nan)
-        slope = baseline_rate * baseline_r2_prime - cbv_exponent * parts[0] / flow
-        terms += [(slope, baseline_cbf.variance), (value, _or_zero(m0_relative_variance))]
-        terms += [(value, baseline_cbv.variance / positive_or_nan(baseline_cbv) ** 2)]
-    else:
-        terms += [
-            (perfusion_share * baseline_rate * baseline_r2_prime, baseline_cbf.variance),
-            (perfusion_share * value, _or_zero(m0_relative_variance)),
-        ]
-    if cbv_exponent == 0:
-        terms += cbv_terms(parts, task_cbv, baseline_cbv, shared=cbv_shared)
-    return difference_from_terms(value, terms, sources, volume_status(task_cbv, baseline_cbv))
-
-
-def change_in_oef(
-    *,
-    task_r2_star: Estimate,
-    baseline_r2_star: Estimate,
-    r2: Estimate,
-    task_cbv: Estimate,
-    baseline_cbv: Estimate,
-    cbv_shared: bool,
-    rate: float,
-    baseline_r2: Estimate | None = None,
-    m0_relative_variance: ArrayLike | None = None,
-    cbv_exponent: float = 0.0,
-) -> Estimate:
-    r"""
-    Estimate the change of oxygen extraction from the maps it is made of.
-
-    Parameters
-    ----------
-    task_r2_star, baseline_r2_star : (V,) Estimate
-        R2*, 1/s.
-    r2 : (V,) Estimate
-        R2, 1/s, of both conditions (its error is counted once); with `baseline_r2`, of the task.
-    task_cbv, baseline_cbv : (V,) Estimate
-        Blood volume V, mL/mL.
-    cbv_shared : bool
-        True when both come from one measurement, so that they have one relative error, that of
-        `baseline_cbv`; False when each condition has its own.
-    rate : float
-        Dephasing rate C: R2' per unit oxygen extraction and blood volume, 1/s.
-    baseline_r2 : (V,) Estimate, optional
-        R2 of the baseline, where it was measured in each condition, 1/s.
-    m0_relative_variance : (V,) array_like, optional
-        Relative variance of an M0 image shared by the conditions; it matters only where the
-        blood volume is predicted from CBF.
-    cbv_exponent : float
-        Exponent g where the blood volume is predicted from CBF by a power law, else 0.
-
-    Returns
-    -------
-    change : (V,) Estimate
-        OEF(task) - OEF(baseline), dimensionless. Missing where an input is, and with
-        NO_BLOOD_VOLUME where a blood volume is not positive.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
-    See Also
-    --------
-    change_in_cmro2 : The change of oxygen metabolism.
-
-    Notes
-    -----
-    With :math:`P_x = R^*_{2,x} - R_2`, for shared R2 and CBV and to first order:
-
-    .. math::
-
-        D = (P_t - P_b)/(C V), \qquad
-        var(D) = [v(R^*_{2,t}) + v(R^*_{2,b})]/(C V)^2 + D^2 v(V)/V^2
-
-    so that the error of R2 cancels unless the blood volumes differ.
-
-    Examples
-    --------
-    >>> change = change_in_oef(
-    ...     task_r2_star=Estimate.of([18.6], 0.04), baseline_r2_star=Estimate.of([18.9], 0.04),
-    ...     r2=Estimate.of([13.5]), task_cbv=Estimate.of([0.048]),
-    ...     baseline_cbv=Estimate.of([0.048]), cbv_shared=True, rate=316.956)
-    >>> change.value.round(4)
-    array([-0.0197])
-    """
-    sources = [task_r2_star, baseline_r2_star, r2, task_cbv, baseline_cbv]
-    sources += [] if baseline_r2 is None else [baseline_r2]
-    _check_shapes(*sources)
-    task_slope = 1.0 / (rate * positive_or_nan(task_cbv))
-    baseline_slope = 1.0 / (rate * positive_or_nan(baseline_cbv))
-    parts = (
-        task_slope * (task_r2_star.value - r2.value),
-        baseline_slope * (baseline_r2_star.value - (baseline_r2 or r2).value),
+    codes = [maps[name].status for maps in (task, baseline) for name in maps]
+    reasons = [np.where(_is_told(one.status), one.status, Status.OK) for one in made]
+    return propagate(
+        difference(models),
+        sources,
+        slopes_of=difference(unlimited),
+        status=combine_status(*codes, *reasons),
     )
-    value = parts[0] - parts[1]
-
-    terms = [
-        (task_slope, task_r2_star.variance),
-        (baseline_slope, baseline_r2_star.variance),
-        *_r2_terms(task_slope, baseline_slope, r2, baseline_r2),
-        ((not cbv_shared) * cbv_exponent * value, _or_zero(m0_relative_variance)),
-        *cbv_terms(parts, task_cbv, baseline_cbv, shared=cbv_shared),
-    ]
-    return difference_from_terms(value, terms, sources, volume_status(task_cbv, baseline_cbv))
 
 
-def change_in_cmro2_from_oef(
+def make_quantity(
+    quantity: str,
+    maps: Mapping[str, Estimate],
     *,
-    task_cbf: Estimate,
-    baseline_cbf: Estimate,
-    task_oef: Estimate,
-    baseline_oef: Estimate,
-    cao2: float,
-    m0_relative_variance: ArrayLike | None = None,
+    models: Mapping[str, str],
+    constants: Mapping[str, Any],
 ) -> Estimate:
-    r"""
-    Compute the change of CMRO2 where OEF was measured in each condition on its own.
+    """
+    Make a quantity from maps by rows of the registry; what lies between is made on the way.
 
     Parameters
     ----------
-    task_cbf, baseline_cbf : (V,) Estimate
-        mL/100 g/min; without the error of M0 where that is shared.
-    task_oef, baseline_oef : (V,) Estimate
-        Dimensionless, errors independent of each other (asymmetric spin echo).
-    cao2 : float
-        Arterial oxygen content, umol/mL.
-    m0_relative_variance : (V,) array_like, optional
-        Relative variance of an M0 that serves both conditions.
+    quantity : str
+        Of the registry, or one of the maps.
+    maps : mapping of str to (V,) Estimate
+        What there is.
+    models : mapping of str to str
+        Quantity -> row of the registry.
+    constants : mapping of str to float
+        Parameters of the rows; one that a row has a default for may be absent.
 
     Returns
     -------
-    change : (V,) Estimate
-        D, umol/100 g/min.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
-    See Also
-    --------
-    change_in_cmro2 : Where OEF comes from R2*, R2 and blood volume, partly shared.
-
-    Notes
-    -----
-    .. math:: D = a\,[F_t E_t - F_b E_b], \qquad
-              var(D) = a^2 \sum_x [E_x^2 v(F_x) + F_x^2 v(E_x)] + D^2 v(M_0)/M_0^2
+    estimate : (V,) Estimate
+        In the unit of the row.
 
     Examples
     --------
-    >>> change = change_in_cmro2_from_oef(
-    ...     task_cbf=Estimate.of([50.0], 4.0), baseline_cbf=Estimate.of([40.0], 4.0),
-    ...     task_oef=Estimate.of([0.4]), baseline_oef=Estimate.of([0.4]), cao2=7.5)
-    >>> change.value.round(1), change.variance.round(1)
-    (array([30.]), array([72.]))
+    >>> maps = {'cbf': Estimate.of([50.0]), 'oef': Estimate.of([0.4])}
+    >>> make_quantity('cmro2', maps, models={'cmro2': 'fick'}, constants={'cao2': 7.5}).value
+    array([150.])
     """
-    sources = [task_cbf, baseline_cbf, task_oef, baseline_oef]
-    _check_shapes(*sources)
-    value = cao2 * (task_cbf.value * task_oef.value - baseline_cbf.value * baseline_oef.value)
-    terms = [
-        (cao2 * task_oef.value, task_cbf.variance),
-        (cao2 * task_cbf.value, task_oef.variance),
-        (cao2 * baseline_oef.value, baseline_cbf.variance),
-        (cao2 * baseline_cbf.value, baseline_oef.variance),
-        (value, _or_zero(m0_relative_variance)),
-    ]
-    return difference_from_terms(value, terms, sources)
+    if quantity in maps:
+        return maps[quantity]
+    spec = MODELS[quantity][models[quantity]]
+    arguments: dict[str, Any] = {
+        name: make_quantity(name, maps, models=models, constants=constants) for name in spec.maps
+    }
+    arguments |= {name: constants[name] for name in spec.parameters if name in constants}
+    made: Estimate = spec.resolve()(**arguments)
+    return made
+
+
+def maps_behind(
+    quantity: str, models: Mapping[str, str], is_known: Callable[[str], bool]
+) -> tuple[str, ...]:
+    """
+    Name the maps that a quantity is made from, down to what was measured.
+
+    Parameters
+    ----------
+    quantity : str
+        Of the registry.
+    models : mapping of str to str
+        Quantity -> row of the registry.
+    is_known : callable
+        Tells whether there is a map of a quantity.
+
+    Returns
+    -------
+    names : tuple of str
+        In order, each once; the quantity itself where it was measured.
+
+    Examples
+    --------
+    >>> models = {'r2_prime': 'difference', 'oef': 'mqbold', 'cmro2': 'fick'}
+    >>> maps_behind('cmro2', models, {'cbf', 'r2_star', 'r2', 'cbv', 'oef'}.__contains__)
+    ('cbf', 'r2_star', 'r2', 'cbv')
+    """
+    spec = MODELS[quantity][models[quantity]] if quantity in models else None
+    if spec is None or not spec.maps or spec.data:
+        return (quantity,)
+    behind = [maps_behind(name, models, is_known) for name in spec.maps]
+    names = tuple(dict.fromkeys(name for part in behind for name in part))
+    return names if all(is_known(name) for name in names) else (quantity,)
+
+
+def _sources_of_error(
+    task: Mapping[str, Estimate],
+    baseline: Mapping[str, Estimate],
+    shared: tuple[str, ...],
+    *,
+    by_flow: bool,
+) -> dict[str, Estimate]:
+    """List what is uncertain by itself; what is shared, and was carried to the task, is two."""
+    sources: dict[str, Estimate] = {}
+    for name, own in baseline.items():
+        if name not in shared:
+            sources |= {f'task_{name}': task[name], f'baseline_{name}': own}
+            continue
+        sources[name] = own
+        if name == 'cbv' and by_flow:  # how it was carried is told by the errors of the flows
+            continue
+        relative = [one.variance / np.where(one.value == 0, np.nan, one.value) ** 2
+                    for one in (task[name], own)]  # fmt: skip
+        more = np.nan_to_num(np.maximum(relative[0] - relative[1], 0.0))
+        if np.any(more > 0):
+            sources[f'carried_{name}'] = Estimate.of(np.ones(more.shape), more)
+    return sources
+
+
+def _shared_value(
+    name: str, side: str, values: Values, task: Estimate, baseline: Estimate
+) -> FloatArray:
+    """Value of a shared map on one side while a source is moved: relative errors are equal."""
+    if side == 'baseline':
+        return values[name]
+    value = task.value * _ratio(values[name], baseline.value)
+    # where the baseline is 0 there is no relative error; both move by the same amount
+    value = np.where(baseline.value == 0, task.value + values[name], value)
+    return value * values[f'carried_{name}'] if f'carried_{name}' in values else value
+
+
+def _ratio(moved: FloatArray, measured: FloatArray) -> FloatArray:
+    """Say by which factor a value was moved; 1 where it is 0."""
+    return np.divide(moved, measured, out=np.ones_like(measured), where=measured != 0)
+
+
+def _is_told(status: StatusArray) -> BoolArray:
+    """Tell which codes of a made quantity its change repeats: no estimate, or a limit."""
+    told: BoolArray = is_missing(status) | (status == Status.CAPPED)
+    return told
 
 
 def percent_of_baseline(change: Estimate, baseline: Estimate) -> FloatArray:
@@ -539,7 +450,7 @@ def tipping_points(
 
     See Also
     --------
-    change_in_cmro2 : The change itself.
+    change_between_conditions : The change itself.
 
     Notes
     -----
@@ -636,63 +547,6 @@ def p_value(z: ArrayLike) -> FloatArray:
 
     p: FloatArray = 2.0 * ndtr(-np.abs(np.asarray(z, float)))
     return p
-
-
-def difference_from_terms(
-    value: FloatArray,
-    terms: Sequence[tuple[FloatArray, FloatArray]],
-    sources: Sequence[Estimate],
-    status: StatusArray | None = None,
-) -> Estimate:
-    """Build the estimate of a change: terms are derivatives with the variance of their source."""
-    variance = np.sum(
-        [np.broadcast_to(np.square(slope) * spread, value.shape) for slope, spread in terms],
-        axis=0,
-    )
-    codes = [source.status for source in sources] + ([] if status is None else [status])
-    dof = min(source.dof for source in sources)
-    return Estimate.of(value, variance, combine_status(*codes), dof)
-
-
-def _r2_terms(
-    task_slope: FloatArray, baseline_slope: FloatArray, r2: Estimate, baseline_r2: Estimate | None
-) -> list[tuple[FloatArray, FloatArray]]:
-    """Count the error of R2 once when one map serves both conditions."""
-    if baseline_r2 is None:
-        return [(task_slope - baseline_slope, r2.variance)]
-    return [(task_slope, r2.variance), (baseline_slope, baseline_r2.variance)]
-
-
-def cbv_terms(
-    parts: tuple[FloatArray, FloatArray],
-    task_cbv: Estimate,
-    baseline_cbv: Estimate,
-    *,
-    shared: bool,
-) -> list[tuple[FloatArray, FloatArray]]:
-    """Count the error of a shared blood volume once; parts are inverse to blood volume."""
-    task_relative = task_cbv.variance / positive_or_nan(task_cbv) ** 2
-    baseline_relative = baseline_cbv.variance / positive_or_nan(baseline_cbv) ** 2
-    if shared:  # what the task has more is the error of how it was carried there
-        carried = np.maximum(task_relative - baseline_relative, 0.0)
-        return [(parts[0] - parts[1], baseline_relative), (parts[0], carried)]
-    return [(parts[0], task_relative), (parts[1], baseline_relative)]
-
-
-def positive_or_nan(volume: Estimate) -> FloatArray:
-    """Replace blood volumes that cannot be divided by with NaN."""
-    return np.where(volume.value > 0, volume.value, np.nan)
-
-
-def volume_status(*volumes: Estimate) -> StatusArray:
-    """Say where a blood volume was measured and is not positive."""
-    absent = np.any([volume.value <= 0 for volume in volumes], axis=0)
-    return np.where(absent, Status.NO_BLOOD_VOLUME, Status.OK).astype(np.uint8)
-
-
-def _or_zero(variance: ArrayLike | None) -> FloatArray:
-    """Read an optional variance."""
-    return np.asarray(0.0 if variance is None else variance, float)
 
 
 def _check_shapes(*estimates: Estimate) -> None:

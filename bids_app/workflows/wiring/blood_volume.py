@@ -47,7 +47,7 @@ def add_blood_volume(graph: Graph) -> None:
     for condition, uris in sources.items():
         sidecar = {'Sources': uris} | sidecar_parameters('cbv', model, table)
         at: dict[str, Any] = {'condition': condition, 'variant': model, 'sidecar': sidecar}
-        save_map(graph, sink, graph.maps['cbv', condition], 'cbv', 'cbv', **at)
+        save_map(graph, sink, graph.maps['cbv', condition], 'cbv', **at)
     if model in MEASURED_CBV and settings.task_change != 'none':
         _carry_cbv(graph, sink, model)
     graph.close(sink)
@@ -82,7 +82,7 @@ def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, 
             'sidecar': {'Sources': sources[condition], **about},
         }
         for quantity in extras:
-            save_map(graph, sink, graph.maps[quantity, condition], quantity, quantity, **at)
+            save_map(graph, sink, graph.maps[quantity, condition], quantity, **at)
         curves = ('bolus_curve', *(('arterial_curve',) if needs_artery(model, settings) else ()))
         for curve in curves:
             sink.add(Quantity(models[scans[0].name], curve), curve, **at)
@@ -123,7 +123,7 @@ def _carry_cbv(graph: Graph, sink: Sink, model: str) -> None:
         graph.maps['cbv', contrast.task] = Quantity(carry, 'cbv')
         sidecar = graph.made_from(*parents) | graph.model_of(parents[0])
         at: dict[str, Any] = {'condition': contrast.task, 'variant': model, 'sidecar': sidecar}
-        save_map(graph, sink, graph.maps['cbv', contrast.task], 'cbv', 'cbv', **at)
+        save_map(graph, sink, graph.maps['cbv', contrast.task], 'cbv', **at)
 
 
 def _add_assumed_cbv(graph: Graph, model: str) -> dict[str | None, list[str]]:

@@ -6,26 +6,35 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.files import map_of_user
-from bids_app.bids.run.feasible import cbv_model, is_by_ase
-from bids_app.interfaces.change import ComputeSignificance
+from bids_app.bids.output.derivatives import label_of
+from bids_app.bids.run.feasible import cbv_model, oef_model
+from bids_app.interfaces.change import CHALLENGE, ComputeSignificance
+from bids_app.models.contrast.difference import maps_behind
+from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
-from bids_app.workflows.change import CHALLENGE, EXTRAS, INTERFACES, ChangePlan, init_change_wf
+from bids_app.workflows.change import BOLD_ROUTE, CHANGES, EXTRAS, ChangePlan, init_change_wf
 from bids_app.workflows.constants import branch_parameters, constants_table
-from bids_app.workflows.oxygen import cao2_of, rate_of
+from bids_app.workflows.oxygen import chain_constants, rate_of
 from bids_app.workflows.wiring.scans import smooth
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bids_app.bids.scans import Contrast
+    from bids_app.settings import ChangeSettings
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
     from bids_app.workflows.graph import Graph
 
 
+MAY_BE_SHARED = ('r2', 'cbv', 'cbf')
+"""Maps of which one may serve both conditions: what is left still tells a change of R2'."""
+
+
 def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     """Decide which changes a contrast can have: what was measured in both of its conditions."""
     both = (contrast.task, contrast.baseline)
+    settings, models = graph.settings, chain_models(graph)
 
     def per_condition(quantity: str) -> bool:
         return all((quantity, condition) in graph.maps for condition in both)
@@ -33,44 +42,75 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     def known(quantity: str) -> bool:
         return all(graph.has(quantity, condition) for condition in both)
 
-    has_r2_prime = per_condition('r2_star') and known('r2')
-    by_ase = is_by_ase(graph.inputs, graph.settings) and per_condition('oef')
-    r2_prime_by_ase = by_ase and not has_r2_prime
-    has_oef = per_condition('oef') and (by_ase or has_r2_prime)
-    available = {
-        'cbf': per_condition('cbf'),
-        'R2prime': has_r2_prime or (r2_prime_by_ase and per_condition('r2_prime')),
-        'cbv': per_condition('cbv'),
-        'oef': has_oef,
-        'cmro2': per_condition('cbf') and has_oef and known('cmro2'),
+    behind = {name: maps_behind(name, models, known) for name in CHANGES}
+    own = {'cbf': 'cbf', 'cbv': 'cbv', 'oef': 'oef', 'cmro2': 'cbf'}
+    can = {
+        name: known(name)
+        and (name not in own or per_condition(own[name]))
+        and all(known(x) if x in MAY_BE_SHARED else per_condition(x) for x in behind[name])
+        for name in CHANGES
     }
-    route = graph.settings.change.route
-    if route != 'quantitative':
-        available['cmro2'] = _has_bold_route(graph, contrast, route)
-    volume = graph.settings.blood_volume
+    is_by_bold = settings.change.route != 'quantitative'
+    if is_by_bold:
+        can['cmro2'] = _has_bold_route(graph, contrast, settings.change.route)
+    volume = settings.blood_volume
     is_carried = ('cbv', contrast.task) in graph.maps and not per_condition('cbv')
-    is_grubb = cbv_model(graph.inputs, graph.settings) == 'grubb' or (
-        is_carried and volume.task_change == 'grubb'
-    )
+    by_flow = is_carried and volume.task_change == 'grubb'
+    is_grubb = by_flow or cbv_model(graph.inputs, settings) == 'grubb'
+    sources = {name: _ports(names, both, graph) for name, names in behind.items() if can[name]}
+    if by_flow:  # the flows carried the volume: their errors are in it
+        sources = {name: _with_flows(names) for name, names in sources.items()}
+    if is_by_bold and can['cmro2']:
+        one_volume = (not per_condition('cbv') or is_grubb) and not is_carried
+        sources['cmro2'] = _bold_sources(settings.change, needs_volume=not one_volume)
     return ChangePlan(
-        quantities=tuple(name for name in INTERFACES if available[name]),
+        sources=sources,
+        shared=tuple(name for name in MAY_BE_SHARED if known(name) and not per_condition(name)),
+        models=models,
+        constants=chain_constants(graph.inputs, settings),
+        cbv_exponent=volume.grubb_exponent if by_flow else 0.0,
         cbv_shared=known('cbv') and not per_condition('cbv'),
-        cbv_carried=is_carried,
-        cbv_exponent=volume.grubb_exponent if is_grubb else 0.0,
-        r2_shared=('r2', None) in graph.maps,
-        by_ase=by_ase,
-        r2_prime_by_ase=r2_prime_by_ase,
         m0_shared=known('m0_relative'),
-        settings=graph.settings.change,
+        settings=settings.change,
         davis_map=_davis_map(graph),
         echo_time=graph.bold_echo_times.get(contrast.label, 0.0),
-        rate=(
-            rate_of(graph.inputs, graph.settings.oxygen)
-            if available['oef'] or available['cmro2']
-            else 0.0
-        ),
-        cao2=cao2_of(graph.inputs, graph.settings.oxygen) if available['cmro2'] else 0.0,
+        rate=rate_of(graph.inputs, settings.oxygen) if is_by_bold and can['cmro2'] else 0.0,
     )
+
+
+def chain_models(graph: Graph) -> dict[str, str]:
+    """Name the row of the registry of every quantity that is made from other maps."""
+    settings = graph.settings
+    models = {
+        'r2_prime': settings.relaxometry.r2_prime_model,
+        'oef': oef_model(graph.inputs, settings),
+        'cmro2': settings.oxygen.cmro2_model,
+    }
+    volume = cbv_model(graph.inputs, settings)
+    return models | ({'cbv': volume} if volume in MODELS['cbv'] else {})
+
+
+def _ports(names: tuple[str, ...], both: tuple[str, str], graph: Graph) -> tuple[str, ...]:
+    """Name the maps of both conditions, and once what serves both."""
+    ports: list[str] = []
+    for name in names:
+        own = [(name, condition) in graph.maps for condition in both]
+        ports += [f'task_{name}', f'baseline_{name}'] if any(own) else [name]
+    return tuple(ports)
+
+
+def _with_flows(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Add the flows to what leans on a blood volume that they carried."""
+    flows = ('task_cbf', 'baseline_cbf') if 'task_cbv' in names else ()
+    return tuple(dict.fromkeys((*flows, *names)))
+
+
+def _bold_sources(settings: ChangeSettings, *, needs_volume: bool) -> tuple[str, ...]:
+    """Name the maps of a change of CMRO2 that leans on BOLD."""
+    own = ('task_cbv',) if needs_volume else ()
+    both = ('task_r2_star',) if settings.route == 'combined' else ()
+    has_gas = settings.route == 'davis' and settings.hypercapnia
+    return (*BOLD_ROUTE, *both, *own, *(CHALLENGE if has_gas else ()))
 
 
 def _davis_map(graph: Graph) -> Path | None:
@@ -118,10 +158,10 @@ def add_changes(graph: Graph) -> None:
             _add_bold_test(graph, sink, contrast)
     for contrast, sink in sinks.items():
         plan = plan_change(graph, contrast)
-        if plan.quantities:
+        if plan.sources:
             change = init_change_wf(plan=plan, name=f'change_{contrast.label}')
             _connect_change(graph, change, plan, contrast)
-            for quantity in plan.quantities:
+            for quantity in plan.sources:
                 source = Quantity(change, quantity)
                 graph.changes[quantity, contrast.label] = (source, None)
                 graph.origins[quantity, contrast.label] = _origin(graph, plan, contrast, quantity)
@@ -133,44 +173,45 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
     """Connect the primitive maps of both conditions, smoothed where that was asked for."""
     mask, port = graph.mask
     graph.workflow.connect([(mask, change, [(port, 'inputnode.mask')])])
-    for primitive in plan.primitives:
-        source = _source(graph, contrast, primitive)
-        if plan.m0_shared and primitive.endswith('_cbf'):
-            _, condition = _primitive(graph, contrast, primitive)
-            source = graph.lookup('cbf_without_m0', condition)
-        if 'bold' not in primitive:
-            source = smooth(graph, source, f'{contrast.label}_{primitive}')
-        connect_quantity(graph.workflow, source, change, primitive)
+    for name in plan.ports:
+        source = _source(graph, contrast, name)
+        if plan.m0_shared and name.endswith('_cbf'):
+            source = graph.lookup('cbf_without_m0', _map_behind(graph, contrast, name)[1])
+        if 'bold' not in name:
+            source = smooth(graph, source, f'{contrast.label}_{name}')
+        connect_quantity(graph.workflow, source, change, name)
     if plan.m0_shared:
         m0 = graph.lookup('m0_relative', contrast.baseline)
         connect_quantity(graph.workflow, m0, change, 'm0_relative')
-    for quantity in plan.quantities:
-        name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
-        baseline = graph.lookup(name, contrast.baseline)
+    for quantity in plan.sources:
+        baseline = graph.lookup(quantity, contrast.baseline)
         connect_quantity(graph.workflow, baseline, change, f'reference_{quantity}')
 
 
-def _primitive(graph: Graph, contrast: Contrast, name: str) -> tuple[str, str]:
-    """Quantity and condition behind the name of a primitive map."""
-    of = _gas_contrast(graph, contrast) if name in CHALLENGE else contrast
-    role, _, quantity = name.replace('challenge', 'task').partition('_')
-    return (quantity, getattr(of, role)) if quantity else (name, of.task)
+def _map_behind(graph: Graph, contrast: Contrast, name: str) -> tuple[str, str]:
+    """Quantity and condition behind the name of a map of a contrast."""
+    role, _, quantity = name.partition('_')
+    conditions = {
+        'task': contrast.task,
+        'baseline': contrast.baseline,
+        'challenge': graph.settings.change.hypercapnia or '',
+    }
+    return (quantity, conditions[role]) if role in conditions else (name, contrast.baseline)
 
 
-def _source(graph: Graph, contrast: Contrast, primitive: str) -> Quantity:
-    """Find the map behind the name of a primitive map."""
-    if primitive == 'bold':
+def _source(graph: Graph, contrast: Contrast, name: str) -> Quantity:
+    """Find the map behind the name of a map of a contrast."""
+    if name == 'bold':
         return graph.bold_halves[contrast.label][1]
-    if primitive == 'challenge_bold':
+    if name == 'challenge_bold':
         return graph.changes['boldPct', _gas_contrast(graph, contrast).label][0]
-    return graph.lookup(*_primitive(graph, contrast, primitive))
+    return graph.lookup(*_map_behind(graph, contrast, name))
 
 
 def _origin(graph: Graph, plan: ChangePlan, contrast: Contrast, quantity: str) -> dict[str, Any]:
     """Say what a change is made from, and by which model of its quantity."""
-    sources = [_source(graph, contrast, primitive) for primitive in plan.needs(quantity)]
-    name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
-    model = graph.model_of(graph.lookup(name, contrast.baseline))
+    sources = [_source(graph, contrast, name) for name in plan.sources[quantity]]
+    model = graph.model_of(graph.lookup(quantity, contrast.baseline))
     if quantity == 'cmro2' and plan.settings.route != 'quantitative':
         table = constants_table(graph.inputs, graph.settings)
         own = branch_parameters(quantity, plan.settings.route, 'change', table)
@@ -201,7 +242,7 @@ def _save_change(
     at: dict[str, Any] = {
         'space': graph.space,
         'contrast': contrast.label,
-        'quantity': quantity,
+        'quantity': label_of(quantity),
         'sidecar': contrast_sidecar(graph, contrast) | graph.origins[quantity, contrast.label],
     }
     echo_time = graph.bold_echo_times.get(contrast.label)

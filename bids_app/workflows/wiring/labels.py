@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.output.derivatives import label_of
 from bids_app.interfaces.bold import CompareWithGradientEcho
 from bids_app.interfaces.bolus import SummariseCBVRules
 from bids_app.interfaces.change import LabelResponseMode, LimitVoxels
@@ -13,7 +14,7 @@ from bids_app.models.contrast.calibrated_bold import COEFFICIENTS
 from bids_app.settings import parcel_file, parcel_tasks
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
-from bids_app.workflows.change import INTERFACES, init_label_wf
+from bids_app.workflows.change import CHANGES, init_label_wf
 from bids_app.workflows.constants import branch_parameters, constants_table
 from bids_app.workflows.oxygen import cao2_of, rate_of
 from bids_app.workflows.wiring.anatomy import atlas_of
@@ -169,10 +170,10 @@ def _add_region_table(
     atlas: Quantity,
 ) -> None:
     """Average the changes of a contrast over regions and networks."""
-    quantities = [name for name in ('boldPct', *INTERFACES) if name in changes]
+    quantities = {label_of(name): name for name in ('boldPct', *CHANGES) if name in changes}
     node = pe.Node(
         SummariseRegions(
-            quantities=quantities,
+            quantities=list(quantities),
             minimum_grey_matter=graph.settings.change.grey_matter,
             atlas_table=atlas_files()[1],
             bold_q=graph.settings.change.bold_q,
@@ -191,14 +192,12 @@ def _add_region_table(
         if settings.route != 'quantitative':
             node.inputs.davis = COEFFICIENTS[settings.davis_coefficients]
             node.inputs.cbv_response = settings.cbv_response
-    for quantity in quantities:
-        connect_quantity(graph.workflow, changes[quantity], node, quantity)
-        if quantity in INTERFACES:
-            name = {'R2prime': 'r2_prime'}.get(quantity, quantity)
-            reference = graph.lookup(name, contrast.baseline)
-            target = f'{quantity}_reference'
-            graph.workflow.connect([(reference.node, node, [(reference.output, target)])])
-    parents = [atlas, *(changes[quantity] for quantity in quantities)]
+    for label, quantity in quantities.items():
+        connect_quantity(graph.workflow, changes[quantity], node, label)
+        if quantity in CHANGES:
+            reference = graph.lookup(quantity, contrast.baseline)
+            connect_quantity(graph.workflow, reference, node, f'{label}_reference')
+    parents = [atlas, *(changes[quantity] for quantity in quantities.values())]
     sink.add(
         Quantity(node, 'table'),
         'regions',

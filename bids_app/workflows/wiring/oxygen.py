@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.run.feasible import is_by_ase, oef_model
-from bids_app.workflows._engine import Quantity
+from bids_app.bids.output.derivatives import label_of
+from bids_app.bids.run.feasible import oef_model
+from bids_app.models.registry import MODELS
 from bids_app.workflows.constants import constants_table, sidecar_parameters
-from bids_app.workflows.oxygen import init_cmro2_wf, init_oef_wf, init_qbold_wf
-from bids_app.workflows.wiring.scans import (
-    add_per_condition,
-    connect_derived,
-    derived_sidecar,
-    save_map,
-)
+from bids_app.workflows.oxygen import init_qbold_wf
+from bids_app.workflows.wiring.scans import add_derived, add_per_condition, save_map
 
 if TYPE_CHECKING:
     from bids_app.workflows._engine import Workflow
@@ -24,27 +20,13 @@ if TYPE_CHECKING:
 
 def add_oxygen(graph: Graph) -> None:
     """Add OEF and CMRO2 of every condition and save them."""
-    inputs, settings = graph.inputs, graph.settings.oxygen
     sink = graph.sink('save_oxygen')
-    steps = (
-        ('oef', init_oef_wf, ('r2_prime', 'cbv'), oef_model(inputs, graph.settings)),
-        ('cmro2', init_cmro2_wf, ('cbf', 'oef'), settings.cmro2_model),
-    )
-    by_ase = is_by_ase(inputs, graph.settings)
-    if by_ase and inputs.saved is None:
+    model = oef_model(graph.inputs, graph.settings)
+    if MODELS['oef'][model].maps:
+        add_derived(graph, sink, 'oef', model)
+    elif graph.inputs.saved is None:
         _add_qbold(graph, sink)
-    numbers = {'oef': (inputs.b0, inputs.hct), 'cmro2': (inputs.sao2,)}
-    for quantity, init, needs, model in steps[1:] if by_ase else steps:
-        if any(math.isnan(number) for number in numbers[quantity]):
-            continue  # a problem that the inputs name
-        for condition in graph.conditions(*needs):
-            name = '_'.join(part for part in ('compute', quantity, condition) if part)
-            derived = init(inputs=inputs, settings=settings, model=model, name=name)
-            connect_derived(graph, derived, needs, condition)
-            graph.maps[quantity, condition] = Quantity(derived, quantity)
-            sidecar = derived_sidecar(graph, quantity, model, needs, condition)
-            source = graph.maps[quantity, condition]
-            save_map(graph, sink, source, quantity, quantity, condition=condition, sidecar=sidecar)
+    add_derived(graph, sink, 'cmro2', graph.settings.oxygen.cmro2_model)
     graph.close(sink)
 
 
@@ -73,8 +55,8 @@ def _add_qbold(graph: Graph, sink: Sink) -> None:
             **sidecar_parameters('oef', model, table),
         }
         at: dict[str, Any] = {'condition': condition, 'sidecar': sidecar}
-        save_map(graph, sink, graph.maps['oef', condition], 'oef', 'oef', **at)
+        save_map(graph, sink, graph.maps['oef', condition], 'oef', **at)
         if found:  # that of the multi-echo scans has the name already
             continue
         rate = graph.maps['r2_prime', condition]
-        save_map(graph, sink, rate, 'R2primemap', 'R2prime', **at)
+        save_map(graph, sink, rate, label_of('r2_prime'), **at)

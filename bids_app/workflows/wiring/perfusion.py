@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.output.derivatives import label_of
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.interfaces.change import ComputeSignificance
 from bids_app.models.asl.single_delay import t1_tissue_at
@@ -78,7 +79,7 @@ def add_perfusion(graph: Graph) -> None:
     sink = graph.sink('save_perfusion')
     if ('att', None) in graph.maps and None not in groups:
         sidecar = _all_series_sidecar(graph)
-        save_map(graph, sink, graph.maps['att', None], 'att', 'att', sidecar=sidecar)
+        save_map(graph, sink, graph.maps['att', None], 'att', sidecar=sidecar)
     for condition, scans in groups.items():
         _save_perfusion(graph, sink, condition, scans)
     if tables:
@@ -160,16 +161,9 @@ def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list
         'M0Type': series.m0.kind,
     }
     at: dict[str, Any] = {'condition': condition, 'sidecar': sidecar}
-    for key, label in (
-        ('cbf', 'cbf'),
-        ('relative_cbf', 'relativeCbf'),
-        ('att', 'att'),
-        ('abv', 'abv'),
-        ('grey_cbf', 'greyCbf'),
-        ('white_cbf', 'whiteCbf'),
-    ):
-        if (key, condition) in graph.maps:
-            save_map(graph, sink, graph.maps[key, condition], key, label, **at)
+    for port in ('cbf', 'relative_cbf', 'att', 'abv', 'grey_cbf', 'white_cbf'):
+        if (port, condition) in graph.maps:
+            save_map(graph, sink, graph.maps[port, condition], label_of(port), **at)
     if not all(scan.series.m0.shared for scan in scans):
         graph.maps.pop(('m0_relative', condition), None)
     if ('m0_relative', condition) in graph.maps:

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import SmoothQuantity
-from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters
 from bids_app.workflows.graph import word_of
-from bids_app.workflows.oxygen import init_r2_prime_wf
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
 from bids_app.workflows.wiring.scans import (
+    add_derived,
     add_per_condition,
-    connect_derived,
-    derived_sidecar,
     save_map,
 )
 
@@ -39,9 +36,9 @@ def add_relaxometry(graph: Graph) -> None:
 
     ports = ('noise_groups',)
     sink = graph.sink('save_relaxometry')
-    for kind, quantities, key, label, model in (
-        ('mese', ('r2',), 'T2map', 'T2', settings.t2_model),
-        ('megre', ('r2_star', 'motion'), 'T2starmap', 'T2star', settings.t2_star_model),
+    for kind, quantities, label, model in (
+        ('mese', ('r2',), 'T2', settings.t2_model),
+        ('megre', ('r2_star', 'motion'), 'T2star', settings.t2_star_model),
     ):
         groups = add_per_condition(graph, kind, quantities, build, ports)
         quantity = quantities[0]
@@ -56,7 +53,7 @@ def add_relaxometry(graph: Graph) -> None:
                 sink.add(motion, 'motion', sidecar=sidecar, **at)
             _save_decays(graph, sink, models, scans, parameters)
             time = _add_time(graph, quantity, condition)
-            save_map(graph, sink, time, key, label, condition=condition, sidecar=sidecar)
+            save_map(graph, sink, time, label, condition=condition, sidecar=sidecar)
             rate = graph.maps[quantity, condition]
             graph.saved[rate.key] = graph.saved[time.key]
             if kind == 'megre' and scans[0].series.has_phase:
@@ -67,7 +64,7 @@ def add_relaxometry(graph: Graph) -> None:
                 name = '_'.join(part for part in (quantity, condition) if part)
                 smooth = smooth_rate(graph, rate, name, settings.smoothing)
                 graph.maps[quantity, condition] = smooth
-    add_r2_prime(graph, sink, settings.r2_prime_model)
+    add_derived(graph, sink, 'r2_prime', settings.r2_prime_model)
     graph.close(sink)
 
 
@@ -131,18 +128,3 @@ def _save_field_map(
     sources = {'Sources': sidecar['Sources']}
     for port, key in (('field_map', 'fieldmap'), ('field_magnitude', 'fieldmap_magnitude')):
         sink.add(Quantity(model, port), key, condition=condition, sidecar=sources)
-
-
-def add_r2_prime(graph: Graph, sink: Sink, model: str) -> None:
-    """Add R2' of every condition that has R2* and R2."""
-    for condition in graph.conditions('r2_star', 'r2'):
-        name = '_'.join(part for part in ('r2_prime', condition) if part)
-        difference = init_r2_prime_wf(model=model, name=f'compute_{name}')
-        parents = MODELS['r2_prime'][model].maps
-        connect_derived(graph, difference, parents, condition)
-        graph.maps['r2_prime', condition] = Quantity(difference, 'r2_prime')
-        sidecar = derived_sidecar(graph, 'r2_prime', model, parents, condition)
-        quantity = graph.maps['r2_prime', condition]
-        save_map(
-            graph, sink, quantity, 'R2primemap', 'R2prime', condition=condition, sidecar=sidecar
-        )

@@ -14,8 +14,8 @@ from bids_app.workflows.anatomy import TEMPLATE, template_file
 from bids_app.workflows.constants import constants_table, sidecar_parameters
 from bids_app.workflows.graph import RESOLUTION, TISSUE_LABELS
 from bids_app.workflows.wiring.bold import use_all_blocks
-from bids_app.workflows.wiring.relaxometry import add_r2_prime, smooth_rate
-from bids_app.workflows.wiring.scans import save_map, smooth
+from bids_app.workflows.wiring.relaxometry import smooth_rate
+from bids_app.workflows.wiring.scans import add_derived, save_map, smooth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def add_saved(graph: Graph) -> None:
         _add_template(graph, sink)
     for name, key, quantity in (('r2', 'T2map', 'T2'), ('r2_star', 'T2starmap', 'T2star')):
         _add_rates(graph, sink, name, key, quantity)
-    add_r2_prime(graph, sink, graph.settings.relaxometry.r2_prime_model)
+    add_derived(graph, sink, 'r2_prime', graph.settings.relaxometry.r2_prime_model)
     if is_by_ase(graph.inputs, graph.settings):
         _add_extraction(graph, sink)
     _add_flow(graph, sink)
@@ -194,7 +194,7 @@ def _add_extraction(graph: Graph, sink: Sink) -> None:
             graph.maps[name, condition] = made
             path = _path(graph, key, space=graph.space, condition=condition)
             sidecar = {'Sources': graph.sources([path])} | parameters
-            save_map(graph, sink, made, key, quantity, condition=condition, sidecar=sidecar)
+            save_map(graph, sink, made, quantity, condition=condition, sidecar=sidecar)
 
 
 def _add_flow(graph: Graph, sink: Sink) -> None:
@@ -208,7 +208,7 @@ def _add_flow(graph: Graph, sink: Sink) -> None:
         path = _path(graph, 'cbf', space=graph.space, condition=condition)
         model = read_sidecar(path)['Model']['Name']
         sidecar = {'Sources': graph.sources([path])} | sidecar_parameters('cbf', model, table)
-        save_map(graph, sink, flow, 'cbf', 'cbf', condition=condition, sidecar=sidecar)
+        save_map(graph, sink, flow, 'cbf', condition=condition, sidecar=sidecar)
         _add_m0_error(graph, condition)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.output.derivatives import label_of, row_of_quantity
 from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.spatial import CombineRuns, ResampleQuantity, SmoothQuantity
 from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE
+from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters
+from bids_app.workflows.oxygen import chain_constants, init_model_wf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,12 +118,25 @@ def save_map(
     graph: Graph,
     sink: Sink,
     quantity: Quantity,
-    key: str,
     label: str,
     **entities: Any,
 ) -> None:
     """Save value, variance and status of a map on the quantification grid."""
-    sink.add_quantity(quantity, key, label, space=graph.space, **entities)
+    sink.add_quantity(quantity, row_of_quantity(label), label, space=graph.space, **entities)
+
+
+def add_derived(graph: Graph, sink: Sink, quantity: str, model: str) -> None:
+    """Add a quantity that a model makes of other maps, in every condition that has them."""
+    spec, constants = MODELS[quantity][model], chain_constants(graph.inputs, graph.settings)
+    if any(name not in constants for name in spec.parameters):
+        return  # a number that is not known: a problem that the inputs name
+    for condition in graph.conditions(*spec.maps):
+        name = '_'.join(part for part in ('compute', quantity, condition) if part)
+        derived = init_model_wf(quantity=quantity, model=model, constants=constants, name=name)
+        connect_derived(graph, derived, spec.maps, condition)
+        made = graph.maps[quantity, condition] = Quantity(derived, quantity)
+        sidecar = derived_sidecar(graph, quantity, model, spec.maps, condition)
+        save_map(graph, sink, made, label_of(quantity), condition=condition, sidecar=sidecar)
 
 
 def derived_sidecar(

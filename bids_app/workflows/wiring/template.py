@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.templates import other_templates
-from bids_app.bids.output.derivatives import output_path
+from bids_app.bids.output.derivatives import label_of, output_path
 from bids_app.bids.run.feasible import cbv_model
 from bids_app.interfaces.spatial import (
     MapCoordinates,
@@ -180,7 +180,7 @@ def _add_contrast(graph: Graph, sink: Sink, contrast: Contrast, place: _Place) -
             sink.add(_carry_labels(graph, place, source, name), quantity, **about)
             continue
         on_template = _carry(graph, place, source, name)
-        about['quantity'] = quantity
+        about['quantity'] = label_of(quantity)
         sink.add(on_template, 'contrast', statistic='effect', **about)
         sink.add(on_template, 'contrast', part='variance', statistic='variance', **about)
 

@@ -21,11 +21,10 @@ from bids_app.models.contrast.calibrated_bold import (
     semiquantitative_bias,
     semiquantitative_ratio,
 )
-from bids_app.models.contrast.difference import change_in_cmro2
 from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
+from tests.models.contrast.test_difference import RATE, SCALE, change_in_cmro2
 
-SCALE = 7.64358 / 316.956
 ratios = st.floats(0.6, 1.6)
 
 
@@ -122,9 +121,7 @@ def test_combination_is_the_quantitative_route_where_bold_is_useless():
     given_ = primitives(sd={'bold': 1e4, 'task_r2_star': 0.1}, rng=np.random.default_rng(0))
     change = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
     given_.pop('bold')
-    quantitative = change_in_cmro2(
-        **given_, task_cbv=given_['baseline_cbv'], cbv_shared=True, scale=SCALE
-    )
+    quantitative = change_in_cmro2(**given_, task_cbv=given_['baseline_cbv'], cbv_shared=True)
     np.testing.assert_allclose(change.value, quantitative.value, rtol=1e-5)
     np.testing.assert_allclose(change.variance, quantitative.variance, rtol=1e-4)
 
@@ -165,7 +162,7 @@ def test_more_measurements_make_the_combination_more_precise():
     by_bold = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
     quantitative = change_in_cmro2(
         **{name: value for name, value in given_.items() if name != 'bold'},
-        task_r2_star=task_r2_star, task_cbv=given_['baseline_cbv'], cbv_shared=True, scale=SCALE,
+        task_r2_star=task_r2_star, task_cbv=given_['baseline_cbv'], cbv_shared=True,
     )  # fmt: skip
     assert np.median(combined.variance) < np.median(by_bold.variance)
     assert np.median(combined.variance) < np.median(quantitative.variance)
@@ -192,7 +189,7 @@ def without_task(**true):
 def test_published_limits_change_nothing_within_them():
     given_ = without_task(n=50)
     plain = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
-    limited = change_in_cmro2_published(**given_, echo_time=0.03, rate=316.956, cao2=7.64358)
+    limited = change_in_cmro2_published(**given_, echo_time=0.03, rate=RATE, cao2=RATE * SCALE)
     np.testing.assert_allclose(limited.value, plain.value)
     assert not limited.status.any()
 
