@@ -13,7 +13,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import MAX_CHUNK, FitResult, fit_least_squares
 from bids_app.models.numerics.noise import pool_variance
-from bids_app.models.status import Status, combine_status, is_missing, without_cautions
+from bids_app.models.status import Status, combine_status, without_cautions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -398,7 +398,9 @@ def time_from_rate(rate: Estimate) -> Estimate:
     Returns
     -------
     time : Estimate
-        T2 or T2*, s; NaN with status INVALID_INPUT where the rate is not positive.
+        T2 or T2*, s. A negative rate, which noise makes, gives a negative time, flagged NEGATIVE,
+        so that the rate can be had back from it; NaN with status INVALID_INPUT where the rate
+        is 0.
 
     Notes
     -----
@@ -409,10 +411,13 @@ def time_from_rate(rate: Estimate) -> Estimate:
     >>> time_from_rate(Estimate.of([1 / 0.074])).value.round(3)
     array([0.074])
     """
-    positive = rate.value > 0
-    value = np.divide(1.0, rate.value, out=np.full(rate.value.shape, np.nan), where=positive)
-    undefined = ~positive & ~is_missing(rate.status)
-    status = np.where(undefined, Status.INVALID_INPUT, rate.status)
+    nowhere = np.full(rate.value.shape, np.nan)
+    value = np.divide(1.0, rate.value, out=nowhere, where=rate.value != 0)
+    status = combine_status(
+        rate.status,
+        np.where(rate.value == 0, Status.INVALID_INPUT, Status.OK),
+        np.where(value < 0, Status.NEGATIVE, Status.OK),
+    )
     return Estimate.of(value, rate.variance * value**4, status, dof=rate.dof)
 
 

@@ -173,13 +173,23 @@ def test_every_missing_rate_has_its_reason_and_leaves_neighbours_alone():
     assert np.array_equal(estimate.value[6:], fit_r2(clean, echo_times=MESE).value[6:])
 
 
-def test_rising_signal_gives_a_flagged_negative_rate_and_no_time():
+def test_rising_signal_gives_a_negative_rate_and_time_both_flagged():
     rate = fit_r2(predict_decay(MESE, [100.0], [-0.5]), echo_times=MESE)
     assert rate.value == pytest.approx([-0.5], rel=1e-6)
     assert rate.status[0] == Status.NEGATIVE
     time = time_from_rate(rate)
-    assert np.isnan(time.value[0])
-    assert time.status[0] == Status.INVALID_INPUT
+    assert time.value == pytest.approx([-2.0], rel=1e-6)
+    assert time.status[0] == Status.NEGATIVE
+
+
+def test_a_rate_is_had_back_from_its_time_also_where_noise_made_it_negative():
+    """A replay starts from saved times; what the first run kept must be there again."""
+    rate = Estimate.of([20.0, -0.4, 0.0], 0.09)
+    time = time_from_rate(rate)
+    assert time.status.tolist() == [Status.OK, Status.NEGATIVE, Status.INVALID_INPUT]
+    again = time_from_rate(time)
+    np.testing.assert_allclose(again.value, [20.0, -0.4, np.nan])
+    np.testing.assert_allclose(again.variance, [0.09, 0.09, np.nan])
 
 
 def test_echoes_beyond_the_dephasing_floor_are_not_used():
