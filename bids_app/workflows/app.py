@@ -15,6 +15,7 @@ from bids_app.bids.input.collect import (
     check_dataset,
     check_selection,
     collect_participant,
+    inventory_file,
     read_dataset,
     select_participants,
 )
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
     from bids_app.bids.scans import ParticipantInputs
     from bids_app.settings import RunSettings, Settings
 
+    Collect = Callable[[str], tuple[Sequence[ParticipantInputs], Settings]]
+
 LOGGER = logging.getLogger('oxybold')
 
 VALUE_KEYS = {
@@ -117,9 +120,10 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
         For what concerns the run as a whole: settings, selection, output.
     """
     run = replace(run, derivatives={SAVED: run.bids_dir}) if run.replay is not None else run
-    chosen, collect = _source(run, settings)
+    chosen, collect, keep = _source(run, settings)
     choose_plugin(run)  # a plugin file that cannot be used is said before anything is computed
     prepare_output(run)
+    keep()
     verdicts: list[Verdict] = []
     units: list[ParticipantInputs] = []
     spent: list[float] = []
@@ -154,10 +158,15 @@ SAVED = 'replayed'
 
 def _source(
     run: RunSettings, settings: Settings
-) -> tuple[tuple[str, ...], Callable[[str], tuple[Sequence[ParticipantInputs], Settings]]]:
-    """Find the participants and how one is collected: from raw data, or from an earlier run."""
+) -> tuple[tuple[str, ...], Collect, Callable[[], None]]:
+    """
+    Find the participants and how one is collected: from raw data, or from an earlier run.
+
+    The third is called once the output is there, to keep what planning learnt of the dataset.
+    """
     if run.replay is not None:
-        return saved_participants(run), partial(collect_saved, run=run, changes=run.replay)
+        collect_again = partial(collect_saved, run=run, changes=run.replay)
+        return saved_participants(run), collect_again, lambda: None
     info = read_dataset(run, settings.preset)
     chosen = select_participants(info, run)
     plan = check_dataset(info, run, settings)
@@ -169,7 +178,11 @@ def _source(
     def collect(participant: str) -> tuple[Sequence[ParticipantInputs], Settings]:
         return collect_participant(info, participant, run, settings, plan=plan), settings
 
-    return chosen, collect
+    def keep() -> None:
+        if info.inventory is not None and info.inventory.n_read:
+            info.inventory.save(inventory_file(run))
+
+    return chosen, collect, keep
 
 
 def pace(participant: str, spent: Sequence[float], n_left: int) -> str:

@@ -267,7 +267,7 @@ def test_of_many_equal_files_three_are_named(tmp_path):
         else:
             os.link(first, path)
         found[f'{n:03d}'] = scan_names(tmp_path, f'{n:03d}')
-    suspects = find_suspects(found, {}, tmp_path)
+    suspects = find_suspects(found, lambda _: (), tmp_path)
     assert len(suspects) == 400
     for (suspicion,) in suspects.values():
         assert suspicion.reason.count('_T1w.nii.gz') == 4

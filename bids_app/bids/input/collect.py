@@ -21,6 +21,7 @@ from bids_app.bids.input.conditions import (
 )
 from bids_app.bids.input.files import companions_of, read_json
 from bids_app.bids.input.input_map import Listing, RoleMap, choose_role_map, list_roles
+from bids_app.bids.input.inventory import FilesByLabel, Inventory, take_inventory
 from bids_app.bids.input.metadata.asl import read_asl, read_cbf
 from bids_app.bids.input.metadata.bold import longest_blocks, read_bold
 from bids_app.bids.input.metadata.dsc import read_dsc
@@ -36,7 +37,6 @@ from bids_app.bids.input.query import (
     find_anatomy,
     load_roles,
     parse_name,
-    scan_dataset,
 )
 from bids_app.bids.input.sidecar import (
     Findings,
@@ -48,13 +48,14 @@ from bids_app.bids.input.sidecar import (
 )
 from bids_app.bids.input.suspect_scans import find_suspects
 from bids_app.bids.input.templates import other_templates
+from bids_app.bids.output.dataset import HIDDEN
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.bids.scans import FoundAnatomy, ParticipantInputs, Problem, Suspicion
 from bids_app.errors import AppError, DatasetError, SelectionError, SettingsError
 from bids_app.settings import parcel_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bids_app.bids.scans import DscSeries, FoundScan
     from bids_app.settings import BloodVolumeSettings, RunSettings, Settings
@@ -96,7 +97,9 @@ class DatasetInfo:
     """dataset_description.json."""
     found: Mapping[str, tuple[Found, ...]] = field(default_factory=dict)
     """Participant -> its files by name."""
-    trial_types: Mapping[Path, Mapping[str, float]] = field(default_factory=dict)
+    kinds: tuple[Found, ...] = ()
+    """Files of any participant that stand for all that differ from them in the label only."""
+    types_of: Callable[[Path], Mapping[str, float]] = lambda _: {}
     """BOLD file -> condition labels of its events, and the longest block of each, s."""
     blood: BloodTable = field(default_factory=BloodTable)
     role_map: RoleMap | None = None
@@ -105,8 +108,10 @@ class DatasetInfo:
     """What the role map makes of the dataset."""
     notes: tuple[str, ...] = ()
     """What was left aside, such as stray folders."""
+    inventory: Inventory | None = None
+    """Of a dataset laid out as BIDS."""
     suspects: Mapping[str, tuple[Suspicion, ...]] = field(default_factory=dict)
-    """Participant -> signs that its files are not what they are named."""
+    """Participant that is chosen -> signs that its files are not what they are named."""
 
 
 # --------------------------------------------------------------------------- the dataset
@@ -145,21 +150,60 @@ def read_dataset(run: RunSettings, preset: str = '') -> DatasetInfo:
     description = _description(root, skip=run.skip_bids_validation)
     role_map = choose_role_map(run.input_map, preset, root)
     listing = list_roles(role_map, root, skip=run.output_dir) if role_map else None
-    found, notes = (listing.found, ()) if listing else scan_dataset(root)
-    bold = [item for files in found.values() for item in assign_roles(files)['bold']]
-    types = {item.path: _trial_types(item, root) for item in bold}
-    return DatasetInfo(
+    info = DatasetInfo(
         path=root,
         name=str(description.get('Name') or root.resolve().name),
-        participants=tuple(found),
+        participants=(),
         description=description,
-        found=found,
-        trial_types=types,
         blood=read_participants(root, role_map.units if role_map else None),
-        notes=notes,
         role_map=role_map,
         listing=listing,
-        suspects=find_suspects(found, types, root),
+    )
+    return _by_folders(info, run) if listing is None else _by_map(info, listing)
+
+
+def _by_folders(info: DatasetInfo, run: RunSettings) -> DatasetInfo:
+    """Add what the folders of a BIDS dataset hold."""
+    inventory = take_inventory(info.path, inventory_file(run))
+    records = inventory.records
+    chosen = [label for label in _bare(run.participants, 'sub-') if label in records]
+    return replace(
+        info,
+        participants=tuple(records),
+        found=FilesByLabel(inventory),
+        kinds=inventory.kinds(),
+        types_of=inventory.types_of,
+        notes=(*inventory.notes, *(note for one in records.values() for note in one.notes)),
+        inventory=inventory,
+        suspects=find_suspects(
+            inventory.peers(chosen or records),
+            inventory.types_of,
+            info.path,
+            size_of=inventory.size_of,
+        ),
+    )
+
+
+def inventory_file(run: RunSettings) -> Path:
+    """Name the file in which the inventory of the dataset is kept between runs."""
+    return run.output_dir / HIDDEN / 'inventory.json'
+
+
+def _by_map(info: DatasetInfo, listing: Listing) -> DatasetInfo:
+    """Add what a role map finds in a dataset."""
+    found = tuple(item for files in listing.found.values() for item in files)
+    types = {item.path: _trial_types(item, info.path) for item in assign_roles(found)['bold']}
+
+    def types_of(path: Path) -> Mapping[str, float]:
+        return types.get(path, {})
+
+    return replace(
+        info,
+        participants=tuple(listing.found),
+        found=listing.found,
+        kinds=found,
+        types_of=types_of,
+        suspects=find_suspects(listing.found, types_of, info.path),
     )
 
 
@@ -285,8 +329,7 @@ def check_dataset(info: DatasetInfo, run: RunSettings, settings: Settings) -> Pl
         if not Path(path).is_dir():
             msg = f'--derivatives {name}={path}: no such folder'
             raise SettingsError(msg)
-    found = [item for files in info.found.values() for item in files]
-    files = assign_roles(found, filters=run.bids_filters, ignore=settings.ignore)
+    files = assign_roles(info.kinds, filters=run.bids_filters, ignore=settings.ignore)
     tasks = sorted({item.entities.get('task', '') for item in files['bold']})
     if 'bold' not in settings.ignore:
         _check_labels('--task-id', _bare(run.tasks, 'task-'), tasks)
@@ -317,7 +360,7 @@ def _scans(
     needed = settings.bold.window_start
 
     def blocks(item: Found) -> tuple[str, ...]:
-        longest = info.trial_types.get(item.path, {})
+        longest = info.types_of(item.path)
         return tuple(label for label, length in longest.items() if length > needed)
 
     tasks = _bare(run.tasks, 'task-')

@@ -236,17 +236,57 @@ def scan_names(root: PathLike, participant: str) -> tuple[Found, ...]:
     found : tuple of Found
         Files in the datatype folders of the participant and of its sessions.
     """
-    folder = Path(root) / f'sub-{participant}'
-    sessions = [path for path in folders_in(folder, 'ses-') if _has_label(path, 'ses-')]
-    listed = [
-        Path(entry.path)
-        for parent in (folder, *sessions)
-        for place in folders_in(parent)
-        if place.name in _datatypes()
-        for entry in _entries(place)
-        if entry.name.startswith('sub-')
-    ]
+    _, places, _ = participant_folders(Path(root), participant)
+    listed = [path for place in places for path in files_in(place)]
     return tuple(Found(path=path, entities=parse_name(path)) for path in listed)
+
+
+def participant_folders(root: Path, participant: str) -> tuple[list[Path], list[Path], list[Path]]:
+    """
+    Find the folders of a participant.
+
+    Parameters
+    ----------
+    root : Path
+        The dataset.
+    participant : str
+        Label without ``sub-``.
+
+    Returns
+    -------
+    folders : list of Path
+        Its own, and those of its sessions.
+    places : list of Path
+        Those in them that hold files of some role.
+    stray : list of Path
+        Those whose name begins as that of a session but is none.
+    """
+    folder = root / f'sub-{participant}'
+    sessions, stray = labelled_folders(folder, 'ses-')
+    folders = [folder, *(folder / f'ses-{label}' for label in sessions)]
+    places = [
+        place for parent in folders for place in folders_in(parent) if place.name in _datatypes()
+    ]
+    return folders, places, stray
+
+
+def labelled_folders(folder: Path, prefix: str) -> tuple[list[str], list[Path]]:
+    """
+    List the labels of folders such as ``sub-01``, and the folders whose label cannot be one.
+
+    Examples
+    --------
+    >>> labelled_folders(Path('nowhere'), 'sub-')
+    ([], [])
+    """
+    found = folders_in(folder, prefix)
+    labels = [path.name.removeprefix(prefix) for path in found if has_label(path, prefix)]
+    return labels, [path for path in found if not has_label(path, prefix)]
+
+
+def files_in(place: Path) -> list[Path]:
+    """List what is named as a file of a participant in a folder."""
+    return [Path(entry.path) for entry in _entries(place) if entry.name.startswith('sub-')]
 
 
 @cache
@@ -294,62 +334,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
             return False
     except OSError:  # a link to itself
         return False
-    around = Path(os.path.realpath(entry.path)) if entry.is_symlink() else None
+    if not entry.is_symlink():
+        return True
     here = Path(os.path.realpath(Path(entry.path).parent))
-    return around is None or not here.is_relative_to(around)
+    return not here.is_relative_to(os.path.realpath(entry.path))
 
 
-def scan_dataset(root: PathLike) -> tuple[dict[str, tuple[Found, ...]], tuple[str, ...]]:
-    """
-    List the files of every participant by their names.
-
-    Parameters
-    ----------
-    root : path
-        The dataset.
-
-    Returns
-    -------
-    found : dict of str to tuple of Found
-        Participant, without ``sub-`` and in order, -> files.
-    notes : tuple of str
-        Folders of participants and sessions whose labels are none, and files whose name is no
-        text; nothing of them is read.
-    """
-    folder = Path(root)
-    stray = _stray(folder, 'sub-')
-    labels = [
-        path.name.removeprefix('sub-')
-        for path in folders_in(folder, 'sub-')
-        if _has_label(path, 'sub-')
-    ]
-    found = {}
-    unnamed: list[Path] = []
-    for label in labels:
-        stray += _stray(folder / f'sub-{label}', 'ses-')
-        files = scan_names(root, label)
-        unnamed += [item.path for item in files if NOT_UTF8.search(item.path.name)]
-        found[label] = tuple(item for item in files if not NOT_UTF8.search(item.path.name))
-    notes = [
-        f'{str(path.relative_to(folder))!r} is not read: a label of a participant or session '
-        'holds letters and digits only; rename or move the folder'
-        for path in stray
-    ]
-    notes += [
-        f'{str(path.relative_to(folder))!r} is not read: its name is not UTF-8; rename the file'
-        for path in unnamed
-    ]
-    return found, tuple(notes)
-
-
-def _has_label(path: Path, prefix: str) -> bool:
+def has_label(path: Path, prefix: str) -> bool:
     """Tell whether the name of a folder is a prefix and a label."""
     return LABEL.fullmatch(path.name.removeprefix(prefix)) is not None
-
-
-def _stray(folder: Path, prefix: str) -> list[Path]:
-    """List the folders of a kind whose label cannot be one: copies, backups."""
-    return [path for path in folders_in(folder, prefix) if not _has_label(path, prefix)]
 
 
 ANATOMY = {

@@ -51,7 +51,11 @@ CLEAR = 5.0
 
 
 def find_suspects(
-    found: Mapping[str, Sequence[Found]], trial_types: Mapping[Path, Iterable[str]], root: Path
+    found: Mapping[str, Sequence[Found]],
+    trial_types: Callable[[Path], Iterable[str]],
+    root: Path,
+    *,
+    size_of: Callable[[Path], int | None] = content_size,
 ) -> dict[str, tuple[Suspicion, ...]]:
     """
     Compare the files of all participants with one another, by size and checksum.
@@ -60,10 +64,12 @@ def find_suspects(
     ----------
     found : mapping of str to sequence of Found
         Participant -> files.
-    trial_types : mapping of Path to iterable of str
+    trial_types : callable
         BOLD file -> conditions of its events: runs of one design are peers.
     root : Path
         The dataset.
+    size_of : callable
+        Image -> its size, bytes; None where it is not known.
 
     Returns
     -------
@@ -72,21 +78,21 @@ def find_suspects(
         too, since size and checksum stand in them.
     """
     suspects: dict[str, list[Suspicion]] = {}
-    for group in _identical(item for files in found.values() for item in files):
+    for group in _identical((item for files in found.values() for item in files), size_of):
         for item, suspicion in _copies(group, root):
             suspects.setdefault(item.entities['subject'], []).append(suspicion)
-    for item, suspicion in _small_runs(found, trial_types):
+    for item, suspicion in _small_runs(found, trial_types, size_of):
         suspects.setdefault(item.entities['subject'], []).append(suspicion)
     return {label: tuple(listed) for label, listed in suspects.items()}
 
 
-def _identical(found: Iterable[Found]) -> list[list[Found]]:
+def _identical(found: Iterable[Found], size_of: Callable[[Path], int | None]) -> list[list[Found]]:
     """Group the images of one kind that have the same bytes; those of no role are not used."""
 
     def kind(item: Found) -> tuple[Any, ...] | None:
         if item.get('extension') not in IMAGES:
             return None
-        size = content_size(item.path)
+        size = size_of(item.path)
         return (item.get('suffix'), item.get('part'), size) if size else None
 
     groups = _split([item for item in found if roles_of(item)], kind)
@@ -167,14 +173,17 @@ def _suspicion(kind: str, item: Found, reason: str) -> Suspicion:
 
 
 def _small_runs(
-    found: Mapping[str, Sequence[Found]], trial_types: Mapping[Path, Iterable[str]]
+    found: Mapping[str, Sequence[Found]],
+    trial_types: Callable[[Path], Iterable[str]],
+    size_of: Callable[[Path], int | None],
 ) -> list[tuple[Found, Suspicion]]:
     """Find the BOLD runs that are much smaller than those of the same task and design."""
     peers: dict[tuple[Any, ...], list[tuple[Found, int]]] = {}
     for item in (item for files in found.values() for item in files):
-        size = content_size(item.path) if trial_types.get(item.path) else None
+        types = tuple(trial_types(item.path))
+        size = size_of(item.path) if types else None
         if size:
-            design = (item.get('task'), item.get('extension'), tuple(trial_types[item.path]))
+            design = (item.get('task'), item.get('extension'), types)
             peers.setdefault(design, []).append((item, size))
     suspicions = []
     for group in peers.values():
