@@ -40,6 +40,18 @@ class Suspicion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A key that the sidecar of a scan lacks."""
+
+    role: str
+    key: str
+    value: str | float | None = None
+    """What a converter wrote under another name; None = nothing alike is there."""
+    written_as: str = ''
+    """That name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataValue:
     """A number that came from somewhere; a row of the constants table."""
 
@@ -385,6 +397,8 @@ class ParticipantInputs:
     """Branches that need these files are not built."""
     suspicions: tuple[Suspicion, ...] = ()
     """Leave the participant out of the group, unless the user accepts them."""
+    missing: tuple[Missing, ...] = ()
+    """Keys that sidecars lack and something needs."""
     warnings: tuple[str, ...] = ()
     """Notes that the verdict repeats: a number is less true than it could be."""
     notes: tuple[str, ...] = ()

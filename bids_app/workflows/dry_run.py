@@ -147,12 +147,17 @@ def _describe_unit(unit: ParticipantInputs, settings: Settings, root: Path) -> d
         }
         for problem in unit.problems
     ]
+    missing = [
+        {'role': one.role, 'key': one.key, 'value': one.value, 'written_as': one.written_as}
+        for one in unit.missing
+    ]
     return {
         'label': unit.label,
         'conditions': list(unit.conditions),
         'contrasts': [contrast.label for contrast in unit.contrasts],
         'maps': maps,
         'problems': problems,
+        'missing': missing,
         'suspicions': [{'kind': one.kind, 'reason': one.reason} for one in unit.suspicions],
         'warnings': list(unit.warnings),
         'notes': [note for note in unit.notes if note not in unit.warnings],
@@ -211,8 +216,60 @@ def _as_dict(preview: Preview) -> dict[str, Any]:
         'notes': list(preview.notes),
         'participants': preview.participants,
         'unused': preview.unused,
+        'overrides': suggest_overrides(preview.participants),
         'summary': summarise_preview(preview.participants),
     }
+
+
+HOW_TO_ADD = (
+    'sidecars lack what follows; put true values in the place of "?" (times in s), keep the lines '
+    'in a file, and name it with --metadata-overrides:'
+)
+
+
+def suggest_overrides(participants: Sequence[dict[str, Any]]) -> str:
+    """
+    Write the overrides file that adds what sidecars lack.
+
+    Parameters
+    ----------
+    participants : sequence of dict
+        Records of a preview.
+
+    Returns
+    -------
+    text : str
+        TOML with a question mark for every value that is not known, which is refused as it is;
+        empty where nothing is missing.
+    """
+    wanted: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    for record in participants:
+        for unit in record['units']:
+            for one in unit['missing']:
+                found = wanted.setdefault((one['role'], one['key']), {})
+                found.setdefault(record['participant'], []).append(one)
+    groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    remarks: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (role, key), found in sorted(wanted.items()):
+        place = role, tuple(found) if len(found) < len(participants) else ()
+        values = {(one['written_as'], one['value']) for listed in found.values() for one in listed}
+        groups.setdefault(place, []).append(f'{key} = "?"')
+        remarks.setdefault(place, []).extend(
+            f'# {key}: is it {name} = {json.dumps(value)} of the sidecar?'
+            for name, value in sorted(values, key=str)
+            if name
+        )
+    blocks = [
+        '\n'.join([
+            '[[override]]',
+            f'match = {{role = "{role}"{f", sub = {json.dumps(labels)}" if labels else ""}}}',
+            f'set = {{{", ".join(keys)}}}',
+            'source = "protocol of the scan"',
+            *remarks[role, labels],
+        ])
+        for (role, labels), keys in groups.items()
+    ]  # fmt: skip
+    return '\n\n'.join(blocks)
 
 
 # --------------------------------------------------------------------------- text
@@ -232,6 +289,9 @@ def _lines(preview: Preview) -> list[str]:
         if record['error']:
             lines.append(f'sub-{record["participant"]}: cannot be read: {record["error"]}')
     lines += ['', *preview.unused] if preview.unused else []
+    overrides = suggest_overrides(preview.participants)
+    if overrides:
+        lines += ['', HOW_TO_ADD, '', *overrides.splitlines()]
     return lines + _summary_lines(summarise_preview(preview.participants))
 
 

@@ -559,6 +559,7 @@ def _collect_unit(
         suspicions=_suspicions(context, files),
         problems=tuple(findings.problems),
         notes=tuple(findings.notes),
+        missing=tuple(findings.missing),
         warnings=tuple(findings.warnings),
         files=tuple(sorted(findings.files)),
     )

@@ -15,7 +15,7 @@ from bids_app import units
 from bids_app.bids.input.conditions import normalise
 from bids_app.bids.input.files import Header, companions_of, read_header, read_json
 from bids_app.bids.input.query import ENTITIES, Found, load_roles
-from bids_app.bids.scans import DataValue, Problem
+from bids_app.bids.scans import DataValue, Missing, Problem
 from bids_app.errors import AppError, ExitCode, SettingsError
 
 if TYPE_CHECKING:
@@ -78,6 +78,21 @@ SHOWN = 80
 FARTHEST = 1e5
 """Of a voxel from the origin of its axes, mm; beyond it an affine is damaged."""
 
+WRITTEN_AS = {
+    'PostLabelingDelay': (
+        'PostLabelDelay',
+        'InitialPostLabelDelay',
+        'PostInversionDelay',
+        'InversionTime',
+    ),
+    'LabelingDuration': ('TagDuration',),
+    'BolusCutOffDelayTime': ('BolusDuration',),
+    'PhaseEncodingDirection': ('PhaseEncodingAxis',),
+    'TotalReadoutTime': ('EstimatedTotalReadoutTime',),
+}
+"""Key of BIDS -> names under which dcm2niix writes what may be the same (BIDS/README.md there);
+shown and never taken, for whether they mean the same depends on the sequence."""
+
 OTHER_KEYS = (
     'ArterialSpinLabelingType',
     'B0FieldIdentifier',
@@ -104,6 +119,7 @@ class Findings:
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """Notes that the verdict repeats."""
     values: list[DataValue] = field(default_factory=list)
@@ -386,11 +402,31 @@ class Probe:
     def require(self, key: str, purpose: str) -> Any:
         """Give a value that must be there."""
         if self.metadata.get(key) is None and self.has_sidecars:
+            hint = self.lack(key)
             self.fail(
-                f'{self.file.name}: {key} is missing from its sidecar; {purpose}; '
+                f'{self.file.name}: {key} is missing from its sidecar{hint}; {purpose}; '
                 'add it there or with --metadata-overrides'
             )
         return self.metadata.get(key)
+
+    def lack(self, key: str) -> str:
+        """Remember that a key is missing; say under which name a converter wrote it."""
+        name = next((one for one in WRITTEN_AS.get(key, ()) if one in self.metadata), '')
+        value = self.metadata.get(name)
+        if not isinstance(value, str | float | int) or isinstance(value, bool):
+            name, value = '', None
+        lacking = Missing(role=self.role, key=key, value=value, written_as=name)
+        if lacking not in self.reader.findings.missing:
+            self.reader.findings.missing.append(lacking)
+        return f', which has {name} = {shortened(value)}' if name else ''
+
+    def flag(self, key: str) -> bool | None:
+        """Give a value that is true or false; None when it is missing or neither."""
+        value = self.metadata.get(key)
+        if value is not None and not isinstance(value, bool):
+            self.fail(f'{self.file.name}: {key} should be true or false, found {shortened(value)}')
+            return None
+        return value
 
     def number(self, key: str, purpose: str = '', *, required: bool = False) -> float | None:
         """Give one number in its range; None when it is missing or wrong."""

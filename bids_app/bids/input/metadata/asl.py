@@ -307,6 +307,9 @@ def _labeling(
         return 'continuous', _times(probe, 'LabelingDuration', 'perfusion.label_duration', context)
     flag = probe.require('BolusCutOffFlag', 'PASL needs it: whether the bolus was cut off')
     if flag is None:
+        for key in ('BolusCutOffTechnique', 'BolusCutOffDelayTime'):
+            if probe.metadata.get(key) is None:
+                probe.lack(key)
         return 'pulsed', ()
     if flag is not True:
         probe.fail(
@@ -449,12 +452,13 @@ def _refuse_several_delays(probe: Probe, labeling: str, calibration: M0Image | N
 def _suppression(probe: Probe) -> tuple[bool, float]:
     """Read background suppression: whether, and the signal its pulses keep."""
     setting = probe.reader.settings.perfusion.background_suppression_factor
-    declared = probe.metadata.get('BackgroundSuppression')
+    declared = probe.flag('BackgroundSuppression')
     pulses = probe.number('BackgroundSuppressionNumberPulses')
-    if declared is None and setting is None:
+    if probe.metadata.get('BackgroundSuppression') is None and setting is None:
         probe.require('BackgroundSuppression', 'write true or false')
         return False, 1.0
     if declared and pulses is None and setting is None:
+        probe.lack('BackgroundSuppressionNumberPulses')
         probe.fail(
             f'{probe.file.name}: background suppression is declared but the number of pulses is '
             'not; add BackgroundSuppressionNumberPulses, or give the signal they keep with '

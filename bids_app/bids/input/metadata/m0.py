@@ -44,6 +44,8 @@ def read_m0(
         return M0Image(kind='Estimate', file=None, value=value) if value else None
     if kind == 'Absent':
         return _absent_m0(probe, context, suppression=suppression)
+    if stated is None:
+        probe.lack('M0Type')
     probe.fail(
         f'{probe.file.name}: no M0: M0Type is {kind}; expected Separate (an m0scan image), '
         'Included (m0scan volumes in the series), Estimate (a number, M0Estimate) or Absent (the '

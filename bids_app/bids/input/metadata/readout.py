@@ -32,12 +32,16 @@ def read_readout(probe: Probe, header: Header | None) -> Readout | None:
         None where the sidecar lacks the direction or the time.
     """
     direction = str(probe.metadata.get('PhaseEncodingDirection') or '')
+    spacing = probe.number('EffectiveEchoSpacing')
+    total = probe.number('TotalReadoutTime')
+    if not direction:
+        probe.lack('PhaseEncodingDirection')
+    if not {'EffectiveEchoSpacing', 'TotalReadoutTime'} & set(probe.metadata):
+        probe.lack('TotalReadoutTime')
     if header is None or direction[:1] not in AXES or direction[1:] not in ('', '-'):
         return None
     axis = AXES[direction[0]]
     lines = probe.number('ReconMatrixPE') or float(header.shape[axis])
-    spacing = probe.number('EffectiveEchoSpacing')
-    total = probe.number('TotalReadoutTime')
     if spacing is None and total is not None and lines > 1:
         spacing = total / (lines - 1)
     if spacing is None:
@@ -97,6 +101,7 @@ def read_slice_times(probe: Probe, header: Header | None) -> tuple[int, tuple[fl
     times = probe.numbers('SliceTiming')
     if times is None:
         if probe.metadata.get('SliceTiming') is None and probe.role == 'asl':
+            probe.lack('SliceTiming')
             probe.reader.findings.note(
                 f'{probe.file.name}: no SliceTiming; every slice has the delay of the first'
             )
