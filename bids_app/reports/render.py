@@ -8,9 +8,8 @@ one file that opens offline; values of the data are escaped by the template engi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_app import __version__
@@ -18,7 +17,7 @@ from bids_app.bids.output.derivatives import atomic_write, output_path
 from bids_app.bids.run.outcome import MEANING, Aftermath, State
 from bids_app.errors import AppError, MissingInputError
 from bids_app.reports.background import Scene, TemplateScene
-from bids_app.reports.citations import Reference, Segment, numbered, resolve
+from bids_app.reports.citations import numbered, resolve
 from bids_app.reports.derivatives import (
     Derivative,
     list_derivatives,
@@ -35,18 +34,11 @@ from bids_app.reports.group.overview import inclusion_flow, quality_measures
 from bids_app.reports.group.published import compare
 from bids_app.reports.group.shares import share_table
 from bids_app.reports.group.tables import ContrastTables, contrast_tables
-from bids_app.reports.reportlets import (
-    Block,
-    FigureRow,
-    build_blocks,
-    cell,
-    contrast_words,
-    in_words,
-    percent,
-    raised,
-    report_table,
-    unit_text,
-)
+from bids_app.reports.page import Section, Step, UnitPage
+from bids_app.reports.report_table import FigureRow, report_table
+from bids_app.reports.reportlets.base import Reportlet
+from bids_app.reports.reportlets.kinds import draw_row
+from bids_app.reports.text import cell, contrast_words, in_words, percent, raised, unit_text
 from bids_app.settings import read_toml
 
 if TYPE_CHECKING:
@@ -90,53 +82,6 @@ EDGE = re.compile(
 
 NODE = re.compile(r'([\w.-]+)[\[({]+"?(.*?)"?[\])}]+')
 """A node of a Mermaid graph with its text."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A part of the page with its figures."""
-
-    key: str
-    title: str
-    intro: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A card of the chain from inputs to CMRO2."""
-
-    title: str
-    made_from: str
-    unit: str
-    results: tuple[tuple[str, str, str, str], ...]
-    """Per map: condition, grey-matter median, verdict, anchor of its figure."""
-    reasons: tuple[str, ...]
-    """Why it was not made, in part or at all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitPage:
-    """What the page says of one participant, session or group."""
-
-    label: str
-    anchor: str
-    about: Mapping[str, Any]
-    """The unit of the run summary as it stands there."""
-    sections: tuple[Section, ...] = ()
-    steps: tuple[Step, ...] = ()
-    tables: tuple[ContrastTables, ...] = ()
-    graph: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Step and what it receives."""
-    methods: tuple[tuple[Segment, ...], ...] = ()
-    references: tuple[Reference, ...] = ()
-    unreadable: tuple[str, ...] = field(default=())
-    files: tuple[Derivative, ...] = ()
-    """Of a group."""
-    chain: str = ''
-    """SVG element of the chain from scans to labels."""
-    shares: tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]] = ((), MappingProxyType({}))
-    """Columns; and constant -> how well it is known, what that does, its share of each column."""
 
 
 class Report(NamedTuple):
@@ -496,38 +441,38 @@ def _sections(
     level: str, scene: Scene, output_dir: Path, label: str, later: Aftermath
 ) -> tuple[Section, ...]:
     """Draw all figures of a level; one that fails becomes a sentence."""
-    blocks: dict[str, list[Block]] = {}
+    reportlets: dict[str, list[Reportlet]] = {}
     for row in report_table().figures:
         if row.level != level:
             continue
-        made = blocks.setdefault(row.section, [])
+        made = reportlets.setdefault(row.section, [])
         later.attempt(row.title, partial(_draw_into, made, row, scene, output_dir))
     return tuple(
         Section(
             key=f'{_anchor(label)}-{key}',
             title=about['title'],
             intro=about['intro'],
-            blocks=tuple(blocks[key]),
+            reportlets=tuple(reportlets[key]),
         )
         for key, about in report_table().sections.items()
-        if blocks.get(key)
+        if reportlets.get(key)
     )
 
 
-def _draw_into(made: list[Block], row: FigureRow, scene: Scene, output_dir: Path) -> None:
+def _draw_into(made: list[Reportlet], row: FigureRow, scene: Scene, output_dir: Path) -> None:
     """Add the figures of a row; those drawn before one fails stay."""
-    made.extend(build_blocks(row, scene, output_dir))
+    made.extend(draw_row(row, scene, output_dir))
 
 
 def _steps(sections: Iterable[Section], states: list[dict[str, Any]]) -> tuple[Step, ...]:
     """Build the cards of the maps that were made, or that are missing for a reason."""
-    blocks = [block for section in sections for block in section.blocks]
+    reportlets = [reportlet for section in sections for reportlet in section.reportlets]
     steps = (
         Step(
             title=row.title,
             made_from=row.made_from,
             unit=row.unit,
-            results=tuple(_result(block) for block in blocks if block.row is row),
+            results=tuple(_result(reportlet) for reportlet in reportlets if reportlet.row is row),
             reasons=tuple(dict.fromkeys(_why(state) for state in states if _is_of(state, row))),
         )
         for row in report_table().figures
@@ -536,11 +481,11 @@ def _steps(sections: Iterable[Section], states: list[dict[str, Any]]) -> tuple[S
     return tuple(step for step in steps if step.results or step.reasons)
 
 
-def _result(block: Block) -> tuple[str, str, str, str]:
+def _result(reportlet: Reportlet) -> tuple[str, str, str, str]:
     """Give condition, median, verdict and anchor of a value map."""
-    median = next((fact for fact in block.facts if fact.name.startswith('median')), None)
-    text = median.text.split(' (')[0].removesuffix(f' {block.row.unit}') if median else ''
-    return block.where, text, median.verdict if median else 'check', block.key
+    median = next((fact for fact in reportlet.facts if fact.name.startswith('median')), None)
+    text = median.text.split(' (')[0].removesuffix(f' {reportlet.row.unit}') if median else ''
+    return reportlet.where, text, median.verdict if median else 'check', reportlet.key
 
 
 def _is_of(state: Mapping[str, Any], row: FigureRow) -> bool:
@@ -579,8 +524,8 @@ def _write_figures(output_dir: Path, participant: str, units: Iterable[UnitPage]
         picture
         for unit in units
         for section in unit.sections
-        for block in section.blocks
-        for picture in block.pictures
+        for reportlet in section.reportlets
+        for picture in reportlet.pictures
     ]
     names = {f'{picture.name}.webp' for picture in pictures}
     for old in folder.glob('[!.]*'):

@@ -558,7 +558,7 @@ def test_a_figure_that_fails_is_named_and_takes_no_other_along(output_dir, monke
             raise ZeroDivisionError(message)
         yield from ()
 
-    monkeypatch.setattr(render, 'build_blocks', draw)
+    monkeypatch.setattr(render, 'draw_row', draw)
     monkeypatch.setattr(render, '_write_figures', lambda *_: None)
     monkeypatch.setattr(render, 'atomic_write', lambda path, _: path)
     make = render.render_group if row.level == 'group' else render.render_participant

@@ -8,7 +8,8 @@ from bids_app.models.asl.quality import grey_matter_statistics
 from bids_app.models.constants import QUALITY_RULES
 from bids_app.reports.derivatives import read_table
 from bids_app.reports.group.published import _published
-from bids_app.reports.reportlets import KINDS, report_table
+from bids_app.reports.report_table import report_table
+from bids_app.reports.reportlets.kinds import KINDS
 from bids_app.settings import presets
 
 ROWS = {row.key: row for row in report_table().figures}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bids_app._typing import FloatArray
-    from bids_app.reports.reportlets import ChainStep
+    from bids_app.reports.report_table import ChainStep
 
 CELL = (128.0, 62.0)
 """Width and height that a step of the chain has for itself."""

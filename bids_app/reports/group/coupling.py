@@ -11,7 +11,7 @@ from bids_app.models.contrast.calibrated_bold import davis_cmro2_ratio
 from bids_app.models.numerics.regions import confidence_ellipse
 from bids_app.reports.derivatives import list_derivatives, read_table, select, to_number
 from bids_app.reports.drawing.charts import Point, draw_plane
-from bids_app.reports.reportlets import contrast_text, in_words, number
+from bids_app.reports.text import contrast_text, in_words, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bids_app._typing import BoolArray
-    from bids_app.reports.render import UnitPage
+    from bids_app.reports.page import UnitPage
 
 ATLAS = 'atlas-Schaefer2018_seg-7n_scale-200_dseg'
 """Of the packaged atlas, after the space and the resolution."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from bids_app.bids.run.outcome import State
 from bids_app.reports.derivatives import list_derivatives, read_table, select, to_number
-from bids_app.reports.reportlets import number, report_table, unit_text
+from bids_app.reports.report_table import report_table
+from bids_app.reports.text import number, unit_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

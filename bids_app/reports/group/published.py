@@ -18,7 +18,8 @@ from bids_app.reports.derivatives import (
     select,
     to_number,
 )
-from bids_app.reports.reportlets import number, report_table, unit_text
+from bids_app.reports.report_table import report_table
+from bids_app.reports.text import number, unit_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

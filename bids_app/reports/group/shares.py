@@ -8,7 +8,9 @@ import numpy as np
 
 from bids_app.models.oxygen.sensitivity import RELATIVE_ERROR, relative_effects, variance_shares
 from bids_app.reports.derivatives import load_upright, read_table, select, to_number
-from bids_app.reports.reportlets import contrast_text, percent, report_table, tissue_values
+from bids_app.reports.report_table import report_table
+from bids_app.reports.reportlets.base import tissue_values
+from bids_app.reports.text import contrast_text, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from bids_app.models.constants import NORMAL_95
 from bids_app.reports.derivatives import read_table, root_file, select, to_number
-from bids_app.reports.reportlets import contrast_text, number, percent, report_table, unit_text
+from bids_app.reports.report_table import report_table
+from bids_app.reports.text import contrast_text, number, percent, unit_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

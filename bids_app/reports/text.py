@@ -1,0 +1,180 @@
+"""Numbers, units, contrasts and codes as people write them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bids_app.reports.derivatives import to_number
+from bids_app.reports.report_table import report_table
+
+if TYPE_CHECKING:
+    from bids_app._typing import FloatArray
+    from bids_app.reports.derivatives import Derivative
+
+
+def cell(text: str) -> str:
+    """
+    Write the cell of a table: numbers with three digits, words for names, nothing for n/a.
+
+    Examples
+    --------
+    >>> cell('0.123456'), cell('n/a'), cell('ratio_of_means'), cell('true'), cell('12')
+    ('0.123', '', 'ratio of means', 'yes', '12')
+    """
+    if text in ('n/a', ''):
+        return ''
+    value = to_number(text)
+    if not np.isnan(value):
+        return text if text.isdigit() else number(value)
+    words = {'true': 'yes', 'false': 'no', **report_table().words}
+    if re.fullmatch(r'[a-z0-9]+(_[a-z0-9]+)+', text):
+        text = words.get(text, text.replace('_', ' '))
+    return SCAN.sub(lambda found: found[0].upper(), words.get(text, text))
+
+
+SCAN = re.compile(r'^(mese|megre|ase|asl|dsc|bold)(?=$| )')
+"""Kind of a scan at the start of its name."""
+
+
+def in_words(code: str) -> str:
+    """
+    Write a code of the atlas or a column for readers.
+
+    Examples
+    --------
+    >>> in_words('SomMot'), in_words('cbf_change'), in_words('repetition_time')
+    ('Somatomotor', 'CBF change', 'repetition time')
+    """
+    quantities = {'cbf', 'cbv', 'oef', 'cmro2', 'bold'}
+    parts = [part.upper() if part in quantities else part for part in code.split('_')]
+    return report_table().words.get(code, ' '.join(parts))
+
+
+def contrast_text(file: Derivative) -> str:
+    """Say what is compared, from the sidecar; without one, from the label of the name."""
+    about = file.sidecar.get('Contrast')
+    if isinstance(about, dict) and {'Task', 'Baseline'} <= about.keys():
+        return f'{about["Task"]} minus {about["Baseline"]}'
+    return contrast_words(file.entities.get('contrast', ''))
+
+
+def contrast_words(label: str) -> str:
+    """
+    Write the label of a contrast in words; other labels stay.
+
+    Examples
+    --------
+    >>> contrast_words('calcMinusControl'), contrast_words('calc')
+    ('calc minus control', 'calc')
+    """
+    task, minus, baseline = label.partition('Minus')
+    return f'{task} minus {baseline[:1].lower()}{baseline[1:]}' if minus else label
+
+
+def range_text(values: FloatArray, unit: str) -> str:
+    """Say in words what a map holds."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 'No voxel has an estimate.'
+    low, middle, high = np.percentile(finite, (5, 50, 95))
+    return (
+        f'Median {number(middle)}, 90 percent of the voxels between {number(low)} and '
+        f'{number(high)} {unit}'.rstrip()
+        + '.'
+    )
+
+
+SUPERSCRIPTS = str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹')
+"""Characters of an exponent, raised."""
+
+
+def number(value: float) -> str:
+    """
+    Write a number with three significant digits.
+
+    Examples
+    --------
+    >>> number(43.5678), number(float('nan')), number(-0.0012345), number(-4.5e-5)
+    ('43.6', 'no estimate', '−0.00123', '−4.5 × 10⁻⁵')
+    """
+    if not np.isfinite(value):
+        return 'no estimate'
+    return raised(f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}')
+
+
+def raised(text: str) -> str:
+    """
+    Write a number of a program as people do.
+
+    Examples
+    --------
+    >>> raised('2.64e-07'), raised('-3')
+    ('2.64 × 10⁻⁷', '−3')
+    """
+    mantissa, _, exponent = text.replace('-', '−').partition('e')
+    if not exponent:
+        return mantissa
+    power = f'{int(exponent.replace("−", "-"))}'.translate(SUPERSCRIPTS)
+    return f'{mantissa} × 10{power}'
+
+
+def unit_text(unit: str) -> str:
+    """
+    Write a unit of a file, which has ASCII letters only, for readers.
+
+    Examples
+    --------
+    >>> unit_text('umol/100 g/min'), unit_text('(1/s)^2'), unit_text('percent')
+    ('µmol/100 g/min', '(1/s)²', '%')
+    """
+    if unit == 'percent':
+        return '%'
+    return re.sub(r'\bu(?=mol|T\b|m\b|s\b)', 'µ', unit).replace('^2', '²')
+
+
+def counted(count: int, noun: str) -> str:
+    """
+    Write a number of things.
+
+    Examples
+    --------
+    >>> counted(1, 'voxel'), counted(1200, 'voxel')
+    ('1 voxel', '1,200 voxels')
+    """
+    return f'{count:,} {noun}' + ('' if count == 1 else 's')
+
+
+def round_up(value: float) -> float:
+    """
+    Round a positive number up to 1, 2, 3, 5 or 7.5 times a power of ten.
+
+    Examples
+    --------
+    >>> round_up(0.0231), round_up(4.2), round_up(0.0)
+    (0.03, 5.0, 1.0)
+    """
+    if not value > 0:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(value))
+    steps = [step for step in (1, 2, 3, 5, 7.5, 10) if step * power >= value * (1 - 1e-9)]
+    return float(np.round(steps[0] * power, 12))
+
+
+def percent(share: float) -> str:
+    """
+    Write a share as percentage.
+
+    Examples
+    --------
+    >>> percent(0.0004), percent(0.123), percent(float('nan'))
+    ('0.04 %', '12 %', 'no estimate')
+    """
+    if not np.isfinite(share):
+        return 'no estimate'
+    value = 100 * share
+    if 0 < value < 0.01:
+        return '< 0.01 %'
+    return f'{value:.2g} %' if 0 < value < 10 else f'{value:.0f} %'
