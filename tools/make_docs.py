@@ -29,7 +29,9 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / 'docs' / 'reference'
 README = ROOT / 'README.md'
 NOTICE = '<!-- Made by tools/make_docs.py from {source}; do not edit. -->'
+ARCHITECTURE = ROOT / 'docs' / 'architecture.md'
 GRAPH_MARKS = ('<!-- graph -->', '<!-- /graph -->')
+FOLDER_MARKS = ('<!-- folders -->', '<!-- /folders -->')
 
 # ------------------------------------------------------------------------------------ markdown
 
@@ -594,14 +596,62 @@ def draw(graph: nx.DiGraph) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def with_graph(text: str, block: str) -> str:
-    """Put the drawing between its marks."""
-    start, end = GRAPH_MARKS
-    before, _, rest = text.partition(start)
+def between(marks: tuple[str, str], path: Path, block: str) -> str:
+    """Put what was made between its marks in a file written by hand."""
+    start, end = marks
+    before, _, rest = path.read_text('utf-8').partition(start)
     _, found, after = rest.partition(end)
     if not found:
-        sys.exit(f'README.md has no {start} ... {end}')
+        sys.exit(f'{path.name} has no {start} ... {end}')
     return f'{before}{start}\n\n{block}\n\n{end}{after}'
+
+
+def folders_block() -> str:
+    """Table of the folders of the package, what may go in, and a drawing of their imports."""
+    import ast
+
+    package = ROOT / 'bids_app'
+    rows = []
+    for path in sorted(package.rglob('__init__.py')):
+        if path.parent != package:
+            text = ast.get_docstring(ast.parse(path.read_text('utf-8'))) or ''
+            name = path.parent.relative_to(package).as_posix()
+            rows.append((code(f'{name}/'), text.splitlines()[0]))
+    rows += [
+        (code(f'{name}.py'), (ast.get_docstring(tree) or '').splitlines()[0])
+        for name in ('images', 'units', 'errors')
+        for tree in [ast.parse((package / f'{name}.py').read_text('utf-8'))]
+    ]
+    return '\n\n'.join(
+        [
+            NOTICE.format(source='the first line of every folder, and its imports'),
+            table(('Folder', 'What goes in'), sorted(rows)),
+            'What each of them imports, but for what follows from another:',
+            '```text\n' + '\n'.join(imports_between_folders()) + '\n```',
+        ]
+    )
+
+
+def imports_between_folders() -> list[str]:
+    """Draw the imports between folders from top to bottom, a line for each."""
+    import grimp
+    import networkx as nx
+
+    graph = grimp.build_graph('bids_app', cache_dir=None)
+    found = nx.DiGraph()
+    for module in graph.modules:
+        for other in graph.find_modules_directly_imported_by(module):
+            ends = [name.split('.')[1:2] for name in (module, other)]
+            if all(ends) and ends[0] != ends[1]:
+                found.add_edge(ends[0][0].strip('_'), ends[1][0].strip('_'))
+    found.remove_nodes_from([name for name in ('typing', 'main') if name in found])
+    reduced = nx.transitive_reduction(found)
+    order = [name for rank in nx.topological_generations(reduced) for name in sorted(rank)]
+    return [
+        f'{name:<11}->  {", ".join(sorted(reduced[name], key=order.index))}'
+        for name in order
+        if reduced[name]
+    ]
 
 
 def _model_pages() -> dict[str, Callable[[], str]]:
@@ -623,7 +673,8 @@ PAGES |= _model_pages()
 def current() -> dict[Path, str]:
     """Make what every generated file should hold."""
     files = {REFERENCE / f'{name}.md': make() for name, make in PAGES.items()}
-    files[README] = with_graph(README.read_text('utf-8'), graph_block())
+    files[README] = between(GRAPH_MARKS, README, graph_block())
+    files[ARCHITECTURE] = between(FOLDER_MARKS, ARCHITECTURE, folders_block())
     return files
 
 

@@ -70,8 +70,16 @@ def test_generated_page_is_what_the_code_says(name):
 
 
 def test_the_graph_of_the_readme_is_the_graph_of_the_code():
-    text = (ROOT / 'README.md').read_text('utf-8')
-    assert text == make_docs.with_graph(text, make_docs.graph_block()), 'stale: make reference'
+    made = make_docs.between(make_docs.GRAPH_MARKS, make_docs.README, make_docs.graph_block())
+    assert make_docs.README.read_text('utf-8') == made, 'stale: make reference'
+
+
+def test_the_table_of_folders_is_what_they_say_and_import():
+    block = make_docs.folders_block()
+    assert 'cli        ->  group, workflows\n' in block
+    path = make_docs.ARCHITECTURE
+    made = make_docs.between(make_docs.FOLDER_MARKS, path, block)
+    assert path.read_text('utf-8') == made, 'stale: make reference'
 
 
 def test_the_graph_shows_that_change_comes_from_primitive_maps_not_from_cmro2():
