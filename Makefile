@@ -16,6 +16,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+RESOLUTION ?= highest
 ENGINE ?= docker
 
 # No telemetry, no display, one thread per process: the same numbers everywhere.
@@ -72,6 +73,12 @@ test: lint ## everything but the long proofs; what .ci/run calls
 	$(BIN)/pytest -q --doctest-modules bids_app
 	$(BIN)/pytest -m "not prove" $(ARGS)
 
+.PHONY: test-unlocked
+test-unlocked: ## unit tests without the locks (needs uv); RESOLUTION=lowest-direct or highest
+	uv venv --clear --python $(PYTHON) .venv-unlocked
+	uv pip install --python .venv-unlocked --resolution $(RESOLUTION) --editable '.[test,dev]'
+	.venv-unlocked/bin/pytest -q -m "not e2e and not prove and not network" $(ARGS)
+
 .PHONY: prove
 prove: install ## the long proofs: full counts, study size
 	$(BIN)/pytest -m prove $(ARGS)
@@ -115,6 +122,6 @@ release-check: install ## say what keeps this tree from being released
 
 .PHONY: clean
 clean: ## remove what the other targets made, .venv too
-	rm -rf $(VENV) build dist demo real-asl docs/_build .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf $(VENV) .venv-unlocked build dist demo real-asl docs/_build .pytest_cache .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
 	find bids_app tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,5 @@
 """
-Run the timed benchmarks and keep what they print beside its limit in docs/proof/bench.json.
+Run the timed benchmarks and keep what they print beside its limit in benchmarks/performance.json.
 
 Usage
 -----
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TABLE = ROOT / 'docs' / 'proof' / 'bench.json'
+TABLE = ROOT / 'benchmarks' / 'performance.json'
 PARTICIPANT = 'participant.py --grid study --nprocs 2'
 STEP = re.compile(r'^\| (\w[\w ]*) \| (\d+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$', re.M)
 

@@ -381,7 +381,7 @@ def _option_table(actions: Iterable[argparse.Action]) -> str:
 
 def performance_page() -> str:
     """Time and memory beside their limits, and the steps of a participant of study size."""
-    measured = json.loads((ROOT / 'docs' / 'proof' / 'bench.json').read_text('utf-8'))
+    measured = json.loads((ROOT / 'benchmarks' / 'performance.json').read_text('utf-8'))
     rows = [
         (row['part'], row['what'], f'{row["measured"]:g} {row["unit"]}',
          f'{row["against"]}: {row["limit"]:g} {row["unit"]}', f'{row["ratio"]:g}',
@@ -398,7 +398,7 @@ def performance_page() -> str:
     heads = ('Part', 'What', 'Measured', 'Peer or limit', 'Ratio', 'Command')
     return page(
         'Performance',
-        'docs/proof/bench.json',
+        'benchmarks/performance.json',
         'Every row is measured by its command, and its ratio is to the limit that was set, or\n'
         'to the named program in the same run: below 1 is better. `make bench` measures all anew\n'
         'and writes this page; `make bench ARGS=--quick` leaves out what takes longest, and\n'
@@ -419,6 +419,35 @@ def performance_page() -> str:
     )
 
 
+def validation_page() -> str:
+    """Every number that was measured beside its bar, by topic, with its commit and day."""
+    header, *lines = (
+        line.split('\t')
+        for line in (ROOT / 'benchmarks' / 'validation.tsv').read_text('utf-8').splitlines()
+    )
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    topics: dict[str, list[tuple[str, ...]]] = {}
+    for row in rows:
+        topics.setdefault(row['topic'], []).append(
+            (
+                row['what'],
+                row['bar'],
+                row['measured'],
+                code(row['command']),
+                f'{row["commit"]}, {row["date"]}',
+            )
+        )
+    heads = ('What', 'Bar', 'Measured', 'By', 'Commit and day')
+    return page(
+        'Validation',
+        'benchmarks/validation.tsv',
+        'Each number was measured by its command on the commit and day beside it, and not since:\n'
+        'tests of the same names run with every commit, these measurements take longer. The bar\n'
+        'was set before. `python tools/record_validation.py TOPIC ROWS.json` replaces rows.',
+        *(part for topic, made in topics.items() for part in (f'## {topic}', table(heads, made))),
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     'settings': settings_page,
     'models': models_page,
@@ -427,6 +456,7 @@ PAGES: dict[str, Callable[[], str]] = {
     'status': status_page,
     'cli': cli_page,
     'performance': performance_page,
+    'validation': validation_page,
 }
 """Name in docs/reference -> what writes it."""
 

@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import bids_app
 from bids_app.cli.parser import parse
@@ -319,3 +320,19 @@ def test_examples_of_docstrings_are_run_by_the_server():
     for target in ('check', 'test'):
         recipe = re.search(rf'^{target}:.*\n((?:\t.*\n)+)', text, re.M)[1]
         assert '--doctest-modules bids_app' in recipe
+
+
+def test_the_workflow_of_github_runs_what_exists():
+    steps = [
+        step['run']
+        for job in yaml.safe_load((ROOT / '.github/workflows/check.yml').read_text())[
+            'jobs'
+        ].values()
+        for step in job['steps']
+        if 'run' in step
+    ]
+    targets = re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text('utf-8'), re.M)
+    assert '.ci/run' in steps
+    made = [step.split()[1] for step in steps if step.startswith('make ')]
+    assert made
+    assert set(made) <= set(targets)

@@ -10,8 +10,11 @@ import pytest
 
 from bids_app.bids.output.derivatives import match
 from bids_app.errors import MissingInputError
-from bids_app.reports import render, reportlets
+from bids_app.reports import render
 from bids_app.reports.group import tables
+from bids_app.reports.report_table import report_table
+from bids_app.reports.reportlets.maps import median_fact
+from bids_app.reports.reportlets.tables import shown_cell
 from tests.reports.conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
 
 
@@ -97,7 +100,7 @@ def test_every_picture_has_alternative_text_and_a_caption(pages, name):
 
 def test_every_value_map_of_each_condition_has_a_figure_with_its_unit(pages):
     ids = {a.get('id') for _, a in Page(pages['sub-01']).elements}
-    for row in reportlets.report_table().figures:
+    for row in report_table().figures:
         if row.kind == 'map' and row.quantity in VALUES:
             for condition in VALUES[row.quantity][4]:
                 key = f'{row.key}_condition-{condition}' if condition else row.key
@@ -262,12 +265,12 @@ def test_without_anatomy_the_maps_are_still_shown(small):
 
 
 def test_facts_judge_grey_matter_against_the_usual_range():
-    row = next(row for row in reportlets.report_table().figures if row.key == 'cbf')
-    fact = reportlets._median_fact('grey matter', np.full(9, 50.0), row)
+    row = next(row for row in report_table().figures if row.key == 'cbf')
+    fact = median_fact('grey matter', np.full(9, 50.0), row)
     assert (fact.verdict, fact.text) == ('good', '50 mL/100 g/min (quartiles 50 to 50)')
-    assert reportlets._median_fact('grey matter', np.full(9, 8600.0), row).verdict == 'check'
-    assert reportlets._median_fact('white matter', np.full(9, 8600.0), row).verdict == ''
-    missing = reportlets._median_fact('grey matter', np.full(9, np.nan), row)
+    assert median_fact('grey matter', np.full(9, 8600.0), row).verdict == 'check'
+    assert median_fact('white matter', np.full(9, 8600.0), row).verdict == ''
+    missing = median_fact('grey matter', np.full(9, np.nan), row)
     assert (missing.verdict, missing.text) == ('check', 'no estimate')
 
 
@@ -371,9 +374,9 @@ def test_scans_are_listed_with_their_timing_and_those_missing_are_named(pages):
 
 
 def test_quantities_in_tables_are_written_as_elsewhere_and_with_their_unit():
-    row = next(row for row in reportlets.report_table().figures if row.key == 'group_baseline')
-    assert reportlets._cell(row, {'quantity': 'cmro2'}, 'quantity') == 'CMRO2 (µmol/100 g/min)'
-    assert reportlets._cell(row, {'quantity': 'cmro2', 'rule': 'sign'}, 'rule') == 'sign'
+    row = next(row for row in report_table().figures if row.key == 'group_baseline')
+    assert shown_cell(row, {'quantity': 'cmro2'}, 'quantity') == 'CMRO2 (µmol/100 g/min)'
+    assert shown_cell(row, {'quantity': 'cmro2', 'rule': 'sign'}, 'rule') == 'sign'
 
 
 def test_alignment_flickers_against_the_position_of_the_header(pages):
@@ -550,7 +553,7 @@ def test_the_interval_of_a_few_participants_is_as_wide_as_their_number_asks():
     assert tables._quantile({}) == 1.96  # a participant, whose error counts voxels
 
 
-@pytest.mark.parametrize('row', render.report_table().figures, ids=lambda row: row.key)
+@pytest.mark.parametrize('row', report_table().figures, ids=lambda row: row.key)
 def test_a_figure_that_fails_is_named_and_takes_no_other_along(output_dir, monkeypatch, row):
     def draw(one, *_):
         if one is row:

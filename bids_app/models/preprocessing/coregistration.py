@@ -28,7 +28,7 @@ GOOD_GAIN = 0.9
 
 OTHER_HEAD_GAIN = 0.94
 """The same, above which two brains that differ are taken for those of two heads. A real head in
-its place had 0.92, other heads 0.94 to 1.24 (docs/proof/issue6.json)."""
+its place had 0.92, other heads 0.94 to 1.24 (docs/reference/validation.md)."""
 
 FAILED_GAIN = 1.1
 """Similarity after a small movement over that before, above which an alignment failed."""

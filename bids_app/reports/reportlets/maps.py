@@ -124,7 +124,7 @@ def _map_facts(
     tissues: Mapping[str, FloatArray],
 ) -> list[Fact | None]:
     """List the numbers of a value map."""
-    facts: list[Fact | None] = [_median_fact(name, taken, row) for name, taken in tissues.items()]
+    facts: list[Fact | None] = [median_fact(name, taken, row) for name, taken in tissues.items()]
     if error is not None and np.isfinite(error[mask]).any():
         unit = 'percentage points' if row.unit == '%' else row.unit
         text = f'{number(float(np.nanmedian(error[mask])))} {unit}'
@@ -149,7 +149,7 @@ def _set_facts(sidecar: Mapping[str, Any]) -> list[Fact]:
     return facts
 
 
-def _median_fact(name: str, values: FloatArray, row: FigureRow) -> Fact:
+def median_fact(name: str, values: FloatArray, row: FigureRow) -> Fact:
     """Give median and quartiles, judged for grey matter by the usual range."""
     finite = values[np.isfinite(values)]
     if not len(finite):

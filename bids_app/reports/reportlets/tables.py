@@ -40,14 +40,14 @@ def draw_table(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet]:
             and any(line.get(column.name, 'n/a') not in ('n/a', '') for line in lines)
         )
         shown = tuple(
-            tuple(_cell(row, line, column.name) for column in columns)
+            tuple(shown_cell(row, line, column.name) for column in columns)
             for line in lines[:MAX_LINES]
         )
         table = Table(columns=columns, lines=shown, n_hidden=max(0, len(lines) - MAX_LINES))
         yield make_reportlet(row, file, where=place_of(file), table=table)
 
 
-def _cell(row: FigureRow, line: Mapping[str, str], column: str) -> str:
+def shown_cell(row: FigureRow, line: Mapping[str, str], column: str) -> str:
     """Write a cell; a quantity with its unit, where that is the unit of the numbers beside it."""
     text = cell(line.get(column, ''))
     if column != 'quantity' or not row.per_quantity:
