@@ -88,6 +88,7 @@ class InTurnPlugin:
                     break
             else:
                 follow(node, 'end')
+        # every node runs in its own folder
         os.chdir(folder)
 
 
@@ -103,6 +104,7 @@ class Workers(Base):
     def __init__(self, *, errors: list[StepError], **options: Any) -> None:
         super().__init__(**options)
         self._errors = errors
+        # nipype has made a pool of its own kind by now
         self._replace_workers()
 
     def _start_workers(self) -> None:
@@ -118,7 +120,7 @@ class Workers(Base):
             self._replace_workers()
         try:
             return int(super()._submit_job(node, updatehash=updatehash))
-        except BrokenProcessPool:
+        except BrokenProcessPool:  # by a kill before this node: a pool that broke takes no more
             self._replace_workers()
             return int(super()._submit_job(node, updatehash=updatehash))
 
@@ -127,6 +129,8 @@ class Workers(Base):
         self._start_workers()
 
     def _async_callback(self, args: Future[Any]) -> None:
+        # nipype's asks for the result, which would raise where nobody listens and leave the node
+        # waiting; one that failed is fetched by `_get_result` instead
         if args.exception() is None:
             super()._async_callback(args)
 
@@ -135,7 +139,7 @@ class Workers(Base):
         error = future.exception() if future.done() else None
         if error is None:
             return super()._get_result(taskid)
-        if isinstance(error, BrokenProcessPool):
+        if isinstance(error, BrokenProcessPool):  # of all that were at work, killed or not
             error = StepKilledError(KILLED)
         return {'result': None, 'traceback': format_exception(error), 'taskid': taskid}
 

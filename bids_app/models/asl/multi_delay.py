@@ -246,6 +246,8 @@ class Kinetics:
         since = np.maximum(time - att, 0)
         gained: FloatArray
         if self.pulsed:
+            # blood and tissue that relax alike: the quotient below tends to a finite limit, which
+            # a slope of next to nothing gives to rounding
             slope = self.r1_blood - rate
             slope = np.where(np.abs(slope) < SMALLEST_RATE, SMALLEST_RATE, slope)
             length = np.minimum(since, duration)
@@ -268,6 +270,8 @@ class Kinetics:
         decay = np.exp(-att * self.r1_blood)
         gained = decay * (left - filled) / rate
         response = cbf * gained
+        # a later arrival shifts the front of the bolus where some has arrived, and its end where
+        # all has; at a readout that coincides with either, the comparison picks the later side
         by_att = cbf * decay * (left * (after > 0) - filled * (since > 0))
         by_att -= self.r1_blood * response
         part = cbf * by_flow / rate
@@ -689,6 +693,8 @@ class _Model:
         """Take out what the arterial column explains: least squares of the rest is then exact."""
         if self.arterial is None or self.weights is None:
             return samples
+        # variable projection: the amount is linear, so that data and model without their part
+        # along the column have the same best fit, and one parameter less to search
         weighted = self.weights * self.arterial
         last = np.moveaxis(samples, axis, -1)
         amount = (last @ weighted) / (weighted @ self.arterial)
@@ -698,6 +704,8 @@ class _Model:
         self, parameters: FloatArray, time: FloatArray, low: FloatArray, high: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """Predict the samples; the arrival time is given as fraction of its segment."""
+        # the response has a kink in the arrival time wherever a readout meets an end of the bolus;
+        # between two kinks it is smooth, and a fraction that ends at 0 or 1 says: look next door
         count = self.n_conditions
         att = low + parameters[:, count : count + 1] * (high - low)
         cbf = parameters[:, self.condition]
@@ -851,7 +859,7 @@ class _Data:
         """Weighted sum of squared residuals at given parameters and arrival times (s)."""
         column = att[:, np.newaxis]
         values = parameters.copy()
-        values[:, self.model.n_conditions] = 0
+        values[:, self.model.n_conditions] = 0  # of a segment without width
         prediction, _ = self.model.predict(values, self.time, column, column)
         squared: FloatArray = (self.weights * (self.samples - prediction) ** 2).sum(axis=1)
         return squared
@@ -958,6 +966,8 @@ def _solve(data: _Data, solution: _Solution, voxels: IntArray) -> None:
 
 def _search(data: _Data, kinks: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Find start values on a grid of arrival times; linear in all else."""
+    # of the flow the loss of label from tissue depends but weakly: with a usual flow in it the
+    # rest is linear, and one pseudo-inverse per arrival time serves every voxel
     model = data.model
     low, high = kinks[0], kinks[-1]
     nodes = np.union1d(np.linspace(low, high, int((high - low) / ARRIVAL_STEP) + 2), kinks)
@@ -977,6 +987,7 @@ def _search(data: _Data, kinks: FloatArray) -> tuple[FloatArray, FloatArray]:
     left = np.take_along_axis(explained, np.maximum(best - 1, 0)[:, None], axis=1)[:, 0]
     right_node = np.minimum(best + 1, len(nodes) - 1)
     right = np.take_along_axis(explained, right_node[:, None], axis=1)[:, 0]
+    # a best node that is a kink belongs to two segments: start in that of the better neighbour
     upward = (right >= left) & (at < high) | (at <= low)
     index = np.searchsorted(kinks, at, side='right') - 1
     is_kink = kinks[np.clip(index, 0, None)] == at
@@ -1014,6 +1025,7 @@ def _fit_segment(data: _Data, start: FloatArray, segment: FloatArray) -> _Fit:
     covariance[:, count, :] *= width[:, np.newaxis]
     covariance[:, :, count] *= width[:, np.newaxis]
     cost = result.residual_variance * result.dof
+    # as many samples as parameters: the fit passes through them, 0/0 degrees of freedom
     if data.samples.shape[1] == size:
         cost = np.where(result.status == Status.OK, 0.0, np.nan)
     return _Fit(segment.copy(), parameters, covariance, result.status.copy(), cost)
@@ -1048,6 +1060,7 @@ def _look_beyond(data: _Data, beyond: FloatArray, fit: _Fit) -> None:
             continue
         other = np.sort(np.stack([border[rows], edge[rows]], axis=1), axis=1)
         guess = fit.parameters[rows].copy()
+        # just inside, seen from the kink; a start on the bound itself could not move
         guess[:, count] = ARRIVAL_STEP if upward else 1 - ARRIVAL_STEP
         tried = _fit_segment(data.take(rows), guess, other)
         fit.put(rows, tried, (tried.status == Status.OK) & (tried.cost < fit.cost[rows]))
@@ -1055,6 +1068,8 @@ def _look_beyond(data: _Data, beyond: FloatArray, fit: _Fit) -> None:
 
 def _settle(data: _Data, lost: IntArray, beyond: FloatArray, start: FloatArray, fit: _Fit) -> None:
     """Decide voxels whose fit left its segment: the neighbour, or the kink itself."""
+    # the cheaper end of the segment is where the fit wanted to go; if the segment behind it holds
+    # nothing cheaper either, the cost rises on both sides and the kink is the minimum
     own = fit.segment[lost]
     at_low, low_cost = _fit_at(data.take(lost), start[lost], own[:, 0])
     at_high, high_cost = _fit_at(data.take(lost), start[lost], own[:, 1])
@@ -1139,6 +1154,8 @@ def _add_intervals(data: _Data, solution: _Solution, voxels: IntArray, noise: Fl
     variance = np.where(noise[:, np.newaxis] > 0, variance, 0.0)
     att = solution.parameters[voxels, count]
     segment, ends = solution.segment[voxels], solution.ends[voxels]
+    # the covariance knows the slope within the segment only; an interval that crosses a kink is
+    # read from the likelihood itself
     reach = NORMAL_95 * np.sqrt(variance[:, count])
     near = (att - reach < segment[:, 0]) | (att + reach > segment[:, 1])
     near &= noise > SMALLEST_VARIANCE
@@ -1185,6 +1202,8 @@ class _Profile:
             variance[rows, count] = ((high - low) / (2 * NORMAL_95)) ** 2
             touched[rows] = inside[:, 0] & (nodes[rows, 0] <= self.ends[rows, 0])
             touched[rows] |= inside[:, -1] & (nodes[rows, -1] >= self.ends[rows, 1])
+            # what the arrival leaves of the allowed drop, a linear parameter may use up: the union
+            # over arrivals of these intervals is its profile-likelihood interval, without a fit
             left = np.sqrt(np.maximum(NORMAL_95**2 - drop, 0))[:, :, np.newaxis] * spread
             top = np.where(inside[:, :, np.newaxis], value + left, -np.inf).max(axis=1)
             bottom = np.where(inside[:, :, np.newaxis], value - left, np.inf).min(axis=1)
@@ -1210,6 +1229,8 @@ class _Profile:
         """Return the fall of the log-likelihood times -2, linear parameters and their errors."""
         data = self.data.take(np.arange(len(self.data.samples))[rows])
         model = data.model
+        # the flow in the loss of label is held at its estimate, so that the rest is linear; only
+        # there it must be positive
         cbf = np.abs(self.parameters[rows][:, : model.n_conditions][:, model.condition])
         cbf = np.maximum(cbf, 1.0)
         basis = model.basis(
@@ -1231,6 +1252,7 @@ class _Profile:
 
 def _crossings(nodes: FloatArray, drop: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the ends of the set in which the drop stays below 1.96 squared; interpolated."""
+    # the drop is close to a parabola, its root to a line: that is what is interpolated
     level = NORMAL_95**2
     inside = drop <= level
     first = inside.argmax(axis=1)
@@ -1273,6 +1295,7 @@ def _add_arteries(fitted: _Fitted) -> tuple[FloatArray, FloatArray, BoolArray]:
         starts, columns, blur = _arterial_windows(part)
         best, gain = _best_window(part, starts, columns)
         gain /= np.maximum(fitted.noise[voxels], SMALLEST_VARIANCE)
+        # twice the share, because only positive amounts count: half of the noise is negative
         asked_for = gain > chi2.isf(2 * ARTERIES_BY_CHANCE / len(starts), 1)
         volume[voxels] = 0.0
         for window in np.unique(best):
@@ -1331,6 +1354,7 @@ def _best_window(
             projected = data.samples @ (weights * column)
             amount = (projected[:, np.newaxis] - flow * (basis @ (weights * column))) / own
             both = flow**2 * power + (projected**2 / own)[:, np.newaxis]
+            # a column that explains all of the response would leave the flow to rounding
             allowed = (amount > 0) & (flow > 0) & (nodes > start) & (power > SLACK * whole)
             gains[:, window] = np.where(allowed, both, -np.inf).max(axis=1) - alone
     best = gains.argmax(axis=1)
@@ -1369,6 +1393,8 @@ def _amount(
     beside = np.broadcast_to(column, response.shape)
     jacobian = np.stack([by_cbf, by_att, beside], axis=-1)
     gram = np.einsum('vnp,vn,vnq->vpq', jacobian, data.weights, jacobian)
+    # columns per mL/100 g/min, s and mL/mL differ by orders; of unit length, what the
+    # pseudo-inverse drops is what is collinear, not what is small
     scale = np.sqrt(np.einsum('vpp->vp', gram))
     scale = np.where(scale > 0, scale, 1.0)
     inverse = np.linalg.pinv(gram / (scale[:, :, None] * scale[:, None, :]), hermitian=True)

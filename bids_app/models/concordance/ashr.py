@@ -197,6 +197,8 @@ def fit_mixture(
         settled = False
         for _ in range(c.MIXTURE_STEPS):
             move = _newton_step(matrix, share, weights, (barrier, held, target))
+            # the barrier is infinite at a weight of 0: a step goes part of the way there at most,
+            # and only one that was not cut short can tell that the optimum is reached
             shrinking = move < 0
             to_zero = np.min(-weights[shrinking] / move[shrinking], initial=np.inf)
             room = c.MIXTURE_STEP_TO_BOUNDARY * to_zero
@@ -228,6 +230,7 @@ def _newton_step(
     scaled = matrix * np.sqrt(ratio / density)[:, None]
     hessian = scaled.T @ scaled
     hessian[np.diag_indices_from(hessian)] += barrier / weights**2
+    # optimum of the quadratic model with the constraints held by multipliers, the last unknowns
     size, n_held = weights.size, target.size
     system = np.zeros((size + n_held, size + n_held))
     system[:size, :size] = hessian
@@ -296,6 +299,8 @@ def false_sign_rate(effect: ArrayLike, standard_error: ArrayLike) -> SignPosteri
     fit = fit_mixture(_normal_density(bins.effect, bins.error, scales), bins.counts)
     joint = _normal_density(x, s, scales) * fit.weights
     joint /= joint.sum(axis=1, keepdims=True)
+    # a normal prior and a normal error give a normal posterior, shrunk towards 0; the point mass
+    # (the first component) has no side, and half of it counts for either
     shrink = scales**2 / (scales**2 + s[:, None] ** 2)
     spread = np.sqrt(shrink[:, 1:]) * s[:, None]
     below = np.sum(joint[:, 1:] * ndtr(-shrink[:, 1:] * x[:, None] / spread), axis=1)
@@ -558,6 +563,7 @@ class _Bins:
     @classmethod
     def of(cls, x: FloatArray, s: FloatArray) -> _Bins:
         """Bin by effect over error and by the logarithm of the error; keep the means."""
+        # the fit then costs what the bins cost, however many voxels there are
         z = np.rint(np.clip(x / s, -c.SIGN_LARGEST_Z, c.SIGN_LARGEST_Z) / c.SIGN_Z_BIN).astype(
             np.int64
         )
@@ -624,6 +630,7 @@ def _half_uniforms(x: FloatArray, s: FloatArray, smallest_effect: float) -> _Pri
     first = max(smallest_effect, float(np.median(s)) / c.SIGN_FIRST_END)
     last = max(float(np.quantile(np.abs(x), 1 - c.SIGN_OUTLIERS)), c.SIGN_NARROWEST * first)
     ends = np.geomspace(first, last, c.SIGN_ENDS)
+    # a uniform density blurred by the error is a difference of two normal distributions
     at, error = bins.effect[:, None], bins.error[:, None]
     centre = ndtr(at / error)
     right = (centre - ndtr((at - ends) / error)) / ends
@@ -708,6 +715,7 @@ class _Profile:
         return self._null[0]
 
     def _nothing_changed(self) -> tuple[bool, float]:
+        # a changed share of 0 is a corner of the simplex that the barrier keeps out of reach: leave out the components beyond the smallest effect instead
         inside = (self.prior.below + self.prior.above) == 0
         fit = fit_mixture(
             np.maximum(self.prior.likelihood[:, inside], c.SIGN_TINY), self.prior.bins.counts
@@ -723,6 +731,8 @@ class _Profile:
         lost = -2.0 * float(self.prior.bins.counts @ ratio)
         if lost <= 0:
             return True, 1.0
+        # noise that is alike within a block makes the log likelihood ratio of a block vary more
+        # than its voxels would on their own; by as much the drop exceeds a chi square (Kent)
         term = ratio[self.prior.bins.member]
         term = term - term.mean()
         sums = np.bincount(self.block, term, self.n_blocks)
@@ -733,6 +743,8 @@ class _Profile:
 
     def _weights_at(self, constraint: FloatArray) -> FloatArray:
         """Best weights under a constraint."""
+        # near the optimum but off every bound; then both sides of the constraint are brought to
+        # their geometric mean, so that the start fulfils it and Newton steps stay on it
         best = self.prior.fit.weights
         start = (1 - c.SIGN_BLEND) * best + c.SIGN_BLEND / best.size
         up, down = constraint > 0, constraint < 0
@@ -749,6 +761,8 @@ class _Profile:
         self, inner: float, outer: float, constraint_at: Callable[[float], FloatArray]
     ) -> tuple[float, float]:
         """Search the end of an interval between a value inside and the end of the range."""
+        # bisection, after a first look at the end of the range: most intervals that are open there
+        # need that look only
         effect = 1.0
         for number in range(c.SIGN_BISECTIONS):
             value = outer if number == 0 else (inner + outer) / 2
@@ -767,6 +781,7 @@ class _Profile:
         below, above = self.prior.below, self.prior.above
         best = _fraction(self.prior)
 
+        # a share is a ratio of weights, but that it has a given value is linear in them
         def constraint(value: float) -> FloatArray:
             return (1.0 - value) * below - value * above
 
