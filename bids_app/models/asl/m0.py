@@ -200,7 +200,7 @@ def separate_m0_error(cbf: Estimate, m0: Estimate) -> tuple[Estimate, Estimate]:
     See Also
     --------
     bids_app.models.asl.single_delay.estimate_cbf : Puts the two errors together.
-    bids_app.models.contrast.difference.change_in_cbf : Counts the error of a shared M0 once.
+    bids_app.models.contrast.difference.change_between_conditions : Counts a shared M0 once.
 
     Examples
     --------

@@ -715,7 +715,8 @@ class _Profile:
         return self._null[0]
 
     def _nothing_changed(self) -> tuple[bool, float]:
-        # a changed share of 0 is a corner of the simplex that the barrier keeps out of reach: leave out the components beyond the smallest effect instead
+        # a changed share of 0 is a corner of the simplex that the barrier keeps out of reach:
+        # leave out the components beyond the smallest effect instead
         inside = (self.prior.below + self.prior.above) == 0
         fit = fit_mixture(
             np.maximum(self.prior.likelihood[:, inside], c.SIGN_TINY), self.prior.bins.counts

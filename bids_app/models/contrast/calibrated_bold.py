@@ -395,7 +395,7 @@ def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
 
     See Also
     --------
-    bids_app.models.contrast.difference.change_in_cmro2 : Without BOLD.
+    bids_app.models.contrast.difference.change_between_conditions : Without BOLD.
     semiquantitative_bias : The bias of this route, which can make signs by itself.
 
     Notes
