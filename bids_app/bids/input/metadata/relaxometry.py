@@ -71,7 +71,8 @@ def read_echoes(
     found = sorted_parts[leading]
     probes = [Probe.of(reader, role, item, condition) for item in found]
     first = probes[0]
-    if _report_not_fetched(first, [item for items in sorted_parts.values() for item in items]):
+    needed = [item for part, items in sorted_parts.items() if part != 'phase' for item in items]
+    if _report_not_fetched(first, needed):
         return None
     others = any(items for part, items in sorted_parts.items() if part != leading)
     _check_echo_numbers(first, found, PART_NAMES[leading] if others else '')
@@ -351,6 +352,8 @@ def _read_phase(
     reader = magnitude.reader
     probes = [Probe.of(reader, 'megre_phase', found, magnitude.condition) for found in phase]
     first = probes[0]
+    if _report_not_fetched(first, phase):
+        return 1.0, ()
     _check_echo_numbers(first, phase, 'phase')
     if {item.get('echo') for item in phase} != {one.found.get('echo') for one in magnitudes}:
         first.fail(
