@@ -216,6 +216,10 @@ def inputs_page() -> str:
         'Which condition a scan belongs to: [conditions](conditions.md). Times are read in\n'
         'seconds as BIDS defines them, and a value out of range is an error that names file,\n'
         'field, value and remedy; nothing is converted silently.',
+        '## Ranges',
+        'Ends are included. A value outside costs its scan, and the message names file, key,\n'
+        'value and range; zeros at volumes that carry no label are not judged.',
+        table(('Key', 'From', 'To', 'Unit'), _ranges()),
         '## From `participants.tsv`',
         table(
             ('Quantity', 'Column', 'Unit', 'Without it'),
@@ -235,6 +239,17 @@ def inputs_page() -> str:
             ],
         ),
     )
+
+
+def _ranges() -> list[tuple[str, ...]]:
+    """Rows of the numbers that are read."""
+    from bids_app.bids.input.sidecar import RANGES, TIMES
+
+    units = dict.fromkeys(TIMES, 's') | {'MagneticFieldStrength': 'T', 'SliceThickness': 'mm'}
+    return [
+        (code(key), f'{low:g}', f'{high:g}', units.get(key, ''))
+        for key, (low, high) in RANGES.items()
+    ]
 
 
 def _entities(entities: Mapping[str, Any]) -> str:

@@ -38,4 +38,5 @@ from bids_app.settings.schema import (
     field_of,
     flags,
     flatten,
+    limits_of,
 )

@@ -731,3 +731,9 @@ def field_of(name: str) -> tuple[dataclasses.Field[Any], Any]:
     hint = f'; did you mean {near[0]}?' if near else ''
     msg = f'unknown setting {name!r}{hint} (all settings: docs/reference/settings.md)'
     raise SettingsError(msg)
+
+
+def limits_of(name: str) -> tuple[float, float]:
+    """Give the lowest and highest value of a setting that is a number."""
+    low, high = field_of(name)[0].metadata['limits']
+    return low, high

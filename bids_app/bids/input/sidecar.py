@@ -17,6 +17,7 @@ from bids_app.bids.input.files import Header, companions_of, read_header, read_j
 from bids_app.bids.input.query import ENTITIES, Found, load_roles
 from bids_app.bids.scans import DataValue, Missing, Problem
 from bids_app.errors import AppError, ExitCode, SettingsError
+from bids_app.settings import limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,22 +34,22 @@ RANGES = {
     'SliceTiming': (0.0, 30.0),
     'StartTime': (0.0, 30.0),
     'SliceThickness': (0.05, 50.0),
-    'AcquisitionMatrixPE': (1.0, 4096.0),
     'ReconMatrixPE': (1.0, 4096.0),
     'EffectiveEchoSpacing': (1e-6, 2e-2),
     'TotalReadoutTime': (1e-4, 2.0),
     'EchoTime1': (5e-4, 0.5),
     'EchoTime2': (5e-4, 0.5),
-    'MagneticFieldStrength': (0.05, 25.0),
-    'LabelingEfficiency': (1e-2, 1.0),
+    'MagneticFieldStrength': limits_of('oxygen.b0'),
+    'LabelingEfficiency': limits_of('perfusion.labeling_efficiency'),
     'BackgroundSuppressionNumberPulses': (0.0, 20.0),
     'BolusCutOffDelayTime': (1e-2, 10.0),
     'SpinEchoDisplacement': (-0.2, 0.2),
     'M0Estimate': (1e-9, 1e15),
-    'Hct': (0.1, 0.75),
-    'SaO2': (0.3, 1.0),
+    'Hct': limits_of('oxygen.hct'),
+    'SaO2': limits_of('oxygen.sao2'),
 }
-"""Plausible range of each number that is read; times in s, field in T, the others in 1."""
+"""Plausible range of each number that is read, ends included; times in s, field in T, thickness in
+mm, the others in 1. Those that are settings too have the limits of the setting."""
 
 TIMES = (
     'EchoTime',
@@ -94,6 +95,7 @@ WRITTEN_AS = {
 shown and never taken, for whether they mean the same depends on the sequence."""
 
 OTHER_KEYS = (
+    'AcquisitionMatrixPE',
     'ArterialSpinLabelingType',
     'B0FieldIdentifier',
     'B0FieldSource',
@@ -110,7 +112,7 @@ OTHER_KEYS = (
     'TotalAcquiredPairs',
     'Units',
 )
-"""Keys read that are not numbers with a range."""
+"""Keys read that are not numbers with a range of their own."""
 
 
 @dataclass(slots=True)

@@ -140,7 +140,7 @@ def test_all_problems_of_a_participant_are_found_at_once(full, unit):
     full.edit('*dsc.json', EchoTime=None)
     found = unit(full)
     assert [(p.role, p.condition) for p in found.problems] == [
-        ('mese', None), ('megre_mag', 'calc'), ('megre_mag', 'calc'), ('asl', 'calc'),
+        ('mese', None), ('megre_mag', 'calc'), ('megre_phase', 'calc'), ('asl', 'calc'),
         ('asl', 'calc'), ('dsc', None),
     ]  # fmt: skip
     assert found.mese == found.dsc == ()
