@@ -65,12 +65,12 @@ lint: install
 
 .PHONY: check
 check: lint ## the fast part, under 90 s: style, types, layers, unit tests
-	$(BIN)/pytest -q --doctest-modules bids_app
+	$(BIN)/pytest -q --doctest-modules bids_app oxybold
 	$(BIN)/pytest -q -m "not e2e and not prove and not network" $(ARGS)
 
 .PHONY: test
 test: lint ## everything but the long proofs; what .ci/run calls
-	$(BIN)/pytest -q --doctest-modules bids_app
+	$(BIN)/pytest -q --doctest-modules bids_app oxybold
 	$(BIN)/pytest -m "not prove" $(ARGS)
 
 .PHONY: test-unlocked
@@ -124,4 +124,4 @@ release-check: install ## say what keeps this tree from being released
 clean: ## remove what the other targets made, .venv too
 	rm -rf $(VENV) .venv-unlocked build dist demo real-asl docs/_build .pytest_cache .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis
-	find bids_app tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find bids_app oxybold tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
