@@ -218,7 +218,7 @@ def write_study(folder, n):
     """Write derivatives of simulated participants on the template, one contrast."""
     import nibabel as nb
 
-    from bids_app.bids.output.derivatives import output_path
+    from bids_app.bids.output.names import output_path
     from bids_app.engines.templates import SPACE, packaged_template
 
     template = nb.load(packaged_template('label-GM_probseg'))

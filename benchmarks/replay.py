@@ -19,7 +19,8 @@ import nibabel as nb
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from bids_app.bids.output.derivatives import output_path, to_json, write_image
+from bids_app.bids.output.names import output_path
+from bids_app.bids.output.write import to_json, write_image
 from bids_app.engines.templates import ATLAS, SPACE, packaged_template
 from bids_app.images import save_affine
 from bids_app.settings import Settings, to_toml

@@ -264,7 +264,7 @@ def _entities(entities: Mapping[str, Any]) -> str:
 
 
 def outputs_page() -> str:
-    from bids_app.bids.output.derivatives import table as output_table
+    from bids_app.bids.output.names import table as output_table
 
     outputs = output_table()
     parts = [

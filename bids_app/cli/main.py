@@ -165,7 +165,8 @@ def _finish(verdict: RunVerdict, where: RunSettings | None) -> int:
 def _record(verdict: RunVerdict, where: RunSettings) -> Path | None:
     """Write logs/run_summary.json where the output was made; name the file to open."""
     from bids_app.bids.output.dataset import check_locations, check_version
-    from bids_app.bids.output.derivatives import output_path, write_json
+    from bids_app.bids.output.names import output_path
+    from bids_app.bids.output.write import write_json
 
     if where.dry_run or not (where.output_dir / output_path('dataset_description')).is_file():
         return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bids_app.bids.output.derivatives import match
+from bids_app.bids.output.names import match
 from bids_app.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_app.bids.output.derivatives import match, row, table
+from bids_app.bids.output.names import match, row, table
 from bids_app.engines.templates import SPACE
 
 if TYPE_CHECKING:

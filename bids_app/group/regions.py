@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bids_app.bids.output.derivatives import row, unit_of
+from bids_app.bids.output.names import row, unit_of
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.group.statistics import MINIMUM, RandomEffects, prevalence, random_effects
 from bids_app.images import load_data

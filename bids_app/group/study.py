@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.bids.output.derivatives import row, scale_of, source_uri, write_image, write_table
+from bids_app.bids.output.names import row, scale_of, source_uri
+from bids_app.bids.output.write import write_image, write_table
 from bids_app.engines.templates import SPACE, packaged_template
 from bids_app.errors import AppError
 from bids_app.group.design import Design

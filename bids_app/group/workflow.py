@@ -13,7 +13,7 @@ from bids_app.bids.output.dataset import (
     update_shared,
     work_dir_of,
 )
-from bids_app.bids.output.derivatives import write_json, write_text
+from bids_app.bids.output.write import write_json, write_text
 from bids_app.bids.run.outcome import (
     Aftermath,
     RunVerdict,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bids_app.bids.output.derivatives import row, write_copy, write_image, write_table
+from bids_app.bids.output.names import row
+from bids_app.bids.output.write import write_copy, write_image, write_table
 from bids_app.images import load_masked
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,

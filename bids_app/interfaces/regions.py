@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bids_app.bids.output.derivatives import row, scale_of, unit_of
+from bids_app.bids.output.names import row, scale_of, unit_of
 from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,

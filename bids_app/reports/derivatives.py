@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.bids.output.derivatives import match, output_path
+from bids_app.bids.output.names import match, output_path
 from bids_app.images import Grid, grid_of, load_data
 
 if TYPE_CHECKING:

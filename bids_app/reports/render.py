@@ -13,7 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_app import __version__
-from bids_app.bids.output.derivatives import atomic_write, output_path
+from bids_app.bids.output.names import output_path
+from bids_app.bids.output.write import atomic_write
 from bids_app.bids.run.outcome import MEANING, Aftermath, State
 from bids_app.errors import AppError, MissingInputError
 from bids_app.reports.background import Scene, TemplateScene

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bids_app.bids.output.derivatives import packaged_table
+from bids_app.bids.output.names import packaged_table
 
 if TYPE_CHECKING:
     pass

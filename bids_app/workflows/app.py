@@ -30,7 +30,6 @@ from bids_app.bids.output.dataset import (
     update_shared,
     work_dir_of,
 )
-from bids_app.bids.output.derivatives import output_path, write_json, write_text
 from bids_app.bids.output.manifest import (
     changed_files,
     check_manifest,
@@ -43,6 +42,8 @@ from bids_app.bids.output.manifest import (
     work_name,
     write_manifest,
 )
+from bids_app.bids.output.names import output_path
+from bids_app.bids.output.write import write_json, write_text
 from bids_app.bids.run.feasible import capabilities
 from bids_app.bids.run.outcome import (
     MACHINE_CODES,

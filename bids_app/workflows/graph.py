@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.output.derivatives import output_path, source_uri
+from bids_app.bids.output.names import output_path, source_uri
 from bids_app.workflows._engine import Quantity, Workflow
 from bids_app.workflows.anatomy import MovingSeries
 from bids_app.workflows.derivatives import Sink

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bids_app.bids.output.derivatives import output_path, row, write_table
+from bids_app.bids.output.names import output_path, row
+from bids_app.bids.output.write import write_table
 from bids_app.bids.run.replay import collect_saved
 from bids_app.errors import AppError
 from bids_app.workflows.execution import run_graph

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.dataset import HIDDEN
-from bids_app.bids.output.derivatives import atomic_write, to_json
+from bids_app.bids.output.write import atomic_write, to_json
 from bids_app.errors import OutputError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bids_app.errors
-from bids_app.bids.output.derivatives import DISK_ERRORS
+from bids_app.bids.output.write import DISK_ERRORS
 from bids_app.errors import AppError, ExitCode, OutputError
 
 if TYPE_CHECKING:

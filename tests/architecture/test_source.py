@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from bids_app.bids.output.derivatives import table
+from bids_app.bids.output.names import table
 from bids_app.interfaces._base import POSITIONS
 from bids_app.models.registry import MODELS
 from bids_app.reports.citations import load_references

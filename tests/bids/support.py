@@ -1,4 +1,9 @@
-"""What the tests of the input layer share."""
+"""What tests of the dataset share."""
+
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
 
 from bids_app.errors import ExitCode
 
@@ -11,3 +16,9 @@ def only_problem(found, *words, role, code=ExitCode.BAD_INPUT):
     for word in words:
         assert word in problem.message
     return problem
+
+
+def make_image(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    image = nb.Nifti1Image(data, np.diag([-4.0, 4, 4, 1]) if affine is None else affine)
+    nb.save(image, path)
+    return path

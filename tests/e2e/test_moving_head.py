@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_app.bids.output.derivatives import match, row
+from bids_app.bids.output.names import match, row
 from tests.e2e import support, trees
 
 pytestmark = pytest.mark.e2e

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_app.bids.output.derivatives import match
+from bids_app.bids.output.names import match
 from tests.e2e import support
 
 pytestmark = pytest.mark.e2e

@@ -9,7 +9,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from bids_app.bids.output.derivatives import match, table
+from bids_app.bids.output.names import match, table
 from tests.e2e import support
 
 pytestmark = pytest.mark.e2e

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bids_app.bids.output.dataset import prepare_output, root_files, update_shared
-from bids_app.bids.output.derivatives import write_json
+from bids_app.bids.output.write import write_json
 from bids_app.bids.run.outcome import judge, participant_summary
 from bids_app.settings import RunSettings
 from tests.e2e import support

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_app.bids.output.derivatives import output_path
+from bids_app.bids.output.names import output_path
 from bids_app.bids.run.outcome import State
 from bids_app.engines.templates import SPACE, packaged_template
 from bids_app.errors import ExitCode, SelectionError

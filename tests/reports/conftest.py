@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_app.bids.output.derivatives import output_path
+from bids_app.bids.output.names import output_path
 from bids_app.images import save_affine
 from bids_app.models.concordance.labels import LABEL_COLORS, LABEL_NAMES
 from tests.paths import ROOT

@@ -8,7 +8,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.bids.output.derivatives import match
+from bids_app.bids.output.names import match
 from bids_app.errors import MissingInputError
 from bids_app.reports import render
 from bids_app.reports.group import tables

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bids_app.bids.output.derivatives import table, unit_of
+from bids_app.bids.output.names import table, unit_of
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.models.asl.quality import grey_matter_statistics
 from bids_app.models.constants import QUALITY_RULES

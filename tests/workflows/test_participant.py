@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bids_app.bids.output.derivatives import output_path, row, table
+from bids_app.bids.output.names import output_path, row, table
 from bids_app.bids.run.feasible import capabilities
 from bids_app.bids.scans import Problem
 from bids_app.reports.citations import load_references

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.input.conditions import normalise
 from bids_app.bids.input.input_map import RoleMap, check_pattern, find_paths, walk_tree
 from bids_app.bids.input.sidecar import check_known, is_number
-from bids_app.bids.output.derivatives import table
+from bids_app.bids.output.names import table
 from bids_app.errors import SelectionError, SettingsError
 
 if TYPE_CHECKING:

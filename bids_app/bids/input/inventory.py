@@ -29,7 +29,7 @@ from bids_app.bids.input.query import (
     participant_folders,
     roles_of,
 )
-from bids_app.bids.output.derivatives import atomic_write
+from bids_app.bids.output.write import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

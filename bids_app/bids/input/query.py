@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.output.derivatives import packaged_table
+from bids_app.bids.output.names import packaged_table
 from bids_app.bids.scans import FoundAnatomy
 from bids_app.errors import SettingsError
 

@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bids_app
-from bids_app.bids.output.derivatives import (
+from bids_app.bids.output.names import output_path, row, table
+from bids_app.bids.output.write import (
     atomic_write,
     create_once,
     output_error,
-    output_path,
     remove_unfinished,
-    row,
-    table,
     to_json,
     tsv,
     write_json,

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import bids_app
 from bids_app.bids.input.files import map_of_user
 from bids_app.bids.input.templates import other_templates
-from bids_app.bids.output.derivatives import atomic_write, output_path, remove_unfinished, to_json
+from bids_app.bids.output.names import output_path
 from bids_app.bids.output.versions import library_versions
+from bids_app.bids.output.write import atomic_write, remove_unfinished, to_json
 from bids_app.bids.run.outcome import State
 from bids_app.settings import flatten, parcel_file
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.query import TEMPLATE
 from bids_app.bids.output.dataset import read_summaries
-from bids_app.bids.output.derivatives import match, output_path, table
+from bids_app.bids.output.names import match, output_path, table
 from bids_app.bids.scans import Contrast, DataValue, ParticipantInputs, SavedMaps
 from bids_app.errors import InputDataError, SelectionError, SettingsError
 from bids_app.models.oxygen.mqbold import dephasing_rate

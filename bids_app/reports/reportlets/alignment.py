@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.bids.output.derivatives import table as output_table
+from bids_app.bids.output.names import table as output_table
 from bids_app.reports.background import ScanScene, Scene, slices_of
 from bids_app.reports.derivatives import load_upright, select
 from bids_app.reports.drawing import figures

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.bids.output.derivatives import table as output_table
+from bids_app.bids.output.names import table as output_table
 from bids_app.models.status import Status
 from bids_app.reports.background import TISSUES, Scene
 from bids_app.reports.derivatives import load_upright, read_table

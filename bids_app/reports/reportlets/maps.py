@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.bids.output.derivatives import unit_of
+from bids_app.bids.output.names import unit_of
 from bids_app.models.status import DESCRIPTIONS, Status
 from bids_app.reports.background import Scene
 from bids_app.reports.derivatives import load_upright

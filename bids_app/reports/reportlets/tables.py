@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from bids_app.bids.output.derivatives import unit_of
+from bids_app.bids.output.names import unit_of
 from bids_app.reports.background import Scene
 from bids_app.reports.derivatives import select
 from bids_app.reports.report_table import FigureRow

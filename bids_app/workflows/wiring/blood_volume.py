@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.output.derivatives import output_path
+from bids_app.bids.output.names import output_path
 from bids_app.bids.run.feasible import MEASURED_CBV, cbv_model
 from bids_app.interfaces.bolus import CarryCBV
 from bids_app.models.registry import MODELS

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.files import map_of_user
-from bids_app.bids.output.derivatives import label_of
+from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import cbv_model, oef_model
 from bids_app.interfaces.change import CHALLENGE, ComputeSignificance
 from bids_app.models.contrast.difference import maps_behind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.output.derivatives import label_of
+from bids_app.bids.output.names import label_of
 from bids_app.interfaces.bold import CompareWithGradientEcho
 from bids_app.interfaces.bolus import SummariseCBVRules
 from bids_app.interfaces.change import LabelResponseMode, LimitVoxels

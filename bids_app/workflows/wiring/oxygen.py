@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.output.derivatives import label_of
+from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import oef_model
 from bids_app.models.registry import MODELS
 from bids_app.workflows.constants import constants_table, sidecar_parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.output.derivatives import label_of
+from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.interfaces.change import ComputeSignificance
 from bids_app.models.asl.single_delay import t1_tissue_at

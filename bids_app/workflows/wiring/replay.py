@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from bids_app.bids.output.derivatives import output_path, scale_of
+from bids_app.bids.output.names import output_path, scale_of
 from bids_app.bids.run.feasible import is_by_ase, oef_model
 from bids_app.bids.run.replay import read_sidecar
 from bids_app.interfaces.derivatives import LoadQuantity

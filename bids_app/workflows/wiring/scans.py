@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.output.derivatives import label_of, row_of_quantity
+from bids_app.bids.output.names import label_of, row_of_quantity
 from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.spatial import CombineRuns, ResampleQuantity, SmoothQuantity
 from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.templates import other_templates
-from bids_app.bids.output.derivatives import label_of, output_path
+from bids_app.bids.output.names import label_of, output_path
 from bids_app.bids.run.feasible import cbv_model
 from bids_app.interfaces.spatial import (
     MapCoordinates,

@@ -18,7 +18,7 @@ from bids_app.bids.input.conditions import (
     plan_unit,
     runs_for_contrast,
 )
-from bids_app.bids.output.derivatives import output_path
+from bids_app.bids.output.names import output_path
 from bids_app.bids.scans import BoldRun, Contrast, Event
 from bids_app.errors import SettingsError
 from tests.paths import ROOT

@@ -12,7 +12,8 @@ import pytest
 
 import bids_app
 from bids_app.bids.output import dataset
-from bids_app.bids.output.derivatives import table, write_json
+from bids_app.bids.output.names import table
+from bids_app.bids.output.write import write_json
 from bids_app.bids.run.outcome import judge, participant_summary
 from bids_app.errors import ExitCode, OutputError, SettingsError
 from bids_app.models.concordance.labels import Label

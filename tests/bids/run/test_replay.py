@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bids_app.bids.output.derivatives import output_path
+from bids_app.bids.output.names import output_path
 from bids_app.bids.run.replay import collect_saved, read_sidecar, saved_participants
 from bids_app.errors import InputDataError, SelectionError, SettingsError
 from bids_app.settings import RunSettings, Settings, apply, to_toml
