@@ -19,16 +19,15 @@ from types import SimpleNamespace
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bids_app.group.concordance import LARGEST_JACKKNIFE
 from bids_app.group.effects import _partial_least_squares
 from bids_app.group.permutation import max_statistic
+from bids_app.group.shares import leave_out
 from bids_app.group.statistics import (
-    jackknife_interval,
     random_effects,
     weigh_participants,
 )
 from bids_app.group.stream import Stack, stack_effects
-from bids_app.models.concordance.ashr import discordant_fraction, spatial_blocks
+from bids_app.models.concordance.ashr import spatial_blocks
 from bids_app.models.concordance.epp2025 import (
     describe_voxels,
     label_by_consistency,
@@ -37,9 +36,9 @@ from bids_app.models.concordance.epp2025 import (
 )
 from bids_app.models.concordance.labels import (
     Label,
+    estimate_shares,
     gate_by_probability,
     label_robust,
-    noise_corrected_summary,
 )
 from bids_app.models.concordance.pls import keep_clusters, mean_centred_pls
 from bids_app.settings import GroupSettings, Settings
@@ -109,29 +108,25 @@ def run_seed(seed, n, discordant, blocks):
             of_bold.as_estimate, of_change.as_estimate, gate, everywhere, level=0.05
         ),
     }
-    rows = noise_corrected_summary(
+    estimate = estimate_shares(
         of_bold.as_estimate,
         of_change.as_estimate,
         gate,
         everywhere,
         smallest_effect=SMALLEST,
         blocks=blocks,
-    )
-    found = next(row for row in rows if row['rule'] == 'noise_corrected' and row['bold'] == 'all')
-    fractions = left_out(change_data, weighting, np.sign(of_bold.effect), gate)
-    low, high = jackknife_interval(found['discordant_fraction'], fractions)
+        left_out=list(zip(*leave_out(*change_data, weighting, np.ones((n, 1))), strict=True)),
+    )['all', 'all'].count
     changed = gate & (np.abs(change) > SMALLEST)
     opposite = np.sign(change) != np.sign(bold)
     share = float(opposite[changed].mean()) if changed.any() else float('nan')
-    ends = np.fmin(found['ci_low'], low), np.fmax(found['ci_high'], high)
     result = {
         'share': share,
-        'bias': found['discordant_fraction'] - share,
-        'covered': bool(ends[0] - 1e-3 <= share <= ends[1] + 1e-3),
-        'jackknife_covered': bool(low - 1e-3 <= share <= high + 1e-3),
-        'contains_0': bool(ends[0] <= 1e-3),
-        'undefined': bool(np.isnan(found['discordant_fraction'])),
-        'width': float(ends[1] - ends[0]),
+        'bias': estimate.value - share,
+        'covered': bool(estimate.low - 1e-3 <= share <= estimate.high + 1e-3),
+        'contains_0': bool(estimate.low <= 1e-3),
+        'undefined': bool(np.isnan(estimate.value)),
+        'width': float(estimate.high - estimate.low),
     }
     for rule, codes in labels.items():
         decided = (codes >= Label.CONCORDANT_POSITIVE) & (codes <= Label.DISCORDANT_NEGATIVE)
@@ -142,22 +137,6 @@ def run_seed(seed, n, discordant, blocks):
         result[f'{rule}_wrong'] = float(wrong[decided].mean()) if n_decided else 0.0
         result[f'{rule}_discordant'] = opposed.sum() / n_decided if n_decided else float('nan')
     return result
-
-
-def left_out(change_data, weighting, sign, gate):
-    """Estimate pi_d with each participant left out."""
-    values, variances = (part[:, gate] for part in change_data)
-    n = len(values)
-    member = np.arange(n) % min(n, LARGEST_JACKKNIFE)
-    fractions = []
-    for group in range(member.max() + 1):
-        kept = member != group
-        part = random_effects(values[kept], variances[kept], weighting=weighting.of(kept))
-        aligned = sign[gate] * part.effect
-        fractions.append(
-            discordant_fraction(aligned, part.standard_error, smallest_effect=SMALLEST)
-        )
-    return fractions
 
 
 def error_rates(seeds, sizes, cases=CASES):

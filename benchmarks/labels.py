@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bids_app.models.concordance.ashr import estimate_discordance, spatial_blocks
+from bids_app.models.concordance.ashr import spatial_blocks
+from bids_app.models.concordance.discordance import estimate_discordance
 from bids_app.models.concordance.labels import bold_gate, label_by_sign, label_robust
 from bids_app.models.estimate import Estimate
 
@@ -87,16 +88,16 @@ def run_seed(case, seed, blocks):
     changed = gate & (np.abs(truth) > SMALLEST)
     opposite = np.sign(truth) != np.sign(bold_truth)
     share = float(opposite[changed].mean()) if changed.any() else float('nan')
-    covered = found.ci_low - 1e-3 <= share <= found.ci_high + 1e-3
+    covered = found.count.low - 1e-3 <= share <= found.count.high + 1e-3
     if case.truth == 'null':
-        covered = np.isnan(found.fraction) or found.null_high == 1.0
+        covered = np.isnan(found.count.value) or found.null.high == 1.0
     return {
-        'bias': found.fraction - share,
+        'bias': found.count.value - share,
         'location_bias': found.location_fraction - share,
         'covered': bool(covered),
-        'defined': bool(np.isfinite(found.fraction)),
-        'width': found.ci_high - found.ci_low,
-        'contains_0': bool(found.ci_low <= 1e-3),
+        'defined': bool(np.isfinite(found.count.value)),
+        'width': found.count.high - found.count.low,
+        'contains_0': bool(found.count.low <= 1e-3),
         'sign_share': found.sign_fraction,
         'noise_only': found.noise_only_fraction,
         'sign_wrong': float(wrong[(sign >= 1) & (sign <= 4)].mean()),

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app.engines.templates import ATLAS, packaged_template
-from bids_app.group.effects import Effect, mean_baseline, smallest_effect
-from bids_app.group.statistics import (
-    jackknife_interval,
-    prevalence,
-    random_effects,
-    weigh_participants,
+from bids_app.group.effects import Effect, mean_baseline, random_of, smallest_effect
+from bids_app.group.shares import (
+    FEWEST_FLIPPED,
+    common_offsets,
+    leave_out,
+    sign_flip_probability,
+    sign_flip_products,
 )
+from bids_app.group.statistics import prevalence, weigh_participants
 from bids_app.group.stream import common_participants, paired_blocks
 from bids_app.images import load_data
 from bids_app.interfaces.regions import network_masks, read_atlas
-from bids_app.models.concordance.ashr import discordant_fraction, spatial_blocks
+from bids_app.models.concordance.ashr import spatial_blocks
 from bids_app.models.concordance.epp2025 import (
     VoxelTable,
     below_typical,
@@ -32,12 +34,13 @@ from bids_app.models.concordance.epp2025 import (
 from bids_app.models.concordance.labels import (
     concordance_summary,
     discordance_probability,
+    estimate_shares,
     gate_by_probability,
-    label_robust,
-    noise_corrected_summary,
+    label_by_posterior,
+    share_rows,
 )
 from bids_app.models.concordance.pls import keep_clusters
-from bids_app.models.constants import NOISE_BLOCK_WIDTHS
+from bids_app.models.constants import NOISE_BLOCK_WIDTHS, SIGN_ALPHA
 from bids_app.models.contrast.response_mode import label_response_mode, log_ratio
 from bids_app.models.estimate import Estimate
 
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
     from bids_app._typing import BoolArray, FloatArray, IntArray, StatusArray
     from bids_app.group.study import Study
+    from bids_app.models.concordance.discordance import Discordance
 
 LOGGER = logging.getLogger('oxybold')
 
@@ -56,8 +60,38 @@ LABEL_MAPS = {
 }
 """Rule -> row of its map."""
 
-LARGEST_JACKKNIFE = 40
-"""With more participants, this many groups of them are left out in turn."""
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Gated:
+    """
+    What the participants tell of the CMRO2 change in the gate.
+
+    Parameters
+    ----------
+    effects, errors : (G, V) ndarray of float64
+        Mean and standard error with each group of participants left out; NaN outside the gate.
+    p : dict of str to float
+        Part of the brain to the probability of its changes if every participant's map held one
+        offset and noise only.
+    """
+
+    effects: FloatArray
+    errors: FloatArray
+    p: dict[str, float]
+
+    @property
+    def left_out(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Samples of the jackknife over participants."""
+        return list(zip(self.effects, self.errors, strict=True))
+
+    @property
+    def withheld(self) -> dict[str, str]:
+        """Parts in which nothing but an offset may have changed, and why."""
+        return {
+            name: f'no change beyond an offset: sign-flip test p = {p:.2g}'
+            for name, p in self.p.items()
+            if not p <= SIGN_ALPHA
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -79,8 +113,12 @@ class Concordance:
         Of the summary table: the brain and its networks.
     parcels : list of dict
         Of the table of parcels.
-    fractions : (G,) ndarray of float64
-        pi_d of all voxels with each group of participants left out.
+    gated : Gated
+        CMRO2 changes in the gate, with each group of participants left out.
+    shares : dict of (str, str) to Discordance
+        Network and sign of BOLD: the shares that survive noise.
+    smallest_effect : float
+        Of interest, umol/100 g/min; 0 where there is no baseline.
     """
 
     table: VoxelTable
@@ -90,7 +128,9 @@ class Concordance:
     pls_gate: BoolArray
     rows: list[Any]
     parcels: list[Any]
-    fractions: FloatArray
+    gated: Gated
+    shares: dict[tuple[str, str], Discordance]
+    smallest_effect: float
 
 
 def analyse_concordance(study: Study, bold: Effect, change: Effect) -> Concordance:
@@ -102,27 +142,57 @@ def analyse_concordance(study: Study, bold: Effect, change: Effect) -> Concordan
     gate = gate_by_probability(bold.result.p, q=levels.bold_q, mask=everywhere)
     pls_gate = keep_clusters(study.volume(bold.bsr))[study.mask] & _limits(study, change)
     t_gate = gate_by_probability(table.bold_p, q=levels.bold_q, mask=everywhere)
+    networks, parcels, parcel_table = study_regions(study)
+    estimates = bold.result.as_estimate, change.result.as_estimate
+    smallest = smallest_effect(study, change.baseline)
+    smallest = 0.0 if np.isnan(smallest) else max(smallest, 0.0)
+    gated = _leave_out(study, change, gate, networks)
+    shares = estimate_shares(
+        *estimates,
+        gate,
+        everywhere,
+        smallest_effect=smallest,
+        blocks=noise_blocks(study, noise_width(study, change)),
+        networks=networks,
+        left_out=gated.left_out,
+        withheld=gated.withheld,
+    )
+    robust, expected_wrong = label_by_posterior(
+        *estimates,
+        gate,
+        everywhere,
+        level=levels.false_sign_rate,
+        prior=shares['all', 'all'].prior,
+    )
     labels = {
         'sign': label_by_medians(table, pls_gate, everywhere),
         'ttest': label_by_ttests(table, everywhere, q=levels.cmro2_q),
         'consistency': label_by_consistency(
             table.bold_mean, table.n_signs, table.n_concordant, t_gate, q=levels.cmro2_q
         ),
-        'robust': label_robust(
-            bold.result.as_estimate,
-            change.result.as_estimate,
-            gate,
-            everywhere,
-            level=levels.false_sign_rate,
-        ),
+        'robust': robust,
     }
-    networks, parcels, parcel_table = study_regions(study)
     places = networks | parcels
     rows: list[Any] = []
     for rule, found in labels.items():
         rows += concordance_summary(found, rule=rule, networks=places)
-    corrected, fractions = _noise_corrected(study, (bold, change), gate, places)
-    rows += corrected
+    for row in rows:
+        if row['rule'] == 'robust' and row['network'] == row['bold'] == 'all':
+            row['note'] += f'; at most {expected_wrong:.1f} wrong signs expected'
+    rows += share_rows(shares, smallest)
+    if parcels:
+        # a parcel holds too few blocks of noise for an interval
+        of_parcels = estimate_shares(
+            *estimates,
+            gate,
+            everywhere,
+            smallest_effect=smallest,
+            networks=parcels,
+            error_scales=(1.0,),
+            interval=False,
+        )
+        named = {key: found for key, found in of_parcels.items() if key[0] in parcels}
+        rows += share_rows(named, smallest)
     result = Concordance(
         table=table,
         is_percent=is_percent,
@@ -131,7 +201,9 @@ def analyse_concordance(study: Study, bold: Effect, change: Effect) -> Concordan
         pls_gate=pls_gate,
         rows=[row for row in rows if row['network'] not in parcels],
         parcels=[row | parcel_table[row['network']] for row in rows if row['network'] in parcels],
-        fractions=fractions,
+        gated=gated,
+        shares=shares,
+        smallest_effect=smallest,
     )
     _save(study, bold, change, result)
     return result
@@ -193,99 +265,61 @@ def _limits(study: Study, change: Effect) -> BoolArray:
     return inside
 
 
-def _noise_corrected(
-    study: Study,
-    effects: tuple[Effect, Effect],
-    gate: BoolArray,
-    places: Mapping[str, BoolArray],
-) -> tuple[list[Any], FloatArray]:
-    """Estimate what survives the noise; intervals hold what leaving participants out tells."""
-    bold, change = effects
-    smallest = smallest_effect(study, change.baseline)
-    smallest = 0.0 if np.isnan(smallest) else max(smallest, 0.0)
-    width = noise_width(study, change)
-    rows: list[Any] = list(
-        noise_corrected_summary(
-            bold.result.as_estimate,
-            change.result.as_estimate,
-            gate,
-            np.ones(study.n_voxels, bool),
-            smallest_effect=smallest,
-            blocks=spatial_blocks(
-                np.argwhere(study.mask) * study.grid.zooms, side=NOISE_BLOCK_WIDTHS * width
-            ),
-            networks=places,
-        )
-    )
-    aligned, errors = _leave_out(study, effects, gate)
-    parts = {'all': np.ones(study.n_voxels, bool)} | dict(places)
-    signs = {
-        'all': np.ones(study.n_voxels, bool),
-        'positive': bold.result.effect > 0,
-        'negative': bold.result.effect < 0,
-    }
-    of_all = np.full(len(aligned), np.nan)
-    for row in rows:
-        if row['rule'] != 'noise_corrected' or np.isnan(row['discordant_fraction']):
-            continue
-        chosen = (parts[row['network']] & signs[row['bold']])[gate]
-        fractions = np.array(
-            [
-                discordant_fraction(x[chosen], s[chosen], smallest_effect=smallest)
-                for x, s in zip(aligned, errors, strict=True)
-            ]
-        )
-        if row['network'] == row['bold'] == 'all':
-            of_all = fractions
-        low, high = jackknife_interval(row['discordant_fraction'], fractions)
-        row['ci_low'] = float(np.fmin(row['ci_low'], low))
-        row['ci_high'] = float(np.fmax(row['ci_high'], high))
-        if np.isfinite(low + high):
-            row['note'] += f'; jackknife over participants {low:.3f} to {high:.3f}'
-        else:
-            row['note'] += '; too few participants for a jackknife over them'
-    return rows, of_all
-
-
-def jackknife_groups(n: int) -> IntArray:
-    """Put participants into the groups that are left out in turn: (N,) numbers from 0."""
-    groups: IntArray = np.arange(n) % min(n, LARGEST_JACKKNIFE)
-    return groups
-
-
 def _leave_out(
-    study: Study, effects: tuple[Effect, Effect], gate: BoolArray
-) -> tuple[FloatArray, FloatArray]:
-    """Give aligned effects and errors in the gate with each group of participants left out."""
-    bold, change = effects
+    study: Study, change: Effect, gate: BoolArray, networks: Mapping[str, BoolArray]
+) -> Gated:
+    """Leave participants out in turn, and flip their signs around their offsets, in the gate."""
     stack = change.stack
     design = study.design.matrix(stack.participants)
     weighting = weigh_participants(*stack.sample(), design=design)
     n = len(stack.participants)
-    member = jackknife_groups(n)
-    n_groups = int(member.max()) + 1
-    sign = np.sign(bold.result.effect)
-    aligned: list[list[FloatArray]] = [[] for _ in range(n_groups)]
-    errors: list[list[FloatArray]] = [[] for _ in range(n_groups)]
+    baseline = np.ones(study.n_voxels) if change.baseline is None else change.baseline
+    parts = {'all': np.ones(study.n_voxels, bool)} | dict(networks)
+    offsets = common_offsets(
+        (stack.block(where)[0][:, gate[where]], baseline[where][gate[where]])
+        for where in stack.slices(6 * n)
+    )
+    products = {name: np.zeros((n, n)) for name in parts}
+    effects: list[FloatArray] = []
+    errors: list[FloatArray] = []
     for where in stack.slices(14 * n):
         here = gate[where]
         values, variances = stack.block(where)
         values = values[:, here]
         variances = None if variances is None else variances[:, here]
-        for group in range(n_groups):
-            kept = member != group
-            part = random_effects(
-                values[kept],
-                None if variances is None else variances[kept],
-                weighting=weighting.of(kept),
-                design=design[kept],
+        for kept, found in zip(
+            (effects, errors), leave_out(values, variances, weighting, design), strict=True
+        ):
+            full = np.full((len(found), here.size), np.nan)
+            full[:, here] = found
+            kept.append(full)
+        common = offsets[:, None] * np.nan_to_num(baseline[where][here])
+        for name, part in parts.items():
+            inside = part[where][here]
+            products[name] += sign_flip_products(
+                values[:, inside], common[:, inside], weighting.participants
             )
-            aligned[group].append(sign[where][here] * part.effect)
-            errors[group].append(part.standard_error)
-    return (
-        np.stack([np.concatenate(parts) for parts in aligned]),
-        np.stack([np.concatenate(parts) for parts in errors]),
+    if n < FEWEST_FLIPPED:
+        study.absences[
+            f'{n} participants: no test can tell a change of the group from an offset, '
+            f'{FEWEST_FLIPPED} are needed; shares are withheld'
+        ] = None
+    return Gated(
+        effects=np.concatenate(effects, axis=1),
+        errors=np.concatenate(errors, axis=1),
+        p={
+            name: sign_flip_probability(
+                matrix, rng=random_of(study, f'flip_{name}_{change.maps.name}')
+            )
+            for name, matrix in products.items()
+        },
     )
+
+
+def noise_blocks(study: Study, width: float) -> IntArray:
+    """Cut the mask into cubes of three times the width of the noise, mm."""
+    points = np.argwhere(study.mask) * study.grid.zooms
+    return spatial_blocks(points, side=NOISE_BLOCK_WIDTHS * width)
 
 
 def noise_width(study: Study, effect: Effect) -> float:
@@ -326,7 +360,11 @@ def _save(study: Study, bold: Effect, change: Effect, found: Concordance) -> Non
         study.save_image(found.labels[rule], key, sidecar, **at)
     everywhere = np.ones(study.n_voxels, bool)
     probability = discordance_probability(
-        bold.result.as_estimate, change.result.as_estimate, found.gate, everywhere
+        bold.result.as_estimate,
+        change.result.as_estimate,
+        found.gate,
+        everywhere,
+        prior=found.shares['all', 'all'].prior,
     )
     study.save_image(probability, 'group_discordant', sidecar, **at)
     share = np.where(found.gate, prevalence(bold.result.effect, change.result), np.nan)

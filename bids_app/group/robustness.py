@@ -9,12 +9,12 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from bids_app.group.baseline import RULES, classes_of
-from bids_app.group.concordance import jackknife_groups
 from bids_app.group.effects import random_of, smallest_effect
 from bids_app.group.inputs import from_derivatives
+from bids_app.group.shares import jackknife_groups
 from bids_app.group.statistics import MINIMUM, random_effects, weigh_participants
 from bids_app.group.stream import Stack, common_participants, paired_blocks, stack_maps
-from bids_app.models.concordance.ashr import estimate_discordance
+from bids_app.models.concordance.discordance import discordant_shares, estimate_discordance
 from bids_app.models.concordance.epp2025 import below_typical, median_over_participants
 from bids_app.models.concordance.labels import (
     Label,
@@ -77,9 +77,14 @@ def _reliability(
             'whole_group': float(np.median(whole))
         }
     names = effects['cmro2'].stack.participants
-    measured = 'pi_d without the participant'
-    for group, value in enumerate(found.fractions):
-        yield _without(measured, 'cmro2', _members(names, group), value)
+    sign = np.sign(effects['boldPct'].result.effect)
+    for group, (change, error) in enumerate(found.gated.left_out):
+        shares = discordant_shares(
+            (sign * change)[found.gate], error[found.gate], smallest_effect=found.smallest_effect
+        )
+        for measure, value in zip(('pi_d', 'w_d'), shares, strict=True):
+            who = _members(names, group)
+            yield _without(f'{measure} without the participant', 'cmro2', who, value)
     yield from _label_reliability(study, effects['boldPct'], effects['cmro2'], found)
 
 
@@ -264,7 +269,7 @@ def _smoothed(study: Study, stack: Stack, fwhm: float) -> Stack:
 def _multiverse(
     study: Study, effects: Mapping[str, Effect], found: Concordance
 ) -> Iterator[dict[str, Any]]:
-    """Repeat sign rule and pi_d over routes, statistics, scales, masks and gates."""
+    """Repeat sign rule, pi_d and w_d over routes, statistics, scales, masks and gates."""
     bold, change = effects['boldPct'], effects['cmro2']
     masks = {'grey matter': np.ones(study.n_voxels, bool)}
     volume = study.inputs.baseline_of(change.maps, 'cbv')
@@ -299,8 +304,9 @@ def _multiverse(
                             'n_participants': len(stack.participants),
                             'n_voxels': here.n_used,
                             'sign_fraction': here.sign_fraction,
-                            'pi_d': here.fraction,
-                            'null_fraction': here.null_fraction,
+                            'pi_d': here.count.value,
+                            'w_d': here.size.value,
+                            'null_fraction': here.null.value,
                             'note': here.reason or None,
                         }
 

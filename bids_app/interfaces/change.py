@@ -25,6 +25,7 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
+from bids_app.interfaces.regions import shares_of
 from bids_app.models.concordance import labels as concordance
 from bids_app.models.contrast import calibrated_bold, difference, response_mode
 
@@ -266,6 +267,11 @@ class _LabelInputSpec(BaseInterfaceInputSpec):
     change = estimated('change of CMRO2', 'umol/100 g/min')
     bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
     level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
+    baseline = estimated('CMRO2 of the baseline', 'umol/100 g/min')
+    smallest_effect = traits.Float(
+        mandatory=True, desc='of interest, relative to the median baseline', unit='1'
+    )
+    fwhm = traits.Float(0.0, usedefault=True, desc='smoothing of the maps', unit='mm')
 
 
 class _LabelOutputSpec(TraitedSpec):
@@ -287,9 +293,12 @@ class LabelConcordance(SimpleInterface):
         grey = load_masked(self.inputs.grey_matter, brain, grid) > self.inputs.minimum_grey_matter
 
         gate = concordance.bold_gate(bold, q=self.inputs.bold_q, mask=grey)
+        prior = shares_of(self.inputs, gate, grey)[0]['all', 'all'].prior
+        given = bold, change, gate, grey
+        robust, _ = concordance.label_by_posterior(*given, level=self.inputs.level, prior=prior)
         maps = {
             'sign': concordance.label_by_sign(bold.value, change.value, gate, grey),
-            'robust': concordance.label_robust(bold, change, gate, grey, level=self.inputs.level),
+            'robust': robust,
         }
 
         for name, labels in maps.items():
@@ -297,7 +306,7 @@ class LabelConcordance(SimpleInterface):
             data[brain] = labels
             path = Path(runtime.cwd) / f'{name}.nii'
             self._results[name] = save_image(data, grid, path)
-        probability = concordance.discordance_probability(bold, change, gate, grey)
+        probability = concordance.discordance_probability(*given, prior=prior)
         path = Path(runtime.cwd) / 'discordant.nii'
         self._results['discordant'] = save_unmasked(probability, brain, grid, path)
         return runtime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +33,9 @@ from bids_app.models.concordance.labels import (
     Label,
     bold_gate,
     concordance_summary,
+    estimate_shares,
     label_robust,
-    noise_corrected_summary,
+    share_rows,
 )
 from bids_app.models.constants import NOISE_BLOCK_WIDTHS
 from bids_app.models.contrast.calibrated_bold import semiquantitative_bias
@@ -269,30 +271,51 @@ class SummariseConcordance(SimpleInterface):
         for rule in ('sign', 'robust'):
             labels = load_data(getattr(self.inputs, rule)).astype(np.uint8)
             rows += concordance_summary(labels, rule=rule, networks=networks)
-        rows += self._noise_corrected(networks)
+        mask, grid = read_mask(self.inputs.mask)
+        labels = load_masked(self.inputs.robust, mask, grid).astype(np.uint8)
+        inside = labels != Label.OUTSIDE
+        gate = inside & (labels != Label.NOT_SIGNIFICANT)
+        rows += share_rows(*shares_of(self.inputs, gate, inside, networks))
         path = Path(runtime.cwd) / 'summary.tsv'
         pd.DataFrame(rows).to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
         self._results['table'] = str(path)
         return runtime
 
-    def _noise_corrected(self, networks):
-        """Estimate what survives the noise, in blocks wider than its correlation."""
-        mask, grid = read_mask(self.inputs.mask)
-        labels = load_masked(self.inputs.robust, mask, grid).astype(np.uint8)
-        inside = labels != Label.OUTSIDE
-        gate = inside & (labels != Label.NOT_SIGNIFICANT)
-        baseline = load_value(self.inputs.baseline, mask, grid)[inside]
-        baseline = baseline[np.isfinite(baseline)]
-        typical = max(float(np.median(baseline)), 0.0) if baseline.size else 0.0
-        shared = facts_of(self.inputs.change).get(VOXELS_PER_SAMPLE, 1.0)
-        width = max(float(np.prod(grid.zooms) * shared) ** (1 / 3), self.inputs.fwhm)
-        points = np.argwhere(mask) * grid.zooms
-        return noise_corrected_summary(
-            load_estimate(self.inputs.bold, mask, grid),
-            load_estimate(self.inputs.change, mask, grid),
-            gate,
-            inside,
-            smallest_effect=self.inputs.smallest_effect * typical,
-            blocks=spatial_blocks(points, side=NOISE_BLOCK_WIDTHS * width),
-            networks={name: part[mask] for name, part in networks.items()},
-        )
+
+def shares_of(inputs, gate, inside, networks=MappingProxyType({})):
+    """
+    Estimate what survives the noise of a participant, in blocks wider than its correlation.
+
+    Parameters
+    ----------
+    inputs : InputSpec
+        Ports mask, bold, change, baseline, smallest_effect and fwhm.
+    gate, inside : (V,) ndarray of bool
+        Of the mask: where BOLD is significant, and what is labelled.
+    networks : mapping of str to ndarray of bool
+        Further parts of the brain, as images.
+
+    Returns
+    -------
+    shares : dict of (str, str) to Discordance
+        Network and sign of BOLD.
+    smallest_effect : float
+        Of interest, umol/100 g/min.
+    """
+    mask, grid = read_mask(inputs.mask)
+    baseline = load_value(inputs.baseline, mask, grid)[inside]
+    baseline = baseline[np.isfinite(baseline)]
+    typical = max(float(np.median(baseline)), 0.0) if baseline.size else 0.0
+    shared = facts_of(inputs.change).get(VOXELS_PER_SAMPLE, 1.0)
+    width = max(float(np.prod(grid.zooms) * shared) ** (1 / 3), inputs.fwhm)
+    smallest = inputs.smallest_effect * typical
+    shares = estimate_shares(
+        load_estimate(inputs.bold, mask, grid),
+        load_estimate(inputs.change, mask, grid),
+        gate,
+        inside,
+        smallest_effect=smallest,
+        blocks=spatial_blocks(np.argwhere(mask) * grid.zooms, side=NOISE_BLOCK_WIDTHS * width),
+        networks={name: part[mask] for name, part in networks.items()},
+    )
+    return shares, smallest

@@ -192,8 +192,8 @@ GREY_CBF = 55.0
 GREY_CBF_RANGE = (20.0, 120.0)
 """Medians of grey matter outside of it are implausible, mL/100 g/min; ours."""
 
-SIGN_ERROR_FACTORS = (0.9, 1.1)
-"""Standard errors are multiplied by these to show what a wrong one does, 1; ours."""
+ERROR_SCALES = (0.9, 1.0, 1.1)
+"""What standard errors may have to be multiplied by where nothing better is known, 1; ours."""
 
 QUALITY_RULES: Mapping[str, tuple[float | None, float | None, str]] = MappingProxyType(
     {
@@ -205,11 +205,11 @@ QUALITY_RULES: Mapping[str, tuple[float | None, float | None, str]] = MappingPro
         'spatial_cov': (None, 0.8, 'late arrival or label in large arteries, or noise'),
         'missing_grey_matter': (None, 0.05, 'coverage of the scan, M0, or fits that failed'),
         'calibration': (
-            *SIGN_ERROR_FACTORS,
+            *ERROR_SCALES[::2],
             'movement or drift between pairs: the variance is wrong',
         ),
         'calibration_of_runs': (
-            *SIGN_ERROR_FACTORS,
+            *ERROR_SCALES[::2],
             'the person or the labeling changed between the runs: more than the variance knows',
         ),
         'scale_slope_ratio': (
@@ -309,10 +309,10 @@ MIXTURE_STEP_TO_BOUNDARY = 0.95
 MIXTURE_TOLERANCE = 1e-2
 """Largest relative change of a weight in the last step of a barrier, 1; ours."""
 
-SIGN_Z_BIN = 0.1
+SIGN_Z_BIN = 0.15
 """Width of the bins of effect over error, 1; ours."""
 
-SIGN_ERROR_BIN = 0.1
+SIGN_ERROR_BIN = 0.15
 """Width of the bins of the logarithm of the error, 1; ours."""
 
 SIGN_LARGEST_Z = 12.0
@@ -349,7 +349,28 @@ SIGN_BLEND = 0.1
 """Share of equal weights in the start of a constrained fit, 1; ours."""
 
 SIGN_BISECTIONS = 9
-"""Halvings in the search for the end of an interval; ours, an error of 0.002."""
+"""Most steps in the search for the end of an interval; ours."""
+
+SIGN_END_WIDTH = 0.003
+"""The end of an interval is known that well, 1; ours."""
+
+JACKKNIFE_GROUPS = 20
+"""Groups of spatial blocks that are left out in turn; ours."""
+
+BOLD_EQUIVALENCE = 0.2
+"""Largest BOLD change that counts as none, percent; ours, a fifth of a usual response."""
+
+OFFSETS = (-0.03, -0.02, -0.01, 0.0, 0.01, 0.02, 0.03)
+"""Common offsets whose effect on the shares is shown, share of the baseline, 1; ours."""
+
+COUNT_GRID = 81
+"""Population shares of agreeing signs on a grid from 0 to 1; ours."""
+
+LABEL_DOF = 5.0
+"""Degrees of freedom of the heavier tails that a label must withstand; ours."""
+
+POSTERIOR_CHUNK = 20_000
+"""Effects whose posterior is computed at a time; memory only."""
 
 SIGN_END = 1e-4
 """An interval that reaches so near to 0 or 1 contains it, 1; ours."""

@@ -187,6 +187,8 @@ def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Wo
             minimum_grey_matter=settings.grey_matter,
             bold_q=settings.bold_q,
             level=settings.false_sign_rate,
+            smallest_effect=settings.smallest_effect,
+            fwhm=settings.fwhm,
         ),
         name='label_concordance',
     )
@@ -195,7 +197,9 @@ def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Wo
         name='summarise_concordance',
     )
     workflow.connect([
-        (inputnode, label, [('mask', 'mask'), ('grey_matter', 'grey_matter')]),
+        (inputnode, label, [
+            ('mask', 'mask'), ('grey_matter', 'grey_matter'), ('baseline', 'baseline'),
+        ]),
         (label, summarise, [('sign', 'sign'), ('robust', 'robust')]),
         (label, outputnode, [
             ('sign', 'sign'), ('robust', 'robust'), ('discordant', 'discordant'),

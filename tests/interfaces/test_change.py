@@ -117,7 +117,9 @@ def test_effect_is_tested_against_its_error(files):
 def test_labels_of_a_voxel_with_bold_increase(files, change, sign, robust):
     ports = files.quantity('bold', 1.0, 0.0, variance=0.01)
     ports |= files.quantity('change', change, 20.0, variance=1.0)
-    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask}
+    ports |= files.quantity('baseline', 130.0, 130.0)
+    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask,
+              'smallest_effect': 0.01}  # fmt: skip
     grey = files.voxels('gm', 0.9, 0.9)
     outputs = files.run(interfaces.LabelConcordance(grey_matter=grey, **levels, **ports))
     np.testing.assert_array_equal(files.read(outputs.sign), [sign, Label.NOT_SIGNIFICANT])
@@ -128,7 +130,9 @@ def test_labels_of_a_voxel_with_bold_increase(files, change, sign, robust):
 def test_white_matter_is_not_labelled(files):
     ports = files.quantity('bold', 1.0, 1.0, variance=0.01)
     ports |= files.quantity('change', 20.0, 20.0, variance=1.0)
-    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask}
+    ports |= files.quantity('baseline', 130.0, 130.0)
+    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask,
+              'smallest_effect': 0.01}  # fmt: skip
     grey = files.voxels('gm', 0.9, 0.5)
     outputs = files.run(interfaces.LabelConcordance(grey_matter=grey, **levels, **ports))
     np.testing.assert_array_equal(files.read(outputs.robust), [1, Label.OUTSIDE])
@@ -137,7 +141,9 @@ def test_white_matter_is_not_labelled(files):
 def test_probability_of_discordance_is_given_where_bold_is_significant(files):
     ports = files.quantity('bold', 1.0, 0.0, variance=0.01)
     ports |= files.quantity('change', -20.0, 20.0, variance=1.0)
-    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask}
+    ports |= files.quantity('baseline', 130.0, 130.0)
+    levels = {'minimum_grey_matter': 0.5, 'bold_q': 0.05, 'level': 0.05, 'mask': files.mask,
+              'smallest_effect': 0.01}  # fmt: skip
     grey = files.voxels('gm', 0.9, 0.9)
     outputs = files.run(interfaces.LabelConcordance(grey_matter=grey, **levels, **ports))
     np.testing.assert_allclose(files.read(outputs.discordant), [1.0, np.nan], atol=1e-6)

@@ -153,7 +153,7 @@ def test_estimates_stand_beside_the_counts_for_the_gated_voxels(cortex):
     corrected = summarise(cortex).loc['noise_corrected', 'all', 'all']
     assert corrected.n_voxels == 3
     assert 'a change below 1 counts as none;' in corrected.note
-    assert 'no interval: 1 blocks' in corrected.note
+    assert 'no change detectable' in corrected.note
     assert summarise(cortex).loc['noise_only', 'positive', 'all'].n_voxels == 2
 
 

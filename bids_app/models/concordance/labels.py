@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
 from scipy import stats
 
 from bids_app.errors import ModelInputError
-from bids_app.models.concordance.ashr import Discordance, estimate_discordance, false_sign_rate
+from bids_app.models.concordance.ashr import false_sign_rate
+from bids_app.models.concordance.discordance import (
+    Discordance,
+    Share,
+    SignPrior,
+    estimate_discordance,
+    sign_posterior,
+)
+from bids_app.models.constants import ERROR_SCALES, FEWEST_EFFECTS, LABEL_DOF
 from bids_app.models.contrast.difference import p_value, z_score
 
 if TYPE_CHECKING:
@@ -66,9 +74,9 @@ class ConcordanceRow(TypedDict):
     bold: str
     network: str
     n_voxels: int
-    n_concordant: int
-    n_discordant: int
-    n_undetermined: int
+    n_concordant: int | None
+    n_discordant: int | None
+    n_undetermined: int | None
     discordant_fraction: float
     ci_low: float
     ci_high: float
@@ -447,8 +455,97 @@ def label_robust(
     return labels
 
 
+def label_by_posterior(
+    bold: Estimate,
+    change: Estimate,
+    gate: ArrayLike,
+    mask: ArrayLike,
+    *,
+    level: float,
+    prior: SignPrior | None,
+) -> tuple[StatusArray, float]:
+    """
+    Label voxels whose sign of the CMRO2 change is known whatever the data leave open.
+
+    Parameters
+    ----------
+    bold, change, gate, mask : (V,)
+        As for :func:`label_robust`.
+    level : float
+        False sign rate below which a sign is known, in (0, 1).
+    prior : SignPrior or None
+        Of the change times the sign of BOLD, from all gated voxels:
+        :attr:`bids_app.models.concordance.discordance.Discordance.prior`. None, because nothing
+        may have changed or no interval is known: every gated voxel is undetermined.
+
+    Returns
+    -------
+    labels : (V,) ndarray of uint8
+        Codes of :class:`Label`; 0 outside the mask and where an estimate is missing.
+    expected_wrong : float
+        Expected number of wrong signs among the labels 1 to 4, at most: under the least
+        favourable distribution in every voxel.
+
+    Raises
+    ------
+    ModelInputError
+        If the shapes differ or `level` is not in (0, 1).
+
+    Notes
+    -----
+    A sign is known if its false sign rate is below `level` under the distributions of effects at
+    both ends of the interval of pi_d, with normal noise and with that of a Student t of 5 degrees
+    of freedom and the same variance. Fewer than 30 voxels are each judged by their own error. The
+    prior takes the side that the data take, so that more
+    voxels are decided than by a symmetric one, and none that the interval leaves open.
+
+    References
+    ----------
+    .. [1] Stephens, Biostatistics 18:275, 2017. doi:10.1093/biostatistics/kxw041
+
+    Examples
+    --------
+    >>> from bids_app.models.estimate import Estimate
+    >>> bold, change = Estimate.of([1.0, 1.0], 0.01), Estimate.of([9.0, 1.0], 4.0)
+    >>> prior = SignPrior(
+    ...     locations=np.array([-3.0, 3.0]),
+    ...     weights=np.array([[0.1, 0.9], [0.05, 0.95], [0.2, 0.8]]),
+    ...     scales=np.ones(3),
+    ... )
+    >>> label_by_posterior(bold, change, [True] * 2, [True] * 2, level=0.05, prior=prior)[0]
+    array([1, 5], dtype=uint8)
+    """
+    tested = _tested(bold, change, gate, mask)
+    if tested.sum() < FEWEST_EFFECTS:
+        labels = label_robust(bold, change, gate, mask, level=level)
+        rate = false_sign_rate(change.value[tested], _standard_error(change)[tested])
+        known_rates = rate.false_sign_rate[rate.false_sign_rate < level]
+        return labels, float(known_rates.sum())
+    _check_level(level)
+    labels = label_by_sign(bold.value, change.value, gate, mask)
+    worst, known = np.full(tested.shape, np.nan), np.zeros(tested.shape, bool)
+    if prior is not None:
+        aligned = (np.sign(bold.value) * change.value)[tested]
+        error = _standard_error(change)[tested]
+        found = [sign_posterior(aligned, error, prior, dof=dof) for dof in (np.inf, LABEL_DOF)]
+        rates = np.concatenate([rate for _, rate in found])
+        negative = np.concatenate([below for below, _ in found]) > 1 / 2
+        # every distribution must name the sign that is measured
+        agreed = np.all(negative == (aligned < 0), axis=0)
+        worst[tested] = rates.max(axis=0)
+        known[tested] = agreed & (rates.max(axis=0) < level)
+    labels[tested & ~known & (bold.value > 0)] = Label.UNDETERMINED_POSITIVE
+    labels[tested & ~known & (bold.value < 0)] = Label.UNDETERMINED_NEGATIVE
+    return labels, float(worst[known].sum())
+
+
 def discordance_probability(
-    bold: Estimate, change: Estimate, gate: ArrayLike, mask: ArrayLike
+    bold: Estimate,
+    change: Estimate,
+    gate: ArrayLike,
+    mask: ArrayLike,
+    *,
+    prior: SignPrior | None = None,
 ) -> FloatArray:
     r"""
     Give the posterior probability that the true changes of BOLD and CMRO2 have opposite signs.
@@ -457,12 +554,14 @@ def discordance_probability(
     ----------
     bold, change, gate, mask : (V,)
         As for :func:`label_robust`.
+    prior : SignPrior, optional
+        Of the change times the sign of BOLD; its likeliest distribution is used. None: a
+        symmetric one, learnt from all gated voxels, which takes no side.
 
     Returns
     -------
     probability : (V,) ndarray of float64
-        In [0, 1], near 0.5 where the sign of D is not known; NaN outside gate and mask and where
-        an estimate or its error is missing.
+        In [0, 1]; NaN outside gate and mask and where an estimate or its error is missing.
 
     Raises
     ------
@@ -480,8 +579,6 @@ def discordance_probability(
 
     .. math:: P = (1 - q_B)(1 - q_D) + q_B q_D
 
-    The prior of D is symmetric and learnt from all gated voxels.
-
     References
     ----------
     .. [1] Stephens, Biostatistics 18:275, 2017. doi:10.1093/biostatistics/kxw041
@@ -494,7 +591,13 @@ def discordance_probability(
     array([0., 1.])
     """
     tested = _tested(bold, change, gate, mask)
-    negative = false_sign_rate(change.value[tested], _standard_error(change)[tested]).negative
+    value, error = change.value[tested], _standard_error(change)[tested]
+    if prior is None:
+        negative = false_sign_rate(value, error).negative
+    else:
+        sign = np.sign(bold.value[tested])
+        opposed = sign_posterior(sign * value, error, prior)[0][0]
+        negative = np.where(sign > 0, opposed, 1.0 - opposed)
     upward = 1.0 - p_value(z_score(bold))[tested] / 2
     upward = np.where(bold.value[tested] > 0, upward, 1.0 - upward)
     probability: FloatArray = np.full(tested.shape, np.nan)
@@ -502,7 +605,7 @@ def discordance_probability(
     return probability
 
 
-def noise_corrected_summary(
+def estimate_shares(
     bold: Estimate,
     change: Estimate,
     gate: ArrayLike,
@@ -511,9 +614,13 @@ def noise_corrected_summary(
     smallest_effect: float,
     blocks: ArrayLike | None = None,
     networks: Mapping[str, ArrayLike] | None = None,
-) -> list[ConcordanceRow]:
+    left_out: Sequence[tuple[FloatArray, FloatArray]] | None = None,
+    withheld: Mapping[str, str] | None = None,
+    error_scales: Sequence[float] = ERROR_SCALES,
+    interval: bool = True,
+) -> dict[tuple[str, str], Discordance]:
     """
-    Estimate the share of discordance that survives measurement error, and that noise would make.
+    Estimate the shares of discordance that survive measurement error, all, BOLD up, BOLD down.
 
     Parameters
     ----------
@@ -525,14 +632,20 @@ def noise_corrected_summary(
         Spatial blocks of the noise, see :func:`bids_app.models.concordance.ashr.spatial_blocks`.
     networks : mapping of str to (V,) array_like of bool, optional
         Further parts of the brain.
+    left_out : sequence of ((V,) ndarray, (V,) ndarray), optional
+        CMRO2 changes and errors with each participant left out; only gated voxels are read.
+    withheld : mapping of str to str, optional
+        Parts (`all` is the whole) in which nothing may have changed by another test, and why.
+    error_scales : sequence of float
+        What the standard errors may have to be multiplied by.
+    interval : bool
+        Compute the intervals too.
 
     Returns
     -------
-    rows : list of dict
-        Rules `noise_corrected` and `noise_only`, in the order and with the columns of
-        :func:`concordance_summary`. The counts of `noise_corrected` are expected numbers;
-        `n_undetermined` are the voxels whose change is below the smallest effect. Those of
-        `noise_only` are what the sign rule would count if every voxel were concordant.
+    shares : dict of (str, str) to Discordance
+        Part and sign of BOLD (all, positive, negative). Where a change that is common to all
+        voxels explains a part, its two signs are withheld too.
 
     Raises
     ------
@@ -541,7 +654,8 @@ def noise_corrected_summary(
 
     See Also
     --------
-    bids_app.models.concordance.ashr.estimate_discordance : The estimator.
+    share_rows : Rows of a table.
+    bids_app.models.concordance.discordance.estimate_discordance : The estimator.
 
     References
     ----------
@@ -551,85 +665,147 @@ def noise_corrected_summary(
     --------
     >>> from bids_app.models.estimate import Estimate
     >>> bold, change = Estimate.of([1.0] * 9, 0.01), Estimate.of([9.0] * 9, 4.0)
-    >>> rows = noise_corrected_summary(bold, change, [True] * 9, [True] * 9, smallest_effect=1.0)
-    >>> rows[0]['rule'], rows[0]['discordant_fraction'] < 0.05
-    ('noise_corrected', True)
+    >>> shares = estimate_shares(bold, change, [True] * 9, [True] * 9, smallest_effect=1.0)
+    >>> list(shares), shares['all', 'positive'].n_used
+    ([('all', 'all'), ('all', 'positive'), ('all', 'negative')], 9)
     """
     tested = _tested(bold, change, gate, mask)
-    aligned = np.sign(bold.value) * change.value
-    error = _standard_error(change)
+    sign = np.sign(bold.value)
+    aligned, error = sign * change.value, _standard_error(change)
     block = np.arange(tested.size) if blocks is None else np.asarray(blocks)
     parts = {'all': np.ones(tested.shape, bool)}
     parts |= {name: np.asarray(part, bool) for name, part in (networks or {}).items()}
     _check_shapes(tested, block, *parts.values())
-    signs = {'all': tested, 'positive': bold.value > 0, 'negative': bold.value < 0}
-    rows: list[ConcordanceRow] = []
+    signs = {'all': tested, 'positive': sign > 0, 'negative': sign < 0}
+    found: dict[tuple[str, str], Discordance] = {}
     for network, part in parts.items():
-        for name, sign in signs.items():
-            chosen = tested & part & sign
-            found = estimate_discordance(
+        reason = (withheld or {}).get(network, '')
+        for name, chosen_sign in signs.items():
+            chosen = tested & part & chosen_sign
+            one = estimate_discordance(
                 aligned[chosen],
                 error[chosen],
                 smallest_effect=smallest_effect,
+                direction=sign[chosen] if name == 'all' else None,
                 blocks=block[chosen],
+                left_out=None
+                if left_out is None
+                else [(sign[chosen] * d[chosen], s[chosen]) for d, s in left_out],
+                error_scales=error_scales,
+                withheld=reason,
+                interval=interval,
             )
-            rows += _estimated_rows(found, name, network, smallest_effect)
+            found[network, name] = one
+            reason = reason or (one.reason if one.is_offset else '')
+    return found
+
+
+def share_rows(
+    shares: Mapping[tuple[str, str], Discordance], smallest_effect: float
+) -> list[ConcordanceRow]:
+    """
+    Put shares into rows of the table of counts and shares.
+
+    Parameters
+    ----------
+    shares : mapping of (str, str) to Discordance
+        From :func:`estimate_shares`.
+    smallest_effect : float
+        Smallest CMRO2 change of interest, umol/100 g/min.
+
+    Returns
+    -------
+    rows : list of dict
+        Rules `size_weighted` (w_d), `noise_corrected` (pi_d) and `noise_only` of every part, with
+        the columns of :func:`concordance_summary`. The counts of `noise_corrected` are expected
+        numbers; `n_undetermined` are the voxels whose change is below the smallest effect. Those
+        of `noise_only` are what the sign rule would count if every voxel were concordant.
+
+    Examples
+    --------
+    >>> rows = share_rows({('all', 'all'): Discordance(reason='no voxel')}, 1.0)
+    >>> [row['rule'] for row in rows]
+    ['size_weighted', 'noise_corrected', 'noise_only']
+    """
+    rows: list[ConcordanceRow] = []
+    for (network, bold), found in shares.items():
+        rows += _estimated_rows(found, bold, network, smallest_effect)
     return rows
 
 
 def _estimated_rows(
     found: Discordance, bold: str, network: str, smallest_effect: float
 ) -> list[ConcordanceRow]:
-    """Make the two rows of an estimate."""
-    share = 0.0 if np.isnan(found.fraction) else found.fraction
-    noise = 0.0 if np.isnan(found.noise_only_fraction) else found.noise_only_fraction
-    changed = 0.0 if np.isnan(found.null_fraction) else found.n_used * (1 - found.null_fraction)
-    n_discordant, n_changed = round(changed * share), round(changed)
-    n_wrong = round(found.n_used * noise)
-    undefined = bool(np.isnan(found.fraction))
-    corrected = ConcordanceRow(
-        rule='noise_corrected',
-        bold=bold,
-        network=network,
-        n_voxels=found.n_used,
-        n_concordant=0 if undefined else n_changed - n_discordant,
-        n_discordant=0 if undefined else n_discordant,
-        n_undetermined=found.n_used if undefined else found.n_used - n_changed,
-        discordant_fraction=found.fraction,
-        ci_low=found.ci_low,
-        ci_high=found.ci_high,
-        null_fraction=found.null_fraction,
-        note=_note(found, smallest_effect),
+    """Make the three rows of an estimate."""
+    n, null = found.n_used, found.null.value
+    common = {'bold': bold, 'network': network, 'n_voxels': n}
+    nothing = {'n_concordant': None, 'n_discordant': None, 'n_undetermined': None}
+    is_defined = bool(np.isfinite(found.count.value))
+    n_changed = round(n * (1 - null)) if is_defined else 0
+    n_discordant = round(n_changed * found.count.value) if is_defined else 0
+    noise = found.noise_only_fraction
+    n_wrong = round(n * noise) if n else 0
+    no_interval = {'ci_low': float('nan'), 'ci_high': float('nan'), 'null_fraction': float('nan')}
+    weighted = (
+        common
+        | nothing
+        | {
+            'rule': 'size_weighted',
+            'discordant_fraction': found.size.value,
+            'ci_low': found.size.low,
+            'ci_high': found.size.high,
+            'null_fraction': float('nan'),
+            'note': _note(found, found.size, smallest_effect=None),
+        }
     )
-    noise_only = ConcordanceRow(
-        rule='noise_only',
-        bold=bold,
-        network=network,
-        n_voxels=found.n_used,
-        n_concordant=found.n_used - n_wrong,
-        n_discordant=n_wrong,
-        n_undetermined=0,
-        discordant_fraction=found.noise_only_fraction,
-        ci_low=float('nan'),
-        ci_high=float('nan'),
-        null_fraction=float('nan'),
-        note='sign rule if every voxel were concordant' if found.n_used else found.reason,
+    counted = common | {
+        'rule': 'noise_corrected',
+        'n_concordant': n_changed - n_discordant,
+        'n_discordant': n_discordant,
+        'n_undetermined': n - n_changed,
+        'discordant_fraction': found.count.value,
+        'ci_low': found.count.low,
+        'ci_high': found.count.high,
+        'null_fraction': null,
+        'note': _note(found, found.count, smallest_effect),
+    }
+    noise_only = (
+        common
+        | no_interval
+        | {
+            'rule': 'noise_only',
+            'n_concordant': n - n_wrong,
+            'n_discordant': n_wrong,
+            'n_undetermined': 0,
+            'discordant_fraction': noise,
+            'note': 'sign rule if every voxel were concordant' if n else found.reason,
+        }
     )
-    return [corrected, noise_only]
+    columns = ConcordanceRow.__annotations__
+    return [
+        cast('ConcordanceRow', {name: row[name] for name in columns})
+        for row in (weighted, counted, noise_only)
+    ]
 
 
-def _note(found: Discordance, smallest_effect: float) -> str:
-    """Say how sure and how sensitive an estimate is."""
+def _note(found: Discordance, share: Share, smallest_effect: float | None) -> str:
+    """Say how sure and how sensitive a share is."""
     facts = [found.reason] if found.reason else []
-    if found.n_used:
+    if found.n_used and smallest_effect is not None:
         facts.append(f'a change below {smallest_effect:.3g} counts as none')
-        facts.append(f'share of those {found.null_low:.2f} to {found.null_high:.2f} (95 %)')
+        facts.append(f'share of those {found.null.low:.2f} to {found.null.high:.2f} (95 %)')
+    if found.n_used:
         facts.append(f'misfit of the fit {found.misfit:.3f}')
         facts.append(f'{found.n_blocks} spatial blocks, design effect {found.design_effect:.1f}')
-    if np.isfinite(found.fraction):
+    if np.isfinite(share.value) and smallest_effect is not None:
         facts.append(f'discordant with effects on a grid instead {found.location_fraction:.3f}')
-        facts.append(f'with errors x 0.9 {found.smaller_error_fraction:.3f}')
-        facts.append(f'with errors x 1.1 {found.larger_error_fraction:.3f}')
+    if np.isfinite(share.value):
+        facts += [
+            f'with errors x {scale:g} {value:.3f}'
+            for scale, value in zip(found.error_scales, share.by_scale, strict=True)
+            if scale != 1
+        ]
+        facts.append(f'jackknife alone +- {share.jackknife:.3f}')
     facts += [] if found.converged else ['a fit did not converge']
     return '; '.join(facts)
 

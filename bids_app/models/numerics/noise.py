@@ -9,11 +9,11 @@ import numpy as np
 
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
+    ERROR_SCALES,
     FEWEST_EFFECTS,
     MAD_ERROR,
     MAD_TO_SD,
     NORMAL_95,
-    SIGN_ERROR_FACTORS,
 )
 from bids_app.models.estimate import Estimate
 from bids_app.units import PERCENT
@@ -206,7 +206,7 @@ def calibrate_errors(
     sd = float(MAD_TO_SD * np.median(np.abs(z)))
     error = MAD_ERROR * sd * np.sqrt(max(voxels_per_sample, 1.0) / n_voxels)
     low, high = sd - NORMAL_95 * error, sd + NORMAL_95 * error
-    smallest, largest = SIGN_ERROR_FACTORS
+    smallest, _, largest = ERROR_SCALES
     verdict = 'right'
     if high < smallest or low > largest:
         size = 'small' if sd > 1 else 'large'

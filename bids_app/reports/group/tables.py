@@ -27,7 +27,8 @@ SHARE_COLOURS = (
 RULES = {
     'sign': 'published sign rule',
     'robust': 'robust rule',
-    'noise_corrected': 'noise-corrected estimate',
+    'size_weighted': 'share of the total change (w_d)',
+    'noise_corrected': 'share of the changes (pi_d)',
     'noise_only': 'sign rule if all were concordant',
 }
 """Rules of the summary table in words, those that a network is listed with."""

@@ -1,8 +1,6 @@
-"""Adaptive shrinkage of signs: false sign rates, the share that survives noise, its interval."""
+"""Adaptive shrinkage of signs: the fit of a mixture, false sign rates, blocks of space."""
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import pytest
@@ -10,8 +8,6 @@ from scipy import stats
 
 from bids_app.errors import ModelInputError
 from bids_app.models.concordance.ashr import (
-    discordant_fraction,
-    estimate_discordance,
     false_sign_rate,
     fit_mixture,
     spatial_blocks,
@@ -116,87 +112,15 @@ def test_observation_without_usable_error_is_left_out(bad):
     posterior = false_sign_rate(x, spoilt)
     assert np.isnan(posterior.false_sign_rate[:100]).all()
     assert np.isfinite(posterior.false_sign_rate[100:]).all()
-    found = estimate_discordance(x, spoilt, smallest_effect=0.15, interval=False)
-    assert found.n_used == N - 100
 
 
 def test_nothing_usable_gives_nothing():
     assert np.isnan(false_sign_rate([1.0], [0.0]).negative).all()
-    found = estimate_discordance([np.nan], [1.0], smallest_effect=0.1)
-    assert np.isnan(found.fraction)
-    assert found.reason == 'no voxel with an estimate and its error'
 
 
-# ------------------------------------------------------------------------------ the share
-
-
-@pytest.mark.parametrize(('noise', 'bar'), [(0.5, 0.03), (1.0, 0.07), (2.0, 0.08)])
-@pytest.mark.parametrize('discordant', [0.0, 0.1, 0.4])
-@pytest.mark.parametrize('shape', SHAPES)
-def test_share_of_negative_effects_survives_noise(shape, discordant, noise, bar):
-    _, x, error = draw(8, discordant=discordant, noise=noise, shape=shape, n=27_000)
-    found = estimate_discordance(x, error, smallest_effect=0.15)
-    assert found.fraction == pytest.approx(discordant, abs=bar)
-    assert found.ci_low <= discordant <= found.ci_high
-    assert found.ci_low <= found.fraction <= found.ci_high
-    assert found.converged
-
-
-def test_sign_rule_and_noise_only_share_agree_where_nothing_is_discordant():
-    _, x, error = draw(9, noise=2.0, n=27_000)
-    found = estimate_discordance(x, error, smallest_effect=0.15, interval=False)
-    assert found.sign_fraction > 0.25
-    assert found.noise_only_fraction == pytest.approx(found.sign_fraction, abs=0.02)
-
-
-@pytest.mark.parametrize('noise', [0.5, 1.0, 2.0])
-def test_without_change_the_share_is_undefined(noise):
-    rng = np.random.default_rng(10)
-    found = estimate_discordance(
-        noise * rng.normal(size=N), np.full(N, noise), smallest_effect=0.15
-    )
-    assert np.isnan(found.fraction)
-    assert found.reason == 'no change detectable'
-    assert found.null_high == 1.0
-
-
-def test_smaller_errors_make_more_discordance():
-    _, x, error = draw(11, noise=2.0)
-    found = estimate_discordance(x, error, smallest_effect=0.15, interval=False)
-    assert found.larger_error_fraction < found.smaller_error_fraction
-
-
-def test_noise_in_blocks_widens_the_interval():
-    rng = np.random.default_rng(12)
-    block = np.repeat(np.arange(80), 100)
-    truth = np.where(rng.random(block.size) < 0.2, -1.0, 1.0)
-    shared = np.sqrt(0.5) * (rng.normal(size=80)[block] + rng.normal(size=block.size))
-    apart = rng.normal(size=block.size)
-    wide, narrow = (
-        estimate_discordance(
-            truth + noise, np.ones(block.size), smallest_effect=0.15, blocks=block
-        )
-        for noise in (shared, apart)
-    )
-    assert wide.design_effect > 2 * narrow.design_effect
-    assert wide.ci_low <= 0.2 <= wide.ci_high
-
-
-def test_few_blocks_give_no_interval():
-    _, x, error = draw(13, noise=0.5)
-    found = estimate_discordance(x, error, smallest_effect=0.15, blocks=np.arange(N) % 3)
-    assert np.isnan(found.ci_low)
-    assert np.isfinite(found.fraction)
-    assert '3 blocks' in found.reason
-
-
-def test_columns_must_fit_together():
+def test_columns_must_be_equal():
     with pytest.raises(ModelInputError, match='two equal columns'):
         false_sign_rate([1.0, 2.0], [1.0])
-    with pytest.raises(ModelInputError, match='blocks must have the shape'):
-        estimate_discordance([1.0, 2.0], [1.0, 1.0], smallest_effect=0.0, blocks=[1])
-    with pytest.raises(ModelInputError, match='at least 0'):
-        estimate_discordance([1.0], [1.0], smallest_effect=-1.0)
 
 
 # ------------------------------------------------------------------------------ blocks
@@ -208,33 +132,3 @@ def test_blocks_are_cubes_of_the_given_side():
     assert spatial_blocks(np.empty((0, 3)), side=1.0).size == 0
     with pytest.raises(ModelInputError, match='positive side'):
         spatial_blocks(points, side=0.0)
-
-
-# ------------------------------------------------------------------------------ speed
-
-
-@pytest.mark.prove
-def test_sixty_thousand_voxels_in_two_seconds_and_sixty():
-    _, x, error = draw(14, discordant=0.3, n=60_000)
-    block = np.arange(x.size) // 150
-    start = time.perf_counter()
-    false_sign_rate(x, error)
-    for part in (x, x[:40_000], x[40_000:]):
-        estimate_discordance(part, error[: part.size], smallest_effect=0.15, interval=False)
-    without = time.perf_counter() - start
-    start = time.perf_counter()
-    for part in (x, x[:40_000], x[40_000:]):
-        estimate_discordance(
-            part, error[: part.size], smallest_effect=0.15, blocks=block[: part.size]
-        )
-    assert without < 2
-    assert time.perf_counter() - start < 60
-
-
-def test_share_alone_is_that_of_the_whole_estimate():
-    rng = np.random.default_rng(31)
-    x = np.where(rng.random(3000) < 0.2, -2.0, 2.0) + rng.normal(size=3000)
-    whole = estimate_discordance(x, np.ones(3000), smallest_effect=0.2, interval=False)
-    alone = discordant_fraction(x, np.ones(3000), smallest_effect=0.2)
-    assert alone == pytest.approx(whole.fraction, abs=1e-12)
-    assert np.isnan(discordant_fraction([np.nan], [1.0], smallest_effect=0.2))

@@ -13,12 +13,14 @@ from bids_app.models.concordance.labels import (
     bold_gate,
     concordance_summary,
     discordance_probability,
+    estimate_shares,
     false_discovery_rate,
     gate_by_probability,
+    label_by_posterior,
     label_by_probability,
     label_by_sign,
     label_robust,
-    noise_corrected_summary,
+    share_rows,
     within_limits,
 )
 from bids_app.models.estimate import Estimate
@@ -244,13 +246,16 @@ def test_posterior_is_given_inside_the_gate_only():
 def test_noise_corrected_rows_stand_beside_what_noise_alone_would_make():
     bold, change, opposite = both(discordant=0.1)
     everywhere = np.ones(opposite.size, bool)
-    rows = noise_corrected_summary(
-        bold, change, everywhere, everywhere, smallest_effect=1.0,
-        networks={'Vis': np.arange(opposite.size) < 3000},
-    )  # fmt: skip
-    assert [list(row) for row in rows] == [SUMMARY_COLUMNS] * 12
-    assert [row['rule'] for row in rows[:2]] == ['noise_corrected', 'noise_only']
-    corrected, noise = rows[:2]
+    networks = {'Vis': np.arange(opposite.size) < 3000}
+    shares = estimate_shares(
+        bold, change, everywhere, everywhere, smallest_effect=1.0, networks=networks
+    )
+    rows = share_rows(shares, 1.0)
+    assert [list(row) for row in rows] == [SUMMARY_COLUMNS] * 18
+    assert [row['rule'] for row in rows[:3]] == ['size_weighted', 'noise_corrected', 'noise_only']
+    weighted, corrected, noise = rows[:3]
+    assert weighted['ci_low'] <= 0.1 <= weighted['ci_high']
+    assert weighted['n_concordant'] is None
     assert corrected['ci_low'] <= 0.1 <= corrected['ci_high']
     assert corrected['discordant_fraction'] < 0.17
     assert 0.1 < noise['discordant_fraction'] < 0.25
@@ -269,7 +274,7 @@ def test_bad_input_has_a_reason_instead_of_a_number(defect):
         change = Estimate.of(change.value, 0.0)
     if defect == 'no change':
         change = Estimate.of(np.zeros(500), 0.0)  # baseline equal to task
-    rows = noise_corrected_summary(bold, change, gate, everywhere, smallest_effect=1.0)
+    rows = share_rows(estimate_shares(bold, change, gate, everywhere, smallest_effect=1.0), 1.0)
     assert all(np.isnan(row['discordant_fraction']) for row in rows)
     assert rows[0]['note'] == 'no voxel with an estimate and its error'
     labels = label_robust(bold, change, gate, everywhere, level=0.05)
@@ -287,7 +292,7 @@ def test_variance_that_is_impossible_costs_its_voxel_and_no_other(bad):
     labels = label_robust(*both_bad, gate, gate, level=0.05)
     assert (labels[spoilt] == Label.OUTSIDE).all()
     assert (labels[~spoilt] != Label.OUTSIDE).all()
-    rows = noise_corrected_summary(*both_bad, gate, gate, smallest_effect=1.0)
+    rows = share_rows(estimate_shares(*both_bad, gate, gate, smallest_effect=1.0), 1.0)
     assert rows[0]['n_voxels'] == 490
     assert np.isfinite(rows[0]['discordant_fraction'])
 
@@ -299,3 +304,33 @@ def test_limits_hold_for_every_map_and_nan_lies_nowhere():
     assert inside.tolist() == [True, False, False, False, False]
     with pytest.raises(ModelInputError, match='one pair of limits per map'):
         within_limits([oef], [])
+
+
+def test_labels_need_both_ends_of_the_interval_and_none_is_given_where_nothing_may_have_changed():
+    bold, change, opposite = both(discordant=0.1)
+    everywhere = np.ones(opposite.size, bool)
+    shares = estimate_shares(bold, change, everywhere, everywhere, smallest_effect=1.0)
+    prior = shares['all', 'all'].prior
+    given = bold, change, everywhere, everywhere
+    labels, expected = label_by_posterior(*given, level=0.05, prior=prior)
+    decided = (labels >= Label.CONCORDANT_POSITIVE) & (labels <= Label.DISCORDANT_NEGATIVE)
+    wrong = (np.isin(labels, (2, 4)) != opposite) & decided
+    assert decided.sum() > 20
+    assert wrong.sum() <= 0.05 * decided.sum()
+    assert expected <= 0.05 * decided.sum()
+    none, nothing = label_by_posterior(*given, level=0.05, prior=None)
+    assert not np.isin(none, (1, 2, 3, 4)).any()
+    assert nothing == 0
+
+
+def test_posterior_is_calibrated():
+    """Among voxels whose probability of opposition is near p, the share p is opposed."""
+    bold, change, opposite = both(n=20_000, discordant=0.2)
+    everywhere = np.ones(opposite.size, bool)
+    shares = estimate_shares(bold, change, everywhere, everywhere, smallest_effect=1.0)
+    given = bold, change, everywhere, everywhere
+    probability = discordance_probability(*given, prior=shares['all', 'all'].prior)
+    for low, high in ((0.0, 0.05), (0.05, 0.2), (0.2, 0.5), (0.5, 1.0)):
+        here = (probability >= low) & (probability < high)
+        if here.sum() > 100:
+            assert opposite[here].mean() == pytest.approx(probability[here].mean(), abs=0.1)
