@@ -66,11 +66,16 @@ def dry_run(run: RunSettings, settings: Settings) -> str:
         Per participant one line per map, then problems and notes; at last a summary. With
         `as_json` the same as a JSON object.
     """
-    choose_plugin(run)
-    found = _replay(run, settings) if run.replay is not None else _participants(run, settings)
+    found = make_preview(run, settings)
     if run.as_json:
         return json.dumps(_as_dict(found), indent=2, ensure_ascii=False) + '\n'
-    return '\n'.join(_lines(found)) + '\n'
+    return to_text(found)
+
+
+def make_preview(run: RunSettings, settings: Settings) -> Preview:
+    """Find out what a run would make; arguments as for :func:`dry_run`."""
+    choose_plugin(run)
+    return _replay(run, settings) if run.replay is not None else _participants(run, settings)
 
 
 def _participants(run: RunSettings, settings: Settings) -> Preview:
@@ -275,8 +280,13 @@ def suggest_overrides(participants: Sequence[dict[str, Any]]) -> str:
 # --------------------------------------------------------------------------- text
 
 
-def _lines(preview: Preview) -> list[str]:
+def to_text(preview: Preview) -> str:
     """Write a preview as text."""
+    return '\n'.join(_lines(preview)) + '\n'
+
+
+def _lines(preview: Preview) -> list[str]:
+    """Write the lines of a preview."""
     lines = [f'{preview.dataset}: {len(preview.participants)} participant(s)']
     lines += [f'  note: {note}' for note in preview.notes]
     for record in preview.participants:

@@ -524,6 +524,19 @@ def read_values(path: Path) -> FloatArray:
     return np.nan_to_num(raw.astype(float) * slope + inter, posinf=0.0, neginf=0.0)
 
 
+MOST_COMPRESSED = 1032
+"""Bytes that one byte of a compressed file can hold (deflate)."""
+
+
+def _check_length(path: Path, image: Any) -> None:
+    """Refuse an image that cannot be in its file, before memory is asked for it."""
+    wanted = image.get_data_dtype().itemsize * math.prod(image.shape)
+    held = path.stat().st_size * (MOST_COMPRESSED if path.suffix == '.gz' else 1)
+    if wanted > held:
+        msg = f'expected {wanted} bytes of voxels, the file holds {held} at most'
+        raise EOFError(msg)
+
+
 def _is_whole(path: Path) -> bool:
     """Tell whether a file is as long as its header says; of a compressed one by its last bytes."""
     import nibabel as nb
@@ -547,6 +560,7 @@ def _stored(path: Path, *, first_volume: bool = False) -> tuple[Any, tuple[float
 
     try:
         image: Any = nb.load(path)
+        _check_length(path, image)
         if first_volume and len(image.shape) > 3:
             return np.asanyarray(image.dataobj[..., 0]), (1.0, 0.0)
         raw = np.asanyarray(image.dataobj.get_unscaled())
