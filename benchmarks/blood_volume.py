@@ -323,7 +323,8 @@ def coarse_phantom():
     study = Study(root=Path('none'), n_participants=1, seed=0, grid='coarse')
     session = _Session(study, make_participant(study.stream('01', 'blood'), '01'))
     scan = session.protocol.dsc
-    whole, first_pass = bolus_passage(session.subject, scan, session.pose('DSC'))
+    which = (session.subject, scan, session.pose('DSC'))
+    whole, first_pass = (bolus_passage(*which, recirculates=again) for again in (True, False))
     stored = measure_bolus(whole, scan, session.rng('DSC')).astype(float)
     truth = measured_cbv(first_pass, scan)
     brain = ndimage.binary_opening(truth > 0.01)

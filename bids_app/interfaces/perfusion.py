@@ -56,7 +56,7 @@ from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.combining import smooth_in_mask
 from bids_app.models.numerics.noise import calibrate_errors
-from bids_app.models.numerics.resampling import resample_linear, voxel_coordinates
+from bids_app.models.numerics.resampling import resample_map, voxel_coordinates
 from bids_app.models.registry import choices
 from bids_app.models.status import Status
 
@@ -408,13 +408,13 @@ class EstimateSharedArrival(SimpleInterface):
 
 
 def _resample(value, points, variance=None, status=None):
-    """Carry an image of several volumes: values linearly, variances with the squared weights."""
+    """Carry an image of several volumes: by a spline, variances with the squared weights."""
     shape = (*value.shape[:3], -1)
     value = value.reshape(shape)
     variance = np.zeros(value.shape) if variance is None else variance.reshape(shape)
     status = np.zeros(value.shape) if status is None else status.reshape(shape)
     parts = [
-        resample_linear(
+        resample_map(
             value[..., index],
             points,
             variance=variance[..., index],

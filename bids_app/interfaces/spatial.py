@@ -38,15 +38,21 @@ from bids_app.interfaces._base import (
 from bids_app.models.asl.quality import judge_quality
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.combining import combine_runs, smooth_in_mask
+from bids_app.models.numerics.detail import measure_detail, tissue_trend
 from bids_app.models.numerics.noise import calibrate_errors
 from bids_app.models.numerics.resampling import (
+    average_around,
     average_over_voxel,
-    resample_linear,
+    kept_noise,
+    resample_map,
     resample_nearest,
     sample_linear,
     voxel_coordinates,
 )
 from bids_app.models.status import Status
+
+VARIANCE_SHARES = 'VarianceShares'
+"""Sidecar key: median share of every named part of the variance."""
 
 TISSUES = ('grey_matter', 'white_matter', 'csf')
 
@@ -414,6 +420,18 @@ class _ResampleInputSpec(BaseInterfaceInputSpec):
     coordinates = image(
         'T1w position of every target voxel, where the target is a template', 'mm', optional=True
     )
+    grey_matter = image('grey-matter probability, T1w grid', '1', optional=True)
+    white_matter = image('white-matter probability, T1w grid', '1', optional=True)
+    csf = image('cerebrospinal-fluid probability, T1w grid', '1', optional=True)
+    is_widened = traits.Bool(
+        False,
+        usedefault=True,
+        desc='add to the variance what interpolation and alignment do not know',
+        unit='',
+    )
+    alignment_error = traits.Float(
+        0.0, usedefault=True, desc='SD of where scan and target lie to each other', unit='mm'
+    )
     voxels_per_sample = traits.Float(
         1.0,
         usedefault=True,
@@ -447,7 +465,7 @@ def _source_points(inputs, target):
 
 
 class ResampleQuantity(SimpleInterface):
-    """Carry a quantity to another grid: value linearly, variance with the squared weights."""
+    """Carry a quantity to another grid by a spline, its variance with the squared weights."""
 
     input_spec = _ResampleInputSpec
     output_spec = _ResampleOutputSpec
@@ -455,13 +473,18 @@ class ResampleQuantity(SimpleInterface):
     def _run_interface(self, runtime):
         mask, target = read_mask(self.inputs.mask)
         points = _source_points(self.inputs, target)[mask]
-
         files = Bundle.read(self.inputs.quantity)
         value, variance, status = (load_data(path) for path in files.parts)
-        carried = resample_linear(value, points, variance=variance, status=status.astype(np.uint8))
+        status, source = status.astype(np.uint8), grid_of(files.value)
+        trend = self._trend(value, variance, source, mask, target)
+
+        carried = resample_map(value, points, variance=variance, status=status, trend=trend)
 
         facts = dict(files.facts)
-        source = grid_of(files.value)
+        if self.inputs.is_widened:
+            rest = value if trend is None else value - trend[0]
+            carried, shares = self._widen(carried, points, (rest, value), variance, source)
+            facts[VARIANCE_SHARES] = shares
         facts[VOXELS_PER_SAMPLE] = round(
             facts.get(VOXELS_PER_SAMPLE, 1.0)
             * self.inputs.voxels_per_sample
@@ -473,6 +496,61 @@ class ResampleQuantity(SimpleInterface):
         )
         return runtime
 
+    def _trend(self, value, variance, source, mask, target):
+        """Predict the map by the tissue at its own voxels and at those of the target."""
+        if not isdefined(self.inputs.grey_matter):
+            return None
+        tissue = grid_of(self.inputs.grey_matter)
+        to_voxel = np.linalg.inv(tissue.affine)
+        of_source, of_target = (
+            to_voxel @ np.linalg.inv(load_affine(transform)) @ grid.affine
+            for transform, grid in (
+                (self.inputs.source_transform, source),
+                (self.inputs.target_transform, target),
+            )
+        )
+        known = np.isfinite(value) & np.isfinite(variance)
+        fractions = []
+        for inside, matrix in ((known, of_source), (mask, of_target)):
+            centres = np.argwhere(inside) @ matrix[:3, :3].T + matrix[:3, 3]
+            fractions.append(
+                np.stack(
+                    [
+                        average_around(
+                            load_data(getattr(self.inputs, name)), centres, of_source[:3, :3]
+                        )
+                        for name in TISSUES
+                    ],
+                    axis=-1,
+                )
+            )
+        own = np.zeros((*value.shape, len(TISSUES)))
+        own[known] = fractions[0]
+        return tissue_trend(value, variance, own, fractions[1])
+
+    def _widen(self, carried, points, maps, variance, source):
+        """Add what interpolation and alignment do not know, and tell the share of each."""
+        _, value = maps
+        present = np.isfinite(value) & np.isfinite(variance)
+        inside = np.isfinite(carried.value)
+        details = [measure_detail(part, variance, present) for part in maps]
+        parts = {
+            'noise': carried.variance[inside],
+            'interpolation': details[0].interpolation_variance(points[inside]),
+            'alignment': details[1].alignment_variance(
+                points[inside], error=self.inputs.alignment_error, zooms=source.zooms
+            ),
+        }
+        total = np.full(carried.value.shape, np.nan)
+        total[inside] = sum(parts.values())
+        wide = total[inside] > 0
+        shares = {
+            name: round(float(np.median(part[wide] / total[inside][wide])), 3)
+            for name, part in parts.items()
+            if wide.any()
+        }
+        return Estimate.of(carried.value, total, carried.status, carried.dof), shares
+
 
 def voxels_per_sample(source, target, points):
     """
@@ -481,13 +559,12 @@ def voxels_per_sample(source, target, points):
     Every source voxel enters a region's sum with the ratio of the voxel volumes; the target
     variances, added as if independent, hold the mean squared weight instead.
     """
-    ones = np.ones(source.shape)
-    squared_weights = resample_linear(ones, points, variance=ones).variance
-    squared_weights = squared_weights[np.isfinite(squared_weights)]
-    if not squared_weights.size:
+    inside = ((points >= 0) & (points <= np.array(source.shape) - 1)).all(axis=-1)
+    if not inside.any():
         return 1.0
+    kept = kept_noise(points[inside] - np.floor(points[inside])).mean()
     ratio = abs(np.linalg.det(source.affine[:3, :3]) / np.linalg.det(target.affine[:3, :3]))
-    return max(float(ratio / squared_weights.mean()), 1.0)
+    return max(float(ratio / kept), 1.0)
 
 
 class _LabelsInputSpec(BaseInterfaceInputSpec):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,9 @@ REDUNDANT_SETS = {'fullres': 1.0, 'MoCoHR': 0.5, 'MoCoQR': 0.25}
 REDUCED_DELAY = 0.001
 """By which the echoes of the reduced sets are later, s; as in the target study."""
 
+TEXTURE_SHARE = 0.1
+"""Part of the T1w intensity of the brain that is the template's, not that of the tissue."""
+
 SUPPRESSION_PULSES = 4
 SUPPRESSED = 0.15
 """Static tissue left by background suppression, relative to equilibrium."""
@@ -58,6 +61,8 @@ class Geometry:
     """Sub-voxel points per axis over which a voxel averages."""
     is_radiological: bool = True
     """First axis runs to the left (LAS), as converters write it."""
+    soft_edge: float = 0.0
+    """Part of the thickness over which the profile of a slice falls to zero, at each side."""
 
     @property
     def affine(self) -> FloatArray:
@@ -78,8 +83,16 @@ class Geometry:
     def offsets(self) -> FloatArray:
         """Voxel coordinates of the sub-voxel points relative to the centre, (S, 3)."""
         axes = [(np.arange(n) + 0.5) / n - 0.5 for n in self.points]
+        axes[2] = axes[2] * (1 + self.soft_edge)
         grid = np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1)
         return np.asarray(grid.reshape(-1, 3), float)
+
+    @property
+    def weights(self) -> FloatArray:
+        """Of the sub-voxel points in the signal of the voxel, (S,); they add up to 1."""
+        from_edge = (1 + self.soft_edge) / 2 - np.abs(self.offsets[:, 2])
+        weights = np.clip(from_edge / max(self.soft_edge, 1e-6), 0, 1)
+        return np.asarray(weights / weights.sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,11 +356,29 @@ class Points:
     """(P,)"""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where voxels of a scan are wanted, besides where they lie."""
+
+    position: FloatArray
+    """(X, Y, Z, 3) head coordinates of their centres, mm."""
+    wanted: BoolArray
+    """(X, Y, Z)"""
+
+
+def centres(geometry: Geometry, to_head: FloatArray) -> FloatArray:
+    """Head coordinates of the voxel centres of a scan, (X, Y, Z, 3), mm."""
+    to_world = to_head @ geometry.affine
+    index = np.moveaxis(np.indices(geometry.shape), 0, -1)
+    return np.asarray(index @ to_world[:3, :3].T + to_world[:3, 3])
+
+
 def average(
     anatomy: Anatomy,
     geometry: Geometry,
     to_head: FloatArray,
     signal: Callable[[Points], NDArray[Any]],
+    at: Places | None = None,
 ) -> NDArray[Any]:
     """
     Average a signal over the voxels of a scan.
@@ -362,39 +393,45 @@ def average(
         Scanner world to head (T1w) world; rigid.
     signal : callable
         Takes P :class:`Points`, gives (P, N), real or complex.
+    at : Places, optional
+        Where voxels of the size and orientation of the scan are wanted; default its own. They
+        are all read out as its first slice.
 
     Returns
     -------
     average : (X, Y, Z, N) ndarray
-        Zero where there is no head.
+        Zero where there is no head, or nothing is wanted.
     """
     to_world = to_head @ geometry.affine
-    index = np.indices(geometry.shape).reshape(3, -1).T
-    in_head = anatomy.is_head(index @ to_world[:3, :3].T + to_world[:3, 3])
-    offsets = geometry.offsets
-    step = to_world[:3, 2] / geometry.points[2]
-    chunk = max(1, POINTS_PER_CHUNK // len(offsets))
-    voxels = index[in_head]
+    places = centres(geometry, to_head) if at is None else at.position
+    shape = places.shape[:3]
+    slices = np.indices(shape)[2] if at is None else np.zeros(shape, int)
+    wanted = anatomy.is_head(places.reshape(-1, 3)).reshape(shape)
+    wanted &= True if at is None else at.wanted
+    # the truth is the average over a box, however the slices are excited
+    geometry = geometry if at is None else replace(geometry, soft_edge=0.0)
+    offsets = geometry.offsets @ to_world[:3, :3].T
+    step = to_world[:3, 2] * (1 + geometry.soft_edge) / geometry.points[2]
+    weights, chunk = geometry.weights, max(1, POINTS_PER_CHUNK // len(offsets))
+    voxels, slice_index = places[wanted], slices[wanted]
     parts = []
     for start in range(0, len(voxels), chunk):
-        part = voxels[start : start + chunk]
-        position = (part[:, None] + offsets).reshape(-1, 3) @ to_world[:3, :3].T + to_world[:3, 3]
+        part = slice(start, start + chunk)
+        position = (voxels[part, None] + offsets).reshape(-1, 3)
         points = Points(
-            anatomy.sample(position), position, step, np.repeat(part[:, 2], len(offsets))
+            anatomy.sample(position), position, step, np.repeat(slice_index[part], len(offsets))
         )
         values = signal(points)
-        parts.append(values.reshape(len(part), len(offsets), -1).mean(1))
+        parts.append(weights @ values.reshape(-1, len(offsets), values.shape[1]))
     filled = np.concatenate(parts)
-    result = np.zeros((*geometry.shape, filled.shape[1]), filled.dtype)
-    result[in_head.reshape(geometry.shape)] = filled
+    result = np.zeros((*shape, filled.shape[1]), filled.dtype)
+    result[wanted] = filled
     return result
 
 
 def field_at(subject: Subject, geometry: Geometry, to_head: FloatArray) -> FloatArray:
     """Give the field at the voxel centres of a scan, (X, Y, Z), Hz, as far as in the head."""
-    to_world = to_head @ geometry.affine
-    index = np.indices(geometry.shape).reshape(3, -1).T
-    position = index @ to_world[:3, :3].T + to_world[:3, 3]
+    position = centres(geometry, to_head).reshape(-1, 3)
     field = physics.CYCLES_PER_TESLA * subject.anatomy.background.field(position)
     low, high = np.percentile(field[subject.anatomy.is_head(position)], [0.1, 99.9])
     return np.asarray(np.clip(field, low, high).reshape(geometry.shape))
@@ -434,9 +471,9 @@ def asymmetric_spin_echoes(
 
 def gradient_echoes(
     subject: Subject, scan: MultiEcho, to_head: FloatArray, effects: dict[int, Effect]
-) -> tuple[NDArray[np.complex128], FloatArray]:
+) -> NDArray[np.complex128]:
     """
-    Give the noise-free gradient-echo train with and without the background field.
+    Give the noise-free gradient-echo train, dephased by the background field.
 
     Parameters
     ----------
@@ -451,24 +488,42 @@ def gradient_echoes(
 
     Returns
     -------
-    measured : (X, Y, Z, E) ndarray of complex
-        Phase in the sense exp(+i 2 pi df TE), dephased over the voxel.
-    ideal : (X, Y, Z, E) ndarray
-        As it would be without the field.
+    train : (X, Y, Z, E) ndarray of complex
+        Phase in the sense exp(+i 2 pi df TE).
     """
     background = subject.anatomy.background
     times = np.asarray(scan.echo_times)
+    decays = _decays(subject, scan, effects)
 
     def signal(points: Points) -> NDArray[np.complex128]:
+        return np.asarray(decays(points) * _precession(points, background, times))
+
+    return average(subject.anatomy, scan.geometry, to_head, signal)
+
+
+def ideal_gradient_echoes(
+    subject: Subject,
+    scan: MultiEcho,
+    to_head: FloatArray,
+    effects: dict[int, Effect],
+    at: Places | None = None,
+) -> FloatArray:
+    """Give the noise-free gradient-echo train as it would be without the field, (X, Y, Z, E)."""
+    decays = _decays(subject, scan, effects)
+    return average(subject.anatomy, scan.geometry, to_head, decays, at).real
+
+
+def _decays(
+    subject: Subject, scan: MultiEcho, effects: dict[int, Effect]
+) -> Callable[[Points], FloatArray]:
+    """Magnitude of gradient echoes at points, (P, E)."""
+
+    def signal(points: Points) -> FloatArray:
         values = subject.participant.values(points.tissue, effects)
         weights = points.tissue.fractions * GRADIENT_ECHO_WEIGHT
-        magnitude = _mixture(weights, values.r2 + values.r2_prime, times)
-        turned = magnitude * _precession(points, background, times)
-        return np.concatenate([turned, magnitude], axis=1)
+        return _mixture(weights, values.r2 + values.r2_prime, scan.echo_times)
 
-    both = average(subject.anatomy, scan.geometry, to_head, signal)
-    n_echoes = len(scan.echo_times)
-    return both[..., :n_echoes], both[..., n_echoes:].real
+    return signal
 
 
 def _precession(
@@ -497,7 +552,11 @@ def _mixture(
 
 
 def labeling_images(
-    subject: Subject, scan: Labeling, to_head: FloatArray, effects: dict[int, Effect]
+    subject: Subject,
+    scan: Labeling,
+    to_head: FloatArray,
+    effects: dict[int, Effect],
+    at: Places | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Give the noise-free label-control difference and M0 image, (X, Y, Z) each."""
     times = (scan.echo_time,)
@@ -517,15 +576,20 @@ def labeling_images(
         difference = _mixture(weights * labelled, rates, times)
         return np.concatenate([difference, _mixture(weights * recovery, rates, times)], axis=1)
 
-    both = average(subject.anatomy, scan.geometry, to_head, signal).real
+    both = average(subject.anatomy, scan.geometry, to_head, signal, at).real
     return both[..., 0], both[..., 1]
 
 
 def bolus_passage(
-    subject: Subject, scan: Contrast, to_head: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    subject: Subject,
+    scan: Contrast,
+    to_head: FloatArray,
+    *,
+    at: Places | None = None,
+    recirculates: bool = True,
+) -> FloatArray:
     """
-    Give the noise-free DSC series, and the one without recirculation.
+    Give the noise-free DSC series.
 
     Parameters
     ----------
@@ -535,23 +599,26 @@ def bolus_passage(
         Protocol.
     to_head : (4, 4) ndarray
         Scanner world to head world.
+    at : Places, optional
+        As for :func:`average`.
+    recirculates : bool
+        Whether the bolus comes back after the first pass.
 
     Returns
     -------
-    whole, first_pass : (X, Y, Z, T) ndarray
+    series : (X, Y, Z, T) ndarray
         Signal.
     """
     first, whole = physics.bolus(scan.times, arrival=scan.arrival)
-    courses = np.concatenate([whole, first])
+    course = whole if recirculates else first
 
     def signal(points: Points) -> FloatArray:
         values = subject.participant.values(points.tissue, {})
         rates = values.r2 + values.r2_prime
         weights = points.tissue.fractions * EPI_WEIGHT * np.exp(-scan.echo_time * rates)
-        return _mixture(weights, BOLUS_PEAK * scan.echo_time * values.volume, courses)
+        return _mixture(weights, BOLUS_PEAK * scan.echo_time * values.volume, course)
 
-    both = average(subject.anatomy, scan.geometry, to_head, signal).real
-    return both[..., : scan.n_volumes], both[..., scan.n_volumes :]
+    return average(subject.anatomy, scan.geometry, to_head, signal, at).real
 
 
 def steady_states(
@@ -559,6 +626,7 @@ def steady_states(
     scan: Bold,
     to_head: FloatArray,
     effects: tuple[dict[int, Effect], ...],
+    at: Places | None = None,
 ) -> FloatArray:
     """Give the noise-free BOLD image of every condition as if it lasted, (X, Y, Z, C)."""
 
@@ -570,18 +638,20 @@ def steady_states(
             images.append(_mixture(weights, values.r2 + values.r2_prime, (scan.echo_time,)))
         return np.concatenate(images, axis=1)
 
-    return average(subject.anatomy, scan.geometry, to_head, signal).real
+    return average(subject.anatomy, scan.geometry, to_head, signal, at).real
 
 
 def structural(subject: Subject, geometry: Geometry) -> tuple[FloatArray, BoolArray]:
     """Give the noise-free T1w image and the brain mask on its grid, (X, Y, Z)."""
     weights = np.array([0.62, 1.0, 0.22])
+    share = TEXTURE_SHARE
 
     def signal(points: Points) -> FloatArray:
         fractions = points.tissue.fractions[:, :3]
         texture = points.tissue.factors['texture']
         brain = fractions.sum(1)
-        image = 0.6 * fractions @ weights + 0.4 * brain * texture + (1 - brain) * texture
+        tissue = (1 - share) * fractions @ weights + share * brain * texture
+        image = tissue + (1 - brain) * texture
         return np.stack([image, brain], axis=1)
 
     both = average(subject.anatomy, geometry, np.eye(4), signal).real

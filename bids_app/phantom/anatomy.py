@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -38,11 +39,38 @@ REGION_CENTRES: dict[int, tuple[tuple[float, float, float, float], ...]] = {
 SHARPNESS = 4.0
 """Exponent that turns the blurred group averages of the template into one person's tissue."""
 
+SHEETS = 24
+"""Plane waves whose sum is zero along the sulci."""
+
+SULCUS_SPACING = 15.0
+"""Mean distance between sulci, mm."""
+
+SULCUS_HALF_WIDTH = 0.5
+"""Half of the fluid between two banks, mm."""
+
+SULCUS_DEPTH, DEPTH_SPREAD = 14.0, 2.0
+"""Mean and SD of how deep a sulcus reaches below the surface of the brain, mm."""
+
+THICKNESS, THICKNESS_SPREAD = 3.0, 0.5
+"""Mean and SD of the cortex, mm; at most two SD from the mean, so 2 to 4 mm."""
+
+EDGE = 1.0
+"""mm over which one tissue turns into the next."""
+
+FOLDED_DEPTH = (16.0, 21.0)
+"""Depth below the surface over which folded cortex gives way to the template's deep tissue, mm."""
+
+FOLDED_HEIGHT = (-30.0, -20.0)
+"""Height in template space over which it gives way to the template's cerebellum and stem, mm."""
+
 AIR_HAZE = 0.12
 """Intensity of the air around the template's head, relative to white matter."""
 
 VARIATION = {'r2': 0.02, 'cbf': 0.08, 'cbv': 0.05, 'oef': 0.04}
 """Relative SD of the smooth variation of grey-matter values over the brain."""
+
+POINTS_PER_CHUNK = 50_000
+"""Points at which waves are summed at once."""
 
 MAX_IN_PLANE = 1.5e-6
 """T/m that the dipole sources may reach across the slab, before any turn of the head."""
@@ -186,7 +214,8 @@ def make_head(
     Returns
     -------
     anatomy : Anatomy
-        Size and pose of the head, a smooth displacement of some millimetres, sharpened tissue.
+        Size and pose of the head, a smooth displacement of some millimetres, sharpened deep
+        tissue, and a cortex of 2 to 4 mm that is folded round sulci full of fluid.
     """
     extent = np.array([192.0, 232.0, 196.0])
     origin = np.array([-96.0, -132.0, -80.0])
@@ -204,6 +233,7 @@ def make_head(
     )
     power = np.maximum(power, 1e-4) ** SHARPNESS
     maps[..., :3] = power / power.sum(-1, keepdims=True) * brain[..., None]
+    _fold(rng, maps, affine, template_position)
     maps[..., 3] = (1 - brain) * np.clip(texture - AIR_HAZE, 0, 1.2)
     maps[..., CHANNELS.index('texture')] = np.clip(texture - AIR_HAZE, 0, 1.5)
     _vary(rng, maps, affine)
@@ -283,6 +313,74 @@ def _deformed(rng: np.random.Generator, shape: tuple[int, ...], affine: FloatArr
     return np.asarray(target)
 
 
+def _fold(
+    rng: np.random.Generator,
+    maps: NDArray[np.float32],
+    affine: FloatArray,
+    template_position: FloatArray,
+) -> None:
+    """
+    Put a folded cortex in place of the blurred one of the template, in place.
+
+    Sulci lie where a sum of plane waves is zero, as deep as a smooth field says, and along the
+    fluid of the template; the cortex follows them at its thickness, white matter fills the rest.
+    """
+    axes = [affine[i, 3] + affine[i, i] * np.arange(maps.shape[i]) for i in range(3)]
+    depth = SULCUS_DEPTH + DEPTH_SPREAD * np.clip(smooth_field(rng, axes, length=30.0), -2, 2)
+    thick = THICKNESS + THICKNESS_SPREAD * np.clip(smooth_field(rng, axes, length=20.0), -2, 2)
+    direction = rng.normal(size=(SHEETS, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    waves = direction * (math.pi / SULCUS_SPACING * rng.uniform(0.8, 1.25, (SHEETS, 1)))
+    phases = rng.uniform(0, 2 * math.pi, SHEETS)
+
+    below_skull, from_fluid = _template_depths()
+    deep = _sampled(below_skull, template_position)
+    share = 1 - _ramp(deep, *FOLDED_DEPTH)
+    share *= _ramp(template_position[..., 2], *FOLDED_HEIGHT)
+    # the sheath of the brain keeps the fraction that the template gives it
+    brain = maps[..., :3].sum(-1)
+    zone = (share > 0) & (brain > 0)
+    index = np.argwhere(zone)
+    position = index * np.diag(affine)[:3] + affine[:3, 3]
+    slit = _distance_to_sheets(position, waves, phases) - SULCUS_HALF_WIDTH
+    slit = np.maximum(slit, deep[zone] - depth[zone])
+    pia = np.minimum(_sampled(from_fluid, template_position[zone]), slit)
+    solid, white = (np.clip(0.5 + x / EDGE, 0, 1) for x in (pia, pia - thick[zone]))
+    folded = np.stack([solid - white, white, 1 - solid], axis=-1)
+    weight = share[zone][:, None]
+    maps[zone, :3] = (1 - weight) * maps[zone, :3] + weight * folded * brain[zone][:, None]
+
+
+def _distance_to_sheets(position: FloatArray, waves: FloatArray, phases: FloatArray) -> FloatArray:
+    """First-order distance of points (P, 3) to where the sum of the waves is zero, mm."""
+    distance = np.empty(len(position))
+    for start in range(0, len(position), POINTS_PER_CHUNK):
+        part = slice(start, start + POINTS_PER_CHUNK)
+        phase = position[part] @ waves.T + phases
+        slope = np.linalg.norm(np.cos(phase) @ waves, axis=1)
+        # where the sum is flat there is no sheet near
+        distance[part] = np.abs(np.sin(phase).sum(axis=1)) / np.maximum(slope, 0.1)
+    return distance
+
+
+def _template_depths() -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
+    """Depth below the surface of the template's brain, and distance from its fluid, mm."""
+    brain, affine = _packaged('desc-brain_mask')
+    fluid, grey, white = (_packaged(f'label-{n}_probseg')[0] for n in ('CSF', 'GM', 'WM'))
+    solid = (brain > 0.5) & (fluid < np.maximum(grey, white))
+    spacing = float(abs(affine[0, 0]))
+    depths = (
+        spacing * (ndimage.distance_transform_edt(part) - ndimage.distance_transform_edt(~part))
+        for part in (brain > 0.5, solid)
+    )
+    return tuple((np.asarray(depth, float), affine) for depth in depths)  # type: ignore[return-value]
+
+
+def _ramp(values: FloatArray, low: float, high: float) -> FloatArray:
+    """Rise from 0 to 1 between two values."""
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
 def _vary(rng: np.random.Generator, maps: NDArray[np.float32], affine: FloatArray) -> None:
     """Fill the channels of smooth grey-matter variation."""
     axes = [affine[i, 3] + affine[i, i] * np.arange(maps.shape[i]) for i in range(3)]
@@ -350,10 +448,16 @@ def _template(name: str, position: FloatArray) -> FloatArray:
         top = float(np.percentile(data[brain > 0.5], 95))
     else:
         top = max(1.0, float(data.max()))
+    return _sampled((data / top, affine), position)
+
+
+def _sampled(image: tuple[NDArray[Any], FloatArray], position: FloatArray) -> FloatArray:
+    """Interpolate an image with its affine linearly at positions (..., 3), mm; zero outside."""
+    data, affine = image
     to_voxel = np.linalg.inv(affine)
     voxel = position @ to_voxel[:3, :3].T + to_voxel[:3, 3]
     return np.asarray(
-        ndimage.map_coordinates(data / top, np.moveaxis(voxel, -1, 0), order=1, mode='constant')
+        ndimage.map_coordinates(data, np.moveaxis(voxel, -1, 0), order=1, mode='constant')
     )
 
 

@@ -81,6 +81,44 @@ def make_parser() -> argparse.ArgumentParser:
         help='write an asymmetric spin echo of every condition too (anat/*_ASE, 4D, with '
         'SpinEchoDisplacement in the sidecar), from which OEF follows without contrast agent',
     )
+    parser.add_argument(
+        '--movement',
+        type=float,
+        default=1.0,
+        metavar='SD',
+        help='how far the head moves between two scans: SD per axis in mm and in degrees '
+        '(default: 1)',
+    )
+    parser.add_argument(
+        '--noise',
+        choices=('white', 'physiological'),
+        default='white',
+        help='of ASL, BOLD and DSC series; physiological: partly 1/f and shared by all voxels, '
+        'heavy-tailed, of another size in every voxel (default: white)',
+    )
+    parser.add_argument(
+        '--coils',
+        type=int,
+        default=1,
+        metavar='N',
+        help='coils whose magnitudes MESE and MEGRE join by the root of the sum of squares '
+        '(default: 1)',
+    )
+    parser.add_argument(
+        '--soft-edges',
+        type=float,
+        default=0.0,
+        metavar='PART',
+        help='part of the slice thickness over which the profile of the gradient echoes falls to '
+        'zero on each side (default: 0, a box)',
+    )
+    parser.add_argument(
+        '--scale-error',
+        type=float,
+        default=0.0,
+        metavar='SD',
+        help='relative SD of an unknown factor of every label-control difference (default: 0)',
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -123,6 +161,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         layout=args.layout,
         distorted=args.distort_epi,
         asymmetric_spin_echo=args.asymmetric_spin_echo,
+        movement=args.movement,
+        noise=args.noise,
+        coils=args.coils,
+        soft_edges=args.soft_edges,
+        scale_error=args.scale_error,
     )
     started = time.monotonic()
     try:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
         MultiEcho,
     )
 
+N_SHARED = 4
+"""Courses of physiological noise that all voxels share."""
+
 GAIN = 2000.0
 """Stored value of grey matter."""
 
@@ -50,11 +53,11 @@ def grey_signal(weights: FloatArray, echo_time: float, rate: float) -> float:
 
 
 def measure_spin_echoes(
-    train: FloatArray, scan: MultiEcho, rng: np.random.Generator
+    train: FloatArray, scan: MultiEcho, rng: np.random.Generator, coils: int = 1
 ) -> NDArray[np.int16]:
-    """Magnitude of a spin-echo train (X, Y, Z, E) with noise."""
+    """Magnitude of a spin-echo train (X, Y, Z, E) with noise, from some coils."""
     grey = grey_signal(SPIN_ECHO_WEIGHT, scan.echo_times[0], 1 / float(T2[0]))
-    return to_integers(physics.rician(train, scan.noise * grey, rng), grey)
+    return to_integers(physics.rician(train, scan.noise * grey, rng, coils), grey)
 
 
 def measure_asymmetric_echoes(
@@ -66,19 +69,26 @@ def measure_asymmetric_echoes(
 
 
 def measure_gradient_echoes(
-    train: NDArray[np.complex128], scan: MultiEcho, rng: np.random.Generator
+    train: NDArray[np.complex128],
+    scan: MultiEcho,
+    rng: np.random.Generator,
+    coils: int = 1,
 ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """
     Magnitude and phase (rad) of a gradient-echo train (X, Y, Z, E) with noise.
 
-    The phase carries that of the receive coil, equal for all echoes and smooth in space.
+    The phase carries that of the receive coil, equal for all echoes and smooth in space. With
+    several coils the magnitude is the root of their sum of squares, the phase that of one image.
     """
     grey = grey_signal(GRADIENT_ECHO_WEIGHT, scan.echo_times[0], R2_STAR_GREY)
     x, y, _, _ = np.indices(train.shape, sparse=True)
     coil = 0.8 + 1.5 * x / train.shape[0] - 1.0 * y / train.shape[1]
     noise = rng.normal(0, scan.noise * grey, (2, *train.shape))
     noisy = train * np.exp(1j * coil) + noise[0] + 1j * noise[1]
-    return to_integers(np.abs(noisy), grey), np.angle(noisy).astype(np.float32)
+    magnitude = np.abs(noisy)
+    if coils > 1:
+        magnitude = physics.rician(np.abs(train), scan.noise * grey, rng, coils)
+    return to_integers(magnitude, grey), np.angle(noisy).astype(np.float32)
 
 
 def measure_lines(
@@ -126,7 +136,12 @@ def measure_lines(
 
 
 def measure_labeling(
-    difference: FloatArray, m0: FloatArray, scan: Labeling, rng: np.random.Generator
+    difference: FloatArray,
+    m0: FloatArray,
+    scan: Labeling,
+    rng: np.random.Generator,
+    *,
+    is_physiological: bool = False,
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     """
     Label-control series and M0 image with noise.
@@ -139,6 +154,8 @@ def measure_labeling(
         Protocol.
     rng : numpy.random.Generator
         Where the randomness comes from.
+    is_physiological : bool
+        Noise of a living head in place of white noise.
 
     Returns
     -------
@@ -155,17 +172,37 @@ def measure_labeling(
     # M0 is stored near 8000: the difference of a few per mille must survive the rounding
     scale = grey / 4
     sigma = scan.noise * grey
+    if is_physiological:
+        noisy = np.abs(series + living_noise(series.shape, sigma, scan.geometry, rng))
+    else:
+        noisy = physics.rician(series, sigma, rng)
     return (
-        to_integers(physics.rician(series, sigma, rng), scale),
+        to_integers(noisy, scale),
         to_integers(physics.rician(m0, sigma, rng), scale),
     )
 
 
+def living_noise(
+    shape: tuple[int, ...], sigma: float, geometry: Geometry, rng: np.random.Generator
+) -> FloatArray:
+    """Noise of a series (X, Y, Z, T) as :func:`physics.physiological` makes it."""
+    fields = [smooth_field(rng, geometry.axes, length=60.0) for _ in range(N_SHARED)]
+    weights = np.stack(fields, axis=-1)
+    return physics.physiological(shape, sigma=sigma, weights=weights, rng=rng)
+
+
 def measure_bolus(
-    series: FloatArray, scan: Contrast, rng: np.random.Generator
+    series: FloatArray,
+    scan: Contrast,
+    rng: np.random.Generator,
+    *,
+    is_physiological: bool = False,
 ) -> NDArray[np.int16]:
-    """Magnitude of a DSC series (X, Y, Z, T) with noise."""
+    """Magnitude of a DSC series (X, Y, Z, T) with white or physiological noise."""
     grey = grey_signal(EPI_WEIGHT, scan.echo_time, R2_STAR_GREY)
+    if is_physiological:
+        noise = living_noise(series.shape, scan.noise * grey, scan.geometry, rng)
+        return to_integers(np.abs(series + noise), grey)
     return to_integers(physics.rician(series, scan.noise * grey, rng), grey)
 
 
@@ -199,6 +236,8 @@ def measure_bold(
     motion: FloatArray,
     scan: Bold,
     rng: np.random.Generator,
+    *,
+    is_physiological: bool = False,
 ) -> NDArray[np.int16]:
     """
     Task series with drift, movement and autocorrelated noise.
@@ -215,6 +254,8 @@ def measure_bold(
         Protocol.
     rng : numpy.random.Generator
         Where the randomness comes from.
+    is_physiological : bool
+        Noise of a living head in place of that of first order.
 
     Returns
     -------
@@ -231,20 +272,26 @@ def measure_bold(
     change = states[..., 1:] - states[..., :1]
     drift = _drift(scan.geometry, scan.n_volumes, rng)
     sensitivity = _motion_sensitivity(baseline, scan.geometry)
+    living = None
+    if is_physiological:
+        shape = (*baseline.shape, scan.n_volumes)
+        living = living_noise(shape, scan.noise * grey, scan.geometry, rng)
     series = np.empty((*baseline.shape, scan.n_volumes), np.int16)
     for z in range(baseline.shape[2]):
-        noise = physics.autoregressive(
-            baseline[..., z].size,
-            scan.n_volumes,
-            sigma=scan.noise * grey,
-            rho=scan.autocorrelation,
-            rng=rng,
-        )
         slow = scan.drift * (drift[0][..., z, :] @ drift[1])
         course = baseline[..., z, None] * (1 + slow)
         course += change[..., z, :] @ responses + sensitivity[..., z, :] @ motion.T
-        course += noise.reshape(course.shape)
-        series[..., z, :] = to_integers(np.abs(course), grey)
+        if living is None:
+            noise = physics.autoregressive(
+                baseline[..., z].size,
+                scan.n_volumes,
+                sigma=scan.noise * grey,
+                rho=scan.autocorrelation,
+                rng=rng,
+            ).reshape(course.shape)
+        else:
+            noise = living[..., z, :]
+        series[..., z, :] = to_integers(np.abs(course + noise), grey)
     return series
 
 

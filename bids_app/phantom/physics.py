@@ -319,10 +319,74 @@ def _step_response(t: FloatArray) -> FloatArray:
     return np.asarray((peak - undershoot * late) / (1 - undershoot))
 
 
-def rician(signal: FloatArray, sigma: float, rng: np.random.Generator) -> FloatArray:
-    """Magnitude of a signal with complex Gaussian noise of the given SD per channel."""
-    real = signal + rng.normal(0, sigma, signal.shape)
-    return np.hypot(real, rng.normal(0, sigma, signal.shape))
+def rician(
+    signal: FloatArray, sigma: float, rng: np.random.Generator, coils: int = 1
+) -> FloatArray:
+    """
+    Give the magnitude of a signal with complex Gaussian noise.
+
+    Parameters
+    ----------
+    signal : (...) ndarray
+        Noise-free.
+    sigma : float
+        SD per channel of the combined image.
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+    coils : int
+        That see the signal alike, joined by the root of the sum of squares.
+
+    Returns
+    -------
+    magnitude : (...) ndarray
+        Unit of `signal`.
+    """
+    power = np.zeros(signal.shape)
+    for _ in range(coils):
+        real = signal / math.sqrt(coils) + rng.normal(0, sigma, signal.shape)
+        power += real**2 + rng.normal(0, sigma, signal.shape) ** 2
+    return np.sqrt(power)
+
+
+def physiological(
+    shape: tuple[int, ...], *, sigma: float, weights: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """
+    Draw noise of a series as living heads make it.
+
+    Parameters
+    ----------
+    shape : (4,) tuple of int
+        (X, Y, Z, T).
+    sigma : float
+        Typical SD of a sample.
+    weights : (X, Y, Z, K) ndarray
+        Smooth maps of about unit variance, through which K courses reach all voxels.
+    rng : numpy.random.Generator
+        Where the randomness comes from.
+
+    Returns
+    -------
+    noise : (X, Y, Z, T) ndarray of float32
+        Unit of `sigma`. Half of the variance is white with heavy tails (t, 5 degrees of
+        freedom), 30 % has a spectrum of 1/f in every voxel, 20 % is shared by all voxels through
+        `weights`, 1/f too. The SD of a voxel is log-normal (SD of its logarithm .35).
+    """
+    noise = rng.standard_t(5, shape).astype(np.float32) * np.float32(math.sqrt(0.5 / (5 / 3)))
+    noise += math.sqrt(0.3) * _pink(shape, rng)
+    courses = _pink((weights.shape[-1], shape[-1]), rng)
+    noise += math.sqrt(0.2 / weights.shape[-1]) * (weights @ courses).astype(np.float32)
+    noise *= np.float32(sigma) * np.exp(0.35 * rng.standard_normal(shape[:-1]))[..., None]
+    return np.asarray(noise, np.float32)
+
+
+def _pink(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
+    """Noise of unit variance whose power falls as 1/f along the last axis."""
+    frequency = np.fft.rfftfreq(shape[-1])
+    frequency[0] = np.inf  # no constant part
+    spectrum = np.fft.rfft(rng.standard_normal(shape, dtype=np.float32)) / np.sqrt(frequency)
+    noise = np.fft.irfft(spectrum, shape[-1])
+    return np.asarray(noise / noise.std(), np.float32)
 
 
 def autoregressive(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +38,20 @@ COMMON = {
 }
 """In every sidecar."""
 
-MOVEMENT = {
-    True: {'degrees': 1.5, 'millimetres': 2.5},
-    False: {'degrees': 0.6, 'millimetres': 0.8},
-}
-"""Largest movement per axis: since the T1w image (True), and of every scan besides (False)."""
+SINCE_STRUCTURAL = 1.5
+"""Movement between the T1w image and the scans over that between the scans."""
+
+NOISES = ('white', 'physiological')
+
+LIMITS = {'movement': (0, 10), 'coils': (1, 64), 'soft_edges': (0, 1), 'scale_error': (0, 1)}
+"""Of what may be asked for."""
 
 AXIAL_GRADIENT = {'mild': 40e-6, 'strong': 160e-6}
 """Background gradient at the base of the brain, T/m."""
 
+
+SOME_BRAIN = 0.05
+"""Fraction of brain from which on a voxel has a truth."""
 
 READOUT = 0.030
 """Time in which all lines of an echo-planar image are read, s."""
@@ -67,6 +74,16 @@ class Study:
     distorted: bool = False
     """Whether the field displaces the echo-planar images."""
     asymmetric_spin_echo: bool = False
+    movement: float = 1.0
+    """SD per axis of the head between two scans, mm and degrees."""
+    noise: str = 'white'
+    """Of ASL, BOLD and DSC series: one of NOISES."""
+    coils: int = 1
+    """That MESE and MEGRE magnitudes are joined from by the root of the sum of squares."""
+    soft_edges: float = 0.0
+    """Part of the slice over which the profile of gradient echoes falls to zero, each side."""
+    scale_error: float = 0.0
+    """SD of a factor of each label-control difference that nobody knows."""
 
     def check(self) -> None:
         """
@@ -87,6 +104,11 @@ class Study:
                 f'them; got {",".join(self.conditions)!r}'
             )
             raise ValueError(msg)
+        for name, (low, high) in LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                option = name.replace('_', '-')
+                msg = f'--{option} must lie in {low} to {high}, got {getattr(self, name):g}'
+                raise ValueError(msg)
         if self.dsc_defect not in (None, *DEFECTS):
             msg = f'--dsc-defect must be one of {", ".join(DEFECTS)}; got {self.dsc_defect!r}'
             raise ValueError(msg)
@@ -197,7 +219,10 @@ class _Session:
 
     def __init__(self, study: Study, participant: Any) -> None:
         self.study = study
-        self.protocol: Protocol = acquisition.protocol(study.grid)
+        made: Protocol = acquisition.protocol(study.grid)
+        edged = replace(made.megre.geometry, soft_edge=study.soft_edges)
+        self.protocol = replace(made, megre=replace(made.megre, geometry=edged))
+        self.is_living = study.noise == 'physiological'
         anatomy = _anatomy(study, participant.label, self.protocol)
         self.subject: Subject = acquisition.Subject(participant, anatomy)
         self.name = f'sub-{participant.label}'
@@ -218,12 +243,24 @@ class _Session:
     def pose(self, scan: str) -> FloatArray:
         """Where the head lies in a scan: scanner world to head world."""
         if scan not in self.poses:
+            # uniform numbers of standard deviation 1 reach to the root of 3
             session, own = (
-                random_rigid(self.rng(f'pose {what}'), **MOVEMENT[what == 'session'])
-                for what in ('session', scan)
+                random_rigid(self.rng(f'pose {what}'), degrees=most, millimetres=most)
+                for what, most in (
+                    ('session', math.sqrt(3) * SINCE_STRUCTURAL * self.study.movement),
+                    (scan, math.sqrt(3) * self.study.movement),
+                )
             )
             self.poses[scan] = session @ own if self.protocol.moves else np.eye(4)
         return self.poses[scan]
+
+    @cached_property
+    def places(self) -> acquisition.Places:
+        """Where the truth is wanted: the brain on the quantification grid."""
+        geometry, pose = self.protocol.mese.geometry, self.pose('MESE')
+        fractions, _ = acquisition.tissue_fractions(self.subject, geometry, pose)
+        wanted = fractions.sum(-1) > SOME_BRAIN
+        return acquisition.Places(acquisition.centres(geometry, pose), wanted)
 
     def write(self) -> None:
         """Make and write every scan and the truth."""
@@ -259,16 +296,6 @@ class _Session:
                 geometry=self.protocol.t1w,
             )
 
-    def carried(self, values: FloatArray, geometry: acquisition.Geometry, scan: str) -> FloatArray:
-        """Bring a perfect map to the quantification grid."""
-        return truth.carry(
-            values,
-            source=geometry,
-            source_to_head=self.pose(scan),
-            target=self.protocol.mese.geometry,
-            target_to_head=self.pose('MESE'),
-        )
-
     def displaced(
         self, images: FloatArray, geometry: acquisition.Geometry, scan: str
     ) -> FloatArray:
@@ -302,32 +329,33 @@ class _Session:
         """Write the MESE; give perfect R2."""
         scan = self.protocol.mese
         train = acquisition.spin_echoes(self.subject, scan, self.pose('MESE'))
-        stored = measurement.measure_spin_echoes(train, scan, self.rng('MESE'))
+        stored = measurement.measure_spin_echoes(train, scan, self.rng('MESE'), self.study.coils)
         for i, echo_time in enumerate(scan.echo_times):
             stem = self.folder / 'anat' / f'{self.name}_echo-{i + 1}_MESE'
             write_image(stem.with_suffix('.nii.gz'), stored[..., i], scan.geometry.affine)
             sidecar = {'EchoTime': echo_time, 'RepetitionTime': scan.repetition_time}
             write_json(stem.with_suffix('.json'), COMMON | sidecar | {'FlipAngle': 90})
-        return truth.fit_decay(train, scan.echo_times)
+        return np.where(self.places.wanted, truth.fit_decay(train, scan.echo_times), np.nan)
 
     def make_gradient_echoes(self, condition: str) -> FloatArray:
         """Write the MEGRE of a condition; give perfect R2* on the quantification grid."""
         scan, name = self.protocol.megre, f'MEGRE {condition}'
-        train, ideal = acquisition.gradient_echoes(
-            self.subject, scan, self.pose(name), self.effects[condition]
-        )
+        which = (self.subject, scan, self.pose(name), self.effects[condition])
+        train = acquisition.gradient_echoes(*which)
         if self.study.redundant_sets or self.study.layout == 'ds004873':
             self.write_redundant_sets(condition, train)
         else:
-            magnitude, phase = measurement.measure_gradient_echoes(train, scan, self.rng(name))
+            magnitude, phase = measurement.measure_gradient_echoes(
+                train, scan, self.rng(name), self.study.coils
+            )
             parts: dict[str, Any] = {
                 'mag': (magnitude, {}),
                 'phase': (phase, {'Units': 'rad'}),
             }
             start = f'{self.name}_task-{condition}'
             self.write_echoes(start, scan.echo_times, parts, {'TaskName': condition})
-        rate = truth.fit_decay(ideal, scan.echo_times)
-        return self.carried(rate, scan.geometry, name)
+        ideal = acquisition.ideal_gradient_echoes(*which, at=self.places)
+        return truth.fit_decay(ideal, scan.echo_times)
 
     def write_echoes(
         self,
@@ -353,7 +381,7 @@ class _Session:
         """Write the full set and those of fewer lines, as magnitude, real and imaginary part."""
         scan, name = self.protocol.megre, f'MEGRE {condition}'
         later = tuple(round(time + acquisition.REDUCED_DELAY, 6) for time in scan.echo_times)
-        reduced, _ = acquisition.gradient_echoes(
+        reduced = acquisition.gradient_echoes(
             self.subject,
             replace(scan, echo_times=later),
             self.pose(name),
@@ -404,12 +432,12 @@ class _Session:
     def make_labeling(self, condition: str) -> FloatArray:
         """Write ASL and M0 of a condition; give perfect CBF on the quantification grid."""
         scan, name = self.protocol.asl, f'ASL {condition}'
-        difference, m0 = acquisition.labeling_images(
-            self.subject, scan, self.pose(name), self.effects[condition]
-        )
-        both = self.displaced(np.stack([difference, m0], axis=-1), scan.geometry, name)
+        which = (self.subject, scan, self.pose(name), self.effects[condition])
+        difference, m0 = acquisition.labeling_images(*which)
+        factor = 1 + self.study.scale_error * self.rng(f'scale {name}').standard_normal()
+        both = self.displaced(np.stack([factor * difference, m0], axis=-1), scan.geometry, name)
         series, m0_image = measurement.measure_labeling(
-            both[..., 0], both[..., 1], scan, self.rng(name)
+            both[..., 0], both[..., 1], scan, self.rng(name), is_physiological=self.is_living
         )
         readout = self.readout(scan.geometry)
         start = self.folder / 'perf' / f'{self.name}_acq-{condition}'
@@ -426,15 +454,18 @@ class _Session:
             Path(f'{start}_m0scan.json'),
             _readout_sidecar(scan) | readout | {'IntendedFor': [target]},
         )
-        cbf = truth.measured_cbf(difference, m0, scan)
-        return self.carried(cbf, scan.geometry, name)
+        ideal = acquisition.labeling_images(*which, at=self.places)
+        return truth.measured_cbf(*ideal, scan, scan.post_label_delay)
 
     def make_bolus(self) -> FloatArray:
         """Write the DSC series; give perfect blood volume on the quantification grid."""
         scan = self.protocol.dsc
-        whole, first_pass = acquisition.bolus_passage(self.subject, scan, self.pose('DSC'))
+        which = (self.subject, scan, self.pose('DSC'))
+        whole = acquisition.bolus_passage(*which)
         displaced = self.displaced(whole, scan.geometry, 'DSC')
-        stored = measurement.measure_bolus(displaced, scan, self.rng('DSC'))
+        stored = measurement.measure_bolus(
+            displaced, scan, self.rng('DSC'), is_physiological=self.is_living
+        )
         if self.study.dsc_defect is not None:
             stored = spoil(stored, scan, self.study.dsc_defect)
         stem = self.folder / 'perf' / f'{self.name}_dsc'
@@ -447,19 +478,22 @@ class _Session:
         sidecar = {'EchoTime': scan.echo_time, 'RepetitionTime': scan.repetition_time}
         sidecar |= self.readout(scan.geometry)
         write_json(stem.with_suffix('.json'), COMMON | sidecar | {'FlipAngle': 60})
-        cbv = truth.measured_cbv(first_pass, scan)
-        return self.carried(cbv, scan.geometry, 'DSC')
+        ideal = acquisition.bolus_passage(*which, at=self.places, recirculates=False)
+        return truth.measured_cbv(ideal, scan)
 
     def make_bold(self) -> dict[str, FloatArray]:
         """Write the task run; give the perfect percent change of every task."""
         scan, design = self.protocol.bold, self.design
         effects = tuple(self.effects[name] for name in (design.baseline, *design.tasks))
-        states = acquisition.steady_states(self.subject, scan, self.pose('BOLD'), effects)
+        which = (self.subject, scan, self.pose('BOLD'), effects)
+        states = acquisition.steady_states(*which)
         rng = self.rng('BOLD')
         motion = measurement.motion_course(scan, rng)
         responses = design.responses(scan.times).reshape(-1, scan.n_volumes)
         displaced = self.displaced(states, scan.geometry, 'BOLD')
-        stored = measurement.measure_bold(displaced, responses, motion, scan, rng)
+        stored = measurement.measure_bold(
+            displaced, responses, motion, scan, rng, is_physiological=self.is_living
+        )
         start = self.folder / 'func' / f'{self.name}_task-all'
         write_image(
             Path(f'{start}_bold.nii.gz'),
@@ -481,11 +515,9 @@ class _Session:
             Path(f'{start}_events.json'),
             {'trial_type': {'Description': f'Task; the gaps are {design.baseline}'}},
         )
+        ideal = acquisition.steady_states(*which, at=self.places)
         return {
-            task: self.carried(
-                truth.measured_bold(states, design, scan.times, task), scan.geometry, 'BOLD'
-            )
-            for task in design.tasks
+            task: truth.measured_bold(ideal, design, scan.times, task) for task in design.tasks
         }
 
 

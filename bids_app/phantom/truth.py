@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 from bids_app.phantom import physics
 from bids_app.phantom.acquisition import BOLUS_PEAK
@@ -15,8 +14,10 @@ from bids_app.phantom.participant import T1, baseline_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import ArrayLike
+
     from bids_app._typing import FloatArray
-    from bids_app.phantom.acquisition import Contrast, Geometry, Labeling
+    from bids_app.phantom.acquisition import Contrast, Labeling
     from bids_app.phantom.design import Design
     from bids_app.phantom.participant import Participant
 
@@ -66,14 +67,16 @@ def fit_decay(signal: FloatArray, echo_times: Sequence[float]) -> FloatArray:
     return rate.reshape(shape)
 
 
-def measured_cbf(difference: FloatArray, m0: FloatArray, scan: Labeling) -> FloatArray:
-    """Perfect CBF of a labeling scan on its own grid (X, Y, Z), mL/100 g/min."""
+def measured_cbf(
+    difference: FloatArray, m0: FloatArray, scan: Labeling, delays: ArrayLike
+) -> FloatArray:
+    """Perfect CBF (X, Y, Z), mL/100 g/min, of images with these post label delays (s)."""
     recovered = m0 / physics.saturation_recovery(scan.repetition_time, T1[0])
     return physics.white_paper_cbf(
         difference,
         recovered,
         label_duration=scan.label_duration,
-        post_label_delay=scan.slice_delays,
+        post_label_delay=delays,
         efficiency=scan.efficiency,
     )
 
@@ -133,46 +136,6 @@ def measured_bold(
     with np.errstate(divide='ignore', invalid='ignore'):
         percent = PERCENT * (means[0] / means[1] - 1)
     return np.where(states[..., 0] > 1e-6, percent, np.nan)
-
-
-def carry(
-    values: FloatArray,
-    *,
-    source: Geometry,
-    source_to_head: FloatArray,
-    target: Geometry,
-    target_to_head: FloatArray,
-) -> FloatArray:
-    """
-    Carry a map from one scan to the grid of another by the true transforms, linearly.
-
-    Parameters
-    ----------
-    values : (X, Y, Z) ndarray
-        On the source grid; NaN where there is no value.
-    source, target : Geometry
-        Grids.
-    source_to_head, target_to_head : (4, 4) ndarray
-        Scanner world to head world.
-
-    Returns
-    -------
-    carried : (X', Y', Z') ndarray
-        Weights of missing neighbours go to the others; NaN where more than half is missing.
-    """
-    to_source = np.linalg.inv(source_to_head @ source.affine) @ target_to_head @ target.affine
-    index = np.indices(target.shape).reshape(3, -1)
-    position = to_source[:3, :3] @ index + to_source[:3, 3:]
-    limits = np.array(source.shape)[:, None] - 1
-    outside = np.any((position < -0.5) | (position > limits + 0.5), axis=0)
-    position = np.clip(np.round(position, 9), 0, limits)
-    valid = np.isfinite(values)
-    total = map_coordinates(np.where(valid, values, 0.0), position, order=1)
-    weight = map_coordinates(valid.astype(float), position, order=1)
-    usable = (weight >= 0.5) & ~outside
-    result = np.full(len(weight), np.nan)
-    result[usable] = total[usable] / weight[usable]
-    return result.reshape(target.shape)
 
 
 @dataclass(slots=True, eq=False)

@@ -98,6 +98,20 @@ class AnatomySettings:
         'what their maker and their range tell, else they are not used',
         unit='rad',
     )
+    tissue_detail: bool = _setting(
+        True,
+        'predict from the tissue of the T1w image what lies between the voxels of a scan; else '
+        'maps are carried to the quantification grid by a spline alone',
+    )
+    resampling_error: bool = _setting(
+        True,
+        'count in the variance what interpolation and alignment do not know',
+    )
+    alignment_error: float = _setting(
+        0.3,
+        'SD per axis of where two scans lie to each other once they are aligned, for the variance',
+        unit='mm',
+    )
     sloppy: bool = _setting(
         False,
         'normalise to the template quickly and coarsely: for trials and tests, not for results',

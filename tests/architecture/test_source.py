@@ -78,6 +78,7 @@ EXACT = {
     '4 * (1 - 2 * miss)': 'derivative of the line above it',
     '2 * echo + 3': 'two orders per echo, zero among them',
     '(before + after) / 4': 'variance of half a difference',
+    '(v_below + v_above) / 4': 'variance of half a sum',
     'np.where(curved, 4, 1)': 'three-point slope: 9/4 + 4 + 1/4 times the noise, below 4 pairs',
     'ratio**2 / 4': 'argument of the Bessel functions of a Rician mean',
     'memory_mb * 1e6 //': 'bytes of a megabyte',

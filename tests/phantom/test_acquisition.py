@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_app.phantom import acquisition, physics, truth
-from bids_app.phantom.acquisition import Geometry, Subject, protocol
+from bids_app.phantom.acquisition import Geometry, Places, Subject, protocol
 from bids_app.phantom.anatomy import CHANNELS, Anatomy, Background, make_head, random_rigid
 from bids_app.phantom.participant import NO_EFFECT, Participant, effects_of
 
@@ -54,6 +54,43 @@ def test_average_follows_the_pose():
     assert places[1, 2, 3] == pytest.approx(expected[:3])
 
 
+def test_soft_edges_widen_the_slice_and_keep_the_amount_of_signal():
+    soft = dataclasses.replace(GRID, points=(1, 1, 60), soft_edge=0.5)
+    means = acquisition.average(
+        uniform('GM').anatomy, soft, STILL, lambda p: p.position[:, 2:] ** np.array([0, 1, 2])
+    )
+    z = (np.arange(4) - 1.5) * 6.6
+    # a trapezium is a box of 1 convolved with one of a half: their variances add up
+    wide = 6.6**2 / 12 * (1 + 0.5**2)
+    assert means[2, 2, :, 0] == pytest.approx(1.0)
+    assert means[2, 2, :, 1] == pytest.approx(z)
+    assert means[2, 2, :, 2] - z**2 == pytest.approx(wide, rel=2e-3)
+
+
+def test_truth_elsewhere_is_the_average_over_a_voxel_of_the_scan_there():
+    """A scan that lies there has, noise apart, exactly the truth that another one is given."""
+    head = make_head(np.random.default_rng(0), spacing=4.0)
+    rng = np.random.default_rng(1)
+    there, here = (random_rigid(rng, degrees=3, millimetres=3) for _ in range(2))
+    target = Geometry(shape=(6, 5, 4), zooms=(3.0, 3.0, 5.0), centre=(20, 0, 40), points=(1, 1, 1))
+    wanted = np.ones(target.shape, bool)
+    wanted[0] = False
+    places = Places(acquisition.centres(target, there), wanted)
+
+    def grey(points):
+        return points.tissue.fractions[:, :1]
+
+    found = acquisition.average(head, GRID, here, grey, places)
+    for index in [(1, 2, 3), (5, 0, 1), (3, 3, 2)]:
+        # a grid of one voxel of the scan's size and orientation at that place
+        at = np.linalg.inv(here) @ [*places.position[index], 1]
+        single = dataclasses.replace(GRID, shape=(1, 1, 1), centre=tuple(at[:3]))
+        assert found[index] == pytest.approx(
+            acquisition.average(head, single, here, grey)[0, 0, 0], abs=1e-9
+        )
+    assert not found[0].any()
+
+
 @pytest.mark.parametrize(('tissue', 't2'), [('GM', 0.075), ('WM', 0.070)])
 def test_spin_echoes_of_pure_tissue_decay_with_its_t2(tissue, t2):
     scan = scan_on('mese')
@@ -63,7 +100,7 @@ def test_spin_echoes_of_pure_tissue_decay_with_its_t2(tissue, t2):
 
 def test_gradient_echoes_of_pure_tissue_hold_the_extraction():
     scan = scan_on('megre')
-    _, ideal = acquisition.gradient_echoes(uniform('GM'), scan, STILL, {})
+    ideal = acquisition.ideal_gradient_echoes(uniform('GM'), scan, STILL, {})
     r2_prime = truth.fit_decay(ideal, scan.echo_times) - 1 / 0.075
     assert r2_prime == pytest.approx(PERSON.dephasing_rate * 0.048 * 0.37, rel=1e-6)
 
@@ -71,9 +108,9 @@ def test_gradient_echoes_of_pure_tissue_hold_the_extraction():
 def test_slice_dephasing_is_the_sinc_of_a_rectangular_profile():
     gradient = 60e-6
     scan = scan_on('megre')
-    measured, ideal = acquisition.gradient_echoes(
-        uniform('GM', gradient=gradient), scan, STILL, {}
-    )
+    subject = uniform('GM', gradient=gradient)
+    measured = acquisition.gradient_echoes(subject, scan, STILL, {})
+    ideal = acquisition.ideal_gradient_echoes(subject, scan, STILL, {})
     cycles = physics.CYCLES_PER_TESLA * gradient * 6.6e-3 * np.array(scan.echo_times)
     got = np.abs(measured)[2, 2, 1] / ideal[2, 2, 1]
     assert got == pytest.approx(np.abs(np.sinc(cycles)), abs=1e-6)
@@ -82,7 +119,7 @@ def test_slice_dephasing_is_the_sinc_of_a_rectangular_profile():
 def test_phase_grows_with_the_field():
     gradient = 20e-6
     scan = scan_on('megre')
-    measured, _ = acquisition.gradient_echoes(uniform('GM', gradient=gradient), scan, STILL, {})
+    measured = acquisition.gradient_echoes(uniform('GM', gradient=gradient), scan, STILL, {})
     step = np.angle(measured[2, 2, 2, 1] * np.conj(measured[2, 2, 1, 1]))
     turn = 2 * np.pi * physics.CYCLES_PER_TESLA * gradient * 6.6e-3 * scan.echo_times[1]
     assert step == pytest.approx(turn, rel=1e-4)
@@ -91,7 +128,7 @@ def test_phase_grows_with_the_field():
 def test_perfect_cbf_of_pure_grey_matter_is_its_flow_in_every_slice():
     scan = scan_on('asl')
     difference, m0 = acquisition.labeling_images(uniform('GM'), scan, STILL, {})
-    cbf = truth.measured_cbf(difference, m0, scan)
+    cbf = truth.measured_cbf(difference, m0, scan, scan.slice_delays)
     np.testing.assert_allclose(cbf, 55.0, rtol=1e-6)
     assert difference[2, 2, 0] > difference[2, 2, 3]  # later slices see older label
 
@@ -99,7 +136,10 @@ def test_perfect_cbf_of_pure_grey_matter_is_its_flow_in_every_slice():
 @pytest.mark.parametrize(('tissue', 'volume'), [('GM', 0.048), ('WM', 0.025)])
 def test_perfect_cbv_of_pure_tissue_is_its_volume(tissue, volume):
     scan = scan_on('dsc')
-    whole, first = acquisition.bolus_passage(uniform(tissue), scan, STILL)
+    whole, first = (
+        acquisition.bolus_passage(uniform(tissue), scan, STILL, recirculates=again)
+        for again in (True, False)
+    )
     np.testing.assert_allclose(truth.measured_cbv(first, scan), volume, rtol=1e-6)
     assert whole.min() > 0.3 * whole.max()  # the bolus does not drown in the noise
 

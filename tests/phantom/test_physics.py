@@ -115,3 +115,26 @@ def test_axial_gradient_is_the_one_asked_for_at_the_base():
     assert slope == pytest.approx(40e-6, rel=1e-4)
     further = (field(-11.99) - field(-12.01)) / 0.02e-3
     assert further == pytest.approx(40e-6 / np.e, rel=1e-4)
+
+
+def test_sum_of_squares_of_coils_keeps_the_signal_and_raises_the_floor():
+    rng = np.random.default_rng(0)
+    high = physics.rician(np.full(4000, 50.0), 1.0, rng, coils=8)
+    assert high.mean() == pytest.approx(np.sqrt(50**2 + 2 * 8 - 1), rel=2e-3)
+    assert high.std() == pytest.approx(1.0, rel=0.05)
+    floor = physics.rician(np.zeros(4000), 1.0, rng, coils=8)
+    assert floor.mean() == pytest.approx(np.sqrt(2 * 8), rel=0.03)
+
+
+def test_physiological_noise_is_uneven_slow_shared_and_heavy_tailed():
+    rng = np.random.default_rng(1)
+    weights = rng.standard_normal((10, 9, 8, 3))
+    noise = physics.physiological((10, 9, 8, 256), sigma=2.0, weights=weights, rng=rng)
+    sd = noise.std(-1)
+    assert np.median(sd) == pytest.approx(2.0, rel=0.1)
+    assert np.log(sd).std() == pytest.approx(0.37, abs=0.06)
+    z = noise / sd[..., None]
+    power = (np.abs(np.fft.rfft(z)) ** 2).mean((0, 1, 2))
+    assert power[1:6].mean() > 5 * power[60:].mean()
+    assert np.linalg.norm(np.linalg.svd(z.reshape(720, 256))[1][:3]) ** 2 / z.size > 0.1
+    assert (z**4).mean() > 3.4

@@ -206,6 +206,19 @@ def test_field_displaces_the_echo_planar_images_on_request(root, tmp_path):
     np.testing.assert_array_equal(load(root / 'sub-01' / name), load(folder / 'sub-01' / name))
 
 
+def test_imperfections_change_the_scans_they_name_and_no_truth(root, tmp_path):
+    folder = tmp_path / 'imperfect'
+    arguments = ['--grid', 'tiny', '--participants', '1', '--seed', '7', '--noise',
+                 'physiological', '--coils', '4', '--soft-edges', '.1', '--scale-error',
+                 '.04']  # fmt: skip
+    assert main([str(folder), *arguments]) == 0
+    before, after = digests(root / 'sub-01'), digests(folder / 'sub-01')
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if name.endswith('.nii.gz') and 'T1w' not in name}
+    truth = Path('derivatives', 'truth', 'sub-01')
+    assert digests(root / truth) == digests(folder / truth)
+
+
 def test_handed_over_anatomy_is_complete(root):
     folder = root / 'derivatives' / 'fmriprep' / 'sub-01' / 'anat'
     names = sorted(p.name.removeprefix('sub-01_') for p in folder.iterdir())
@@ -241,6 +254,8 @@ def test_third_condition_is_a_task_of_its_own(tmp_path):
         (['--conditions', 'control,my-task'], 'letters and digits'),
         (['--conditions', 'control,control'], 'different labels'),
         (['--participants', '0'], '1 to 999'),
+        (['--movement', '20'], '0 to 10'),
+        (['--coils', '0'], '1 to 64'),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_written(tmp_path, capsys, arguments, reason):

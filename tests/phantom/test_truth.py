@@ -4,14 +4,10 @@ from scipy.optimize import curve_fit
 
 from bids_app.phantom import truth
 from bids_app.phantom.acquisition import MEGRE_TIMES, Contrast, Geometry
-from bids_app.phantom.anatomy import random_rigid
 from bids_app.phantom.design import make_design
 from bids_app.phantom.participant import Participant
 
 GRID = Geometry(shape=(8, 9, 7), zooms=(4.0, 4.0, 6.6), centre=(3.0, 2.0, 1.0), points=(1, 1, 1))
-OTHER = Geometry(
-    shape=(12, 12, 9), zooms=(4.5, 4.5, 6.6), centre=(2.0, 3.0, 0.0), points=(1, 1, 1)
-)
 
 
 def test_fit_is_the_least_squares_solution_for_mixed_tissue():
@@ -37,52 +33,6 @@ def test_fit_of_one_tissue_is_its_rate_and_air_has_none():
     rate = truth.fit_decay(trains, MEGRE_TIMES)
     assert rate[0] == pytest.approx(13.3, rel=1e-10)
     assert np.isnan(rate[1])
-
-
-def linear_map(geometry, to_head):
-    index = np.indices(geometry.shape).reshape(3, -1)
-    world = to_head @ geometry.affine
-    head = world[:3, :3] @ index + world[:3, 3:]
-    return (50 + head.T @ [0.3, -0.2, 0.5]).reshape(geometry.shape)
-
-
-def test_carrying_a_linear_map_is_exact_under_rigid_movement():
-    rng = np.random.default_rng(1)
-    poses = [random_rigid(rng, degrees=2, millimetres=2) for _ in range(2)]
-    carried = truth.carry(
-        linear_map(OTHER, poses[0]),
-        source=OTHER,
-        source_to_head=poses[0],
-        target=GRID,
-        target_to_head=poses[1],
-    )
-    inner = (slice(2, -2), slice(2, -2), slice(2, -2))
-    assert carried[inner] == pytest.approx(linear_map(GRID, poses[1])[inner], abs=1e-7)
-
-
-def test_carrying_to_the_same_place_changes_nothing():
-    values = np.random.default_rng(2).normal(size=GRID.shape)
-    values[2, 3, 4] = np.nan
-    still = {'source': GRID, 'source_to_head': np.eye(4)}
-    same = truth.carry(values, **still, target=GRID, target_to_head=np.eye(4))
-    np.testing.assert_allclose(same, values, atol=1e-12)
-
-
-def test_missing_neighbours_are_left_out_and_outside_is_missing():
-    values = np.full(GRID.shape, 7.0)
-    values[:, :, :3] = np.nan
-    shift = np.eye(4)
-    shift[2, 3] = 0.3 * 6.6
-    carried = truth.carry(
-        values, source=GRID, source_to_head=np.eye(4), target=GRID, target_to_head=shift
-    )
-    assert np.isnan(carried[:, :, :2]).all()  # 0.3 of the weight is valid: not enough
-    assert carried[:, :, 3:-1] == pytest.approx(7.0)
-    shift[2, 3] = 50.0
-    gone = truth.carry(
-        values, source=GRID, source_to_head=np.eye(4), target=GRID, target_to_head=shift
-    )
-    assert np.isnan(gone).all()
 
 
 def test_area_of_pure_tissue_is_its_blood_volume():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,6 +39,9 @@ SPLINE_REACH = 20
 
 NOISE_PHASES = 21
 """Positions between two voxels at which the noise of a spline is tabulated."""
+
+TAPS = (-1, 0, 1, 2)
+"""Voxels of every axis around a point whose noise counts."""
 
 NOISE_POINTS = 8
 """Voxels of each axis at which the noise of an interpolation is asked for, at most."""
@@ -80,7 +84,7 @@ def voxel_coordinates(
 
     See Also
     --------
-    resample_linear, resample_nearest : Use the coordinates.
+    resample_map, resample_nearest : Use the coordinates.
 
     Examples
     --------
@@ -138,15 +142,16 @@ def _fsl_of_world(shape: Sequence[int], affine: FloatArray) -> FloatArray:
     return np.asarray(scaled @ np.linalg.inv(affine), float)
 
 
-def resample_linear(
+def resample_map(
     value: ArrayLike,
     coordinates: ArrayLike,
     *,
     variance: ArrayLike | None = None,
     status: ArrayLike | None = None,
+    trend: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> Estimate:
     r"""
-    Interpolate a map between its voxels, with its variance.
+    Interpolate a map between its voxels by a cubic spline, with its variance.
 
     Parameters
     ----------
@@ -159,13 +164,16 @@ def resample_linear(
         Unit of `value` squared; default 0.
     status : (X, Y, Z) array_like of int, optional
         Codes of :class:`bids_app.models.status.Status`; default INVALID_INPUT where NaN.
+    trend : (X, Y, Z) and (...) array_like, optional
+        What is known of the map at its voxels and at the points, as from
+        :func:`~bids_app.models.numerics.detail.tissue_trend`; only the rest is interpolated.
 
     Returns
     -------
     resampled : Estimate
-        At the points. NaN where less than half of the weight falls on voxels with a value, with
-        the status of the nearest voxel (of the heaviest missing one if the nearest has a
-        value), or OUTSIDE_FIELD_OF_VIEW. Cautions are taken from the nearest voxel.
+        At the points. NaN where less than half of the linear weight falls on voxels with a
+        value, with the status of the nearest voxel (of the heaviest missing one if the nearest
+        has a value), or OUTSIDE_FIELD_OF_VIEW. Cautions are taken from the nearest voxel.
 
     Raises
     ------
@@ -178,63 +186,137 @@ def resample_linear(
 
     Notes
     -----
-    Missing voxels are left out and the remaining weights renormalised. The errors of neighbours
-    are taken as independent, hence the squared weights for the variance; errors that they share
-    are underestimated.
+    Linear weights blur: they take a tenth of the contrast of cortex (docs/explanation/
+    resampling.md). Missing voxels are filled from the nearest that has a value, so that nothing
+    rings at an edge. The errors of neighbours are taken as independent, hence the squared
+    weights for the variance; errors that they share are underestimated.
 
-    .. math:: y = \sum_k w_k x_k, \qquad \operatorname{var}(y) = \sum_k w_k^2
-              \operatorname{var}(x_k)
+    .. math:: y = t(p) + \sum_k w_k (x_k - t_k), \qquad
+              \operatorname{var}(y) = \sum_k w_k^2 \operatorname{var}(x_k)
 
     Examples
     --------
-    >>> halfway = resample_linear([[[1.0, 3.0]]], [0, 0, 0.5], variance=[[[1.0, 1.0]]])
-    >>> float(halfway.value), float(halfway.variance)
-    (2.0, 0.5)
+    >>> line = [[[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]]
+    >>> halfway = resample_map(line, [0, 0, 2.5], variance=np.ones((1, 1, 6)))
+    >>> float(halfway.value.round(3)), float(halfway.variance.round(2))
+    (2.5, 0.76)
     """
     value, coordinates = _check_map(value, coordinates)
     variance = np.zeros(value.shape) if variance is None else np.asarray(variance, float)
     codes = np.zeros(value.shape, np.uint8) if status is None else np.asarray(status, np.uint8)
-    if variance.shape != value.shape or codes.shape != value.shape:
-        msg = (
-            f'variance {variance.shape} and status {codes.shape} must have the shape of value '
-            f'{value.shape}'
-        )
-        raise ModelInputError(msg)
+    known, known_there = (np.asarray(part, float) for part in trend or (0.0, 0.0))
+    shape = coordinates.shape[:-1]
+    _check_same(value.shape, variance=variance, status=codes, trend=known)
+    _check_same(shape, **{'trend at the points': known_there})
     unexplained = ~(np.isfinite(value) & np.isfinite(variance)) & ~is_missing(codes)
     codes = np.where(unexplained, np.uint8(Status.INVALID_INPUT), codes)
     present = ~is_missing(codes)
 
     points = coordinates.reshape(-1, 3)
     inside = _is_inside(points, value.shape)
-    points = points[inside]
-    total = np.zeros(len(points))
-    mean, spread = total.copy(), total.copy()
-    heaviest = total.copy()
-    reason = np.full(len(points), Status.INVALID_INPUT, np.uint8)
-    for index, weight in _corners(points, value.shape):
-        corner = present[index]
-        valid_weight = np.where(corner, weight, 0.0)
-        total += valid_weight
-        mean += valid_weight * np.where(corner, value[index], 0.0)
-        spread += valid_weight**2 * np.where(corner, variance[index], 0.0)
-        heavier = ~corner & (weight > heaviest)
-        heaviest[heavier] = weight[heavier]
-        reason[heavier] = codes[index][heavier]
-
-    enough = total >= MINIMUM_VALID_WEIGHT - ROUNDING
-    total[~enough] = 1.0
-    nearest = codes[_nearest(points, value.shape)]
-    kept_code = np.where(is_missing(nearest), np.uint8(Status.OK), nearest)
-    lost_code = np.where(is_missing(nearest), nearest, reason)
     all_value, all_variance = np.full(len(inside), np.nan), np.full(len(inside), np.nan)
     all_status = np.full(len(inside), Status.OUTSIDE_FIELD_OF_VIEW, np.uint8)
-    all_value[inside] = np.where(enough, mean / total, np.nan)
-    all_variance[inside] = np.where(enough, spread / total**2, np.nan)
-    all_status[inside] = np.where(enough, kept_code, lost_code)
-    shape = coordinates.shape[:-1]
+    points = np.clip(points[inside], 0, np.array(value.shape) - 1)
+    nearest = codes[_nearest(points, value.shape)]
+    all_status[inside] = nearest
+    if present.any():
+        weight = ndimage.map_coordinates(present.astype(float), points.T, order=1)
+        enough = weight >= MINIMUM_VALID_WEIGHT - ROUNDING
+        kept = np.flatnonzero(inside)[enough]
+        rest, noise = fill_missing(value - known, present), fill_missing(variance, present)
+        places = points[enough]
+        all_value[kept] = ndimage.map_coordinates(
+            rest, places.T, order=SPLINE_ORDER, mode='nearest'
+        )
+        all_value[kept] += known_there.reshape(-1)[kept] if known_there.ndim else known_there
+        all_variance[kept] = _squared_weights(noise, places)
+        all_status[kept] = np.where(is_missing(nearest), np.uint8(Status.OK), nearest)[enough]
+        # a point may be lost although its nearest voxel has a value
+        lost = ~enough & ~is_missing(nearest)
+        all_status[np.flatnonzero(inside)[lost]] = _heaviest_missing(codes, points[lost])
     return Estimate.of(
         all_value.reshape(shape), all_variance.reshape(shape), all_status.reshape(shape)
     )
+
+
+def fill_missing(image: FloatArray, present: BoolArray) -> FloatArray:
+    """
+    Give every voxel without a value that of the nearest voxel that has one.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) ndarray
+        Any unit.
+    present : (X, Y, Z) ndarray of bool
+        Where it counts; somewhere.
+
+    Returns
+    -------
+    filled : (X, Y, Z) ndarray
+        Unit of `image`.
+
+    Examples
+    --------
+    >>> fill_missing(np.array([[[1.0, np.nan, 3.0]]]), np.array([[[True, False, False]]]))
+    array([[[1., 1., 1.]]])
+    """
+    if present.all():
+        return image
+    index = ndimage.distance_transform_edt(~present, return_distances=False, return_indices=True)
+    return np.asarray(image[tuple(index)])
+
+
+def _squared_weights(variance: FloatArray, points: FloatArray) -> FloatArray:
+    """Sum variances (X, Y, Z) with the squared weights of the spline at points (N, 3) inside."""
+    phases, squares = _spline_squares()
+    low = np.floor(points).astype(np.intp)
+    last = np.array(variance.shape) - 1
+    index, weight = [], []
+    for axis in range(variance.ndim):
+        phase = points[:, axis] - low[:, axis]
+        index.append(np.clip(low[:, axis, None] + np.array(TAPS), 0, last[axis]))
+        weight.append(np.stack([np.interp(phase, phases, row) for row in squares], axis=-1))
+    total = np.zeros(len(points))
+    for i, j in product(range(len(TAPS)), repeat=2):
+        row = variance[index[0][:, i, None], index[1][:, j, None], index[2]]
+        total += weight[0][:, i] * weight[1][:, j] * (row * weight[2]).sum(axis=1)
+    return total
+
+
+@cache
+def _spline_squares() -> tuple[FloatArray, FloatArray]:
+    """
+    Squared weights of the nearest voxels of a spline, by the phase between the grids.
+
+    The weights reach further, but hardly: the few taken here are raised to the sum of all.
+    """
+    pulse = np.zeros(2 * SPLINE_REACH + 1)
+    pulse[SPLINE_REACH] = 1.0
+    phases = np.linspace(0, 1, NOISE_PHASES)
+    reach = np.arange(-SPLINE_REACH // 2, SPLINE_REACH // 2 + 1)
+    offsets = SPLINE_REACH + phases - reach[:, None]
+    squares = ndimage.map_coordinates(pulse, [offsets], order=SPLINE_ORDER) ** 2
+    near = squares[np.isin(reach, TAPS)]
+    return phases, near * (squares.sum(axis=0) / near.sum(axis=0))
+
+
+def _heaviest_missing(codes: NDArray[np.uint8], points: FloatArray) -> NDArray[np.uint8]:
+    """Status of the heaviest missing voxel around every point (N, 3)."""
+    heaviest = np.zeros(len(points))
+    reason = np.full(len(points), Status.INVALID_INPUT, np.uint8)
+    for index, weight in _corners(points, codes.shape):
+        heavier = is_missing(codes[index]) & (weight > heaviest)
+        heaviest[heavier] = weight[heavier]
+        reason[heavier] = codes[index][heavier]
+    return reason
+
+
+def _check_same(shape: tuple[int, ...], **arrays: NDArray[np.generic]) -> None:
+    """Raise unless every array has the shape, or is a number."""
+    for name, array in arrays.items():
+        if array.ndim and array.shape != shape:
+            msg = f'{name} must have the shape {shape}, got {array.shape}'
+            raise ModelInputError(msg)
 
 
 def resample_nearest(
@@ -264,7 +346,7 @@ def resample_nearest(
 
     See Also
     --------
-    resample_linear : For values.
+    resample_map : For values.
 
     Examples
     --------
@@ -399,17 +481,32 @@ def voxels_per_noise_sample(shape: Sequence[int], matrices: ArrayLike, affine: A
         step = inverse @ matrix @ affine
         points = indices @ step[:3, :3].T + step[:3, 3]
         phase = points - np.floor(points)
-        kept.append(np.interp(phase, *_noise_table()).prod(axis=-1).mean())
+        kept.append(kept_noise(phase).mean())
     return max(1 / float(np.mean(kept)), 1.0)
 
 
-def _noise_table() -> tuple[FloatArray, FloatArray]:
-    """Variance that a cubic spline keeps of white noise, by the phase between the grids."""
-    pulse = np.zeros(2 * SPLINE_REACH + 1)
-    pulse[SPLINE_REACH] = 1.0
-    phases = np.linspace(0, 1, NOISE_PHASES)
-    kept = [np.sum(ndimage.shift(pulse, phase, order=SPLINE_ORDER) ** 2) for phase in phases]
-    return phases, np.array(kept)
+def kept_noise(phase: ArrayLike) -> FloatArray:
+    """
+    Give the share of the variance of white noise that a cubic spline keeps.
+
+    Parameters
+    ----------
+    phase : (..., 3) array_like
+        Where a point lies between two voxels of every axis, in [0, 1].
+
+    Returns
+    -------
+    share : (...) ndarray
+        1 at a voxel, less between; no unit.
+
+    Examples
+    --------
+    >>> kept_noise([[0, 0, 0], [0, 0, 0.5]]).round(2)
+    array([1.  , 0.76])
+    """
+    phases, squares = _spline_squares()
+    kept = np.interp(np.asarray(phase, float), phases, squares.sum(axis=0))
+    return np.asarray(kept.prod(axis=-1))
 
 
 def _undistorted(
@@ -465,7 +562,7 @@ def average_over_voxel(
 
     See Also
     --------
-    resample_linear : For maps on a grid of similar size, with variance.
+    resample_map : For maps on a grid of similar size, with variance.
 
     Notes
     -----
@@ -481,13 +578,54 @@ def average_over_voxel(
     """
     matrix = _target_to_source(target_affine, source_affine, transform)
     centres = voxel_coordinates(target_shape, target_affine, source_affine, transform)
+    return average_around(image, centres, matrix[:3, :3], fill=fill)
+
+
+def average_around(
+    image: ArrayLike, centres: ArrayLike, edges: ArrayLike, *, fill: float = 0.0
+) -> FloatArray:
+    """
+    Average a fine image over boxes anywhere in it.
+
+    Parameters
+    ----------
+    image : (X', Y', Z') array_like
+        Tissue fraction, mask or any other density; NaN voxels are left out.
+    centres : (..., 3) array_like
+        Of the boxes, voxel coordinates in `image`.
+    edges : (3, 3) array_like
+        Their three edges as columns, the same way.
+    fill : float
+        As for :func:`average_over_voxel`.
+
+    Returns
+    -------
+    average : (...) ndarray of float64
+        Unit of `image`. With `fill` NaN: NaN where no point of the box has a value.
+
+    Raises
+    ------
+    ModelInputError
+        If shapes do not fit.
+
+    See Also
+    --------
+    average_over_voxel : Where the boxes are the voxels of a grid.
+
+    Examples
+    --------
+    >>> fine = np.array([[[0.0, 1.0, 1.0, 1.0]]])
+    >>> average_around(fine, [[0, 0, 0.5], [0, 0, 1.5]], np.diag([1, 1, 2]))
+    array([0.5, 1. ])
+    """
     image, centres = _check_map(image, centres)
-    extent = np.linalg.norm(matrix[:3, :3], axis=0)
+    edges = np.asarray(edges, float)
+    extent = np.linalg.norm(edges, axis=0)
     n_points = np.clip(np.ceil(extent - ROUNDING), 1, MOST_POINTS_PER_AXIS).astype(int)
-    total, n_valid = np.zeros(centres.shape[:3]), np.zeros(centres.shape[:3])
+    total, n_valid = np.zeros(centres.shape[:-1]), np.zeros(centres.shape[:-1])
     interpolate = _interpolator(image)
     for offset in product(*[(np.arange(n) + 1 / 2) / n - 1 / 2 for n in n_points]):
-        sample = interpolate(centres + matrix[:3, :3] @ np.array(offset))
+        sample = interpolate(centres + edges @ np.array(offset))
         sample = np.where(np.isnan(sample), fill, sample)
         total += np.nan_to_num(sample)
         n_valid += ~np.isnan(sample)
@@ -498,7 +636,7 @@ def average_over_voxel(
 
 def sample_linear(value: ArrayLike, coordinates: ArrayLike) -> FloatArray:
     """
-    Interpolate an image between its voxels: the value of :func:`resample_linear`, sooner.
+    Interpolate an image between its voxels linearly: masks, tissue and what need not be exact.
 
     Parameters
     ----------

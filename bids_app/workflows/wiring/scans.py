@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import label_of, row_of_quantity
 from bids_app.interfaces.perfusion import CombineTables
-from bids_app.interfaces.spatial import CombineRuns, ResampleQuantity, SmoothQuantity
+from bids_app.interfaces.spatial import TISSUES, CombineRuns, ResampleQuantity, SmoothQuantity
 from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
@@ -36,7 +36,11 @@ def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantit
     if scan is graph.target and not scan.is_corrected and scan.found is None:
         return source
     name = f'resample_{label}_{scan.name}'
-    node = pe.Node(ResampleQuantity(), name=name)
+    node = pe.Node(_resample_to_target(graph, scan), name=name)
+    if graph.has_anatomy and graph.settings.anatomy.tissue_detail:
+        graph.workflow.connect([
+            (graph.anatomy, node, [(f'outputnode.{tissue}', tissue) for tissue in TISSUES]),
+        ])  # fmt: skip
     if scan.found is not None:  # so does that of the other software
         node.inputs.voxels_per_sample = VOXELS_PER_NOISE_SAMPLE
     mask, port = graph.mask
@@ -51,6 +55,16 @@ def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantit
         ])  # fmt: skip
     connect_quantity(graph.workflow, source, node, 'quantity')
     return Quantity(node, 'quantity')
+
+
+def _resample_to_target(graph: Graph, scan: Scan) -> ResampleQuantity:
+    """Set what is not known once a scan is carried; headers that are trusted have no error."""
+    settings = graph.settings.anatomy
+    is_aligned = settings.registration == 'rigid' and scan is not graph.target
+    return ResampleQuantity(
+        is_widened=settings.resampling_error,
+        alignment_error=settings.alignment_error if is_aligned else 0.0,
+    )
 
 
 def combine_runs(graph: Graph, runs: list[Quantity], name: str) -> Quantity:
