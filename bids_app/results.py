@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.bids.output.derivatives import label_of, row_of_quantity
+from bids_app.bids.output.names import label_of, row_of_quantity
 from bids_app.errors import MissingInputError, SettingsError
 from bids_app.images import load_data
 from bids_app.models.estimate import Estimate
