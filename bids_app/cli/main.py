@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.cli.parser import parse, run_settings
+from bids_app.cli.parser import LEVELS, parse, parse_status, run_settings
 from bids_app.errors import AppError, ExitCode, OutputError
 from bids_app.settings import resolve
 
@@ -69,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     if '--self-test' in argv:
         return _self_test()
     _start_logging(argv)
+    if argv[:1] == ['status'] and not set(LEVELS) & set(argv):
+        return _status(argv[1:])
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupt)
@@ -220,6 +222,24 @@ def _start_logging(argv: list[str]) -> None:
 def _interrupt(*_: Any) -> None:
     """End the run in order when the scheduler asks for it."""
     raise KeyboardInterrupt
+
+
+def _status(argv: list[str]) -> int:
+    """Say how far the cohort in an output is."""
+    import json
+
+    from bids_app.bids.run.cohort import cohort, describe
+
+    try:
+        options = parse_status(argv)
+        found = cohort(options.output_dir.absolute())
+        text = json.dumps(found, indent=2) if options.json else '\n'.join(describe(found))
+        _say(f'{text}\n')
+    except SystemExit as request:  # --help
+        return int(request.code or 0)
+    except (Exception, KeyboardInterrupt) as error:
+        return _finish(_verdict_on(error), None)
+    return int(ExitCode.OK)
 
 
 def _self_test() -> int:

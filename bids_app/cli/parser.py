@@ -158,6 +158,25 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         group.add_argument(flag, **options)
 
 
+def parse_status(argv: list[str]) -> argparse.Namespace:
+    """
+    Parse the command line of ``oxybold status``.
+
+    Raises
+    ------
+    UsageError
+        For unknown options, or without a folder.
+    """
+    parser = Parser(
+        prog='oxybold status',
+        description='Say how far the participants of an output are, and what is left and why.',
+        allow_abbrev=False,
+    )
+    parser.add_argument('output_dir', type=Path, help='output of the participant level')
+    parser.add_argument('--json', action='store_true', help='as JSON, for programs')
+    return parser.parse_args(argv)
+
+
 def _positive_int(text: str) -> int:
     """Read a whole number above 0."""
     number = int(text)

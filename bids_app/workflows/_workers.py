@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import resource
 import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -78,6 +80,7 @@ class InTurnPlugin:
             if node in lost:
                 continue
             follow(node, 'start')
+            measure = PeakMemory()
             try:
                 node.run(updatehash=updatehash)
             except Exception:  # whatever ends a step ends what is made from it, and no more
@@ -87,6 +90,7 @@ class InTurnPlugin:
                 if config['execution']['stop_on_first_crash'] == 'true':
                     break
             else:
+                self.plugin_args.get('memory_callback', lambda *_: None)(node, measure.megabytes())
                 follow(node, 'end')
         # every node runs in its own folder
         os.chdir(folder)
@@ -104,6 +108,7 @@ class Workers(Base):
     def __init__(self, *, errors: list[StepError], **options: Any) -> None:
         super().__init__(**options)
         self._errors = errors
+        self._nodes: dict[int, Any] = {}
         # nipype has made a pool of its own kind by now
         self._replace_workers()
 
@@ -119,14 +124,23 @@ class Workers(Base):
         if self.plugin_args.get('new_process_per_node'):
             self._replace_workers()
         try:
-            return int(super()._submit_job(node, updatehash=updatehash))
+            return self._submit_step(node, updatehash)
         except BrokenProcessPool:  # by a kill before this node: a pool that broke takes no more
             self._replace_workers()
-            return int(super()._submit_job(node, updatehash=updatehash))
+            return self._submit_step(node, updatehash)
 
     def _replace_workers(self) -> None:
         self.pool.shutdown()
         self._start_workers()
+
+    def _submit_step(self, node: Any, updatehash: bool) -> int:
+        """Do what nipype's plugin does, with the memory measured."""
+        self._taskid += 1
+        future = self.pool.submit(run_measured, node, updatehash, self._taskid)
+        future.add_done_callback(self._async_callback)
+        self._task_obj[self._taskid] = future
+        self._nodes[self._taskid] = node
+        return int(self._taskid)
 
     def _async_callback(self, args: Future[Any]) -> None:
         # nipype's asks for the result, which would raise where nobody listens and leave the node
@@ -138,7 +152,11 @@ class Workers(Base):
         future = self._task_obj[taskid]
         error = future.exception() if future.done() else None
         if error is None:
-            return super()._get_result(taskid)
+            result = super()._get_result(taskid)
+            if result and 'memory' in result:
+                note = self.plugin_args.get('memory_callback', lambda *_: None)
+                note(self._nodes.pop(taskid), result.pop('memory'))
+            return result
         if isinstance(error, BrokenProcessPool):  # of all that were at work, killed or not
             error = StepKilledError(KILLED)
         return {'result': None, 'traceback': format_exception(error), 'taskid': taskid}
@@ -146,6 +164,34 @@ class Workers(Base):
     def _report_crash(self, node: Any, result: Any = None) -> str:
         trace = result['traceback'] if result else format_exc()
         return note_crash(node, ''.join(trace), self._errors)
+
+
+class PeakMemory:
+    """Measures the most memory that this process, or a child it waited for, takes from now on."""
+
+    def __init__(self) -> None:
+        with contextlib.suppress(OSError):  # else the peak is that since the process began
+            Path('/proc/self/clear_refs').write_text('5', 'ascii')
+        self._children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+    def megabytes(self) -> float:
+        """Give the peak so far, MB; a child counts where it took more than all before it."""
+        own = 0
+        with contextlib.suppress(OSError, ValueError):
+            for line in Path('/proc/self/status').read_text('ascii').splitlines():
+                if line.startswith('VmHWM'):
+                    own = int(line.split()[1])
+        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        return max(own, children if children > self._children else 0) * 1024 / 1e6
+
+
+def run_measured(node: Any, updatehash: bool, taskid: int) -> dict[str, Any]:
+    """Run a step in a worker as nipype does, and measure its memory."""
+    from nipype.pipeline.plugins.multiproc import run_node
+
+    measure = PeakMemory()
+    result: dict[str, Any] = run_node(node, updatehash, taskid)
+    return result | {'memory': measure.megabytes()}
 
 
 def start_worker(folder: str) -> None:

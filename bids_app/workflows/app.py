@@ -44,6 +44,7 @@ from bids_app.bids.output.manifest import (
 )
 from bids_app.bids.output.names import output_path
 from bids_app.bids.output.write import write_json, write_text
+from bids_app.bids.run.cohort import note_end, note_waiting
 from bids_app.bids.run.feasible import capabilities
 from bids_app.bids.run.outcome import (
     MACHINE_CODES,
@@ -125,6 +126,7 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     choose_plugin(run)  # a plugin file that cannot be used is said before anything is computed
     prepare_output(run)
     keep()
+    note_waiting(run.output_dir, chosen)
     verdicts: list[Verdict] = []
     units: list[ParticipantInputs] = []
     spent: list[float] = []
@@ -134,6 +136,7 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
         found, verdict = _serve(participant, collect, run)
         units += found
         verdicts.append(verdict)
+        note_end(run.output_dir, verdict, time.monotonic() - began)
         LOGGER.info('%s', verdict.text)
         if verdict.state != State.SKIPPED:
             spent.append(time.monotonic() - began)

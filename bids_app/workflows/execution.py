@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.run.cohort import note_running
 from bids_app.errors import SettingsError
 from bids_app.workflows._engine import is_identity
 from bids_app.workflows.memory import state_memory
@@ -21,7 +22,7 @@ from bids_app.workflows.progress import Progress, read_times, step_name, write_t
 from bids_app.workflows.step_errors import StepError, blame_disks, read_crashes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bids_app.settings import RunSettings
     from bids_app.workflows._engine import Workflow
@@ -33,6 +34,9 @@ POLL_SECONDS = 0.05
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end a run in order."""
+
+OURS = ('Linear', 'MultiProc')
+"""Plugins in whose place the app has its own."""
 
 OWN_MEMORY = 0.3
 """Of the app itself while steps are at work, GB."""
@@ -71,8 +75,7 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
             request.check()
         progress(node, status)
 
-    if not plugin.endswith('Graph'):  # those submit everything at once and say nothing
-        arguments = arguments | {'status_callback': follow}
+    arguments |= _callbacks(plugin, follow, progress)
     gc.collect()
     gc.freeze()  # nipype collects garbage at every poll; without this that takes most of the time
     try:
@@ -91,6 +94,7 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
             child.kill()  # else the process waits for their nodes before it ends
         gc.unfreeze()
         write_times(run.output_dir, progress.expected)
+        progress.tell(steps=progress.took)
         LOGGER.info('%s: %s', progress.label, progress.state())
     folders = {
         f'the work directory {work_dir}': crash_dir,
@@ -99,10 +103,19 @@ def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[S
     return blame_disks(sorted(errors, key=lambda error: error.node), folders)
 
 
+def _callbacks(plugin: str, follow: Callable[..., None], progress: Progress) -> dict[str, Any]:
+    """Give the callbacks that a plugin knows."""
+    if plugin.endswith('Graph'):  # those submit everything at once and say nothing
+        return {}
+    ours = {'memory_callback': progress.note_memory} if plugin in OURS else {}
+    return {'status_callback': follow, **ours}
+
+
 def _progress(workflow: Workflow, run: RunSettings) -> Progress:
     """Start to follow a graph."""
     nodes = workflow._create_flat_graph().nodes
     steps = tuple(step_name(node) for node in nodes if not is_identity(node))
+    participant = workflow.name.removeprefix('sub_').partition('_')[0]
     return Progress(
         label=re.sub(r'(^sub|_ses)_', r'\1-', workflow.name),
         n_steps=len(steps),
@@ -110,6 +123,7 @@ def _progress(workflow: Workflow, run: RunSettings) -> Progress:
         expected=read_times(run.output_dir),
         is_live=sys.stderr.isatty() and not run.verbose,
         steps=steps,
+        publish=lambda about: note_running(run.output_dir, participant, **about),
     )
 
 

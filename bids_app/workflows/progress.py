@@ -18,7 +18,7 @@ from bids_app.bids.output.write import atomic_write, to_json
 from bids_app.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 LOGGER = logging.getLogger('oxybold')
@@ -28,6 +28,9 @@ LONG_STEP = 10.0
 
 TICK = 1.0
 """The live line is drawn anew so often, s."""
+
+PUBLISH = 10.0
+"""The file that others watch is written anew at most so often, s."""
 
 CLEAR = '\r\x1b[2K'
 """Empties the line of a terminal."""
@@ -67,6 +70,11 @@ class Progress:
     failed: list[str] = field(default_factory=list)
     steps: tuple[str, ...] = ()
     """Names of all steps, for the time that is left."""
+    publish: Callable[[dict[str, Any]], None] | None = None
+    """Takes what :meth:`as_dict` gives, every :data:`PUBLISH` seconds."""
+    published: float = -PUBLISH
+    took: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Step that was computed -> seconds and memory_mb."""
 
     def __call__(self, node: Any, status: str) -> None:
         """Note that a step starts, has ended, or has failed."""
@@ -83,6 +91,32 @@ class Progress:
             self._end(name)
         if self.is_live:
             self.draw()
+        if time.monotonic() - self.published > PUBLISH:
+            self.tell()
+
+    def tell(self, **more: Any) -> None:
+        """Say how far the graph is to whoever takes it."""
+        self.published = time.monotonic()
+        if self.publish is not None:
+            self.publish(self.as_dict() | more)
+
+    def note_memory(self, node: Any, megabytes: float) -> None:
+        """Note the most memory that a step took, of its process or a child."""
+        self.took.setdefault(step_name(node), {})['memory_mb'] = megabytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """Say how far the graph is, for a file."""
+        now = time.monotonic()
+        left = self.left()
+        return {
+            'unit': self.label,
+            'steps_done': len(self.done),
+            'n_steps': self.n_steps,
+            'failed': list(self.failed),
+            'at_work': {name: round(now - start, 1) for name, start in self.running.items()},
+            'seconds': round(now - self.began, 1),
+            'seconds_left': None if left is None else round(left, 1),
+        }
 
     def _end(self, name: str) -> None:
         """Note that a step has ended; one that never started was found done."""
@@ -94,6 +128,7 @@ class Progress:
             return
         took = time.monotonic() - start
         self.expected[name] = took
+        self.took.setdefault(name, {})['seconds'] = took
         level = logging.INFO if took >= LONG_STEP and not self.is_live else logging.DEBUG
         LOGGER.log(level, '%s: %s took %s; %s', self.label, name, clock(took), self.state())
 

@@ -7,10 +7,12 @@ import signal
 import pytest
 
 from bids_app.bids.output.dataset import prepare_output
+from bids_app.bids.run.cohort import note_end
 from bids_app.bids.run.outcome import RunVerdict, combine, interrupted, judge
 from bids_app.cli import main as program
 from bids_app.cli.main import ENVIRONMENT, THREAD_VARIABLES, main
 from bids_app.errors import AppError, ExitCode
+from bids_app.settings import RunSettings
 
 
 def families(cls=AppError):
@@ -163,3 +165,18 @@ def test_version_is_printed_and_nothing_else(capsys):
 
     assert main(['--version']) == 0
     assert capsys.readouterr().out == f'oxybold {bids_app.__version__}\n'
+
+
+def test_status_says_what_is_left_of_an_output(tmp_path, capsys):
+    run = RunSettings(bids_dir=tmp_path / 'raw', output_dir=tmp_path / 'out', level='participant')
+    assert main(['status', str(run.output_dir)]) == 18
+    prepare_output(run)
+    note_end(run.output_dir, judge('01'), 1.0)
+    note_end(run.output_dir, judge('02', errors=['no fit']), 1.0)
+    assert main(['status', str(run.output_dir)]) == 0
+    out = capsys.readouterr().out
+    assert '2 participant(s): 1 complete, 1 incomplete' in out
+    assert 'left: --participant-label 02' in out
+    assert main(['status', str(run.output_dir), '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['participants']['02']['exit_code'] == 1
+    assert main(['status']) == 64

@@ -408,7 +408,7 @@ def _link(path: Path, output_dir: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(output_dir: Path, name: str = 'shared') -> Iterator[None]:
+def lock(output_dir: Path, name: str = 'shared', *, is_said: bool = True) -> Iterator[None]:
     """
     Hold a lock of the output; other jobs wait.
 
@@ -420,6 +420,8 @@ def lock(output_dir: Path, name: str = 'shared') -> Iterator[None]:
         Root of the output.
     name : str
         What is locked: the files all participants share, or ``sub-XX``.
+    is_said : bool
+        Log that another job has it.
 
     Raises
     ------
@@ -439,7 +441,8 @@ def lock(output_dir: Path, name: str = 'shared') -> Iterator[None]:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                LOGGER.info('%s: another job is at work on it; waiting', name)
+                level = logging.INFO if is_said else logging.DEBUG
+                LOGGER.log(level, '%s: another job is at work on it; waiting', name)
                 fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
