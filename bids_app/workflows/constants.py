@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.run.feasible import cbf_model, cbv_model, oef_model
+from bids_app.bids.run.feasible import can_have, cbf_model, cbv_model, oef_model
 from bids_app.bids.scans import DataValue
 from bids_app.models.asl.single_delay import t1_blood_at, t1_blood_from_hct, t1_tissue_at
 from bids_app.models.registry import MODELS
@@ -118,10 +118,8 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
         'r2_star': settings.relaxometry.t2_star_model if inputs.megre else None,
         'cbf': cbf_model(inputs.asl[0], settings) if inputs.asl else None,
         'cbv': cbv_model(inputs, settings),
-        'oef': oef_model(inputs, settings) if inputs.ase or inputs.megre else None,
-        'cmro2': settings.oxygen.cmro2_model
-        if inputs.asl and (inputs.ase or inputs.megre)
-        else None,
+        'oef': oef_model(inputs, settings) if can_have('oef', inputs, settings) else None,
+        'cmro2': settings.oxygen.cmro2_model if can_have('cmro2', inputs, settings) else None,
     }
     names = {'anatomy.random_seed'}
     for quantity, model in models.items():

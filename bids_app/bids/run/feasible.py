@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.asl_delays import distinct_delays
 from bids_app.bids.input.conditions import for_condition, runs_for_contrast
+from bids_app.models.contrast.difference import maps_behind
 from bids_app.models.registry import MODELS
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
 MAP_OF = {'r2': 'T2', 'r2_star': 'T2star', 'r2_prime': 'R2prime'}
 """Quantity of the registry -> the map that is written of it, where the names differ."""
 
+QUANTITY_OF = {label: name for name, label in MAP_OF.items()}
+
 BOLUS_CBV = ('dsc', 'arterial')
 """Models of CBV that are made of a bolus series."""
 
@@ -152,14 +155,37 @@ def is_by_ase(inputs: ParticipantInputs, settings: Settings) -> bool:
     return 'signal' in MODELS['oef'][oef_model(inputs, settings)].data
 
 
+FAMILY_OF = {
+    'r2': 'mese', 'r2_star': 'megre', 'r2_prime': 'ase', 'oef': 'ase', 'cbv': 'cbv', 'cbf': 'asl',
+}  # fmt: skip
+"""Map that is made of a scan -> its input; for R2' and OEF where no other maps give them."""
+
+
 def _families_of(name_of: str, inputs: ParticipantInputs, settings: Settings) -> tuple[str, ...]:
-    """List the inputs that a map is made of, where there are two ways to it."""
-    by_ase = is_by_ase(inputs, settings)
-    if name_of == 'R2prime':
-        has_echoes = inputs.mese and inputs.megre
-        return ('ase',) if by_ase and not has_echoes else ('mese', 'megre')
-    extraction = ('ase',) if by_ase else ('mese', 'megre', 'cbv')
-    return extraction if name_of == 'oef' else (*extraction, 'asl')
+    """List the inputs that a map is made of, by the models that make it."""
+    has_rates = bool(inputs.mese and inputs.megre) or not is_by_ase(inputs, settings)
+    behind = maps_behind(
+        QUANTITY_OF.get(name_of, name_of),
+        derived_models(inputs, settings),
+        lambda name: has_rates or name not in ('r2', 'r2_star'),
+    )
+    found = {FAMILY_OF[name] for name in behind}
+    return tuple(family for family in dict.fromkeys(FAMILY_OF.values()) if family in found)
+
+
+def can_have(name_of: str, inputs: ParticipantInputs, settings: Settings) -> bool:
+    """Tell whether there is a scan of every kind that a map needs; of T2 and CBV others may do."""
+    families = set(_families_of(name_of, inputs, settings)) - {'mese', 'cbv'}
+    return all(getattr(inputs, family) for family in families)
+
+
+def derived_models(inputs: ParticipantInputs, settings: Settings) -> dict[str, str]:
+    """Name the row of the registry of every quantity that is made of other maps."""
+    return {
+        'r2_prime': settings.relaxometry.r2_prime_model,
+        'oef': oef_model(inputs, settings),
+        'cmro2': settings.oxygen.cmro2_model,
+    }
 
 
 def cbf_model(series: AslSeries, settings: Settings) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.files import map_of_user
 from bids_app.bids.output.names import label_of
-from bids_app.bids.run.feasible import cbv_model, oef_model
+from bids_app.bids.run.feasible import cbv_model, derived_models
 from bids_app.interfaces.change import CHALLENGE, ComputeSignificance
 from bids_app.models.contrast.difference import maps_behind
 from bids_app.models.registry import MODELS
@@ -80,13 +80,8 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
 
 def chain_models(graph: Graph) -> dict[str, str]:
     """Name the row of the registry of every quantity that is made from other maps."""
-    settings = graph.settings
-    models = {
-        'r2_prime': settings.relaxometry.r2_prime_model,
-        'oef': oef_model(graph.inputs, settings),
-        'cmro2': settings.oxygen.cmro2_model,
-    }
-    volume = cbv_model(graph.inputs, settings)
+    models = derived_models(graph.inputs, graph.settings)
+    volume = cbv_model(graph.inputs, graph.settings)
     return models | ({'cbv': volume} if volume in MODELS['cbv'] else {})
 
 
