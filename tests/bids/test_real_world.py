@@ -9,6 +9,7 @@ import pytest
 from bids_app.bids.input.collect import read_dataset
 from bids_app.bids.run.feasible import capabilities
 from bids_app.settings import RunSettings, Settings
+from tests.bids.conftest import Dataset
 from tests.e2e.support import run_app
 
 
@@ -449,3 +450,89 @@ def test_an_anatomy_of_several_grids_is_refused_by_name(dataset, unit):
     (problem,) = found.problems
     assert 'label-WM_probseg.nii.gz has another grid ((6, 6, 4))' in problem.message
     assert dry(dataset, '-d', f'fmriprep={dataset.root / "fp"}').out.count('another grid') > 0
+
+
+# ------------------------------------------------------------------------- partial datasets
+
+
+def test_scans_in_several_sessions_are_units_that_share_the_anatomy(dataset, collect):
+    dataset.add('ses-a/anat/T1w', 'ses-a/anat/MESE', 'ses-b/perf/asl', 'ses-c/anat/MEGRE[phase]')
+    units = collect(dataset)
+    assert [unit.session for unit in units] == ['a', 'b', 'c']
+    assert {unit.t1w for unit in units} == {(dataset.find('*_T1w.nii.gz'),)}
+    assert [{name for name, _ in made(unit)} - {'anatomy', 'template'} for unit in units] == [
+        {'T2'}, {'cbf'}, {'T2star'},
+    ]  # fmt: skip
+    assert 'session b has no T1w image; the one of session a is used' in said(units[1])
+
+
+def test_runs_of_different_matrix_are_both_used(dataset, unit):
+    dataset.add('anat/T1w', 'func/task-x_run-1_bold[calc]', 'func/task-x_run-2_bold[calc]')
+    dataset.image('sub-01/func/sub-01_task-x_run-2_bold.nii.gz', shape=(5, 4, 3, 200))
+    found = unit(dataset)
+    assert [run.run for run in found.bold] == ['1', '2']
+    assert found.problems == ()
+
+
+def test_an_image_in_both_formats_is_used_once_and_named(dataset, unit):
+    import gzip
+
+    dataset.add('anat/T1w', 'anat/MESE', 'perf/asl')
+    for path in sorted(dataset.root.rglob('*.nii.gz')):
+        path.with_name(path.name.removesuffix('.gz')).write_bytes(
+            gzip.decompress(path.read_bytes())
+        )
+    found = unit(dataset)
+    assert found.problems == ()
+    assert (len(found.t1w), len(found.mese), len(found.asl)) == (1, 1, 1)
+    assert all(path.suffix == '.gz' for path in found.mese[0].files)
+    assert 'sub-01_T1w.nii is not used: sub-01_T1w.nii.gz lies beside it' in said(found)
+    plain = {role: {'extension': '.nii'} for role in ('t1w', 'mese')}
+    assert unit(dataset, bids_filters=plain).t1w == (dataset.find('*_T1w.nii'),)
+
+
+@pytest.mark.parametrize('extension', ['.NII.GZ', '.nii.GZ', '.Nii'])
+def test_an_extension_in_capitals_is_pointed_at(extension, dataset):
+    dataset.add('anat/T1w', 'anat/MESE')
+    path = dataset.find('*_T1w.nii.gz')
+    path.rename(path.with_name(f'sub-01_T1w{extension}'))
+    (note,) = read(dataset).notes
+    assert note == (
+        f"'sub-01/anat/sub-01_T1w{extension}' is not read: write its extension in lower case"
+    )
+
+
+@pytest.mark.parametrize(
+    'folder', ['with blanks', 'Gedächtnis 計算', 'x' * 200, "it's [1] {2} %s"]
+)
+def test_a_dataset_may_lie_in_any_folder(folder, tmp_path, collect):
+    dataset = Dataset(tmp_path / folder / 'data').add('anat/T1w', 'anat/MESE', 'perf/asl')
+    (unit,) = collect(dataset)
+    assert unit.problems == ()
+    outcome = dry(dataset)
+    assert outcome.code == 0
+    assert 'will be made   cbf' in outcome.out
+
+
+@pytest.mark.parametrize('label', ['Sub1', 'ABC', '001', 'P01x', '1+2'])
+def test_labels_may_hold_capitals_and_digits(label, dataset):
+    dataset.add('anat/T1w', 'anat/MESE', sub=label)
+    dataset.text(f'sub-{label}/sub-{label}_scans.tsv', 'filename\tacq_time\n')
+    assert read(dataset).participants == (label,)
+    assert f'sub-{label}: conditions none' in dry(dataset).out
+
+
+def test_a_field_map_may_be_named_by_either_key(dataset, unit):
+    dataset.add('anat/T1w', 'func/task-x_bold[calc]', 'func/task-y_bold[calc]')
+    readout = {'PhaseEncodingDirection': 'j', 'TotalReadoutTime': 0.03}
+    dataset.edit('*task-x_bold.json', **readout, B0FieldSource='named')
+    dataset.edit('*task-y_bold.json', **readout)
+    for run, purpose in (
+        ('1', {'B0FieldIdentifier': 'named'}),
+        ('2', {'IntendedFor': ['bids::sub-01/func/sub-01_task-y_bold.nii.gz']}),
+    ):
+        metadata = {'Units': 'Hz', **purpose}
+        dataset.image(f'sub-01/fmap/sub-01_run-{run}_fieldmap.nii.gz', metadata=metadata)
+        dataset.image(f'sub-01/fmap/sub-01_run-{run}_magnitude.nii.gz')
+    found = {run.task: run.field_map.name for run in unit(dataset).bold}
+    assert found == {'x': 'sub-01_run-1_fieldmap', 'y': 'sub-01_run-2_fieldmap'}

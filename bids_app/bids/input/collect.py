@@ -426,6 +426,8 @@ class _Context:
     plan: Plan
     files: Mapping[str, tuple[Found, ...]]
     """Role -> all files of the participant."""
+    twins: tuple[Path, ...] = ()
+    """Images that are not used because they are there compressed too."""
 
 
 def collect_participant(
@@ -465,15 +467,37 @@ def collect_participant(
         Only for what :func:`check_dataset` raises.
     """
     plan = plan or check_dataset(info, run, settings)
-    files = assign_roles(info.found[participant], filters=run.bids_filters, ignore=settings.ignore)
+    found = info.found[participant]
+    files, twins = _without_twins(
+        assign_roles(found, filters=run.bids_filters, ignore=settings.ignore)
+    )
     context = _Context(
-        info=info, run=run, settings=settings, participant=participant, plan=plan, files=files
+        info=info,
+        run=run,
+        settings=settings,
+        participant=participant,
+        plan=plan,
+        files=files,
+        twins=twins,
     )
     if settings.condition_entity == 'ses':
         return (_collect_unit(context, None, context.files),)
     return tuple(
         _collect_unit(context, session, _of_session(files, session)) for session in _units(context)
     )
+
+
+def _without_twins(
+    files: Mapping[str, Sequence[Found]],
+) -> tuple[dict[str, tuple[Found, ...]], tuple[Path, ...]]:
+    """Leave out the images that lie beside their like in the compressed format."""
+    kept, twins = {}, []
+    for role, found in files.items():
+        names = {item.path for item in found}
+        doubled = {path for path in names if path.with_name(f'{path.name}.gz') in names}
+        kept[role] = tuple(item for item in found if item.path not in doubled)
+        twins += sorted(doubled)
+    return kept, tuple(twins)
 
 
 def _of_session(
@@ -516,6 +540,8 @@ def _collect_unit(
     )
     findings = reader.findings
     _note_role_map(context, findings)
+    for path in context.twins:
+        findings.note(f'{path.name} is not used: {path.name}.gz lies beside it')
     if context.run.metadata_overrides:
         findings.files.add(Path(context.run.metadata_overrides))
     anatomy, t1w = _anatomy(context, reader, session)

@@ -42,6 +42,9 @@ SETTLED = 2_000_000_000
 
 IMAGES = ('.nii.gz', '.nii')
 
+EXTENSIONS = (*IMAGES, '.json', '.tsv')
+"""Of the files that may be read."""
+
 Types = Mapping[str, float]
 """Condition label of a table of events -> its longest block, s."""
 
@@ -281,11 +284,22 @@ def _make_record(root: Path, label: str) -> Record:
         f'{str(path.relative_to(root))!r} is not read: its name is not UTF-8; rename the file'
         for path in unnamed
     ]
+    notes += [
+        f'{str(path.relative_to(root))!r} is not read: write its extension in lower case'
+        for path in files
+        if _is_shouted(path)
+    ]
     sizes = tuple(
         content_size(path) if path.name.endswith(IMAGES) and _roles(name) else None
         for path, name in zip(files, names, strict=True)
     )
     return Record(stamps=stamps, names=names, sizes=sizes, types=types, notes=tuple(notes))
+
+
+def _is_shouted(path: Path) -> bool:
+    """Tell whether a file would be read were its extension in lower case."""
+    extension = parse_name(path)['extension']
+    return extension != extension.lower() and extension.lower() in EXTENSIONS
 
 
 @cache
