@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.noise import FEWEST_VOXELS, variance_prior
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 MINIMUM = 2
 """Fewest participants of a group."""
-
-FEWEST_VOXELS = 100
-"""Fewer voxels lend each other no degrees of freedom."""
-
-LARGEST_PRIOR_DOF = 1000.0
-"""Voxels this much alike have one variance."""
 
 SMALL_T = 1e-4
 """Below this, z is proportional to t."""
@@ -158,7 +153,9 @@ def weigh_participants(
     plain = random_effects(x, v, weighting=Weighting(participants=weights), design=design)
     typical = typical_variance(v, known)
     usable = (plain.n >= 2) & (plain.residual > 0) & (typical > 0)
-    dof, scale = _prior(plain.residual[usable] / typical[usable], plain.dof[usable])
+    dof, scale = 0.0, 1.0
+    if usable.sum() >= FEWEST_VOXELS:
+        dof, scale = variance_prior(plain.residual[usable] / typical[usable], plain.dof[usable])
     return Weighting(participants=weights, prior_dof=dof, prior_scale=scale)
 
 
@@ -508,21 +505,6 @@ def _regress(
     inverse = np.linalg.pinv(normal, hermitian=True)
     coefficients = np.einsum('vpq,qv->pv', inverse, columns.T @ (weights * x))
     return coefficients, np.diagonal(inverse, axis1=1, axis2=2), regular
-
-
-def _prior(ratio: FloatArray, dof: FloatArray) -> tuple[float, float]:
-    """Fit a scaled inverse chi-square to relative variances by the moments of their logarithms."""
-    if ratio.size < FEWEST_VOXELS:
-        return 0.0, 1.0
-    centred = np.log(ratio) - special.digamma(dof / 2) + np.log(dof / 2)
-    excess = float(np.var(centred, ddof=1) - np.mean(special.polygamma(1, dof / 2)))
-    mean = float(centred.mean())
-    if excess <= special.polygamma(1, LARGEST_PRIOR_DOF / 2):
-        return LARGEST_PRIOR_DOF, float(np.exp(mean))
-    half = optimize.brentq(
-        lambda value: special.polygamma(1, value) - excess, 1e-6, LARGEST_PRIOR_DOF
-    )
-    return 2.0 * half, float(np.exp(mean + special.digamma(half) - np.log(half)))
 
 
 def _masked_median(rows: FloatArray, known: BoolArray) -> FloatArray:

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    'BETWEEN_SCANS',
     'BUNDLE',
+    'RUNS_COMBINED',
+    'SCAN_DIFFERENCES',
+    'SHARED_NOISE',
     'STATUS_COUNTS',
     'VOXELS_PER_SAMPLE',
     'BaseInterfaceInputSpec',
@@ -70,6 +74,19 @@ POSITIONS = 'positions'
 
 VOXELS_PER_SAMPLE = 'VoxelsPerNoiseSample'
 """Sidecar key: how many voxels share one independent sample of the noise."""
+
+SHARED_NOISE = 'SharedNoise'
+"""Sidecar key: share of the variance that the voxels of a parcel, network and brain have in
+common."""
+
+SCAN_DIFFERENCES = 'ScanDifferences'
+"""Sidecar key: what the halves of each scan differ by beyond their noise, relative variances."""
+
+BETWEEN_SCANS = 'BetweenScans'
+"""Sidecar key: what the scans of a change were taken to differ by beside their noise."""
+
+RUNS_COMBINED = 'RunsCombined'
+"""Sidecar key: how many scans a map is the mean of."""
 
 
 def image(desc: str, unit: str, *, optional: bool = False) -> Any:

@@ -13,9 +13,11 @@ from bids_app.engines.glm import (
     make_task_design,
     make_time_course_design,
     median_change,
+    share_of_noise,
 )
 from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
+    SHARED_NOISE,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     Bundle,
@@ -163,7 +165,7 @@ class _DesignInputSpec(BaseInterfaceInputSpec):
         unit='s',
     )
     baseline = traits.Str(mandatory=True, desc='baseline trial type, or the gaps', unit='')
-    noise_model = traits.Str('ar1', usedefault=True, desc='noise of the series', unit='')
+    noise_model = traits.Str('fast', usedefault=True, desc='noise of the series', unit='')
     high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
     hrf_model = traits.Str('flexible', usedefault=True, desc='haemodynamic response', unit='')
     window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
@@ -228,8 +230,10 @@ class EstimatePercentChange(SimpleInterface):
             extra = [facts | {'DriftSensitivity': drift[label]} for label in changes]
         else:
             common['confounds'] = confounds
-            changes, facts_of_fit = self._fit(series, mask, common)
-            extra = [facts | {'Confounds': names} | facts_of_fit] * len(changes)
+            points = np.argwhere(mask) * grid.zooms
+            changes, shares, facts_of_fit = self._fit(series, mask, points, common)
+            facts |= {'Confounds': names, 'NoiseModel': inputs.noise_model} | facts_of_fit
+            extra = [facts | {SHARED_NOISE: shares[label]} for label in changes]
 
         self._results['bold'] = [
             save_estimate(f'bold{index}', estimate, mask, grid, runtime.cwd, extra[index])
@@ -237,7 +241,7 @@ class EstimatePercentChange(SimpleInterface):
         ]
         return runtime
 
-    def _fit(self, series, mask, common):
+    def _fit(self, series, mask, points, common):
         """Fit the slices of each time with the design of that time."""
         inputs = self.inputs
         given = isdefined(inputs.slice_times) and inputs.slice_times
@@ -259,12 +263,13 @@ class EstimatePercentChange(SimpleInterface):
             parts.append((here, fit_task_design(series[here], design,
                                                 noise_model=inputs.noise_model)))  # fmt: skip
         changes = {label: _join(parts, label, len(series)) for label in parts[0][1]}
+        shares = share_of_noise(series, changes, points, design, noise_model=inputs.noise_model)
         facts = {
             'HighPassCutoff': round(design.high_pass, 6),
             'HighPassLoss': round(design.loss, 4),
             'SliceTimingCorrected': bool(given),
         }
-        return changes, facts
+        return changes, shares, facts
 
 
 def _join(parts, label, n_voxels):

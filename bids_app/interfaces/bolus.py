@@ -14,6 +14,7 @@ from bids_app.errors import InputDataError
 from bids_app.images import load_data, load_masked, save_image, save_unmasked
 from bids_app.interfaces._base import (
     BUNDLE,
+    SHARED_NOISE,
     BaseInterfaceInputSpec,
     Bundle,
     File,
@@ -41,6 +42,7 @@ from bids_app.models.dsc.cbv_scaling import (
 from bids_app.models.dsc.deconvolution import deconvolve, flow_per_mass
 from bids_app.models.dsc.quality import estimate_motion, find_bolus_defects, motion_fields
 from bids_app.models.dsc.relative_cbv import bolus_times, estimate_relative_cbv
+from bids_app.models.numerics.noise import long_run_ratio, shared_noise
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
@@ -105,6 +107,18 @@ class _Bolus:
             correct_leakage=inputs.correct_leakage,
         )
         return cls(mask, inside, grid, series, areas)
+
+    def shared_noise(self) -> dict[str, float]:
+        """Tell how much of the noise before the bolus regions have in common."""
+        window = self.areas.window
+        baseline = self.series[:, window.baseline_start : window.baseline_end]
+        level = baseline.mean(axis=1, keepdims=True)
+        usable = self.inside & np.isfinite(baseline).all(axis=1) & (level[:, 0] > 0)
+        relative = baseline[usable] / level[usable] - 1
+        points = np.argwhere(self.mask)[usable] * self.grid.zooms
+        slow = long_run_ratio(relative)
+        shares = shared_noise(relative, slow * relative.var(axis=1, ddof=1), points)
+        return {size: round(share, 4) for size, share in shares.items()}
 
     def save(
         self, results: dict[str, Any], quantities: dict[str, Any], facts: dict[str, Any], cwd: str
@@ -176,6 +190,7 @@ class EstimateBolus(SimpleInterface):
             },
             'BolusContrastToNoise': round(min(window.contrast_to_noise, 1e6), 1),
             **({} if np.isnan(during) else {'BolusMotion': round(during, 2)}),
+            SHARED_NOISE: bolus.shared_noise(),
             **({'AcceptedDefects': [d.message for d in defects]} if defects else {}),
         }
 

@@ -9,6 +9,10 @@ import numpy as np
 
 from bids_app.images import load_masked, save_image, save_unmasked
 from bids_app.interfaces._base import (
+    BETWEEN_SCANS,
+    RUNS_COMBINED,
+    SCAN_DIFFERENCES,
+    SHARED_NOISE,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     DynamicTraitedSpec,
@@ -28,6 +32,8 @@ from bids_app.interfaces._base import (
 from bids_app.interfaces.regions import shares_of
 from bids_app.models.concordance import labels as concordance
 from bids_app.models.contrast import calibrated_bold, difference, response_mode
+from bids_app.models.numerics.between_scans import PRIORS, learn_scan_difference
+from bids_app.models.numerics.noise import SIZES
 
 
 class _ChangeInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
@@ -35,13 +41,21 @@ class _ChangeInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     sources = traits.List(traits.Str, mandatory=True, desc='names of the ports of maps', unit='')
     m0_relative = estimated('the one M0 that serves both, relative to itself', '1', optional=True)
     reference = estimated('the quantity in the baseline condition', '')
+    between_scans = traits.Enum(
+        'learnt', 'prior', 'none', usedefault=True, desc='what scans differ by', unit=''
+    )
 
 
 class _ChangeOutputSpec(TraitedSpec):
     change = estimated('task minus baseline', '')
+    change_common = result('variance that all voxels have in common between scans', '')
+    change_local = result('variance that regions have for themselves between scans', '')
     change_z = result('change over its standard error', '1')
     change_p = result('two-sided probability', '1')
     change_percent = result('percent of the baseline', '%')
+
+
+SIDES = ('task', 'baseline')
 
 
 class ChangeInterface(SimpleInterface):
@@ -71,14 +85,23 @@ class ChangeInterface(SimpleInterface):
         maps = {name: load_estimate(path, mask, grid) for name, path in paths.items()}
         m0 = self.inputs.m0_relative
 
-        change = self.change_of(maps, load_estimate(m0, mask, grid) if isdefined(m0) else None)
+        noise = self.change_of(maps, load_estimate(m0, mask, grid) if isdefined(m0) else None)
+        differences = self._scan_differences(paths)
+        common, local = self._between_scans(maps, differences)
+        change = noise.with_variance(noise.variance + common + local)
 
         reference = load_estimate(self.inputs.reference, mask, grid)
         z = difference.z_score(change)
         shared = [facts_of(path).get(VOXELS_PER_SAMPLE, 1.0) for path in paths.values()]
-        facts = {VOXELS_PER_SAMPLE: max(shared)}
+        facts = {
+            VOXELS_PER_SAMPLE: max(shared),
+            SHARED_NOISE: self._shares(paths, maps, noise),
+            BETWEEN_SCANS: {name: one.as_facts() for name, one in differences.items()},
+        }
         self._results['change'] = save_estimate('change', change, mask, grid, runtime.cwd, facts)
         extras = {
+            'change_common': common,
+            'change_local': local,
             'change_z': z,
             'change_p': difference.p_value(z),
             'change_percent': difference.percent_of_baseline(change, reference),
@@ -87,6 +110,45 @@ class ChangeInterface(SimpleInterface):
             path = Path(runtime.cwd) / f'{name}.nii'
             self._results[name] = save_unmasked(values, mask, grid, path)
         return runtime
+
+    def _scan_differences(self, paths):
+        """Tell what the scans of the maps that both conditions have differ by."""
+        how = self.inputs.between_scans
+        own = [name for name in PRIORS if all(f'{side}_{name}' in paths for side in SIDES)]
+        found: dict[str, Any] = {}
+        for name, side in ((name, side) for name in own for side in SIDES if how != 'none'):
+            facts = facts_of(paths[f'{side}_{name}'])
+            seen = facts.get(SCAN_DIFFERENCES, []) if how == 'learnt' else []
+            n_scans = facts.get(RUNS_COMBINED, 1)
+            found[f'{side}_{name}'] = learn_scan_difference(name, seen, n_scans=n_scans)
+        return found
+
+    def _between_scans(self, maps, differences):
+        """Give the variance of the change that the scans differ by: in common, and local."""
+        parts = {name: one.variance(maps[name].value) for name, one in differences.items()}
+        return [
+            np.nan_to_num(self._variance_by(maps, {name: both[k] for name, both in parts.items()}))
+            for k in (0, 1)
+        ]
+
+    def _variance_by(self, maps, variances):
+        """Give the variance of the change if the maps had no others than these."""
+        quiet = {name: one.with_variance(variances.get(name, 0.0)) for name, one in maps.items()}
+        return self.change_of(quiet, None).variance
+
+    def _shares(self, paths, maps, noise):
+        """Tell which share of the noise of the change the voxels of regions have in common."""
+        shares = dict.fromkeys(SIZES, 0.0)
+        known = {name: facts_of(path).get(SHARED_NOISE) for name, path in paths.items()}
+        for name, own in known.items():
+            if not own or not np.any(noise.variance > 0):
+                continue
+            part = self._variance_by(maps, {name: maps[name].variance})
+            positive = noise.variance > 0  # NaN is not
+            typical = float(np.median(part[positive] / noise.variance[positive]))
+            for level, share in own.items():
+                shares[level] += typical * share
+        return {level: round(min(share, 1.0), 4) for level, share in shares.items()}
 
 
 class _ModelChangeInputSpec(_ChangeInputSpec):

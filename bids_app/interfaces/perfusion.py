@@ -18,6 +18,8 @@ from bids_app.images import (
     scale_slope_of,
 )
 from bids_app.interfaces._base import (
+    SCAN_DIFFERENCES,
+    SHARED_NOISE,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     Bundle,
@@ -51,6 +53,7 @@ from bids_app.models.asl.quality import (
     probable_cause,
     quality_index,
 )
+from bids_app.models.asl.scan_noise import describe_scan_noise
 from bids_app.models.asl.single_delay import effective_delay, relative_to_region
 from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
 from bids_app.models.estimate import Estimate
@@ -63,8 +66,12 @@ from bids_app.models.status import Status
 GREY_MATTER = 1
 """Number of grey matter in the map of tissue classes."""
 
-PAIR_CALIBRATION = 'PairCalibration'
-"""Sidecar key: odd against even pairs, whether the stated errors are right."""
+PAIR_CALIBRATION, HALF_CALIBRATION = 'PairCalibration', 'HalfCalibration'
+"""Sidecar keys: odd against even pairs, the first half against the second; whether the stated
+errors hold, from voxels to the brain."""
+
+KNOWN_OF_PAIRS = (PAIR_CALIBRATION, HALF_CALIBRATION, SHARED_NOISE, SCAN_DIFFERENCES)
+"""Sidecar keys of a difference that hold for the blood flow made from it."""
 
 
 class _DifferenceInputSpec(BaseInterfaceInputSpec):
@@ -110,13 +117,14 @@ class EstimateDifference(SimpleInterface):
         half = half_difference(series, **how)
 
         where = (mask, grid, runtime.cwd)
-        facts: dict[str, Any] = {}
         self._results['calibration'] = []
         if half is not None:
             self._results['half_difference'] = save_estimate('half_difference', half, *where)
             found = calibrate_errors(half, Estimate.of(np.zeros(half.value.shape)))
             self._results['calibration'] = [found.sd, found.low, found.high]
-            facts[PAIR_CALIBRATION] = found.as_facts()
+        grey = np.ones(len(series), bool) if groups is None else groups == GREY_MATTER
+        points = np.argwhere(mask) * grid.zooms
+        facts = _facts_of_noise(describe_scan_noise(series, points, grey, **how))
         self._results['difference'] = save_estimate('difference', difference, *where, facts)
         return runtime
 
@@ -129,6 +137,19 @@ class EstimateDifference(SimpleInterface):
                 f'(z = {z:.1f}); control and label are probably swapped in its aslcontext.tsv'
             )
             raise InputDataError(msg)
+
+
+def _facts_of_noise(found):
+    """Name what the halves of a series show as in a sidecar."""
+    facts: dict[str, Any] = {
+        SHARED_NOISE: {level: round(share, 4) for level, share in found['shared'].items()}
+    }
+    names = {'interleaved': PAIR_CALIBRATION, 'contiguous': HALF_CALIBRATION}
+    facts |= {name: found[split] for split, name in names.items() if split in found}
+    if found.get('difference'):
+        parts = {part: round(number, 6) for part, number in found['difference'].items()}
+        facts[SCAN_DIFFERENCES] = [parts]
+    return facts
 
 
 class _M0InputSpec(BaseInterfaceInputSpec):
@@ -266,6 +287,12 @@ class _CBFOutputSpec(TraitedSpec):
     abv = estimated('blood volume of arteries, where it was fitted', 'mL/mL')
 
 
+def _known_of_pairs(path):
+    """Take from the facts of a map what the pairs tell of its errors."""
+    known = facts_of(path)
+    return {key: known[key] for key in KNOWN_OF_PAIRS if key in known}
+
+
 class EstimateCBF(ModelInterface):
     """Estimate CBF with one model of the registry."""
 
@@ -274,9 +301,8 @@ class EstimateCBF(ModelInterface):
     output_spec = _CBFOutputSpec
 
     def _facts(self):
-        """Repeat whether the stated errors of the pairs are right."""
-        known = facts_of(self.inputs.difference)
-        return {key: known[key] for key in (PAIR_CALIBRATION,) if key in known}
+        """Repeat what the pairs tell of the errors."""
+        return _known_of_pairs(self.inputs.difference)
 
 
 class _RelativeInputSpec(BaseInterfaceInputSpec):
@@ -574,6 +600,7 @@ class SeparateM0Error(SimpleInterface):
 
         parts = separate_m0_error(cbf, m0)
 
-        for name, part in zip(('cbf_without_m0', 'm0_relative'), parts, strict=True):
-            self._results[name] = save_estimate(name, part, mask, grid, runtime.cwd)
+        facts: tuple[dict[str, Any], ...] = (_known_of_pairs(self.inputs.cbf), {})
+        for name, part, own in zip(('cbf_without_m0', 'm0_relative'), parts, facts, strict=True):
+            self._results[name] = save_estimate(name, part, mask, grid, runtime.cwd, own)
         return runtime

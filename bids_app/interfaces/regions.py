@@ -12,6 +12,7 @@ import pandas as pd
 from bids_app.bids.output.names import row, scale_of, unit_of
 from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
+    SHARED_NOISE,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     DynamicTraitedSpec,
@@ -41,6 +42,7 @@ from bids_app.models.constants import NOISE_BLOCK_WIDTHS
 from bids_app.models.contrast.calibrated_bold import semiquantitative_bias
 from bids_app.models.contrast.difference import change_parts, tipping_points
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.between_scans import local_share
 from bids_app.models.numerics.regions import summarise_regions
 from bids_app.units import PERCENT
 
@@ -87,8 +89,9 @@ class SummariseRegions(SimpleInterface):
     """
     Average changes over parcels, networks and the brain, with standard errors and labels.
 
-    Besides the fixed ports there are two for every name in `quantities`: the change, and the map
-    of the baseline condition where there is one.
+    Besides the fixed ports there are four for every name in `quantities`: the change, the map of
+    the baseline condition where there is one, and the two parts of the variance that differ
+    between scans, where they do.
     """
 
     input_spec = _RegionsInputSpec
@@ -97,8 +100,8 @@ class SummariseRegions(SimpleInterface):
     def __init__(self, quantities: list[str] | None = None, **inputs: Any) -> None:
         super().__init__(**inputs)
         for name in quantities or []:
-            for part in ('', '_reference'):
-                port = traits.Any(desc='change, or the baseline', unit='')
+            for part in ('', '_reference', '_common', '_local'):
+                port = traits.Any(desc='change, baseline, or variance between scans', unit='')
                 self.inputs.add_trait(f'{name}{part}', port)
         if quantities:
             self.inputs.quantities = quantities
@@ -112,13 +115,9 @@ class SummariseRegions(SimpleInterface):
         for regions, labels in levels:
             tables = {}
             for quantity in self.inputs.quantities:
-                source = getattr(self.inputs, quantity)
-                shared = facts_of(source).get(VOXELS_PER_SAMPLE, 1.0)
-                estimate = load_estimate(source, mask, grid)
-                summary = summarise_regions(
-                    estimate, labels, regions['index'], voxels_per_sample=shared
-                )
-                tables[quantity] = _as_rows(regions, summary, quantity)
+                estimate = load_estimate(getattr(self.inputs, quantity), mask, grid)
+                where = (labels, regions['index'], regions['level'].iloc[0])
+                tables[quantity] = self._rows(quantity, estimate, regions, where, (mask, grid))
                 tables[quantity]['baseline'] = self._baseline(
                     quantity, (estimate, labels, regions['index']), (mask, grid)
                 )
@@ -142,6 +141,44 @@ class SummariseRegions(SimpleInterface):
         rows.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.7g')
         self._results['table'] = str(path)
         return runtime
+
+    def _rows(self, quantity, estimate, regions, where, grid):
+        """Average a change, its error from the noise and from what differs between scans."""
+        labels, index, level = where
+        facts = facts_of(getattr(self.inputs, quantity))
+        between = {part: self._between(quantity, part, grid) for part in ('common', 'local')}
+        noise = estimate.variance - between['common'] - between['local']
+        summary = summarise_regions(
+            estimate.with_variance(np.maximum(noise, 0.0)),
+            labels,
+            index,
+            voxels_per_sample=facts.get(VOXELS_PER_SAMPLE, 1.0),
+            shared=facts.get(SHARED_NOISE, {}).get(level, 0.0),
+        )
+        volume = float(np.prod(grid[1].zooms))
+        left: dict[str, Any] = {
+            'common': 1.0,
+            'local': np.sqrt(local_share(summary['n_voxels'], volume)),
+        }
+        common, local = (
+            left[name]
+            * summarise_regions(estimate.with_variance(part), labels, index, shared=1.0)['se']
+            for name, part in between.items()
+        )
+        rows = _as_rows(regions, summary, quantity)
+        scale = scale_of('contrast', quantity=quantity, statistic='effect')
+        rows['se_noise'] = rows['se']
+        rows['se_between'] = scale * np.hypot(common, local)
+        rows['se'] = np.hypot(rows['se_noise'], rows['se_between'])
+        rows['z'] = np.divide(rows['effect'], rows['se'], out=np.full(len(rows), np.nan),
+                              where=rows['se'] > 0)  # fmt: skip
+        return rows
+
+    def _between(self, quantity, part, grid):
+        """Read a part of the variance that differs between scans; 0 where there is none."""
+        path = getattr(self.inputs, f'{quantity}_{part}')
+        known = path is not None and isdefined(path)
+        return np.nan_to_num(load_value(path, *grid)) if known else 0.0
 
     def _baseline(self, quantity, regions, where):
         """Average the baseline over the voxels of a region that have a change."""
@@ -210,9 +247,6 @@ def _as_rows(regions: pd.DataFrame, summary: Any, quantity: str) -> pd.DataFrame
     rows['unit'] = unit_of('contrast', quantity=quantity, statistic='effect')
     rows['effect'] = summary['mean'] * scale
     rows['se'] = summary['se'] * scale
-    rows['z'] = np.divide(
-        rows['effect'], rows['se'], out=np.full(len(rows), np.nan), where=rows['se'] > 0
-    )
     rows['n_voxels'] = summary['n_voxels']
     rows['coverage'] = summary['coverage']
     return rows

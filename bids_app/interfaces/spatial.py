@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from bids_app.images import (
     save_image,
 )
 from bids_app.interfaces._base import (
+    RUNS_COMBINED,
+    SCAN_DIFFERENCES,
+    SHARED_NOISE,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     Bundle,
@@ -491,6 +495,7 @@ class ResampleQuantity(SimpleInterface):
             * voxels_per_sample(source, target, points),
             3,
         )
+        facts |= share_after(facts, variance, carried.variance)
         self._results['quantity'] = save_estimate(
             'quantity', carried, mask, target, runtime.cwd, facts
         )
@@ -550,6 +555,16 @@ class ResampleQuantity(SimpleInterface):
             if wide.any()
         }
         return Estimate.of(carried.value, total, carried.status, carried.dof), shares
+
+
+def share_after(facts, before, after):
+    """Give the share of noise in common, which averaging leaves while it lowers the rest."""
+    shares = facts.get(SHARED_NOISE)
+    before, after = (part[part > 0] for part in (before, after))  # NaN is not
+    if not (shares and before.size and after.size):
+        return {}
+    gain = max(float(np.median(before) / np.median(after)), 1.0)
+    return {SHARED_NOISE: {name: round(min(gain * one, 1.0), 4) for name, one in shares.items()}}
 
 
 def voxels_per_sample(source, target, points):
@@ -662,9 +677,10 @@ class CombineRuns(SimpleInterface):
         halves = (combine_runs(runs[first::2]) for first in (0, 1))
         found = calibrate_errors(*halves, voxels_per_sample=shared)
         facts = {
-            'RunsCombined': len(runs),
+            RUNS_COMBINED: len(runs),
             'RunCalibration': found.as_facts(),
             VOXELS_PER_SAMPLE: shared,
+            **_joined_facts([facts_of(path) for path in self.inputs.quantity]),
         }
         combined = combine_runs(runs)
         self._results['quantity'] = save_estimate(
@@ -684,6 +700,21 @@ class CombineRuns(SimpleInterface):
         table.insert(1, 'run', 'n/a')
         table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
         return str(path)
+
+
+def _joined_facts(runs):
+    """Join what is known of the noise of runs: mean shares, and all differences of scans."""
+    facts: dict[str, Any] = {}
+    shares = [run[SHARED_NOISE] for run in runs if SHARED_NOISE in run]
+    if shares:
+        names = shares[0]
+        facts[SHARED_NOISE] = {
+            name: round(float(np.mean([one[name] for one in shares])), 4) for name in names
+        }
+    differences = [one for run in runs for one in run.get(SCAN_DIFFERENCES, [])]
+    if differences:
+        facts[SCAN_DIFFERENCES] = differences
+    return facts
 
 
 class _SmoothInputSpec(BaseInterfaceInputSpec):
@@ -725,6 +756,7 @@ class SmoothQuantity(SimpleInterface):
         gain = np.median(variance[noisy] / smooth.variance[noisy]) if noisy.any() else 1.0
         gain = max(float(gain), 1.0)
         facts[VOXELS_PER_SAMPLE] = round(facts.get(VOXELS_PER_SAMPLE, 1.0) * gain, 3)
+        facts |= share_after(facts, variance[mask], inside.variance)
         facts['SmoothingFWHM'] = fwhm.round(3).tolist() if by_voxel else self.inputs.fwhm
         self._results['quantity'] = save_estimate(
             'quantity', inside, mask, grid, runtime.cwd, facts

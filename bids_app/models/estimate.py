@@ -100,3 +100,36 @@ class Estimate:
         value[missing] = np.nan
         variance[missing] = np.nan
         return cls(value, variance, status, float(dof))
+
+    def at(self, rows: ArrayLike) -> Estimate:
+        """
+        Keep some elements.
+
+        Parameters
+        ----------
+        rows : array_like
+            Index or mask along the first axis.
+
+        Returns
+        -------
+        part : Estimate
+            With the same degrees of freedom.
+        """
+        rows = np.asarray(rows)
+        return Estimate(self.value[rows], self.variance[rows], self.status[rows], self.dof)
+
+    def with_variance(self, variance: ArrayLike) -> Estimate:
+        """
+        Give the estimate another variance.
+
+        Parameters
+        ----------
+        variance : (...) array_like
+            In the unit of the value squared; broadcasts.
+
+        Returns
+        -------
+        estimate : Estimate
+            With the same values, status and degrees of freedom.
+        """
+        return Estimate.of(self.value, variance, self.status, self.dof)

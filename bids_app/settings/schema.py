@@ -404,7 +404,12 @@ class BoldSettings:
         'haemodynamic response of the design: one whose delay and width are fitted, or one shape',
         choices=('flexible', 'spm', 'glover'),
     )
-    noise_model: str = _setting('ar1', 'noise of the time series', choices=('ar1', 'ols'))
+    noise_model: str = _setting(
+        'fast',
+        'noise of the time series: white noise and noise of many memories, up to 1/f (fast); of '
+        'one memory (ar1); or white (ols)',
+        choices=('fast', 'ar1', 'ols'),
+    )
     high_pass: float | None = _setting(
         None, 'cut-off; default 1/(2 x longest cycle of the design)', unit='Hz'
     )
@@ -491,6 +496,15 @@ class ChangeSettings:
         'relative change of CBV with the task where it is not measured',
         unit='1',
         limits=(-1.0, 10.0),
+        replay=True,
+    )
+    between_scans: str = _setting(
+        'learnt',
+        'what the scans of two conditions differ by beside their noise is part of the error of a '
+        'change: literature joined with the halves and runs of this participant, or literature '
+        'alone; with none, errors and labels hold for these minutes only, and slow changes of '
+        'flow or scanner count as effects of the task',
+        choices=('learnt', 'prior', 'none'),
         replay=True,
     )
     fwhm: float = _setting(

@@ -27,7 +27,7 @@ BOLD_ROUTE = (
     'bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_r2', 'baseline_cbv',
 )  # fmt: skip
 """What the change of CMRO2 is made from where it leans on BOLD."""
-EXTRAS = ('_z', '_p', '_percent')
+EXTRAS = ('_z', '_p', '_percent', '_common', '_local')
 """What stands beside a change: ports of its node."""
 
 
@@ -88,7 +88,8 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
     Outputs
     -------
     cbf, r2_prime, cbv, oef, cmro2 : quantity
-        Change, with ``_z``, ``_p`` and ``_percent`` beside it.
+        Change, with ``_z``, ``_p`` and ``_percent`` beside it, and the part of its variance that
+        differs between scans: of all voxels (``_common``) and of regions (``_local``).
     """
     workflow = Workflow(
         name,
@@ -118,6 +119,7 @@ def _interface(plan: ChangePlan, quantity: str) -> ChangeInterface:
     if quantity != 'cmro2' or settings.route == 'quantitative':
         return EstimateChange(
             sources=names,
+            between_scans=settings.between_scans,
             quantity=quantity,
             models=dict(plan.models),
             constants=dict(plan.constants),
@@ -126,6 +128,7 @@ def _interface(plan: ChangePlan, quantity: str) -> ChangeInterface:
         )
     interface = EstimateChangeByBOLD(
         sources=names,
+        between_scans=settings.between_scans,
         route=settings.route,
         cbv_shared=plan.cbv_shared,
         echo_time=plan.echo_time,

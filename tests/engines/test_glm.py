@@ -270,9 +270,32 @@ def test_single_precision_and_read_only_series_are_accepted():
 
 def test_noise_models_agree_on_white_noise():
     series = BASE + noise(np.random.default_rng(8), 50, 400, 0.0)
-    free, white = (fit(series, noise_model=name)['calcMinusControl'] for name in ('ar1', 'ols'))
+    free, white = (fit(series, noise_model=name)['calcMinusControl'] for name in ('fast', 'ols'))
     np.testing.assert_allclose(free.value, white.value, atol=0.02)
     assert np.median(free.variance / white.variance) == pytest.approx(1, abs=0.1)
+
+
+def coloured(rng, kind, n_voxels, n_volumes):
+    """Noise of unit variance by a filter or by its spectrum, not by the candidates of the fit."""
+    if kind == '1/f':
+        frequency = np.fft.rfftfreq(4 * n_volumes)[1:]
+        real, imaginary = rng.normal(size=(2, n_voxels, frequency.size)) / np.sqrt(frequency)
+        spectrum = np.concatenate([np.zeros((n_voxels, 1)), real + 1j * imaginary], axis=1)
+        slow = np.fft.irfft(spectrum, axis=1)[:, :n_volumes]
+        return slow / slow.std()
+    white = rng.normal(size=(n_voxels, n_volumes + 200))
+    return lfilter([np.sqrt(1 - 0.81)], [1, -0.9], white, axis=1)[:, 200:]
+
+
+@pytest.mark.parametrize('white', [0.0, 1.0])
+@pytest.mark.parametrize('kind', ['ar', '1/f'])
+def test_gate_keeps_its_level_with_slow_noise(kind, white):
+    rng = np.random.default_rng(3)
+    series = coloured(rng, kind, 4000, 400) + white * rng.normal(size=(4000, 400))
+    change = fit(1000 + 10 * series)['calcMinusControl']
+    z = np.abs(change.value) / np.sqrt(change.variance)
+    assert 0.04 <= np.mean(z > 1.95996) <= 0.07
+    assert np.mean(z > 3.29053) < 0.003
 
 
 def test_trial_types_may_be_named_like_other_columns_of_the_design():

@@ -5,7 +5,14 @@ import pytest
 
 from bids_app.images import load_data
 from bids_app.interfaces import change as interfaces
-from bids_app.interfaces._base import VOXELS_PER_SAMPLE, facts_of
+from bids_app.interfaces._base import (
+    BETWEEN_SCANS,
+    RUNS_COMBINED,
+    SCAN_DIFFERENCES,
+    SHARED_NOISE,
+    VOXELS_PER_SAMPLE,
+    facts_of,
+)
 from bids_app.models.concordance.labels import Label
 from bids_app.models.oxygen.mqbold import dephasing_rate
 
@@ -24,7 +31,11 @@ def change_in(files, quantity, ports, **options):
     """Outputs of the node; `reference` and `m0_relative` are ports that every change has."""
     names = [name for name in ports if name not in ('reference', 'm0_relative')]
     interface = interfaces.EstimateChange(
-        mask=files.mask, sources=names, quantity=quantity, models=CHAIN, **options
+        mask=files.mask,
+        sources=names,
+        quantity=quantity,
+        models=CHAIN,
+        **({'between_scans': 'none'} | options),
     )
     for name, path in ports.items():
         setattr(interface.inputs, name, path)
@@ -73,6 +84,52 @@ def test_change_of_cbv(files):
     ports |= files.quantity('reference', 0.04, 0.04)
     outputs = change_in(files, 'cbv', ports)
     np.testing.assert_allclose(files.read(outputs.change), [0.01, 0], atol=1e-8)
+
+
+def test_what_scans_differ_by_is_part_of_the_error_of_a_change(files):
+    """3.5 % of 60 and 50 in common, 3 % of them per region."""
+    ports = both(files, 'cbf', (60.0, 50.0), (50.0, 50.0), variance=8.0)
+    ports |= files.quantity('reference', 50.0, 50.0)
+    outputs = change_in(files, 'cbf', ports, between_scans='prior')
+    squares = np.array([60.0**2 + 50.0**2, 2 * 50.0**2])
+    np.testing.assert_allclose(files.read(outputs.change_common), 0.035**2 * squares, rtol=1e-5)
+    np.testing.assert_allclose(files.read(outputs.change_local), 0.03**2 * squares, rtol=1e-5)
+    variance = 16 + (0.035**2 + 0.03**2) * squares
+    np.testing.assert_allclose(files.read(outputs.change, 'variance'), variance, rtol=1e-5)
+    np.testing.assert_allclose(
+        files.read(outputs.change_z), [10, 0] / np.sqrt(variance), rtol=1e-5
+    )
+    assert facts_of(outputs.change)[BETWEEN_SCANS]['task_cbf']['Common'] == 0.035
+
+
+def test_what_was_measured_once_does_not_differ_between_scans(files):
+    ports = both(files, 'r2_star', (20.0, 17.0), (19.0, 19.0), variance=0.5)
+    ports |= files.quantity('r2', 13.0, 13.0) | files.quantity('cbv', 0.05, 0.05)
+    ports |= files.quantity('reference', 0.3, 0.3)
+    shared = {'constants': CONSTANTS, 'shared': ['r2', 'cbv'], 'between_scans': 'prior'}
+    facts = facts_of(change_in(files, 'oef', ports, **shared).change)
+    assert set(facts[BETWEEN_SCANS]) == {'task_r2_star', 'baseline_r2_star'}
+
+
+@pytest.mark.parametrize(
+    ('how', 'common'), [('learnt', (8 * 0.035**2 + 0.1**2) / 9), ('prior', 0.035**2)]
+)
+def test_halves_and_repeated_scans_change_what_scans_differ_by(files, how, common):
+    """Two conditions, each the mean of two scans: the variance of one scan."""
+    facts = {SCAN_DIFFERENCES: [{'common': 0.1**2, 'local': 0.03**2}], RUNS_COMBINED: 2}
+    ports = both(files, 'cbf', (50.0, 50.0), (50.0, 50.0), variance=8.0, facts=facts)
+    ports |= files.quantity('reference', 50.0, 50.0)
+    outputs = change_in(files, 'cbf', ports, between_scans=how)
+    np.testing.assert_allclose(files.read(outputs.change_common), common * 50**2, rtol=1e-5)
+
+
+def test_noise_in_common_of_a_change_is_that_of_its_maps(files):
+    ports = both(files, 'cbf', (60.0, 50.0), (50.0, 50.0), variance=8.0,
+                 facts={SHARED_NOISE: {'parcel': 0.2, 'network': 0.1, 'brain': 0.1}})  # fmt: skip
+    ports |= files.quantity('reference', 50.0, 50.0)
+    outputs = change_in(files, 'cbf', ports)
+    shares = facts_of(outputs.change)[SHARED_NOISE]
+    assert shares == pytest.approx({'parcel': 0.2, 'network': 0.1, 'brain': 0.1})
 
 
 def test_changes_of_oef_and_cmro2_are_those_of_the_models_of_the_maps(files):

@@ -12,7 +12,13 @@ from bids_app.engines import ants
 from bids_app.errors import GridMismatchError
 from bids_app.images import Grid, grid_of, load_affine, load_data, save_affine, save_image
 from bids_app.interfaces import spatial
-from bids_app.interfaces._base import VOXELS_PER_SAMPLE, Bundle, facts_of
+from bids_app.interfaces._base import (
+    SCAN_DIFFERENCES,
+    SHARED_NOISE,
+    VOXELS_PER_SAMPLE,
+    Bundle,
+    facts_of,
+)
 from bids_app.models.numerics.resampling import resample_map
 from bids_app.models.status import Status
 from tests.interfaces.conftest import Files, data_of
@@ -324,7 +330,14 @@ def test_fraction_is_zero_outside_of_its_map(row):
 # ------------------------------------------------------------------------------ runs, smoothing
 
 
-NOT_COMPARED = {'SDofZ': None, 'Interval95': None, 'Voxels': 1, 'Verdict': 'too few voxels'}
+NOT_COMPARED = {
+    'SDofZ': None,
+    'Interval95': None,
+    'BeyondInterval95': None,
+    'ImpliedFactor': None,
+    'Voxels': 1,
+    'Verdict': 'too few voxels',
+}
 
 
 def test_runs_that_differ_by_more_than_their_errors_are_found(tmp_path):
@@ -355,6 +368,15 @@ def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
         'DegreesOfFreedom': 150.0, 'RunsCombined': 2, VOXELS_PER_SAMPLE: 3.0,
         'StatusCounts': {'OK': 2}, 'RunCalibration': NOT_COMPARED,
     }  # fmt: skip
+    known = (
+        {SHARED_NOISE: {'brain': 0.1}, SCAN_DIFFERENCES: [{'common': 1e-3}]},
+        {SHARED_NOISE: {'brain': 0.3}, SCAN_DIFFERENCES: [{'common': 2e-3}]},
+    )
+    facts = facts_of(
+        files.run(spatial.CombineRuns(mask=files.mask, quantity=runs(*known))).quantity
+    )
+    assert facts[SHARED_NOISE] == {'brain': 0.2}
+    assert facts[SCAN_DIFFERENCES] == [{'common': 1e-3}, {'common': 2e-3}]
     without = files.run(spatial.CombineRuns(mask=files.mask, quantity=runs({}, {})))
     assert facts_of(without.quantity) == {
         'RunsCombined': 2,

@@ -9,12 +9,13 @@ import numpy as np
 from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
     BISQUARE,
+    MAD_TO_SD,
     NOISY_PAIR,
     ROBUST_MINIMUM,
     WHOLLY_COUNTED,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.numerics.noise import pool_variance
+from bids_app.models.numerics.noise import long_run_ratio, moderate_variance, pool_variance
 from bids_app.models.status import Status, combine_status
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from bids_app._typing import BoolArray, FloatArray, IntArray
 
+
+EFFICIENCY_OF_MAD = 0.37
+"""Precision of a variance found by the median of absolute deviations over that of the mean of
+squares, normal noise; 1."""
 
 BISQUARE_STEPS = 4
 """Steps of the weighted mean; the centre moves by less than 1 % of its error in the last; ours."""
@@ -52,7 +57,7 @@ def estimate_difference(
     robust : bool
         Weight outlying pairs down, where a delay has four or more.
     noise_groups : (V,) array_like of int, optional
-        Voxels whose noise variance is pooled; default all.
+        Voxels with alike noise, which lend each other degrees of freedom; default all.
 
     Returns
     -------
@@ -68,20 +73,24 @@ def estimate_difference(
 
     See Also
     --------
-    bids_app.models.asl.single_delay.estimate_cbf : What it is for.
-    bids_app.models.asl.single_delay.difference_from_cbf : The forward model.
+    estimate_cbf : What it is for.
+    difference_from_cbf : The forward model.
     half_difference : Tests its variance.
 
     Notes
     -----
     The k-th control and the k-th label volume form the k-th pair, whichever comes first. The
-    variance is that of the mean over pairs, pooled over voxels and delays. From a single
-    difference volume it cannot be told: then it is the robust spread over the voxels of a group,
-    which holds the anatomy too and so is an upper bound.
+    variance is that of the mean over pairs: the scatter of the pairs of a voxel (of all delays),
+    drawn towards that of its group (:func:`bids_app.models.numerics.noise.moderate_variance`),
+    times what the correlation of successive pairs adds
+    (:func:`bids_app.models.numerics.noise.long_run_ratio`). From a single difference volume it
+    cannot be told: then it is the robust spread over the voxels of a group, which holds the
+    anatomy too and so is an upper bound.
 
     Robust: a pair whose deviation from the median, squared and taken as median over the voxels,
     exceeds twice that of the other pairs has its weight divided by this ratio; what then
-    deviates in a voxel by r standard deviations of the pooled noise has the weight 1 up to 3,
+    deviates in a voxel by r standard deviations of its noise (first from the median of the
+    absolute deviations, moderated) has the weight 1 up to 3,
     :math:`(1 - (r/3 - 1)^2)^2` up to 6, and 0 beyond.
 
     References
@@ -107,12 +116,24 @@ def estimate_difference(
     groups = _delays_of_pairs(context, delay_index)
     usable = status == Status.OK
     weights = [_pair_weights(pairs[:, group], usable, robust=robust) for group in groups]
-    noise, dof = _noise_of_pairs(pairs, groups, weights, usable, noise_groups)
-    value = np.empty((len(series), len(groups)))
-    variance = np.empty_like(value)
+    start, dof = _noise_of_pairs(pairs, groups, weights, usable, noise_groups, robust=robust)
+    value, counted = np.empty((2, len(series), len(groups)))
+    slow = np.empty_like(value)
+    squares, freedom = np.zeros((2, len(series)))
     for index, (group, weight) in enumerate(zip(groups, weights, strict=True)):
-        value[:, index], counted = _location(pairs[:, group], weight, noise, robust=robust)
-        variance[:, index] = noise / counted
+        own = pairs[:, group]
+        value[:, index], share = _location(own, weight, start, robust=robust)
+        deviations = own - value[:, index, np.newaxis]
+        slow[:, index] = long_run_ratio(deviations[:, weight == 1], noise_groups)
+        counted[:, index] = np.maximum((weight * (share > 0)).sum(axis=1), 1.0)
+        squares += (weight * share * deviations**2).sum(axis=1)
+        freedom += np.maximum(share.sum(axis=1) - 1, 0.0)
+    noise = start
+    if np.any(freedom > 0):
+        own_variance = np.divide(squares, freedom, out=np.full(len(series), np.nan),
+                                 where=usable & (freedom > 0))  # fmt: skip
+        noise, dof = moderate_variance(own_variance, freedom, noise_groups)
+    variance = slow * noise[:, np.newaxis] / counted
     if delay_index is None:
         return Estimate.of(value[:, 0], variance[:, 0], status, dof)
     return Estimate.of(value, variance, np.repeat(status[:, np.newaxis], len(groups), axis=1), dof)
@@ -125,21 +146,25 @@ def half_difference(
     delay_index: Sequence[int] | None = None,
     robust: bool = False,
     noise_groups: ArrayLike | None = None,
+    split: str = 'interleaved',
 ) -> Estimate | None:
     """
-    Estimate the difference of odd and even pairs, which is nothing but noise.
+    Estimate the difference of two halves of the pairs.
 
     Parameters
     ----------
     series, context, delay_index, robust, noise_groups
         As for :func:`estimate_difference`.
+    split : {'interleaved', 'contiguous'}
+        Odd and even pairs, whose difference is noise; or the first and the second half, which
+        slow changes tell apart too.
 
     Returns
     -------
     half : (V,) Estimate or None
-        Mean over the odd pairs minus mean over the even ones, averaged over delays, unit of
-        `series`; divided by its standard error it is N(0, 1) if the variances are right. None
-        where a delay has fewer than four pairs.
+        Mean over one half minus mean over the other, averaged over delays, unit of `series`;
+        divided by its standard error it is N(0, 1) if the variances are right. None where a delay
+        has fewer than four pairs.
 
     Raises
     ------
@@ -157,8 +182,8 @@ def half_difference(
         return None
     plus, minus = _volumes_of_differences(context)
     halves = []
-    for parity in (0, 1):
-        kept = np.concatenate([group[parity::2] for group in groups])
+    for second in (False, True):
+        kept = np.concatenate([_half(group, split, second=second) for group in groups])
         volumes = {*plus[kept], *(minus[kept] if len(minus) else ())}
         own = [kind if index in volumes else 'n/a' for index, kind in enumerate(context)]
         halves.append(
@@ -175,6 +200,55 @@ def half_difference(
     variance = (odd.variance + even.variance).sum(axis=1) / len(groups) ** 2
     status = combine_status(odd.status[:, 0], even.status[:, 0])
     return Estimate.of(value, variance, status, min(odd.dof, even.dof))
+
+
+def _half(group: IntArray, split: str, *, second: bool) -> IntArray:
+    """Return half of the pairs of a delay."""
+    if split == 'interleaved':
+        return group[int(second) :: 2]
+    middle = len(group) // 2
+    return group[middle:] if second else group[:middle]
+
+
+def pair_deviations(
+    series: ArrayLike,
+    *,
+    context: Sequence[str],
+    delay_index: Sequence[int] | None = None,
+    robust: bool = False,
+) -> FloatArray:
+    """
+    Give the pairs of every voxel in their order in time, minus the mean of their delay.
+
+    Parameters
+    ----------
+    series, context, delay_index, robust
+        As for :func:`estimate_difference`; robust, a noisy volume is scaled down to its like.
+
+    Returns
+    -------
+    deviations : (V, N) ndarray of float64
+        Unit of `series`.
+
+    Raises
+    ------
+    ModelInputError
+        As for :func:`estimate_difference`.
+
+    Examples
+    --------
+    >>> pair_deviations([[7, 9, 5, 9]], context=['label', 'control'] * 2)
+    array([[-1.,  1.]])
+    """
+    context = tuple(context)
+    pairs, finite, _ = _pairs(np.asarray(series, float), context)
+    deviations = np.empty_like(pairs)
+    for group in _delays_of_pairs(context, delay_index):
+        own = pairs[:, group]
+        weight = _pair_weights(own, finite, robust=robust)
+        mean = (own * weight).sum(axis=1, keepdims=True) / weight.sum()
+        deviations[:, group] = (own - mean) * np.sqrt(weight)
+    return deviations
 
 
 def pairs_per_delay(
@@ -312,28 +386,35 @@ def _noise_of_pairs(
     weights: Sequence[FloatArray],
     usable: BoolArray,
     noise_groups: ArrayLike | None,
+    *,
+    robust: bool,
 ) -> tuple[FloatArray, float]:
-    """Return the variance of a single pair, pooled over voxels and delays, and its dof."""
-    squares, dof = np.zeros(len(pairs)), 0
+    """Return a first variance of a single pair, from all delays, and its dof."""
+    squares, dof = np.zeros(len(pairs)), 0.0
     for group, weight in zip(groups, weights, strict=True):
         quiet = pairs[:, group[weight == 1]]
-        if quiet.shape[1] > 1:
-            squares = squares + quiet.var(axis=1) * quiet.shape[1]
-            dof += quiet.shape[1] - 1
+        n_quiet = quiet.shape[1]
+        if robust and n_quiet >= ROBUST_MINIMUM:
+            distance = np.abs(quiet - np.median(quiet, axis=1, keepdims=True))
+            freedom = EFFICIENCY_OF_MAD * (n_quiet - 1)
+            squares = squares + freedom * (MAD_TO_SD * np.median(distance, axis=1)) ** 2
+            dof += freedom
+        elif n_quiet > 1:
+            squares = squares + quiet.var(axis=1) * n_quiet
+            dof += n_quiet - 1
     if dof:
-        variance = squares / dof
-    else:
-        variance, dof = _squared_deviation(pairs.mean(axis=1), usable, noise_groups), 1
-    return pool_variance(np.where(usable, variance, np.nan), dof, noise_groups)
+        return moderate_variance(np.where(usable, squares / dof, np.nan), dof, noise_groups)
+    variance = _squared_deviation(pairs.mean(axis=1), usable, noise_groups)
+    return pool_variance(np.where(usable, variance, np.nan), 1, noise_groups)
 
 
 def _location(
     pairs: FloatArray, weights: FloatArray, noise: FloatArray, *, robust: bool
-) -> tuple[FloatArray, FloatArray | float]:
-    """Return the mean of the pairs of a delay and how many quiet pairs it is worth."""
+) -> tuple[FloatArray, FloatArray]:
+    """Return the mean of the pairs of a delay and how much each counts beside its weight."""
     n_pairs = pairs.shape[1]
     if not robust or n_pairs < ROBUST_MINIMUM:
-        return pairs.mean(axis=1), float(n_pairs)
+        return pairs.mean(axis=1), np.ones(pairs.shape)
     centre = np.median(pairs, axis=1)
     spread = np.sqrt(noise)[:, np.newaxis] / np.sqrt(weights)
     spread = np.where(spread > 0, spread, np.inf)
@@ -344,8 +425,7 @@ def _location(
         total = share.sum(axis=1)
         mean = (share * pairs).sum(axis=1)
         centre = np.divide(mean, total, out=centre.copy(), where=total > 0)
-    counted = (weights * (inside > 0)).sum(axis=1)
-    return centre, np.maximum(counted, 1.0)
+    return centre, inside**2
 
 
 def _squared_deviation(

@@ -23,7 +23,7 @@ from bids_app.models.constants import (
 )
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import fit_least_squares
-from bids_app.models.numerics.noise import pool_variance
+from bids_app.models.numerics.noise import moderate_variance
 from bids_app.models.status import (
     Status,
     combine_status,
@@ -1132,12 +1132,12 @@ def _fit_at(data: _Data, start: FloatArray, att: FloatArray) -> tuple[FloatArray
 def _noise(
     series: Sequence[_Series], solution: _Solution, noise_groups: ArrayLike | None
 ) -> tuple[FloatArray, float]:
-    """Return the variance of a pair: from the pairs, else from the residuals, pooled."""
+    """Return the variance of a pair: from the pairs, else from the residuals, moderated."""
     from_pairs = np.mean([one.noise for one in series], axis=0)
     if np.isfinite(from_pairs).any():
         return from_pairs, float('inf')
     groups = None if noise_groups is None else np.asarray(noise_groups)
-    return pool_variance(solution.residual, solution.dof, groups)
+    return moderate_variance(solution.residual, solution.dof, groups)
 
 
 def _add_intervals(data: _Data, solution: _Solution, voxels: IntArray, noise: FloatArray) -> None:

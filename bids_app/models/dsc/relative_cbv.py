@@ -26,7 +26,7 @@ from bids_app.models.constants import (
 from bids_app.models.dsc.leakage import LeakageCourse, LeakageModel, find_course, find_reference
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.checks import check_positive
-from bids_app.models.numerics.noise import pool_variance
+from bids_app.models.numerics.noise import long_run_ratio, moderate_variance
 from bids_app.models.status import Status, combine_status, flag_negative, is_missing
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def estimate_relative_cbv(
     repetition_time : float
         s; positive.
     noise_groups : (V,) array_like of int, optional
-        Voxels whose noise variance is pooled; default all.
+        Voxels with alike noise, which lend each other degrees of freedom; default all.
     brain : (V,) array_like of bool, optional
         Voxels in whose mean the bolus is searched, and among which the reference of the leakage
         is chosen; default all.
@@ -291,11 +291,12 @@ def estimate_relative_cbv(
     Notes
     -----
     Each of the three is a sum over the curve with weights c(t) that are zero before the bolus
-    (TR within the window W for the plain area). With the noise variance of the signal, sigma^2,
-    pooled from the :math:`n_0` baseline volumes, whose mean is common to all volumes:
+    (TR within the window W for the plain area). The noise variance of the signal, sigma^2, is
+    that of the :math:`n_0` baseline volumes of the voxel, drawn towards that of its group; their
+    correlation in time enlarges it by :math:`\rho`; their mean is common to all volumes:
 
     .. math:: A = \sum_t c_t \Delta R_2^*(t), \quad \mathrm{var}(A) =
-              \frac{\sigma^2}{TE^2}
+              \rho\,\frac{\sigma^2}{TE^2}
               \left[\sum_t \frac{c_t^2}{S(t)^2} + \frac{(\sum_t c_t)^2}{n_0 S_0^2}\right]
 
     In magnitude images the bias of the logarithm and that of the Rician noise cancel to first
@@ -359,7 +360,9 @@ class _Curves:
     level: FloatArray
     """Mean baseline signal."""
     noise: FloatArray
-    """Pooled variance of the signal."""
+    """Variance of the signal."""
+    slow: FloatArray
+    """By how much correlation in time enlarges that of a sum."""
     dof: float
     status: StatusArray
     brain: BoolArray
@@ -385,7 +388,7 @@ class _Curves:
         """Add the error of the baseline, common to all volumes, and scale by the noise."""
         n_baseline = self.window.baseline_end - self.window.baseline_start
         spread = spread + total**2 / (n_baseline * self.level[rows] ** 2)
-        return np.asarray(self.noise[rows] / self.echo_time**2 * spread)
+        return np.asarray(self.slow[rows] * self.noise[rows] / self.echo_time**2 * spread)
 
 
 def _read_curves(
@@ -412,7 +415,7 @@ def _read_curves(
     used = signal if positive.all() else np.where(positive[:, np.newaxis], signal, 1.0)
     baseline = used[:, window.baseline_start : window.baseline_end]
     noise = np.where(positive, baseline.var(axis=1, ddof=1), np.nan)
-    noise, dof = pool_variance(noise, n_baseline - 1.0, noise_groups)
+    noise, dof = moderate_variance(noise, n_baseline - 1.0, noise_groups)
     level = baseline.mean(axis=1)
     seen = positive & (level > DETECTION_LIMIT * np.sqrt(noise))
     status = np.where(seen, Status.OK, Status.NO_SIGNAL)
@@ -423,6 +426,7 @@ def _read_curves(
         ),
         level=level,
         noise=noise,
+        slow=long_run_ratio(baseline - level[:, np.newaxis], noise_groups),
         dof=dof,
         status=np.where(finite, status, Status.INVALID_INPUT).astype(np.uint8),
         brain=inside & seen,

@@ -33,6 +33,7 @@ def summarise_regions(
     *,
     weights: ArrayLike | None = None,
     voxels_per_sample: float = 1.0,
+    shared: ArrayLike = 0.0,
 ) -> RegionSummary:
     r"""
     Average a map over regions.
@@ -51,6 +52,9 @@ def summarise_regions(
     voxels_per_sample : float
         How many voxels share one independent sample of the noise, at least 1: above 1 where a
         map was resampled to a finer grid or smoothed.
+    shared : float or (K,) array_like
+        Share of the variance that the voxels of a region have in common, in [0, 1]; from
+        :func:`bids_app.models.numerics.noise.shared_noise`.
 
     Returns
     -------
@@ -62,8 +66,8 @@ def summarise_regions(
     Raises
     ------
     ModelInputError
-        If shapes differ, an index is repeated, a weight is negative or `voxels_per_sample` is
-        below 1.
+        If shapes differ, an index is repeated, a weight is negative, `voxels_per_sample` is below
+        1 or `shared` outside of [0, 1].
 
     See Also
     --------
@@ -71,13 +75,13 @@ def summarise_regions(
 
     Notes
     -----
-    With weights w, errors s and k voxels per sample
+    With weights w, errors s, k voxels per sample and the share c that is in common
 
-    .. math:: se^2 = \min\left(k \sum w^2 s^2,\; \left(\sum w s\right)^2\right)
-              / \left(\sum w\right)^2
+    .. math:: se^2 = \left[(1 - c) \min\left(k \sum w^2 s^2,\; \left(\sum w s\right)^2\right)
+              + c \left(\sum w s\right)^2\right] / \left(\sum w\right)^2
 
-    The second bound is that of one sample for the whole region. Errors that are shared by all
-    voxels (haematocrit, calibration) are systematic and not included.
+    The second bound is that of one sample for the whole region. Errors of constants
+    (haematocrit, calibration) are systematic and not included.
 
     Examples
     --------
@@ -90,7 +94,8 @@ def summarise_regions(
     regions = np.asarray(labels).astype(np.int64)
     index = np.asarray(indices).astype(np.int64).ravel()
     share = _shares(weights, regions)
-    _check(estimate, regions, index, voxels_per_sample)
+    shared = np.asarray(shared, float)
+    _check(estimate, regions, index, voxels_per_sample, shared)
     row = _row_of_region(regions, index)
     known = np.isfinite(estimate.value) & (share > 0)
 
@@ -99,7 +104,9 @@ def summarise_regions(
 
     weight = add(share)
     error = np.sqrt(estimate.variance)
-    variance = np.minimum(voxels_per_sample * add((share * error) ** 2), add(share * error) ** 2)
+    together = add(share * error) ** 2
+    alone = np.minimum(voxels_per_sample * add((share * error) ** 2), together)
+    variance = (1 - shared) * alone + shared * together
     n_voxels = np.bincount(row[known], minlength=index.size + 1)[: index.size]
     return RegionSummary(
         index=index,
@@ -122,7 +129,11 @@ def _shares(weights: ArrayLike | None, regions: IntArray) -> FloatArray:
 
 
 def _check(
-    estimate: Estimate, regions: IntArray, index: IntArray, voxels_per_sample: float
+    estimate: Estimate,
+    regions: IntArray,
+    index: IntArray,
+    voxels_per_sample: float,
+    shared: FloatArray,
 ) -> None:
     """Refuse what cannot be summarised."""
     if estimate.value.ndim != 1 or estimate.value.shape != regions.shape:
@@ -131,8 +142,11 @@ def _check(
     if np.unique(index).size != index.size:
         msg = 'a region is named twice'
         raise ModelInputError(msg)
-    if not voxels_per_sample >= 1:
-        msg = f'voxels_per_sample must be at least 1, got {voxels_per_sample}'
+    if not (voxels_per_sample >= 1 and np.all((shared >= 0) & (shared <= 1))):
+        msg = (
+            'voxels_per_sample must be at least 1 and shared in [0, 1], got '
+            f'{voxels_per_sample} and {shared}'
+        )
         raise ModelInputError(msg)
 
 

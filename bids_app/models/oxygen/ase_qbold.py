@@ -24,7 +24,7 @@ from bids_app.models.constants import (
 )
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import FitResult, fit_least_squares
-from bids_app.models.numerics.noise import pool_variance
+from bids_app.models.numerics.noise import moderate_variance
 from bids_app.models.oxygen.mqbold import dephasing_rate
 from bids_app.models.status import Status, combine_status, flag_negative, is_missing
 
@@ -248,7 +248,7 @@ def _fit(
         line, status = _refine_line(np.where(usable, data, 1.0), usable, tau, line)
     else:
         line, status = _fit_curve(np.where(usable, data, 0.0), usable, tau, (line, status))
-    noise, dof = pool_variance(line.residual_variance, line.dof, noise_groups)
+    noise, dof = moderate_variance(line.residual_variance, line.dof, noise_groups)
     return _as_maps(line, status, (noise, dof), rate)
 
 

@@ -12,7 +12,7 @@ from scipy import special, stats
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import MAX_CHUNK, FitResult, fit_least_squares
-from bids_app.models.numerics.noise import pool_variance
+from bids_app.models.numerics.noise import moderate_variance, pool_variance
 from bids_app.models.status import Status, combine_status, without_cautions
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def fit_r2(
     echo_times : (E,) array_like
         s; at least 3 different ones, positive, in any order.
     noise_groups : (V,) array_like of int, optional
-        Voxels with equal noise, see :func:`bids_app.models.numerics.noise.pool_variance`.
+        Voxels with alike noise, see :func:`bids_app.models.numerics.noise.moderate_variance`.
     noise_floor : {'rician', 'none'}
         Whether the mean of the noisy magnitude is modelled where an echo comes near the noise.
 
@@ -145,7 +145,7 @@ def fit_r2(
     Notes
     -----
     Unweighted least squares in signal space, from the log-linear fit with weights S^2 as start.
-    The noise of the residuals is pooled over voxels before it enters the variance. Where the
+    Voxels lend each other residual noise before it enters the variance. Where the
     weakest echo is below 10 times that noise, the fit is repeated with the mean of a Rician
     distribution as prediction.
 
@@ -183,7 +183,7 @@ def fit_r2_without_first(
     echo_times : (E,) array_like
         s; at least 4 different ones, positive, in any order.
     noise_groups : (V,) array_like of int, optional
-        Voxels with equal noise, see :func:`bids_app.models.numerics.noise.pool_variance`.
+        Voxels with alike noise, see :func:`bids_app.models.numerics.noise.moderate_variance`.
     noise_floor : {'rician', 'none'}
         As for :func:`fit_r2`.
 
@@ -254,7 +254,7 @@ def fit_r2_star(
     dephasing_error : (V, E) or (E,) array_like
         Change of `dephasing` by one standard deviation of the gradient; enters the variance.
     noise_groups : (V,) array_like of int, optional
-        Voxels with equal noise, see :func:`bids_app.models.numerics.noise.pool_variance`.
+        Voxels with alike noise, see :func:`bids_app.models.numerics.noise.moderate_variance`.
     dephasing_floor : float
         Echoes from the first on whose `dephasing` lies below this are not used, also where
         `dephasing` rises again beyond its first zero.
@@ -563,7 +563,7 @@ def _fit_decay(
     train = _Train(train.signal, train.factor, usable, train.echo_times)
     start = start_decay(train.signal, train.factor, usable, train.echo_times)
     fit = _solve(train, start)
-    noise, dof = pool_variance(fit.residual_variance, fit.dof, noise_groups)
+    noise, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
     if noise_floor == 'rician':
         prediction = train.factor * predict_decay(train.echo_times, *fit.parameters.T)
         near = near_floor(prediction, usable, noise)
@@ -571,7 +571,8 @@ def _fit_decay(
             again = _solve(train.at(near), fit.parameters[near], np.sqrt(noise[near, None]))
             fit = replace_rows(fit, near, again)
     rate = fit.parameters[:, 1]
-    variance = fit.covariance[:, 1, 1] * noise
+    own, dof = moderate_variance(fit.residual_variance, fit.dof, noise_groups)
+    variance = fit.covariance[:, 1, 1] * own
     flags = flag_fit(rate, fit, noise)
     if factor_error is not None and np.any(factor_error):
         systematic = _shift_of_rate(train, fit, factor_error) ** 2

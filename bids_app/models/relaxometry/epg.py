@@ -10,7 +10,7 @@ import numpy as np
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import FitResult, fit_least_squares
-from bids_app.models.numerics.noise import pool_variance
+from bids_app.models.numerics.noise import moderate_variance, pool_variance
 from bids_app.models.relaxometry.decay import (
     MINIMUM_ECHOES_LEFT,
     NOISE_FLOORS,
@@ -134,7 +134,7 @@ def fit_r2_epg(
     echo_times : (E,) array_like
         s; at least 4, in any order, multiples 1, 2, 3 ... of the first.
     noise_groups : (V,) array_like of int, optional
-        Voxels with equal noise, see :func:`bids_app.models.numerics.noise.pool_variance`.
+        Voxels with alike noise, see :func:`bids_app.models.numerics.noise.moderate_variance`.
     noise_floor : {'rician', 'none'}
         As for :func:`bids_app.models.relaxometry.decay.fit_r2`.
 
@@ -157,7 +157,7 @@ def fit_r2_epg(
     Notes
     -----
     Least squares for S0, R2 and the refocusing angle of each voxel, with the derivatives of the
-    graph; the residual noise is pooled over voxels.
+    graph; voxels lend each other residual noise.
 
     References
     ----------
@@ -170,8 +170,9 @@ def fit_r2_epg(
     array([13.5])
     """
     train = _Train.of(signal, echo_times, noise_floor)
-    fit, noise, dof = _fit_train(train, noise_groups)
-    return _estimate(train, fit, noise, dof, fit.covariance[:, 1, 1] * noise)
+    fit, noise = _fit_train(train, noise_groups)
+    own, dof = moderate_variance(fit.residual_variance, fit.dof, noise_groups)
+    return _estimate(train, fit, noise, dof, fit.covariance[:, 1, 1] * own)
 
 
 def fit_r2_epg_smooth(
@@ -241,10 +242,11 @@ def fit_r2_epg_smooth(
     if positions.shape != (len(train.signal), 3) or not np.isfinite(positions).all():
         msg = f'positions must be finite and of shape ({len(train.signal)}, 3)'
         raise ModelInputError(msg)
-    each, each_noise, _ = _fit_train(train, noise_groups)
+    each, each_noise = _fit_train(train, noise_groups)
     miss, spread = _smooth_miss(each, each_noise, positions)
-    fit, noise, dof = _fit_train(train, noise_groups, miss)
-    known = fit.covariance[:, 1, 1] * noise
+    fit, noise = _fit_train(train, noise_groups, miss)
+    own, dof = moderate_variance(fit.residual_variance, fit.dof, noise_groups)
+    known = fit.covariance[:, 1, 1] * own
     return _estimate(train, fit, noise, dof, known + _slope(train, fit, miss) ** 2 * spread)
 
 
@@ -327,17 +329,17 @@ class _Train:
 
 def _fit_train(
     train: _Train, noise_groups: ArrayLike | None, miss: FloatArray | None = None
-) -> tuple[FitResult, FloatArray, float]:
-    """Fit S0, R2 and, unless it is known, the miss; give also the pooled noise and its dof."""
+) -> tuple[FitResult, FloatArray]:
+    """Fit S0, R2 and, unless it is known, the miss; give also the pooled noise."""
     weights = train.usable.astype(float)
     fit = _solve(train, np.ones(len(weights), bool), miss=miss)
-    noise, dof = pool_variance(fit.residual_variance, fit.dof, noise_groups)
+    noise, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
     if train.noise_floor == 'rician':
         prediction = fit.parameters[:, :1] * np.exp(-fit.parameters[:, 1:2] * train.times)
         near = near_floor(prediction, train.usable, noise)
         if near.any():
             fit = replace_rows(fit, near, _solve(train, near, np.sqrt(noise), miss))
-    return fit, noise, dof
+    return fit, noise
 
 
 def _estimate(

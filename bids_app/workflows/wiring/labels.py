@@ -197,6 +197,9 @@ def _add_region_table(
         if quantity in CHANGES:
             reference = graph.lookup(quantity, contrast.baseline)
             connect_quantity(graph.workflow, reference, node, f'{label}_reference')
+            for part in ('_common', '_local'):
+                of_scans = Quantity(changes[quantity].node, f'{quantity}{part}')
+                connect_quantity(graph.workflow, of_scans, node, f'{label}{part}')
     parents = [atlas, *(changes[quantity] for quantity in quantities.values())]
     sink.add(
         Quantity(node, 'table'),

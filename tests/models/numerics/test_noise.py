@@ -2,10 +2,21 @@
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
-from bids_app.models.numerics.noise import calibrate_errors, pool_variance
+from bids_app.models.numerics.noise import (
+    SIZES,
+    calibrate_errors,
+    calibrate_levels,
+    cubes_of,
+    long_run_ratio,
+    moderate_variance,
+    pool_variance,
+    shared_noise,
+)
+from bids_app.models.numerics.regions import summarise_regions
 
 
 def chi_square_variance(rng, true_variance, dof, n_voxels):
@@ -92,6 +103,128 @@ def test_effective_dof_never_exceeds_the_sum_over_voxels():
 def test_contradictory_arguments_are_refused(variance, groups, text):
     with pytest.raises(ModelInputError, match=text):
         pool_variance(variance, 5, groups)
+
+
+@pytest.mark.parametrize('spread', [0.0, 0.35, 0.5])
+@pytest.mark.parametrize('dof', [1, 6, 38])
+def test_an_error_over_its_moderated_one_is_normal_with_even_and_uneven_noise(dof, spread):
+    rng = np.random.default_rng([dof, int(100 * spread)])
+    sd = np.exp(spread * rng.normal(size=20_000))
+    moderated, _ = moderate_variance(chi_square_variance(rng, sd**2, dof, sd.size), dof)
+    z = sd * rng.normal(size=sd.size) / np.sqrt(moderated)
+    assert z.std() == pytest.approx(1, abs=0.05)
+    assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.015)
+
+
+def test_uneven_noise_keeps_its_place_and_even_noise_is_pooled():
+    rng = np.random.default_rng(6)
+    even = chi_square_variance(rng, 4.0, 6, 5000)
+    moderated, dof = moderate_variance(even, 6)
+    assert moderated == pytest.approx(np.full(5000, 4.0), rel=0.2)
+    assert dof > 100
+    moderated, dof = moderate_variance(even * np.repeat([1.0, 25.0], 2500), 6)
+    assert moderated[2500:].mean() > 8 * moderated[:2500].mean()
+    assert dof < 12
+
+
+def test_misfit_voxels_keep_their_variance_and_do_not_lend_it():
+    rng = np.random.default_rng(7)
+    variance = chi_square_variance(rng, 4.0, 6, 10_000)
+    variance[:100] = 1e4
+    moderated, dof = moderate_variance(variance, 6)
+    assert np.median(moderated[100:]) == pytest.approx(4.0, rel=0.1)
+    assert moderated[:100].min() > 1000
+    assert dof > 10
+
+
+def test_a_voxel_without_residuals_takes_what_its_group_expects():
+    rng = np.random.default_rng(8)
+    groups = np.repeat([0, 1], 2000)
+    variance = np.where(groups == 1, 9.0, 1.0) * rng.chisquare(6, 4000) / 6
+    variance[[0, -1]] = np.nan
+    moderated, _ = moderate_variance(variance, 6, groups)
+    assert moderated[[0, -1]] == pytest.approx([1.0, 9.0], rel=0.1)
+    assert np.isnan(moderate_variance([np.nan, np.nan], 6)[0]).all()
+    assert np.array_equal(moderate_variance(np.zeros(500), 6)[0], np.zeros(500))
+
+
+@pytest.mark.parametrize(
+    ('n_samples', 'correlation', 'limit'),
+    [(12, 0.3, 0.06), (39, 0.0, 0.04), (39, 0.3, 0.04), (39, 0.6, 0.1)],
+)
+def test_mean_of_correlated_samples_has_the_error_of_the_long_run(n_samples, correlation, limit):
+    rng = np.random.default_rng([n_samples, int(100 * correlation)])
+    white = rng.normal(size=(6000, n_samples + 50))
+    samples = lfilter([1], [1, -correlation], white, axis=1)[:, 50:]
+    mean = samples.mean(axis=1)
+    ratio = long_run_ratio(samples - mean[:, np.newaxis])
+    z = mean / np.sqrt(samples.var(axis=1, ddof=1).mean() * ratio / n_samples)
+    assert z.std() == pytest.approx(1, abs=limit)
+
+
+def test_voxels_differ_in_the_correlation_of_their_noise():
+    rng = np.random.default_rng(9)
+    white = rng.normal(size=(4000, 90))
+    halves = (lfilter([1], [1, -phi], part, axis=1)[:, 50:]
+              for phi, part in zip((0.0, 0.5), np.split(white, 2), strict=True))  # fmt: skip
+    samples = np.concatenate(list(halves))
+    ratio = long_run_ratio(samples - samples.mean(axis=1, keepdims=True))
+    assert np.median(ratio[2000:]) > 1.5 * np.median(ratio[:2000])
+
+
+SIDE = 4.0
+POINTS = SIDE * np.stack(np.unravel_index(np.arange(20 * 20 * 10), (20, 20, 10)), axis=1)
+
+
+@pytest.mark.parametrize('shared', [0.0, 0.3, 0.8])
+def test_region_has_the_error_of_its_own_series(shared):
+    """Pairs of uneven noise that fluctuate together by a part of it; z at every size."""
+    rng = np.random.default_rng(int(10 * shared))
+    z = {level: [] for level in SIZES}
+    for _ in range(60):
+        sd = np.exp(0.35 * rng.normal(size=len(POINTS)))
+        pairs = sd[:, None] * rng.normal(size=(len(POINTS), 39)) + shared * rng.normal(size=39)
+        mean = pairs.mean(axis=1)
+        variance, _ = moderate_variance(pairs.var(axis=1, ddof=1), 38)
+        share = shared_noise(pairs - mean[:, None], variance, POINTS)
+        for level, side in SIZES.items():
+            labels, indices = cubes_of(POINTS, side)
+            region = summarise_regions(
+                Estimate.of(mean, variance / 39), labels, indices, shared=share[level]
+            )
+            z[level].extend(region['mean'] / region['se'])
+    for level, values in z.items():
+        # whatever is in common to the brain is one draw of a study, here 60 in all
+        assert np.std(values) == pytest.approx(1, abs=0.2), level
+        assert np.mean(np.abs(values) < 1.96) > 0.9, level
+
+
+def test_uneven_errors_fail_the_calibration_by_their_tails():
+    rng = np.random.default_rng(4)
+    sd = np.exp(0.5 * rng.normal(size=40_000))
+    zero = Estimate.of(np.zeros(sd.size))
+    found = calibrate_errors(Estimate.of(sd * rng.normal(size=sd.size), 1.0), zero)
+    assert 0.9 < found.sd < 1.1
+    assert 'uneven' in found.verdict
+    assert found.factor > 1.2
+
+
+def test_calibration_of_regions_sees_noise_in_common_that_voxels_hide():
+    rng = np.random.default_rng(5)
+    cubes, _ = cubes_of(POINTS, 20.0)
+    half = rng.normal(size=len(POINTS)) + 0.5 * rng.normal(size=cubes.max() + 1)[cubes]
+    none = dict.fromkeys(SIZES, 0.0)
+    facts = calibrate_levels(Estimate.of(half, 1.25), POINTS, none)
+    assert facts['voxel']['Verdict'] == 'right'
+    assert facts['parcel']['SDofZ'] > 2
+    known = calibrate_levels(Estimate.of(half, 1.25), POINTS, none | {'parcel': 0.2})
+    assert 0.7 < known['parcel']['SDofZ'] < 1.4
+
+
+def test_too_few_samples_or_voxels_tell_nothing_of_correlation():
+    rng = np.random.default_rng(10)
+    for shape in ((1000, 5), (50, 40)):
+        assert np.array_equal(long_run_ratio(rng.normal(size=shape)), np.ones(shape[0]))
 
 
 @pytest.mark.parametrize(

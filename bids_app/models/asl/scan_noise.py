@@ -1,0 +1,101 @@
+"""What the halves of a label-control series tell of its errors: right, shared, slow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_app.models.asl.label_control import (
+    estimate_difference,
+    half_difference,
+    pair_deviations,
+    pairs_per_delay,
+)
+from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.between_scans import compare_halves
+from bids_app.models.numerics.noise import SIZES, calibrate_levels, cubes_of, shared_noise
+from bids_app.models.numerics.regions import summarise_regions
+from bids_app.models.status import is_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import ArrayLike
+
+    from bids_app._typing import BoolArray, FloatArray
+
+SPLITS = ('interleaved', 'contiguous')
+"""Odd against even pairs; the first half against the second."""
+
+
+def describe_scan_noise(
+    series: ArrayLike, points: ArrayLike, region: BoolArray, **how: Any
+) -> dict[str, Any]:
+    """
+    Tell how much noise voxels share, whether errors hold, and what the halves differ by.
+
+    Parameters
+    ----------
+    series : (V, T) array_like
+        Signal of every volume, any unit.
+    points : (V, 3) array_like
+        Where the voxels lie, mm.
+    region : (V,) ndarray of bool
+        Voxels to judge by: grey matter.
+    **how
+        As for :func:`bids_app.models.asl.label_control.estimate_difference`.
+
+    Returns
+    -------
+    found : dict
+        ``shared``, of :func:`bids_app.models.numerics.noise.shared_noise`; for each of
+        :data:`SPLITS` what :func:`bids_app.models.numerics.noise.calibrate_levels` says; and
+        ``difference``, of
+        :func:`bids_app.models.numerics.between_scans.compare_halves`. Only ``shared`` where a
+        delay has fewer than four pairs.
+
+    See Also
+    --------
+    bids_app.models.asl.label_control.half_difference : The halves.
+    """
+    series, points = np.asarray(series, float), np.asarray(points, float)
+    difference = _over_delays(estimate_difference(series, **how))
+    region = region & ~is_missing(difference.status)
+    counts = pairs_per_delay(how['context'], how.get('delay_index'))
+    pairs = {key: value for key, value in how.items() if key != 'noise_groups'}
+    deviations = pair_deviations(series[region], **pairs)
+    each = difference.variance[region] * np.sum(counts)
+    shared = shared_noise(deviations, each, points[region])
+    found: dict[str, Any] = {'shared': shared}
+    for split in SPLITS:
+        half = half_difference(series, **how, split=split)
+        if half is None:
+            return found
+        kept = region & ~is_missing(half.status)
+        found[split] = calibrate_levels(half.at(kept), points[kept], shared)
+        if split == 'contiguous':
+            both = (half.at(kept), difference.at(kept))
+            found['difference'] = _compare(both, points[kept], shared)
+    return found
+
+
+def _over_delays(difference: Estimate) -> Estimate:
+    """Average the delays of a difference."""
+    if difference.value.ndim == 1:
+        return difference
+    variance = difference.variance.sum(axis=1) / difference.value.shape[1] ** 2
+    return Estimate.of(difference.value.mean(axis=1), variance, difference.status[:, 0],
+                       difference.dof)  # fmt: skip
+
+
+def _compare(
+    maps: Sequence[Estimate], points: FloatArray, shared: Mapping[str, float]
+) -> dict[str, float]:
+    """Compare the halves in regions of the size of parcels, and in the brain."""
+    half, level = (
+        [summarise_regions(one, *cubes_of(points, SIZES[size]), shared=shared[size])
+         for size in ('parcel', 'brain')]
+        for one in maps
+    )  # fmt: skip
+    return compare_halves(half[0], level[0], (half[1], level[1]))
