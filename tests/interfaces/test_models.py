@@ -12,7 +12,7 @@ from bids_app.images import Grid, grid_of, load_data
 from bids_app.interfaces._base import BUNDLE, Bundle, facts_of
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
 from bids_app.interfaces.bolus import EstimateBolus
-from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF
+from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF, EstimateR2Prime
 from bids_app.interfaces.perfusion import (
     EstimateCBF,
     EstimateDifference,
@@ -24,7 +24,6 @@ from bids_app.interfaces.relaxometry import (
     ConvertRateToTime,
     EstimateFieldMap,
     EstimateR2,
-    EstimateR2Prime,
     EstimateR2Star,
     IndexMotion,
     PredictDephasing,
