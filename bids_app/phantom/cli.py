@@ -178,7 +178,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f'oxybold-phantom: {args.out} cannot be written: {error}')
         return CANNOT_CREATE
     _say(f'{args.out}: {args.participants} participants, truth in derivatives/truth')
+    if args.layout == 'bids':
+        _say(f'next: {next_command(args.out, args.grid)}')
     return 0
+
+
+def next_command(root: Path, grid: str) -> str:
+    """Write the command that computes a study; a slab needs its anatomy handed over."""
+    command = f'oxybold {root} {root.with_name(f"{root.name}-results")} participant'
+    if grid == 'tiny':
+        command += f' -d fmriprep={root}/derivatives/fmriprep --registration header'
+    return command
 
 
 def _say(text: str) -> None:

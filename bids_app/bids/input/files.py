@@ -182,6 +182,21 @@ def map_of_user(pattern: str, setting: str, inputs: ParticipantInputs) -> Path:
     return path
 
 
+def _damages() -> tuple[type[Exception], ...]:
+    """List what nibabel raises for an image that is damaged; infinite offsets overflow."""
+    import nibabel as nb
+
+    return (
+        OSError,
+        EOFError,
+        ValueError,
+        ArithmeticError,
+        zlib.error,
+        nb.filebasedimages.ImageFileError,
+        nb.spatialimages.HeaderDataError,
+    )
+
+
 def read_header(path: Path) -> Header:
     """
     Read the header of an image, not its voxels.
@@ -198,14 +213,7 @@ def read_header(path: Path) -> Header:
     check_readable(path)
     try:
         image: Any = nb.load(path)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-        nb.filebasedimages.ImageFileError,
-        nb.spatialimages.HeaderDataError,
-    ) as error:
+    except _damages() as error:
         msg = f'{path.name} cannot be read as a NIfTI image ({error}); is it complete?'
         raise MissingInputError(msg) from error
     if math.prod(image.shape) > MAX_VOXELS:
@@ -549,7 +557,7 @@ def _is_whole(path: Path) -> bool:
         with path.open('rb') as stream:
             stream.seek(-4, os.SEEK_END)
             return int.from_bytes(stream.read(4), 'little') == length % 2**32
-    except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError):
+    except _damages():
         return False
 
 
@@ -564,7 +572,7 @@ def _stored(path: Path, *, first_volume: bool = False) -> tuple[Any, tuple[float
         if first_volume and len(image.shape) > 3:
             return np.asanyarray(image.dataobj[..., 0]), (1.0, 0.0)
         raw = np.asanyarray(image.dataobj.get_unscaled())
-    except (OSError, EOFError, ValueError, zlib.error, nb.filebasedimages.ImageFileError) as error:
+    except _damages() as error:
         why = ' '.join(str(error).split())
         msg = f'{path.name}: the image data cannot be read ({why}); is the file complete?'
         raise MissingInputError(msg) from error

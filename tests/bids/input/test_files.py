@@ -1,11 +1,16 @@
 """Every way a file can be broken has its own words."""
 
+import gzip
+import math
+import struct
+
 import nibabel as nb
 import numpy as np
 import pytest
 
 from bids_app.bids.input.files import (
     find_companions,
+    find_defect,
     map_of_user,
     read_header,
     read_json,
@@ -106,3 +111,21 @@ def test_header_says_what_is_odd_about_the_place_of_an_image(affines, said, tmp_
     remark = read_header(place(tmp_path / 'x.nii', **affines)).remark
     assert said in remark
     assert bool(remark) is bool(said)
+
+
+def test_a_header_whose_data_start_at_infinity_is_no_error_of_the_program(dataset):
+    path = dataset.image('sub-01/anat/sub-01_T1w.nii.gz')
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[108:112] = struct.pack('<f', math.inf)
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(MissingInputError, match='cannot be read as a NIfTI image'):
+        read_header(path)
+
+
+def test_a_header_that_claims_more_than_the_file_can_hold_asks_for_no_memory(dataset):
+    path = dataset.image('sub-01/anat/sub-01_T1w.nii.gz')
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[40:48] = struct.pack('<4h', 3, 1200, 1200, 1200)
+    path.write_bytes(gzip.compress(bytes(content)))
+    message, _ = find_defect(path)
+    assert 'the file holds' in message
