@@ -257,10 +257,8 @@ def use_tissue(sample: Sample, errors: dict, rng, alignment: float) -> dict:
     noisy = value + rng.normal(0, np.sqrt(variance))
     trend = tissue_trend(noisy, variance, *known)
     found = resample_map(noisy, sample.points, variance=variance, trend=trend)
-    rest, whole = (
-        measure_detail(part, variance, np.ones(shape, bool)) for part in (noisy - trend[0], noisy)
-    )
-    unknown = rest.interpolation_variance(sample.points) + whole.alignment_variance(
+    detail = measure_detail(noisy - trend[0], variance, np.ones(shape, bool))
+    unknown = detail.interpolation_variance(sample.points) + detail.alignment_variance(
         sample.points, error=np.sqrt(2) * alignment, zooms=sample.scan.zooms
     )
     e2 = (found.value - sample.truth) ** 2

@@ -487,7 +487,7 @@ class ResampleQuantity(SimpleInterface):
         facts = dict(files.facts)
         if self.inputs.is_widened:
             rest = value if trend is None else value - trend[0]
-            carried, shares = self._widen(carried, points, (rest, value), variance, source)
+            carried, shares = self._widen(carried, points, rest, variance, source.zooms)
             facts[VARIANCE_SHARES] = shares
         facts[VOXELS_PER_SAMPLE] = round(
             facts.get(VOXELS_PER_SAMPLE, 1.0)
@@ -533,17 +533,15 @@ class ResampleQuantity(SimpleInterface):
         own[known] = fractions[0]
         return tissue_trend(value, variance, own, fractions[1])
 
-    def _widen(self, carried, points, maps, variance, source):
+    def _widen(self, carried, points, rest, variance, zooms):
         """Add what interpolation and alignment do not know, and tell the share of each."""
-        _, value = maps
-        present = np.isfinite(value) & np.isfinite(variance)
         inside = np.isfinite(carried.value)
-        details = [measure_detail(part, variance, present) for part in maps]
+        detail = measure_detail(rest, variance, np.isfinite(rest) & np.isfinite(variance))
         parts = {
             'noise': carried.variance[inside],
-            'interpolation': details[0].interpolation_variance(points[inside]),
-            'alignment': details[1].alignment_variance(
-                points[inside], error=self.inputs.alignment_error, zooms=source.zooms
+            'interpolation': detail.interpolation_variance(points[inside]),
+            'alignment': detail.alignment_variance(
+                points[inside], error=self.inputs.alignment_error, zooms=zooms
             ),
         }
         total = np.full(carried.value.shape, np.nan)

@@ -219,7 +219,7 @@ def test_tissue_tells_what_lies_between_the_voxels(row, tmp_path):
     mask = row.image('places', np.ones(places.shape, bool), places)
     still = {f'{which}_transform': shift(row, 0.0, which) for which in ('source', 'target')}
     truth = sheets(30.0 + 4.0 * np.arange(12))
-    errors, variances = [], []
+    errors, variances, shares = [], [], []
     for own in ({}, tissue):
         outputs = row.run(
             spatial.ResampleQuantity(
@@ -228,11 +228,12 @@ def test_tissue_tells_what_lies_between_the_voxels(row, tmp_path):
         )
         errors.append(np.abs(data_of(outputs.quantity).ravel() - truth).max())
         variances.append(data_of(outputs.quantity, 'variance').ravel().mean())
+        shares.append(facts_of(outputs.quantity)['VarianceShares'])
     assert errors[1] < 0.2 * errors[0]
     assert variances[1] < variances[0]
-    shares = facts_of(outputs.quantity)['VarianceShares']
-    assert sum(shares.values()) == pytest.approx(1.0, abs=0.1)
-    assert shares['alignment'] > 0
+    # where tissue explains the map, a small error of its place does no harm
+    assert shares[0]['alignment'] > shares[1]['alignment']
+    assert sum(shares[0].values()) == pytest.approx(1.0, abs=0.1)
 
 
 def test_outside_of_the_scan_there_is_no_estimate(row):

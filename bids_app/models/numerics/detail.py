@@ -27,7 +27,7 @@ SOME_TISSUE = 0.05
 NEIGHBOURHOOD = 5
 """Voxels per axis over which the size of what is not resolved is averaged."""
 
-UNRESOLVED = 0.5
+UNRESOLVED = 0.33
 """Error variance of a cubic spline midway between two voxels over the mean squared second
 difference there; measured on folded cortex by benchmarks/interpolation.py."""
 
