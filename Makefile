@@ -75,9 +75,10 @@ test: lint ## everything but the long proofs; what .ci/run calls
 
 .PHONY: test-unlocked
 test-unlocked: ## unit tests without the locks (needs uv); RESOLUTION=lowest-direct or highest
+	# old packages warn of what newer ones changed, and new ones of what they will change
 	uv venv --clear --python $(PYTHON) .venv-unlocked
 	uv pip install --python .venv-unlocked --resolution $(RESOLUTION) --editable '.[test,dev]'
-	.venv-unlocked/bin/pytest -q -m "not e2e and not prove and not network" $(ARGS)
+	.venv-unlocked/bin/pytest -q -W default -m "not e2e and not prove and not network" $(ARGS)
 
 .PHONY: prove
 prove: install ## the long proofs: full counts, study size
