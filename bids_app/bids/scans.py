@@ -234,6 +234,8 @@ class AslSeries:
     """Signal kept by the suppression pulses, from the setting or 0.93 per pulse."""
     labeling_efficiency: float
     m0: M0Image
+    lost: tuple[int, ...] = ()
+    """Volumes without data; the context names them n/a, and their partners too."""
     readout: Readout | None = None
     """None: distortion is not corrected."""
     field_map: FieldMap | None = None
@@ -300,6 +302,8 @@ class BoldRun:
     repetition_time: float
     """s"""
     n_volumes: int
+    lost: tuple[int, ...] = ()
+    """Volumes that do not count: without data, or before the magnetisation was steady."""
     echo_time: float | None = None
     """s"""
     slice_times: tuple[float, ...] = ()

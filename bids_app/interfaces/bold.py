@@ -74,7 +74,7 @@ class _NuisanceInputSpec(BaseInterfaceInputSpec):
     repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
     confounds = traits.List(traits.Str, usedefault=True, desc='motion, motion24, compcor', unit='')
     components = traits.Int(5, usedefault=True, desc='noise components', unit='')
-    dummy_scans = traits.Int(0, usedefault=True, desc='first volumes that do not count', unit='')
+    lost = traits.List(traits.Int, usedefault=True, desc='volumes that do not count', unit='')
     censor_dvars = traits.Float(0.0, usedefault=True, desc='relative, 0 means never', unit='1')
     censor_displacement = traits.Float(0.0, usedefault=True, desc='0 means never', unit='mm')
 
@@ -124,7 +124,7 @@ class FindNuisance(SimpleInterface):
 
     def _censored(self, given, dvars, displacement):
         """Mark the volumes that do not count."""
-        censored = np.arange(len(dvars)) < self.inputs.dummy_scans
+        censored = np.isin(np.arange(len(dvars)), self.inputs.lost)
         if self.inputs.censor_dvars > 0:
             censored |= dvars > self.inputs.censor_dvars
         if self.inputs.censor_displacement > 0:

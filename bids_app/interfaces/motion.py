@@ -33,11 +33,35 @@ from bids_app.models.preprocessing.realignment import (
     mask_centre,
     motion_matrices,
 )
+from bids_app.models.preprocessing.volumes import fill_volumes
 
 RIM = 2
 """Around the brain, whose edge shows movement best, voxels."""
 
 COLUMNS = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
+
+
+class _FillInputSpec(BaseInterfaceInputSpec):
+    series = image('series', 'a.u.')
+    lost = traits.List(traits.Int, mandatory=True, desc='volumes that do not count', unit='')
+
+
+class _FillOutputSpec(TraitedSpec):
+    series = result('series with something to align in every volume, named as before', 'a.u.')
+
+
+class FillVolumes(SimpleInterface):
+    """Fill volumes from which nothing is estimated with what lies between their neighbours."""
+
+    input_spec = _FillInputSpec
+    output_spec = _FillOutputSpec
+
+    def _run_interface(self, runtime):
+        grid, series = grid_of(self.inputs.series), load_data(self.inputs.series)
+        filled = fill_volumes(series, np.isin(np.arange(series.shape[-1]), self.inputs.lost))
+        name = Path(self.inputs.series).name.split('.')[0]
+        self._results['series'] = save_image(filled, grid, Path(runtime.cwd) / f'{name}.nii')
+        return runtime
 
 
 class _MotionInputSpec(BaseInterfaceInputSpec):

@@ -427,8 +427,10 @@ class BoldSettings:
         'give every slice the design of its own time where the sidecar has SliceTiming, or not',
         choices=('sidecar', 'none'),
     )
-    dummy_scans: int = _setting(
-        0, 'first volumes, without a steady state, that do not count', unit='1'
+    dummy_scans: int | None = _setting(
+        None,
+        'first volumes that do not count; default those found brighter than the plateau',
+        unit='1',
     )
     confounds: tuple[str, ...] = _setting(
         ('motion',),

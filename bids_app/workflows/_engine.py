@@ -56,6 +56,27 @@ def pick(items, index):  # noqa: ANN001, ANN202  (nipype runs its source text al
     return items[index]
 
 
+def maker_of(node: Any, output: Any) -> tuple[Any, str]:
+    """
+    Find the step behind an output, through the signatures of workflows.
+
+    Returns
+    -------
+    step, port : node, str
+        The port is empty for a step; it is there for one that only hands on what it was given.
+    """
+    port = output[0] if isinstance(output, tuple) else output
+    if not isinstance(node, pe.Workflow):
+        return node, port if is_identity(node) else ''
+    inside, _, port = port.partition('.')
+    signature = node.get_node(inside)
+    for source, _, data in node._graph.in_edges(signature, data=True):
+        for given, taken in data['connect']:
+            if taken == port:
+                return maker_of(source, given)
+    return signature, port
+
+
 def ports(name: str, *fields: str) -> Any:
     """
     Make the node that is the signature of a workflow.
@@ -123,7 +144,7 @@ def to_mermaid(workflow: pe.Workflow) -> str:
         for target, port in _targets(graph, source):
             shown = labels.setdefault((name, names[target]), set())
             shown.add(port)
-    lines = [f'  {_identifier(name)}["{name}"]' for name in sorted(names.values())]
+    lines = [f'  {_identifier(name)}["{name}"]' for name in sorted(set(names.values()))]
     for (source, target), shown in sorted(labels.items()):
         arrow = f'-- "{", ".join(sorted(shown))}" -->' if shown else '-->'
         lines.append(f'  {_identifier(source)} {arrow} {_identifier(target)}')
@@ -148,8 +169,10 @@ def _targets(graph: Any, source: Any, port: str | None = None) -> Iterator[tuple
 
 
 def _short_name(node: Any, workflow: pe.Workflow) -> str:
-    """Full name of a node without that of the whole graph."""
-    return str(node.fullname).removeprefix(f'{workflow.name}.')
+    """Full name of a node without that of the whole graph; those that save a branch are one."""
+    name = str(node.fullname).removeprefix(f'{workflow.name}.')
+    branch = name.partition('.')[0]
+    return branch if branch.startswith('save_') else name
 
 
 def _identifier(name: str) -> str:

@@ -14,7 +14,7 @@ from bids_app.interfaces.distortion import (
     ReadFieldMap,
     UndistortImage,
 )
-from bids_app.interfaces.motion import EstimateMotion, ResampleSeries
+from bids_app.interfaces.motion import EstimateMotion, FillVolumes, ResampleSeries
 from bids_app.interfaces.spatial import (
     AverageHeads,
     AverageVolumes,
@@ -221,6 +221,8 @@ class MovingSeries:
     file: Path
     is_corrected: bool
     """Whether its movement is undone."""
+    lost: tuple[int, ...] = ()
+    """Volumes that do not count; filled before anything is made of the series."""
     context: tuple[str, ...] = ()
     """Kind of every volume of a label-control series."""
     has_bolus: bool = False
@@ -390,6 +392,8 @@ def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
 
     Inputs
     ------
+    series : file
+        The series, its volumes that do not count filled.
     voxel_shift : file
         Displacement by the field, where distortion is undone.
 
@@ -410,17 +414,20 @@ def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
     workflow = Workflow(
         name, methods=methods if is_moved else '', citations=('baker2004',) if is_moved else ()
     )
-    inputnode = ports('inputnode', 'voxel_shift')
+    inputnode = ports('inputnode', 'series', 'voxel_shift')
     outputnode = ports('outputnode', 'series', *MOTION_PORTS)
-    file, context = str(series.file), list(series.context)
-    resample = pe.Node(ResampleSeries(series=file), name='resample_series')
-    workflow.connect([(resample, outputnode, [('series', 'series')])])
+    resample = pe.Node(ResampleSeries(), name='resample_series')
+    workflow.connect([
+        (inputnode, resample, [('series', 'series')]),
+        (resample, outputnode, [('series', 'series')]),
+    ])  # fmt: skip
     if is_moved:
         estimate = pe.Node(
-            EstimateMotion(series=file, has_bolus=series.has_bolus, context=context),
+            EstimateMotion(has_bolus=series.has_bolus, context=list(series.context)),
             name='estimate_motion',
         )
         workflow.connect([
+            (inputnode, estimate, [('series', 'series')]),
             (estimate, resample, [('matrices', 'matrices')]),
             (estimate, outputnode, [(port, port) for port in MOTION_PORTS]),
         ])  # fmt: skip
@@ -434,14 +441,27 @@ def _connect_series(
     workflow: Workflow, series: MovingSeries, average: pe.Node, outputnode: pe.Node
 ) -> None:
     """Undo movement and distortion of a series before anything is made of it."""
-    if not series.is_corrected and series.readout is None:
-        outputnode.inputs.series = str(series.file)
+    is_touched = series.is_corrected or series.readout is not None
+    stands_for_scan = average.inputs.files == [str(series.file)]
+    if series.lost:
+        fill = FillVolumes(series=str(series.file), lost=list(series.lost))
+        source = pe.Node(fill, name='fill_volumes')
+    else:
+        source = ports('series', 'series')
+        source.inputs.series = str(series.file)
+    if stands_for_scan and (series.readout is not None or not is_touched):
+        workflow.connect([(source, average, [(('series', as_list), 'files')])])
+    if not is_touched:
+        workflow.connect([(source, outputnode, [('series', 'series')])])
         return
     motion = init_motion_wf(series=series)
     made = ('series', *MOTION_PORTS) if series.is_corrected else ('series',)
-    workflow.connect([(motion, outputnode, [(f'outputnode.{port}', port) for port in made])])
+    workflow.connect([
+        (source, motion, [('series', 'inputnode.series')]),
+        (motion, outputnode, [(f'outputnode.{port}', port) for port in made]),
+    ])  # fmt: skip
     # with distortion the mean as it was acquired comes first: the shift follows from it
-    if series.readout is None and average.inputs.files == [str(series.file)]:
+    if series.readout is None and stands_for_scan:
         workflow.connect([(motion, average, [(('outputnode.series', as_list), 'files')])])
 
 

@@ -45,6 +45,7 @@ from bids_app.bids.output.manifest import (
 from bids_app.bids.output.names import output_path
 from bids_app.bids.output.write import write_json, write_text
 from bids_app.bids.run.cohort import note_end, note_waiting
+from bids_app.bids.run.coverage import RESULTS, poor_maps
 from bids_app.bids.run.feasible import capabilities
 from bids_app.bids.run.outcome import (
     MACHINE_CODES,
@@ -68,7 +69,8 @@ from bids_app.reports.citations import citation_bibtex, citation_markdown
 from bids_app.reports.render import finish, render_index, render_participant
 from bids_app.settings import to_toml
 from bids_app.workflows.constants import constants_table
-from bids_app.workflows.execution import choose_plugin, run_graph
+from bids_app.workflows.execution import choose_plugin
+from bids_app.workflows.recovery import paths_of, run_unit, sidecar_of
 from bids_app.workflows.step_errors import StepError, as_app_error
 
 if TYPE_CHECKING:
@@ -290,8 +292,14 @@ def run_participant(
     verdict : Verdict
         Never an exception for the fault of data: others must go on.
     """
+    from bids_app.bids.input.lost_volumes import drop_lost_volumes
+
     participant = found[0].participant
-    units = tuple(flag_suspicious(drop_unreadable(unit)) for unit in found)
+    readable = (drop_unreadable(unit) for unit in found)
+    dummy_scans = settings.bold.dummy_scans
+    units = tuple(
+        flag_suspicious(drop_lost_volumes(unit, dummy_scans=dummy_scans)) for unit in readable
+    )
     before = stamps(input_files(units, settings))
     digest = participant_digest(units, settings, roots=(run.bids_dir, *run.derivatives.values()))
     reason = check_manifest(run.output_dir, participant, digest)
@@ -339,25 +347,22 @@ def _run_unit(
     from bids_app.workflows._engine import methods_text, to_mermaid
     from bids_app.workflows.graph import find_scans, word_of
     from bids_app.workflows.multiverse import add_multiverse
-    from bids_app.workflows.participant import init_participant_wf
 
-    workflow, expected = init_participant_wf(inputs=unit, settings=settings, run=run)
-    graph, errors = '', []
+    done = run_unit(unit, settings=settings, run=run, work_dir=work_dir)
+    unit, expected, errors = done.inputs, done.expected, done.errors
+    graph = ''
     if expected:
-        graph = later.attempt('graph', lambda: to_mermaid(workflow), '')
-        errors = run_graph(workflow, run=run, work_dir=work_dir)
+        graph = later.attempt('graph', lambda: to_mermaid(done.workflow), '')
         expected += later.attempt(
             'multiverse', lambda: add_multiverse(unit, run, settings, work_dir), []
         )
-    methods, _ = later.attempt('methods', lambda: methods_text(workflow), ('', ()))
-    paths = [
-        run.output_dir / output_path(key, **entities)
-        if key not in TRANSFORMS
-        else _transform(run.output_dir, key, entities)
-        for key, entities in expected
-    ]
+    methods, _ = later.attempt('methods', lambda: methods_text(done.workflow), ('', ()))
+    paths = paths_of(expected, run.output_dir)
     gone = [path for path in paths if not path.is_file()] if not errors else []
     errors += [_lost(path, run.output_dir) for path in gone[:1]]
+    later.missing += later.attempt(
+        'coverage', lambda: poor_maps(expected, paths, run.output_dir), []
+    )
     scans = find_scans(unit)
     return {
         'label': unit.label,
@@ -388,8 +393,12 @@ def _run_unit(
         'graph': graph,
         'methods': methods,
         'errors': [asdict(error) for error in errors],
+        'has_results': any(
+            path.is_file() and key in RESULTS
+            for (key, _), path in zip(expected, paths, strict=True)
+        ),
         'written': [
-            str(path) for path in paths for path in (path, _sidecar(path)) if path.is_file()
+            str(path) for path in paths for path in (path, sidecar_of(path)) if path.is_file()
         ],
     }
 
@@ -398,20 +407,6 @@ def _lost(path: Path, root: Path) -> StepError:
     """Say that a file is not there although every step ended well."""
     message = f'{relative(path, root)} was written, and is gone: did something delete it?'
     return StepError(node='output', message=message, trace='', code=int(ExitCode.IO_ERROR))
-
-
-TRANSFORMS = ('xfm_t1w_template', 'xfm_template_t1w')
-
-
-def _transform(output_dir: Path, key: str, entities: dict[str, Any]) -> Path:
-    """Path of a transform, whose extension depends on where it came from."""
-    composite = output_dir / output_path(key, extension='.h5', **entities)
-    return composite if composite.is_file() else composite.with_suffix('.txt')
-
-
-def _sidecar(path: Path) -> Path:
-    """Path of the JSON beside a file."""
-    return path.with_name(path.name.removesuffix('.gz')).with_suffix('.json')
 
 
 def _maps_made(
@@ -465,16 +460,17 @@ def _judge(
     """Judge a participant from what its units made."""
     rows = [row for record in records for row in record['maps']]
     errors = [error for record in records for error in record['errors']]
-    made = [row for row in rows if row['state'] == 'made' and row['map'] not in NOT_RESULTS]
     codes = [ExitCode(error['code']) for error in errors]
+    problems = [problem for unit in units for problem in unit.problems]
+    is_sound = not (errors or problems or changed) and any(record['written'] for record in records)
     signs = [f'suspicious ({one.kind}): {one.reason}' for u in units for one in u.suspicions]
     signs += [warning for unit in units for warning in unit.warnings]
     verdict = judge(
         participant,
         absences=_absences(rows),
-        problems=[*changed, *(problem for unit in units for problem in unit.problems)],
+        problems=[*changed, *problems],
         errors=dict.fromkeys(f'{error["node"]}: {error["message"]}' for error in errors),
-        made_anything=bool(made),
+        made_anything=is_sound or any(record['has_results'] for record in records),
         step_code=max(codes, default=ExitCode.SOFTWARE),
     )
     return replace(verdict, reasons=(*verdict.reasons, *dict.fromkeys(signs)))
@@ -493,10 +489,6 @@ def _absences(rows: Sequence[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-NOT_RESULTS = ('anatomy', 'template')
-"""Maps that are means, not ends: a participant with only these was not served."""
-
-
 def _write_records(
     run: RunSettings,
     settings: Settings,
@@ -509,8 +501,10 @@ def _write_records(
         'output_dir': run.output_dir,
         'entities': {'sub': verdict.participant},
     }
-    units = [{key: value for key, value in record.items() if key != 'written'}
-             for record in records]  # fmt: skip
+    inner = ('written', 'has_results')
+    units = [
+        {key: value for key, value in record.items() if key not in inner} for record in records
+    ]
     methods = '\n\n'.join(dict.fromkeys(record['methods'] for record in records))
 
     def record(told: Verdict) -> None:

@@ -56,7 +56,7 @@ def init_nuisance_wf(
             repetition_time=run.repetition_time,
             confounds=list(settings.confounds),
             components=settings.noise_components,
-            dummy_scans=settings.dummy_scans,
+            lost=list(run.lost),
             censor_dvars=settings.censor_dvars,
             censor_displacement=settings.censor_displacement,
         ),

@@ -1,4 +1,4 @@
-"""Collect what is to be saved and write it in one node per branch."""
+"""Collect what is to be saved and write it: what fails to be made keeps nothing else back."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 # isort: split
 from bids_app.interfaces.derivatives import SaveDerivatives
-from bids_app.workflows._engine import Quantity, pe
+from bids_app.workflows._engine import Quantity, Workflow, maker_of, pe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bids_app.workflows._engine import Workflow
-
 
 class Sink:
     """
-    The derivatives of one branch: files are added one by one, the node is made at the end.
+    The derivatives of one branch: files are added one by one, the nodes are made at the end.
+
+    There is one node per step that makes files, for a node runs only if all before it have.
 
     Parameters
     ----------
     name : str
-        Of the node, such as ``save_relaxometry``.
+        Of the workflow that holds the nodes, such as ``save_relaxometry``.
     output_dir : Path
         Root of the output dataset.
     entities : mapping
@@ -102,14 +102,27 @@ class Sink:
             self.add(source, part, part=part, quantity=quantity, **at)
 
     def connect(self, workflow: Workflow) -> None:
-        """Make the node, if there is anything to save."""
+        """Make the nodes, if there is anything to save."""
         if not self.items:
             return
-        files = {name: item.pop('file') for name, item in self.items.items() if 'file' in item}
-        save = pe.Node(
-            SaveDerivatives(items=self.items, output_dir=str(self.output_dir)),
-            name=self.name,
+        makers = {name: maker_of(node, output) for node, output, name in self.sources}
+        together: dict[Any, list[str]] = {}
+        for name in self.items:
+            together.setdefault(makers.get(name), []).append(name)
+        branch = Workflow(self.name)
+        places: dict[str, str] = {}
+        for names in together.values():
+            branch.add_nodes([self._save(names)])
+            places |= {name: f'{names[0]}.{name}' for name in names}
+        workflow.connect(
+            [(node, branch, [(output, places[name])]) for node, output, name in self.sources]
         )
+
+    def _save(self, names: list[str]) -> Any:
+        """Make the node that writes some of the files."""
+        items = {name: self.items[name] for name in names}
+        files = {name: item.pop('file') for name, item in items.items() if 'file' in item}
+        save = SaveDerivatives(items=items, output_dir=str(self.output_dir))
         for name, path in files.items():
             setattr(save.inputs, name, path)
-        workflow.connect([(node, save, [(output, name)]) for node, output, name in self.sources])
+        return pe.Node(save, name=names[0])

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import output_path, source_uri
+from bids_app.errors import MissingInputError
+from bids_app.images import grid_of
+from bids_app.models.preprocessing.realignment import FEWEST_SLICES
 from bids_app.workflows._engine import Quantity, Workflow
 from bids_app.workflows.anatomy import MovingSeries
 from bids_app.workflows.derivatives import Sink
@@ -56,14 +59,16 @@ class Scan:
         """The series, where the scan is one whose volumes may lie differently."""
         if self.series is None or self.kind not in ('ase', 'asl', 'dsc', 'bold'):
             return None
+        lost = getattr(self.series, 'lost', ())
         if self.found is not None:
-            return MovingSeries(file=self.series.file, is_corrected=False)
+            return MovingSeries(file=self.series.file, is_corrected=False, lost=lost)
         context = self.series.context if self.kind == 'asl' else ()
         # images that the scanner subtracted show no head to align
         is_seen = self.kind != 'asl' or {'control', 'label'} <= set(context)
         return MovingSeries(
             file=self.series.file,
             is_corrected=self.corrects_motion and is_seen,
+            lost=lost,
             context=context,
             has_bolus=self.kind == 'dsc',
             readout=self.readout,
@@ -202,7 +207,7 @@ def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> t
                 name=name,
                 images=images,
                 volumes=volumes,
-                corrects_motion=corrects_motion,
+                corrects_motion=corrects_motion and has_depth(images[0]),
                 readout=_readout(series, has_echoes=has_echoes),
             )
             scans.append(scan)
@@ -216,6 +221,14 @@ def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> t
         ),
     )
     return tuple(ranked)
+
+
+def has_depth(path: Path) -> bool:
+    """Tell whether an image has enough slices along every axis for rigid movement."""
+    try:
+        return min(grid_of(path).shape) >= FEWEST_SLICES
+    except MissingInputError:  # the step that reads it says so
+        return True
 
 
 def _readout(series: Any, *, has_echoes: bool) -> Readout | None:

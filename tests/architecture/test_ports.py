@@ -35,12 +35,12 @@ UNITS = {
     '(mL/100 g/min)^2', 'umol/mL', 'umol s/mL', 'umol/100 g/min', '(umol/100 g/min)^2',
 }  # fmt: skip
 VERBS = {
-    'Align', 'Average', 'Carry', 'Collect', 'Combine', 'Compare', 'Compute', 'Convert', 'Correct',
-    'Count', 'Discretise', 'Divide', 'Estimate', 'Extract', 'Find', 'Hand', 'Index', 'Judge',
-    'Label', 'Leave', 'Limit', 'Load', 'Make', 'Map', 'Mask', 'Measure', 'Name', 'Normalise',
-    'Pass', 'Predict', 'Prepare', 'Read', 'Register', 'Resample', 'Sample', 'Save', 'Segment',
-    'Select', 'Separate', 'Smooth', 'Summarise', 'Take', 'Tell', 'Trust', 'Turn', 'Undistort',
-    'Undo', 'Write',
+    'Align', 'Average', 'Carry', 'Collect', 'Combine', 'Compare', 'Compute', 'Convert',
+    'Correct', 'Count', 'Discretise', 'Divide', 'Estimate', 'Extract', 'Fill', 'Find', 'Hand',
+    'Index', 'Judge', 'Label', 'Leave', 'Limit', 'Load', 'Make', 'Map', 'Mask', 'Measure',
+    'Name', 'Normalise', 'Pass', 'Predict', 'Prepare', 'Read', 'Register', 'Resample', 'Sample',
+    'Save', 'Segment', 'Select', 'Separate', 'Smooth', 'Summarise', 'Take', 'Tell', 'Trust',
+    'Turn', 'Undistort', 'Undo', 'Write',
 }  # fmt: skip
 """What interfaces are named by, and what their sentences start with."""
 

@@ -62,7 +62,7 @@ def test_nuisance_without_motion_or_tissue_is_the_image_change_alone(run, rng):
     data = series(rng, change=0.0)
     data[..., 77] += 30
     found, _ = nuisance(
-        run, run.image('bold', data), confounds=['motion', 'compcor'], dummy_scans=2,
+        run, run.image('bold', data), confounds=['motion', 'compcor'], lost=[0, 1],
         censor_dvars=1.5, censor_displacement=0.9,
     )  # fmt: skip
     assert list(found) == ['framewise_displacement', 'relative_dvars', 'censored']

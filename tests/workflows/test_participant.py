@@ -134,11 +134,16 @@ def promised(inputs, settings, expected):
     }
 
 
+def saved(graph, *branches):
+    """What the graph saves of some branches, or of all."""
+    starts = tuple(f'save_{branch}.' for branch in branches) or 'save_'
+    saves = [name for name in graph.list_node_names() if name.startswith(starts)]
+    return [item for name in saves for item in graph.get_node(name).inputs.items.values()]
+
+
 def written(graph):
     """What the graph saves with a sidecar."""
-    saves = [name for name in graph.list_node_names() if name.startswith('save_')]
-    items = [item for name in saves for item in graph.get_node(name).inputs.items.values()]
-    return [item for item in items if row(item['key']).has_sidecar]
+    return [item for item in saved(graph) if row(item['key']).has_sidecar]
 
 
 def own_sources(item):
@@ -373,19 +378,15 @@ def test_session_is_in_every_name(maker):
 
 def test_contrast_files_say_what_they_compare(maker):
     _, _, graph, _ = build(maker, FULL)
-    items = graph.get_node('save_calcMinusControl').inputs.items
+    items = saved(graph, 'calcMinusControl')
     assert len(items) > 15
-    for item in items.values():
+    for item in items:
         assert item['sidecar']['Contrast'] == {'Task': 'calc', 'Baseline': 'control'}
 
 
 def test_value_maps_name_their_sources_and_model(maker):
     _, _, graph, _ = build(maker, FULL)
-    items = [
-        item
-        for sink in ('relaxometry', 'perfusion', 'blood_volume', 'oxygen')
-        for item in graph.get_node(f'save_{sink}').inputs.items.values()
-    ]
+    items = saved(graph, 'relaxometry', 'perfusion', 'blood_volume', 'oxygen')
     for item in items:
         assert item['sidecar']['Sources'], item['key']
         if not item['key'].startswith('fieldmap'):

@@ -146,7 +146,7 @@ def judge(
     errors : iterable of str
         Steps that failed.
     made_anything : bool
-        Whether at least one map was made.
+        Whether at least one result was made; where nothing failed the anatomy is one.
     step_code : ExitCode
         Exit code of the failed steps: it counts where nothing was made, or the output could not
         be written.

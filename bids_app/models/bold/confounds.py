@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from bids_app._typing import FloatArray
 
 
+MOST_UNSTEADY = 10
+"""First volumes of a run that may not be steady; ours."""
+
+PLATEAU_VOLUMES = 30
+"""Volumes after them whose median is the plateau; ours."""
+
+UNSTEADY_SHARE = 0.005
+"""Of the plateau, by which a volume must lie above it; ours."""
+
+UNSTEADY_SDS = 5.0
+"""Standard deviations of the noise of the plateau, likewise; ours."""
+
 ROUNDING = 1e-9
 """Of a signal, below which what is left of it is not noise; no unit."""
 
@@ -102,16 +114,20 @@ def relative_dvars(series: ArrayLike) -> FloatArray:
     -------
     dvars : (T,) ndarray
         Root mean square over voxels of the step from the volume before, relative to the median
-        of the run; 1 for the first volume, and for all of a series that does not change.
+        of the run; 1 for all of a series that does not change. The first volume has the smaller
+        of its steps to the second and the third; where that is large, the second has the smaller
+        of its own two steps.
 
     See Also
     --------
     framewise_displacement : The same question asked of the motion.
+    count_unsteady : Finds the first volumes of a run that are too bright.
 
     Notes
     -----
     Each voxel counts relative to its own noise (median absolute step), so that large vessels
-    and edges do not decide.
+    and edges do not decide. So a first or second volume that stands off is found, and not its
+    neighbour in its place.
 
     References
     ----------
@@ -119,18 +135,74 @@ def relative_dvars(series: ArrayLike) -> FloatArray:
 
     Examples
     --------
-    >>> relative_dvars([[1.0, 2.0, 1.0, 2.0, 8.0, 7.0]]).round(1)
-    array([1., 1., 1., 1., 6., 1.])
+    >>> relative_dvars([[1.0, 2.0, 1.5, 2.5, 8.5, 7.5]]).round(1)
+    array([0.5, 1. , 0.5, 1. , 6. , 1. ])
+    >>> relative_dvars([[9.0, 2.0, 1.0, 2.0, 3.0, 2.0]]).round(1)
+    array([8., 1., 1., 1., 1., 1.])
     """
-    steps = np.diff(np.asarray(series, float), axis=1)
+    series = np.asarray(series, float)
+    steps = np.diff(series, axis=1)
     noise = MAD_TO_SD * np.median(np.abs(steps), axis=1, keepdims=True)
     usable = (noise > 0) & np.isfinite(noise)
-    scaled = np.divide(steps, noise, out=np.zeros_like(steps), where=usable)
-    size = np.sqrt(np.mean(scaled**2, axis=0))
-    middle = np.median(size) if size.size else 0.0
+
+    def size(change: FloatArray) -> FloatArray:
+        scaled = np.divide(change, noise, out=np.zeros_like(change), where=usable)
+        return np.asarray(np.sqrt(np.mean(scaled**2, axis=0)))
+
+    found = size(steps)
+    middle = np.median(found) if found.size else 0.0
     if not middle > 0:
-        return np.ones(np.shape(series)[1])
-    return np.concatenate([[1.0], size / middle])
+        return np.ones(series.shape[1])
+    found = np.concatenate([found[:1], found])
+    if len(found) > 2:
+        found[0] = min(found[0], size(series[:, :1] - series[:, 2:3])[0])
+        found[1] = min(found[1], found[2]) if found[0] > found[2] else found[1]
+    return found / middle
+
+
+def count_unsteady(course: ArrayLike) -> int:
+    """
+    Count the first volumes of a run in which the magnetisation is not steady yet.
+
+    Parameters
+    ----------
+    course : (T,) array_like
+        Signal of the whole head per volume, any unit.
+
+    Returns
+    -------
+    n_volumes : int
+        How many volumes from the first on lie above the plateau by more than half a percent, five
+        standard deviations of its noise and half of its range; at most ten, and 0 in a run too
+        short to tell.
+
+    See Also
+    --------
+    relative_dvars : Finds single volumes anywhere.
+
+    Notes
+    -----
+    Until the excitations balance the recovery, tissue is brighter, by tens of percent in the first
+    volume. The plateau is the median of the next thirty volumes; the global signal of a task
+    stays within some tenths of a percent. Volumes of the first scan of a session that scanners
+    discard themselves are not in the file.
+
+    Examples
+    --------
+    >>> course = np.full(60, 100.0)
+    >>> course[:3] = 160, 125, 104
+    >>> count_unsteady(course)
+    3
+    """
+    course = np.asarray(course, float)
+    plateau = course[MOST_UNSTEADY : MOST_UNSTEADY + PLATEAU_VOLUMES]
+    if len(plateau) < MOST_UNSTEADY:
+        return 0
+    level = float(np.median(plateau))
+    noise = MAD_TO_SD * float(np.median(np.abs(np.diff(plateau)))) / np.sqrt(2)
+    least = max(UNSTEADY_SHARE * abs(level), UNSTEADY_SDS * noise, float(np.ptp(plateau)) / 2)
+    above = course[:MOST_UNSTEADY] - level > least
+    return int(np.argmin(above)) if not above.all() else MOST_UNSTEADY
 
 
 def noise_components(series: ArrayLike, n_components: int, *, n_half_waves: int = 0) -> FloatArray:

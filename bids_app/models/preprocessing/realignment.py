@@ -29,6 +29,9 @@ DEGREES_OF_FREEDOM = 6
 
 FEWEST_POINTS = 100
 
+FEWEST_SLICES = 2
+"""Along every axis, below which no rigid movement can be told."""
+
 FEWEST_ECHOES = 3
 """Any two echoes lie on a line: movement would be taken for decay."""
 

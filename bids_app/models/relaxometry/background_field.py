@@ -90,9 +90,10 @@ def field_map_from_echoes(
     First complex products of neighbouring echoes are averaged, so that a phase offset common to
     the echoes drops out and pairs count by their magnitude; of pairs with unequal spacing those
     with the shortest are used. Pairs that start at an odd and at an even echo are averaged
-    apart and their phases then halved together, so that readouts of alternating polarity, which
-    add a phase of either sign, cancel as long as that phase is below 45 degrees. The average is
-    unwrapped in space:
+    apart. Readouts of alternating polarity add a phase :math:`\pm a`, of which they differ by
+    :math:`4a`: that is unwrapped in space (its median is taken to be within half a turn of 0, so
+    :math:`a` within 45 degrees, but it may be anything at the edges) and removed. The average of
+    both is unwrapped in space:
 
     .. math:: \Delta\varphi = \arg \sum_e m_e m_{e+1} e^{i(\varphi_{e+1} - \varphi_e)},
               \qquad f = \Delta\varphi / (2\pi\,\Delta TE)
@@ -139,17 +140,17 @@ def field_map_from_echoes(
     angle = np.where(usable_here, phase[known][:, order], 0.0)
 
     weight = _before_dephasing(weight)
-    turn, spacing = _neighbour_phase(weight, angle, times)
+    first, second, spacing = _neighbour_products(weight, angle, times)
     # a product can vanish though three echoes are there: no neighbours, nothing to start from
-    known[known] = np.isfinite(turn)
-    weight, angle = weight[np.isfinite(turn)], angle[np.isfinite(turn)]
-    turn = turn[np.isfinite(turn)]
+    there = first != 0
+    known[known] = there
+    weight, angle, first, second = (one[there] for one in (weight, angle, first, second))
     value, variance = np.full((2, *known.shape), np.nan)
     if known.any():
-        wrapped = np.zeros(known.shape)
-        wrapped[known] = turn
-        unwrapped = _remove_turns(_unwrap(wrapped, known), known)[known]
-        start = unwrapped / (TURN * spacing)
+        half = _without_wraps(np.angle(second * first.conj()), known) / 2
+        angle = angle - half[:, None] / 2 * (-1.0) ** np.arange(len(times))
+        average = np.angle(first) + half
+        start = _without_wraps((average + np.pi) % TURN - np.pi, known) / (TURN * spacing)
         change, variance[known] = _refine(weight, angle, times, start)
         value[known] = start + change
     status = np.where(mask, Status.OK, Status.OUTSIDE_MASK)
@@ -401,10 +402,19 @@ def _before_dephasing(magnitude: FloatArray) -> FloatArray:
     return np.where(gone, 0.0, magnitude)
 
 
-def _neighbour_phase(
+def _neighbour_products(
     magnitude: FloatArray, phase: FloatArray, times: FloatArray
-) -> tuple[FloatArray, float]:
-    """Average the phase from echo to echo, (V,), NaN without a pair; give the echo spacing."""
+) -> tuple[FloatArray, FloatArray, float]:
+    """
+    Average the products of neighbouring echoes, (V,), that start at an even and at an odd echo.
+
+    Returns
+    -------
+    first, second : (V,) ndarray of complex
+        Each stands for the other where that is 0; both are 0 without a pair.
+    spacing : float
+        Of the echoes, s.
+    """
     spacings = np.diff(times)
     spacing = spacings[spacings > 0].min()
     pairs = np.flatnonzero(np.isclose(spacings, spacing, rtol=SPACING_TOLERANCE, atol=0))
@@ -412,12 +422,15 @@ def _neighbour_phase(
     for pair in pairs:
         weight = magnitude[:, pair] * magnitude[:, pair + 1]
         products[pair % 2] += weight * np.exp(1j * (phase[:, pair + 1] - phase[:, pair]))
-    first, second = np.where(products[0] != 0, products, products[::-1])
-    second = np.where(second != 0, second, first)
-    half = np.angle(second * first.conj()) / 2
-    average = np.where(first != 0, np.angle(first) + half, np.nan)
-    wrapped = (average + np.pi) % TURN - np.pi
-    return np.asarray(wrapped), float(spacings[pairs].mean())
+    first, second = np.where(products != 0, products, products[::-1])
+    return first, second, float(spacings[pairs].mean())
+
+
+def _without_wraps(wrapped: FloatArray, mask: BoolArray) -> FloatArray:
+    """Unwrap a phase (V,) in space; the median of each connected part is near 0."""
+    image = np.zeros(mask.shape)
+    image[mask] = wrapped
+    return np.asarray(_remove_turns(_unwrap(image, mask), mask)[mask])
 
 
 def _refine(

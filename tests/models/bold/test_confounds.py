@@ -5,6 +5,7 @@ import pytest
 
 from bids_app.errors import ModelInputError
 from bids_app.models.bold.confounds import (
+    count_unsteady,
     expand_motion,
     framewise_displacement,
     noise_components,
@@ -56,3 +57,47 @@ def test_noise_components_need_voxels_that_change():
         noise_components(np.ones((3, 9)), 1)
     with pytest.raises(ModelInputError, match='expected'):
         noise_components(np.ones(9), 1)
+
+
+@pytest.fixture
+def steady(rng):
+    """A run of 300 voxels and 120 volumes with 2 % noise, and a task of .3 % everywhere."""
+    task = 0.003 * (np.arange(120) // 15 % 2)
+    return 1000 * (1 + task + 0.02 * rng.standard_normal((300, 120)))
+
+
+@pytest.mark.parametrize('volume', [0, 1, 2, 60, 119])
+def test_one_bad_volume_has_the_largest_dvars_and_no_good_neighbour_is_blamed_first(
+    steady, volume
+):
+    steady[:, volume] *= 1.6
+    dvars = relative_dvars(steady)
+    beyond = np.flatnonzero(dvars > 1.5)
+    assert volume in beyond
+    assert set(beyond) <= {volume, volume + 1}
+    if volume == 0:
+        assert beyond.tolist() == [0]
+
+
+def test_a_sound_run_has_a_dvars_of_one_everywhere(steady):
+    assert relative_dvars(steady) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize('bright', [(), (0.6,), (0.2,), (0.6, 0.25, 0.1, 0.04), (0.03, 0.01)])
+def test_unsteady_volumes_are_counted(steady, bright):
+    course = steady.mean(axis=0)
+    course[: len(bright)] *= 1 + np.array(bright)
+    assert count_unsteady(course) == len(bright)
+
+
+def test_neither_drift_nor_a_task_at_the_start_is_taken_for_unsteadiness(rng):
+    volumes = np.arange(200)
+    for _ in range(50):
+        course = 1000 * (1 + 0.02 * volumes / 200 + 0.003 * (volumes // 20 % 2 == 0))
+        course += rng.standard_normal(200)
+        assert count_unsteady(course) == 0
+        assert count_unsteady(course[::-1]) == 0
+
+
+def test_a_short_run_is_not_judged():
+    assert count_unsteady([200.0, *[100.0] * 15]) == 0
