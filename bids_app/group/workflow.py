@@ -26,6 +26,7 @@ from bids_app.errors import ExitCode, SelectionError
 from bids_app.group.baseline import save_baseline_tables, save_conjunctions
 from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
 from bids_app.group.design import excluded_by_verdict, make_design
+from bids_app.group.dispute import save_offsets
 from bids_app.group.effects import Effect, analyse_effect, maps_to_test, save_joint_pls
 from bids_app.group.inputs import GroupInputs, drop_suspects, from_derivatives
 from bids_app.group.maps import from_maps, list_shared_maps
@@ -148,6 +149,7 @@ def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[s
         found = analyse_concordance(study, effects['boldPct'], effects['cmro2'])
         save_response_mode(study, effects, found.gate, effects['boldPct'])
         save_baseline_tables(study, effects, found)
+        save_offsets(study, effects, found)
         save_robustness(study, effects, found)
         labelled[contrast] = found
     if study.settings.atlas != 'none':

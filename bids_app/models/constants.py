@@ -360,6 +360,12 @@ JACKKNIFE_GROUPS = 20
 BOLD_EQUIVALENCE = 0.2
 """Largest BOLD change that counts as none, percent; ours, a fifth of a usual response."""
 
+OUTLYING_DEVIATIONS = 3.5
+"""Robust z above which a participant is unlike the others; Iglewicz and Hoaglin 1993."""
+
+SMALLEST_COMPARED_GROUP = 5
+"""With fewer participants nobody can be told to be unlike the others; ours."""
+
 OFFSETS = (-0.03, -0.02, -0.01, 0.0, 0.01, 0.02, 0.03)
 """Common offsets whose effect on the shares is shown, share of the baseline, 1; ours."""
 

@@ -29,6 +29,7 @@ from bids_app.reports.derivatives import (
     select,
 )
 from bids_app.reports.drawing.charts import draw_chain
+from bids_app.reports.group.answer import answers
 from bids_app.reports.group.coupling import coupling_charts
 from bids_app.reports.group.networks import network_cards
 from bids_app.reports.group.overview import inclusion_flow, quality_measures
@@ -205,6 +206,7 @@ def render_group(output_dir: Path) -> Report:
     labels = [line['participant_id'] for line in page['participants']]
     later = Aftermath()
     parts: dict[str, Callable[[], Any]] = {
+        'answers': lambda: answers(files),
         'quality': lambda: _overview(output_dir),
         'coupling': lambda: coupling_charts(output_dir, included),
         'measures': lambda: quality_measures(output_dir, labels),

@@ -348,6 +348,16 @@ def test_every_rule_stands_side_by_side(six):
     assert table.loc['noise_only', 'all', 'all'].discordant_fraction < 0.05
 
 
+def test_shares_stand_beside_a_common_offset(six):
+    curve = six.table('group_offset_curve')
+    assert curve.groupby('bold').size().to_dict() == {
+        'all': 7, 'positive': 7, 'negative': 7,
+    }  # fmt: skip
+    assert sorted(curve.offset.unique()) == [-3, -2, -1, 0, 1, 2, 3]
+    at_zero = curve[(curve.offset == 0) & (curve.bold == 'positive')].iloc[0]
+    assert at_zero.w_d_low <= 0.5 <= at_zero.w_d_high
+
+
 def test_parcels_add_up_to_their_networks(six):
     keys = ['rule', 'bold', 'network']
     counts = ['n_voxels', 'n_concordant', 'n_discordant']

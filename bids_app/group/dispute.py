@@ -1,0 +1,160 @@
+"""The change where BOLD is absent, and what a common offset does to the shares of a group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bids_app.group.concordance import noise_blocks, noise_width, study_regions
+from bids_app.models.concordance.offset import (
+    is_bold_equivalent_to_zero,
+    mean_offset,
+    offset_curve,
+)
+from bids_app.models.constants import OUTLYING_DEVIATIONS, SMALLEST_COMPARED_GROUP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bids_app._typing import BoolArray, FloatArray
+    from bids_app.group.concordance import Concordance
+    from bids_app.group.effects import Effect
+    from bids_app.group.study import Study
+
+QUANTITIES = ('cmro2', 'cbf', 'oef', 'R2prime')
+"""Changes that are measured where BOLD is absent."""
+
+CONSISTENT = 1.4826
+"""Median absolute deviation of a normal distribution to its standard deviation, 1; exact."""
+
+
+def save_offsets(study: Study, effects: Mapping[str, Effect], found: Concordance) -> None:
+    """Write the tables of offsets and of the shares with offsets subtracted."""
+    bold, change = effects['boldPct'], effects['cmro2']
+    contrast = change.maps.contrast
+    estimate = bold.result.as_estimate
+    absent = is_bold_equivalent_to_zero(estimate.value, np.sqrt(estimate.variance))
+    if not absent.any():
+        study.absences[
+            f'no voxel of {contrast} has a BOLD change that is shown to be near zero: no offset'
+        ] = None
+    parts = {'all': absent} | {
+        name: absent & part for name, part in study_regions(study)[0].items()
+    }
+    about = study.about(*(effect.maps for effect in effects.values()))
+    rows = [
+        row
+        for quantity in QUANTITIES
+        if quantity in effects
+        for row in _offsets(study, effects[quantity], parts)
+    ]
+    if rows:
+        study.save_table(rows, 'group_offset', about, contrast=contrast)
+    curve = list(_curve(study, (bold, change), found))
+    if curve:
+        study.save_table(curve, 'group_offset_curve', about, contrast=contrast)
+
+
+def _offsets(
+    study: Study, effect: Effect, parts: Mapping[str, BoolArray]
+) -> Iterator[dict[str, Any]]:
+    """Average a change of every participant over the voxels without BOLD, then participants."""
+    names = effect.stack.participants
+    baseline = study.inputs.baseline_of(effect.maps)
+    base = None if baseline is None else study.stack(baseline)
+    means = {name: np.full((2, len(names)), np.nan) for name in parts}
+    for number, participant in enumerate(names):
+        change = effect.stack.row(number)
+        level = np.full_like(change, np.nan)
+        if base is not None and participant in base.participants:
+            level = base.row(base.participants.index(participant))
+        for name, part in parts.items():
+            means[name][:, number] = _means(change[part], level[part])
+    for name, (values, levels) in means.items():
+        # a ratio of means: the mean of ratios is biased upward by noise of the baseline
+        percent = np.divide(
+            100 * values, levels, out=np.full_like(values, np.nan), where=levels > 0
+        )
+        common = {
+            'quantity': effect.maps.quantity,
+            'network': name,
+            'n_voxels': int(parts[name].sum()),
+        }
+        outlying = _outlying(values)
+        mean, error, low, high = mean_offset(values)
+        mean_percent, error_percent, low_percent, high_percent = mean_offset(percent)
+        yield common | {
+            'participant': 'group',
+            'effect': mean, 'se': error, 'low': low, 'high': high,
+            'percent': mean_percent, 'percent_se': error_percent,
+            'percent_low': low_percent, 'percent_high': high_percent,
+            'note': None,
+        }  # fmt: skip
+        if name != 'all':
+            continue
+        nothing = dict.fromkeys(('se', 'low', 'high', 'percent_se', 'percent_low', 'percent_high'))
+        for number, participant in enumerate(names):
+            yield (
+                common
+                | nothing
+                | {
+                    'participant': f'sub-{participant}',
+                    'effect': values[number],
+                    'percent': percent[number],
+                    'note': 'unlike the others' if outlying[number] else None,
+                }
+            )
+
+
+def _means(change: FloatArray, level: FloatArray) -> tuple[float, float]:
+    """Average a change, and the baseline of the same voxels."""
+    known = np.isfinite(change)
+    if not known.any():
+        return float('nan'), float('nan')
+    base = level[known & np.isfinite(level)]
+    return float(change[known].mean()), float(base.mean()) if base.size else float('nan')
+
+
+def _outlying(values: FloatArray) -> BoolArray:
+    """Find participants far from the median of at least five."""
+    known = np.isfinite(values)
+    if known.sum() < SMALLEST_COMPARED_GROUP:
+        return np.zeros(values.shape, bool)
+    distance = np.abs(values - np.median(values[known]))
+    spread = CONSISTENT * float(np.median(distance[known]))
+    outlying: BoolArray = known & (distance > OUTLYING_DEVIATIONS * spread) & (spread > 0)
+    return outlying
+
+
+def _curve(
+    study: Study, effects: tuple[Effect, Effect], found: Concordance
+) -> Iterator[dict[str, Any]]:
+    """Estimate the shares with common offsets subtracted; needs a baseline to be a share of."""
+    bold, change = effects
+    if change.baseline is None or not found.gate.any():
+        return
+    gate = found.gate
+    for point in offset_curve(
+        change.result.effect[gate],
+        change.result.standard_error[gate],
+        bold.result.effect[gate],
+        change.baseline[gate],
+        smallest_effect=found.smallest_effect,
+        blocks=noise_blocks(study, noise_width(study, change))[gate],
+        left_out=[(one[gate], error[gate]) for one, error in found.gated.left_out],
+    ):
+        one = point.found
+        yield {
+            'offset': 100 * point.offset,
+            'bold': point.bold,
+            'n_voxels': one.n_used,
+            'sign_fraction': one.sign_fraction,
+            'w_d': one.size.value,
+            'w_d_low': one.size.low,
+            'w_d_high': one.size.high,
+            'pi_d': one.count.value,
+            'pi_d_low': one.count.low,
+            'pi_d_high': one.count.high,
+            'note': one.reason or None,
+        }
