@@ -573,10 +573,9 @@ def _overview(graph: nx.DiGraph) -> nx.DiGraph:
     the baseline value that a change in percent is divided by.
     """
     import networkx as nx
-    import nipype.pipeline.engine as pe
 
     overview = nx.DiGraph()
-    for source in (node for node in graph if isinstance(node, pe.Workflow)):
+    for source in filter(_is_part, graph):
         overview.add_node(_part(source.name))
         for target, quantities in _next_parts(graph, source):
             pair = _part(source.name), _part(target)
@@ -589,14 +588,19 @@ def _overview(graph: nx.DiGraph) -> nx.DiGraph:
     return overview
 
 
+def _is_part(node: Any) -> bool:
+    """Tell whether a node of the top level is a workflow that computes."""
+    import nipype.pipeline.engine as pe
+
+    return isinstance(node, pe.Workflow) and not node.name.startswith('save_')
+
+
 REFERENCES = {f'reference_{name}' for name in ('cbf', 'cbv', 'oef', 'cmro2', 'R2prime')}
 """Ports of baseline values; only changes in percent need them."""
 
 
 def _next_parts(graph: nx.DiGraph, source: Any) -> Iterator[tuple[str, set[str]]]:
     """Find the parts reached from one part without passing another, and what they are handed."""
-    import nipype.pipeline.engine as pe
-
     waiting, seen = [(source, True)], set()
     while waiting:
         node, is_quantity = waiting.pop()
@@ -604,7 +608,7 @@ def _next_parts(graph: nx.DiGraph, source: Any) -> Iterator[tuple[str, set[str]]
             connected = graph.edges[node, target]['connect']
             if node is source:
                 is_quantity = bool(_quantities(_output(port) for port, _ in connected))
-            if isinstance(target, pe.Workflow):
+            if _is_part(target):
                 yield target.name, _quantities(p for _, p in connected) if is_quantity else set()
             elif (target, is_quantity) not in seen:
                 seen.add((target, is_quantity))
