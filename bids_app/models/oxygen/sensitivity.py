@@ -35,7 +35,11 @@ RELATIVE_ERROR: Mapping[str, tuple[float, str]] = MappingProxyType(
     }
 )
 """Constant -> relative standard deviation with which it is taken to be known, and why; ours. They
-are judgements, not measurements, and enter no map: only the shares of the report."""
+are judgements, not measurements, and enter no map: only region tables and the shares of the
+report."""
+
+OWN = ('oxygen.hct', 'oxygen.sao2')
+"""Constants of the participant; the others are shared by a group, whose mean they do not spare."""
 
 STEP = 1e-4
 """Relative step of the numerical derivatives."""
@@ -96,29 +100,74 @@ def predict_relative_cmro2(constants: Mapping[str, float]) -> float:
     >>> round(predict_relative_cmro2(one) / predict_relative_cmro2(two), 6)
     2.0
     """
+    return _predict(constants, 'cmro2')
+
+
+PARTS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
+    {'cbf': (1, 0, 0, 0), 'cbv': (0, 1, 0, 0), 'oef': (0, -1, -1, 0), 'cmro2': (1, -1, -1, 1)}
+)
+"""Quantity -> powers of flow, blood volume, dephasing rate and oxygen content in it."""
+
+
+def _predict(constants: Mapping[str, float], quantity: str) -> float:
+    """Predict a quantity of a fixed signal from the constants, relative to an unknown scale."""
+    of_flow, of_volume, of_rate, of_content = PARTS[quantity]
     flow = _flow(_given(constants, 'perfusion', FLOW))
     volumes = _given(constants, 'blood_volume', (*VOLUMES, 'grubb_exponent'))
     exponent = volumes.pop('grubb_exponent', 0.0)
     volume = math.prod(volumes.values()) * flow**exponent
-    rate = dephasing_rate(**_given(constants, 'oxygen', RATE))
-    content = arterial_oxygen_content(**_given(constants, 'oxygen', CONTENT))
-    return float(flow * content / rate / volume)
+    predicted = flow**of_flow * volume**of_volume
+    if of_rate:
+        predicted *= dephasing_rate(**_given(constants, 'oxygen', RATE)) ** of_rate
+    if of_content:
+        predicted *= arterial_oxygen_content(**_given(constants, 'oxygen', CONTENT)) ** of_content
+    return float(predicted)
 
 
-def relative_effects(constants: Mapping[str, float]) -> dict[str, float]:
+def relative_error(constants: Mapping[str, float], quantity: str) -> float:
     """
-    Say what one standard deviation of each constant does to CMRO2.
+    Say how well the constants let a quantity, or its change, be known.
+
+    Parameters
+    ----------
+    constants : mapping of str to float
+        As for :func:`predict_relative_cmro2`.
+    quantity : str
+        One of :data:`PARTS`; any other does not depend on constants.
+
+    Returns
+    -------
+    error : float
+        Relative standard deviation. It scales all voxels and conditions alike, so that it turns
+        no sign and does not shrink over a region; over a group it shrinks only where the constant
+        is the participant's own (:data:`OWN`).
+
+    Examples
+    --------
+    >>> round(relative_error({'blood_volume.white_matter_cbv': 0.025}, 'cbv'), 3)
+    0.15
+    """
+    if quantity not in PARTS:
+        return 0.0
+    return math.sqrt(math.fsum(x**2 for x in relative_effects(constants, quantity).values()))
+
+
+def relative_effects(constants: Mapping[str, float], quantity: str = 'cmro2') -> dict[str, float]:
+    """
+    Say what one standard deviation of each constant does to a quantity.
 
     Parameters
     ----------
     constants : mapping of str to float
         As for :func:`predict_relative_cmro2`; those without an entry in :data:`RELATIVE_ERROR`
         are taken as known.
+    quantity : str
+        One of :data:`PARTS`.
 
     Returns
     -------
     effects : dict of str to float
-        Relative change of CMRO2, with sign.
+        Relative change of the quantity, with sign.
 
     Examples
     --------
@@ -127,11 +176,11 @@ def relative_effects(constants: Mapping[str, float]) -> dict[str, float]:
     {'oxygen.hct': 0.0, 'oxygen.sao2': 0.01}
     """
     effects = {}
-    here = predict_relative_cmro2(constants)
+    here = _predict(constants, quantity)
     for name, (error, _) in RELATIVE_ERROR.items():
         if constants.get(name):
             # downward: a saturation or an efficiency of 1 is the end of its range
-            below = predict_relative_cmro2({**constants, name: constants[name] * (1 - STEP)})
+            below = _predict({**constants, name: constants[name] * (1 - STEP)}, quantity)
             effects[name] = error * math.log(here / below) / -math.log1p(-STEP)
     return effects
 

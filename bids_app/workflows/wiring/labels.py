@@ -11,6 +11,7 @@ from bids_app.interfaces.change import LabelResponseMode, LimitVoxels
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.models.constants import PUBLISHED_LIMITS
 from bids_app.models.contrast.calibrated_bold import COEFFICIENTS
+from bids_app.models.oxygen.sensitivity import relative_error
 from bids_app.settings import parcel_file, parcel_tasks
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
@@ -186,6 +187,12 @@ def _add_region_table(
         (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
         (atlas.node, node, [(atlas.port, 'atlas')]),
     ])  # fmt: skip
+    blood = ('b0', 'hct', 'sao2')
+    constants = {f'oxygen.{name}': getattr(graph.inputs, name) for name in blood}
+    constants |= {one.name: one.value for one in constants_table(graph.inputs, graph.settings)}
+    node.inputs.constants = {
+        label: relative_error(constants, quantity) for label, quantity in quantities.items()
+    }
     if 'cmro2' in changes:
         node.inputs.cao2 = cao2_of(graph.inputs, graph.settings.oxygen)
         settings = graph.settings.change

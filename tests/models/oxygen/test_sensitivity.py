@@ -10,6 +10,7 @@ from bids_app.models.oxygen.sensitivity import (
     RELATIVE_ERROR,
     predict_relative_cmro2,
     relative_effects,
+    relative_error,
     variance_shares,
 )
 
@@ -99,3 +100,22 @@ def test_a_constant_at_the_end_of_its_range_has_an_effect():
     inside = relative_effects({**CONSTANTS, **{name: 0.999 for name in limits}})
     for name in limits:
         assert effects[name] == pytest.approx(inside[name], rel=2e-3)
+
+
+def test_error_by_constants_follows_from_the_parts_of_a_quantity():
+    """By hand: CBV 15 %; OEF that and susceptibility 10 %, haematocrit 3 % and its ratio 10 %."""
+    constants = {
+        'oxygen.b0': 3.0,
+        'oxygen.hct': 0.42,
+        'oxygen.sao2': 0.98,
+        'oxygen.small_vessel_hct_ratio': 0.85,
+        'oxygen.susceptibility': 0.264e-6,
+        'blood_volume.white_matter_cbv': 0.025,
+    }
+    assert relative_error(constants, 'cbv') == pytest.approx(0.15, rel=1e-3)
+    by_hand = np.sqrt(0.15**2 + 0.1**2 + 0.1**2 + 0.03**2)
+    assert relative_error(constants, 'oef') == pytest.approx(by_hand, rel=1e-3)
+    assert relative_error(constants, 'r2_prime') == 0
+    effects = relative_effects(constants)
+    total = np.sqrt(sum(effect**2 for effect in effects.values()))
+    assert relative_error(constants, 'cmro2') == pytest.approx(total)

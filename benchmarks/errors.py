@@ -1,0 +1,188 @@
+"""
+Whether errors hold where noise is uneven, shared or slow, by generators of their own.
+
+`python benchmarks/errors.py [--seeds 20] [--part pairs bold dsc scans]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+from bold import DESIGNS, TR, events_of
+from scipy.signal import lfilter
+
+from bids_app.engines.glm import fit_task_design, make_task_design
+from bids_app.models.asl.label_control import estimate_difference
+from bids_app.models.asl.scan_noise import describe_scan_noise
+from bids_app.models.dsc.relative_cbv import estimate_relative_cbv
+from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.between_scans import PRIORS, local_share
+from bids_app.models.numerics.noise import SIZES, cubes_of
+from bids_app.models.numerics.regions import summarise_regions
+
+SHAPE, SIDE, PAIRS = (20, 20, 20), 4.0, 39
+POINTS = SIDE * np.stack(np.unravel_index(np.arange(np.prod(SHAPE)), SHAPE), axis=1)
+FLOW, NOISE = 6.0, 12.0
+"""Difference of control and label, and the noise of a pair, a.u."""
+
+
+def describe(z: np.ndarray) -> dict[str, float]:
+    """Standard deviation of z, and what lies within 1.96."""
+    z = np.asarray(z, float).ravel()
+    return {'sd': round(float(z.std()), 3), 'covers': round(float(np.mean(np.abs(z) < 1.96)), 3)}
+
+
+def slow(rng: np.random.Generator, phi: float, shape: tuple[int, ...]) -> np.ndarray:
+    """AR(1) noise of unit variance along the last axis."""
+    white = rng.normal(size=(*shape[:-1], shape[-1] + 100))
+    return np.sqrt(1 - phi**2) * lfilter([1], [1, -phi], white, axis=-1)[..., 100:]
+
+
+def pairs_of(rng, *, uneven=0.0, common=0.0, regional=0.0, phi=0.0) -> np.ndarray:
+    """Label and control volumes whose noise is uneven, shared and slow."""
+    sd = NOISE * np.exp(uneven * rng.normal(size=len(POINTS)))
+    cubes, _ = cubes_of(POINTS, 20.0)
+    level = 1 + common * rng.normal(size=PAIRS)
+    level = level + regional * rng.normal(size=(cubes.max() + 1, PAIRS))[cubes]
+    difference = FLOW * level + sd[:, None] * slow(rng, phi, (len(POINTS), PAIRS))
+    series = np.full((len(POINTS), 2 * PAIRS), 1000.0)
+    series[:, 1::2] -= difference
+    return series
+
+
+CONTEXT = ['control', 'label'] * PAIRS
+
+
+def flows(n_seeds: int) -> list[dict[str, object]]:
+    """SD of z of voxels, parcels, networks and the brain for pairs of every kind of noise."""
+    rows = []
+    kinds = [
+        {},
+        {'uneven': 0.35},
+        {'uneven': 0.5},
+        {'phi': 0.3},
+        {'common': 0.1},
+        {'common': 0.2},
+        {'regional': 0.1},
+        {'uneven': 0.35, 'common': 0.1, 'regional': 0.02},
+    ]
+    everywhere = np.ones(len(POINTS), bool)
+    for kind in kinds:
+        z: dict[str, list[float]] = {'voxel': [], **{size: [] for size in SIZES}}
+        for seed in range(n_seeds):
+            series = pairs_of(np.random.default_rng(seed), **kind)
+            found = estimate_difference(series, context=CONTEXT, robust=True)
+            shared = describe_scan_noise(series, POINTS, everywhere, context=CONTEXT, robust=True)[
+                'shared'
+            ]
+            z['voxel'].extend((found.value - FLOW) / np.sqrt(found.variance))
+            for size, side in SIZES.items():
+                region = summarise_regions(found, *cubes_of(POINTS, side), shared=shared[size])
+                z[size].extend((region['mean'] - FLOW) / region['se'])
+        rows.append({'noise': kind, **{size: describe(values) for size, values in z.items()}})
+    return rows
+
+
+def one_over_f(rng: np.random.Generator, n_voxels: int, n_volumes: int) -> np.ndarray:
+    """Noise of a spectrum 1/f, from four times as long a series, unit variance."""
+    frequency = np.fft.rfftfreq(4 * n_volumes)[1:]
+    parts = rng.normal(size=(2, n_voxels, frequency.size)) / np.sqrt(frequency)
+    spectrum = np.concatenate([np.zeros((n_voxels, 1)), parts[0] + 1j * parts[1]], axis=1)
+    series = np.fft.irfft(spectrum, axis=1)[:, :n_volumes]
+    return series / series.std()
+
+
+def gates(n_seeds: int) -> list[dict[str, object]]:
+    """Rejections of the BOLD gate without any effect, at 0.05 and over 0.001."""
+    rng, n_volumes, n_voxels = np.random.default_rng(3), 400, 1000 * n_seeds
+    shape = (n_voxels, n_volumes)
+    design = make_task_design(
+        n_volumes,
+        repetition_time=TR,
+        events=events_of(n_volumes),
+        conditions=list(DESIGNS[n_volumes]),
+        baseline='control',
+        contrasts=[('calc', 'control')],
+    )
+    kinds = {
+        'white': lambda: rng.normal(size=shape),
+        'AR(1) .3': lambda: slow(rng, 0.3, shape),
+        'AR(1) .9': lambda: slow(rng, 0.9, shape),
+        'AR(1) .9 + white': lambda: slow(rng, 0.9, shape) + rng.normal(size=shape),
+        '1/f': lambda: one_over_f(rng, *shape),
+        '1/f + white': lambda: one_over_f(rng, *shape) + rng.normal(size=shape),
+    }
+    rows = []
+    for name, noise in kinds.items():
+        series, row = 1000 + 10 * noise(), {'noise': name}
+        for model in ('fast', 'ar1'):
+            change = fit_task_design(series, design, noise_model=model)['calcMinusControl']
+            z = np.abs(change.value) / np.sqrt(change.variance)
+            row[model] = {
+                'percent_at_0.05': round(100 * float(np.mean(z > 1.95996)), 2),
+                'times_0.001': round(float(np.mean(z > 3.29053)) / 0.001, 2),
+            }
+        rows.append(row)
+    return rows
+
+
+def boluses(n_seeds: int) -> list[dict[str, object]]:
+    """SD of z of the area of a bolus whose baseline is correlated in time."""
+    time, n_voxels, rows = 1.5 * np.arange(60.0), 1000, []
+    rate = 30 * np.exp(-0.5 * ((time - 45) / 5) ** 2)
+    clean = 500 * np.exp(-0.03 * rate)
+    truth = estimate_relative_cbv(clean[None] * np.ones((200, 1)), echo_time=0.03,
+                                  repetition_time=1.5).relative_cbv.value[0]  # fmt: skip
+    for phi in (0.0, 0.3, 0.6):
+        z = []
+        for seed in range(n_seeds):
+            rng = np.random.default_rng(seed)
+            sd = 5 * np.exp(0.35 * rng.normal(size=(n_voxels, 1)))
+            series = clean + sd * slow(rng, phi, (n_voxels, time.size))
+            area = estimate_relative_cbv(series, echo_time=0.03, repetition_time=1.5).relative_cbv
+            z.extend((area.value - truth) / np.sqrt(area.variance))
+        rows.append({'correlation': phi, 'voxel': describe(z)})
+    return rows
+
+
+def scans(n_seeds: int) -> list[dict[str, object]]:
+    """False signs of a flow that does not change where scans differ by 3.5 % in common."""
+    prior, rows = PRIORS['cbf'], []
+    for counted in (True, False):
+        beyond: dict[str, list[bool]] = {size: [] for size in SIZES}
+        for seed in range(20 * n_seeds):
+            rng = np.random.default_rng(seed)
+            level = 50 * (1 + 0.035 * rng.normal(size=2))
+            noise = 15 * rng.normal(size=(2, len(POINTS)))
+            change = Estimate.of(level[0] - level[1] + noise[0] - noise[1], 2 * 15.0**2)
+            common, local = prior.variance(np.full(len(POINTS), 50.0))
+            for size, side in SIZES.items():
+                labels, indices = cubes_of(POINTS, side)
+                region = summarise_regions(change, labels, indices)
+                left = local_share(region['n_voxels'], SIDE**3)
+                between = 2 * (common[0] + left * local[0]) * counted
+                z = region['mean'] / np.sqrt(region['se'] ** 2 + between)
+                beyond[size].extend(np.abs(z) > 1.96)
+        percent = {size: round(100 * float(np.mean(hits)), 1) for size, hits in beyond.items()}
+        rows.append({'between_scans': counted, 'percent_beyond_1.96': percent})
+    return rows
+
+
+PARTS = {'pairs': flows, 'bold': gates, 'dsc': boluses, 'scans': scans}
+
+
+def main() -> None:
+    """Print a line of JSON per row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--seeds', type=int, default=20)
+    parser.add_argument('--part', nargs='+', choices=PARTS, default=list(PARTS))
+    arguments = parser.parse_args()
+    for part in arguments.part:
+        for row in PARTS[part](arguments.seeds):
+            print(json.dumps({'part': part, **row}), flush=True)
+
+
+if __name__ == '__main__':
+    main()
