@@ -17,7 +17,7 @@ from bids_app.group.shares import (
     sign_flip_probability,
     sign_flip_products,
 )
-from bids_app.group.statistics import prevalence, weigh_participants
+from bids_app.group.statistics import weigh_participants
 from bids_app.group.stream import common_participants, paired_blocks
 from bids_app.images import load_data
 from bids_app.interfaces.regions import network_masks, read_atlas
@@ -367,16 +367,6 @@ def _save(study: Study, bold: Effect, change: Effect, found: Concordance) -> Non
         prior=found.shares['all', 'all'].prior,
     )
     study.save_image(probability, 'group_discordant', sidecar, **at)
-    share = np.where(found.gate, prevalence(bold.result.effect, change.result), np.nan)
-    study.save_image(
-        share,
-        'group_contrast',
-        sidecar,
-        quantity='cmro2',
-        statistic='prevalence',
-        contrast=change.maps.contrast,
-        task=change.maps.task,
-    )
     contrast = change.maps.contrast
     study.save_table(found.rows, 'group_summary', sidecar, contrast=contrast)
     if found.parcels:

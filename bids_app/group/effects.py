@@ -9,12 +9,13 @@ from zlib import crc32
 
 import numpy as np
 
-from bids_app.group.permutation import max_statistic
+from bids_app.group.permutation import Asymmetry, max_statistic, measure_asymmetry
 from bids_app.group.statistics import (
     MINIMUM,
     RandomEffects,
     detectable_effect,
     equivalence,
+    smallest_equivalence,
     weigh_participants,
 )
 from bids_app.group.stream import Stack, common_participants, paired_blocks, stack_effects
@@ -105,7 +106,8 @@ def analyse_effect(study: Study, maps: MapSet) -> Effect:
     result = stack_effects(stack, design=design)
     baseline = mean_baseline(study, maps)
     fit, ratios = _partial_least_squares(study, [stack], maps.name)
-    statistics = _statistics(study, stack, maps.name, result) | {
+    tests, asymmetry = _statistics(study, stack, maps.name, result)
+    statistics = tests | {
         'z': result.z,
         'detectable': detectable_effect(result),
         'bsr': ratios[0],
@@ -118,12 +120,15 @@ def analyse_effect(study: Study, maps: MapSet) -> Effect:
     sidecar = study.about(maps) | {
         'DegreesOfFreedom': float(np.nanmedian(result.dof)),
         'SmallestEffect': smallest,
+        'SmallestEquivalence': float(np.nanmedian(smallest_equivalence(result))),
+        'Skewness': asymmetry.skewness,
+        'SkewnessP': asymmetry.p,
         'Permutations': study.settings.group.permutations,
     }
     _save(study, maps, statistics, 'group_contrast', sidecar)
     for number, column in enumerate(study.design.columns, start=1):
         slope = stack_effects(stack, design=design, tested=number)
-        found = _statistics(study, stack, f'{maps.name}_{column}', slope, tested=number)
+        found, _ = _statistics(study, stack, f'{maps.name}_{column}', slope, tested=number)
         about = sidecar | {'Column': study.design.meaning[column]}
         _save(study, maps, found, 'group_covariate', about, column=column)
     if fit is not None:
@@ -160,17 +165,23 @@ def mean_baseline(study: Study, maps: MapSet, quantity: str | None = None) -> Fl
 
 def _statistics(
     study: Study, stack: Stack, name: str, result: RandomEffects, tested: int = 0
-) -> dict[str, FloatArray]:
-    """Collect effect, tests and the probability by permutation."""
+) -> tuple[dict[str, FloatArray], Asymmetry]:
+    """Collect effect, tests and the probability by permutation; say how skewed participants are."""
     settings = study.settings.group
     design = study.design.matrix(stack.participants)
-    rows = 2 * 128 + 8 * len(stack.participants)
+    weighting = weigh_participants(*stack.sample(), design=design)
+    asymmetry = measure_asymmetry(
+        *stack.sample(), weighting, design, rng=random_of(study, f'asymmetry_{name}')
+    )
+    # numbers per voxel and rearrangement: t alone, or t and what its correction needs
+    rows = (5 if asymmetry.is_marked else 2) * 128 + 8 * len(stack.participants)
     found = max_statistic(
         (stack.block(where) for where in stack.slices(rows)),
-        weigh_participants(*stack.sample(), design=design),
+        weighting,
         design,
         tested,
         n_permutations=settings.permutations,
+        skewed=asymmetry.is_marked,
         rng=random_of(study, name),
     )
     return {
@@ -180,7 +191,7 @@ def _statistics(
         'p': result.p,
         'q': false_discovery_rate(result.p),
         'pFwe': found.p,
-    }
+    }, asymmetry
 
 
 def _save(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +16,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import FloatArray
+    from bids_app._typing import BoolArray, FloatArray
 
 BATCH = 128
 """Permutations that are worked on at once."""
+
+ASYMMETRIC = 0.05
+"""Probability of measured asymmetry, were participants symmetric, below which it is corrected."""
+
+ENOUGH_FOR_SKEWNESS = 20
+"""Fewer participants keep the moderated variance with the correction, which errs to caution."""
+
+ASYMMETRY_VOXELS = 2000
+"""Voxels, evenly spread, in which asymmetry is measured."""
+
+ASYMMETRY_FLIPS = 199
+"""Sign flips of residuals that tell what symmetric participants would show."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -41,6 +53,98 @@ class MaxStatistic:
     p: FloatArray
     maxima: FloatArray
     exhaustive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asymmetry:
+    """
+    How skewed participants are around their mean.
+
+    Parameters
+    ----------
+    skewness : float
+        Mean over voxels of the skewness of weighted residuals, corrected for the number of
+        participants; NaN with fewer than three.
+    p : float
+        Probability of skewness of this size, of either sign, were participants symmetric.
+    """
+
+    skewness: float
+    p: float
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether tests by sign flips need the correction for skewness."""
+        return self.p <= ASYMMETRIC
+
+
+def measure_asymmetry(
+    effects: ArrayLike,
+    variances: ArrayLike | None,
+    weighting: Weighting,
+    design: ArrayLike,
+    *,
+    rng: np.random.Generator,
+) -> Asymmetry:
+    """
+    Compare the skewness of residuals with that of the same residuals under random signs.
+
+    Parameters
+    ----------
+    effects : (N, V) array_like
+        In voxels spread over the mask; NaN is no estimate.
+    variances : (N, V) array_like or None
+        Random variances.
+    weighting : Weighting
+        Of the participants.
+    design : (N, P) array_like
+        Columns over participants.
+    rng : Generator
+        Draws the signs.
+
+    Returns
+    -------
+    asymmetry : Asymmetry
+        The mean square of the skewness over voxels is what is compared: tails alone, which the
+        signs keep, do not raise it, and opposite skewness in two places does not cancel.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> skewed = rng.exponential(size=(30, 500))
+    >>> one, equal = np.ones((30, 1)), Weighting(participants=np.ones(30))
+    >>> found = measure_asymmetry(skewed, None, equal, one, rng=rng)
+    >>> 1.2 < found.skewness < 2.2, found.is_marked
+    (True, True)
+    """
+    x = np.asarray(effects, float)
+    step = max(1, x.shape[1] // ASYMMETRY_VOXELS)
+    x = x[:, ::step]
+    v = None if variances is None else np.asarray(variances, float)[:, ::step]
+    known = np.isfinite(x) if v is None else np.isfinite(x) & np.isfinite(v)
+    full = known.all(axis=0)
+    if x.shape[0] < 3 or not full.any():
+        return Asymmetry(skewness=float('nan'), p=1.0)
+    root = np.sqrt(weighting.participants)[:, None]
+    values = root * nuisance_residuals(
+        x[:, full], known[:, full], weighting, np.asarray(design, float)
+    )
+    found = _skewness(values)
+    flips = rng.choice([-1.0, 1.0], (ASYMMETRY_FLIPS, x.shape[0], 1))
+    reference = [float(np.mean(_skewness(signs * values) ** 2)) for signs in flips]
+    reached = 1 + sum(one >= float(np.mean(found**2)) for one in reference)
+    return Asymmetry(skewness=float(found.mean()), p=float(reached / (1 + ASYMMETRY_FLIPS)))
+
+
+def _skewness(values: FloatArray) -> FloatArray:
+    """Give the skewness of columns, corrected for the number of rows; 0 without any spread."""
+    n = values.shape[0]
+    centred = values - values.mean(axis=0)
+    spread = np.mean(centred**2, axis=0)
+    third = np.mean(centred**3, axis=0)
+    plain = np.divide(third, spread**1.5, out=np.zeros_like(third), where=spread > 0)
+    skewness: FloatArray = plain * np.sqrt(n * (n - 1)) / (n - 2)
+    return skewness
 
 
 def rearrangements(
@@ -86,6 +190,7 @@ def max_statistic(
     tested: int = 0,
     *,
     n_permutations: int = 1000,
+    skewed: bool = False,
     rng: np.random.Generator,
 ) -> MaxStatistic:
     r"""
@@ -103,6 +208,9 @@ def max_statistic(
         Tested column.
     n_permutations : int
         Rearrangements.
+    skewed : bool
+        Correct the statistic of a mean for the skewness of each voxel; see
+        :func:`measure_asymmetry`.
     rng : Generator
         Draws them.
 
@@ -134,6 +242,7 @@ def max_statistic(
     ----------
     .. [1] Nichols & Holmes, Hum Brain Mapp 15:1, 2002. doi:10.1002/hbm.1058
     .. [2] Winkler et al., NeuroImage 92:381, 2014. doi:10.1016/j.neuroimage.2014.01.060
+    .. [3] Hall, J R Stat Soc B 54:221, 1992.
 
     Examples
     --------
@@ -152,10 +261,13 @@ def max_statistic(
         raise ModelInputError(msg)
     order, exhaustive = rearrangements(columns, tested, number=n_permutations, rng=rng)
     rows = _rows(columns, tested, weighting.participants, order)
+    skewed = skewed and not np.ptp(columns[:, tested])
+    if skewed and columns.shape[0] >= ENOUGH_FOR_SKEWNESS:
+        weighting = replace(weighting, prior_dof=0.0)
     maxima = np.zeros(len(order))
     observed = []
     for block in blocks:
-        observed.append(_statistics(block, weighting, (columns, tested), rows, maxima))
+        observed.append(_statistics(block, weighting, (columns, tested), rows, maxima, skewed))
     values = np.concatenate(observed)
     ranked = np.sort(maxima)
     reached = len(maxima) - np.searchsorted(ranked, values * (1 - 1e-9))
@@ -183,6 +295,7 @@ def _statistics(
     model: tuple[FloatArray, int],
     rows: tuple[FloatArray, FloatArray, FloatArray],
     maxima: FloatArray,
+    skewed: bool,
 ) -> FloatArray:
     """Give the observed |t| of a block and raise the maxima."""
     columns, tested = model
@@ -201,6 +314,7 @@ def _statistics(
     values, known, dof = values[:, usable], known[:, usable], dof[usable].astype(float)
     norm = np.maximum(regressor**2 @ known, np.finfo(float).tiny)
     total = (values**2).sum(axis=0)
+    third = _ThirdMoment(regressor, values, known, norm) if skewed else None
     observed = np.full(x.shape[1], np.nan)
     for start in range(0, len(rearranged), BATCH):
         part = slice(start, start + BATCH)
@@ -208,9 +322,47 @@ def _statistics(
         left = total - numerator**2 / norm
         for row in nuisance:
             left -= (row[part] @ values) ** 2
-        spread, _ = moderate(np.maximum(left, 0.0) / dof, dof, typical, weighting)
-        t = np.abs(numerator) / np.sqrt(np.maximum(norm * spread, np.finfo(float).tiny))
+        own = np.maximum(left, 0.0) / dof
+        spread, freedom = moderate(own, dof, typical, weighting)
+        t = numerator / np.sqrt(np.maximum(norm * spread, np.finfo(float).tiny))
+        if third is not None:
+            t = third.corrected(t, rearranged[part], numerator, own, dof / freedom)
+        t = np.abs(t)
         maxima[part] = np.maximum(maxima[part], t.max(axis=1))
         if start == 0:
             observed[usable] = t[0]
     return observed
+
+
+class _ThirdMoment:
+    """Skewness of the residuals of a block in any rearrangement of signs."""
+
+    def __init__(
+        self, regressor: FloatArray, values: FloatArray, known: BoolArray, norm: FloatArray
+    ) -> None:
+        """Prepare what no sign changes."""
+        self.norm = norm
+        self.cubes = regressor[:, None] ** 2 * values**3
+        self.fourth = regressor[:, None] ** 4 * values
+        self.squares = regressor**4 @ values**2
+        self.sixth = regressor**6 @ known
+        n = known.sum(axis=0).astype(float)
+        self.unbiased = n**2 / np.maximum((n - 1.0) * (n - 2.0), 1.0)
+
+    def corrected(
+        self,
+        t: FloatArray,
+        signed: FloatArray,
+        numerator: FloatArray,
+        variance: FloatArray,
+        share: FloatArray,
+    ) -> FloatArray:
+        """Transform t (R, B) for the skewness that the signs leave."""
+        mean = numerator / self.norm
+        third = signed @ self.cubes - 3 * mean * self.squares
+        third += 3 * mean**2 * (signed @ self.fourth) - mean**3 * self.sixth
+        size = np.maximum(self.norm * variance, np.finfo(float).tiny) ** 1.5
+        shift = self.unbiased * third / size / 6.0
+        bend = (3.0 * share - 1.0) * shift
+        corrected: FloatArray = t + bend * t**2 + bend**2 * t**3 / 3.0 + shift
+        return corrected

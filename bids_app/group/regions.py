@@ -9,10 +9,18 @@ import pandas as pd
 
 from bids_app.bids.output.names import row, unit_of
 from bids_app.engines.templates import ATLAS, packaged_template
-from bids_app.group.statistics import MINIMUM, RandomEffects, prevalence, random_effects
+from bids_app.group.effects import random_of
+from bids_app.group.permutation import max_statistic, measure_asymmetry
+from bids_app.group.statistics import (
+    MINIMUM,
+    RandomEffects,
+    random_effects,
+    smallest_equivalence,
+    weigh_participants,
+)
 from bids_app.images import load_data
 from bids_app.interfaces.regions import add_labels, read_atlas, region_levels
-from bids_app.models.constants import NORMAL_95
+from bids_app.models.concordance.labels import false_discovery_rate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,15 +60,19 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
     values = np.stack([part['effect'].to_numpy(float) for part in stacked])
     variances = np.stack([part['variance'].to_numpy(float) for part in stacked])
     normal = np.full(len(rows), np.nan)
-    # BOLD first: the prevalence of CMRO2 needs its sign
-    for quantity in sorted(rows['quantity'].unique(), key=lambda name: name != 'boldPct'):
+    for quantity in rows['quantity'].unique():
         here = (rows['quantity'] == quantity).to_numpy()
         known = np.isfinite(variances[:, here]).any()
-        result = random_effects(values[:, here], variances[:, here] if known else None)
+        data = values[:, here], variances[:, here] if known else None
+        result = random_effects(*data)
         _fill(rows, here, result)
         normal[here] = result.standard_error
-        if quantity == 'cmro2' and 'boldPct' in set(rows['quantity']):
-            _prevalence(rows, here, result)
+        for level in rows.loc[here, 'level'].unique():
+            chosen = (rows.loc[here, 'level'] == level).to_numpy()
+            family = tuple(None if one is None else one[:, chosen] for one in data)
+            at = np.flatnonzero(here)[chosen]
+            rows.loc[at, 'q'] = false_discovery_rate(result.p[chosen])
+            rows.loc[at, 'p_fwe'] = _family_wise(study, f'{contrast}_{quantity}_{level}', family)
     for column in ('n_voxels', 'coverage'):
         rows[column] = pd.concat([part[column] for part in stacked], axis=1).mean(axis=1)
     levels = study.settings.change
@@ -88,17 +100,23 @@ def _fill(rows: pd.DataFrame, here: Any, result: RandomEffects) -> None:
     rows.loc[here, 'se'] = np.sqrt(result.variance)
     for column in ('z', 't', 'p'):
         rows.loc[here, column] = getattr(result, column)
+    rows.loc[here, 'smallest_delta'] = smallest_equivalence(result)
     rows.loc[here, 'n_participants'] = result.n
 
 
-def _prevalence(rows: pd.DataFrame, here: Any, result: RandomEffects) -> None:
-    """Add the share of the population with opposite signs, by the BOLD change of the region."""
-    places = ['level', 'index', 'name', 'network']
-    bold = rows[rows['quantity'] == 'boldPct'].set_index(places)['effect']
-    of_region = bold.reindex(pd.MultiIndex.from_frame(rows.loc[here, places])).to_numpy(float)
-    rows.loc[here, 'prevalence'] = prevalence(of_region, result)
-    rows.loc[here, 'prevalence_low'] = prevalence(of_region, result, quantile=NORMAL_95)
-    rows.loc[here, 'prevalence_high'] = prevalence(of_region, result, quantile=-NORMAL_95)
+def _family_wise(study: Study, name: str, data: tuple[Any, Any]) -> Any:
+    """Test regions of one level against the largest statistic of them all, as voxels are."""
+    design = np.ones((len(data[0]), 1))
+    weighting = weigh_participants(*data)
+    shape = measure_asymmetry(*data, weighting, design, rng=random_of(study, f'asymmetry_{name}'))
+    return max_statistic(
+        [data],
+        weighting,
+        design,
+        n_permutations=study.settings.group.permutations,
+        skewed=shape.is_marked,
+        rng=random_of(study, name),
+    ).p
 
 
 def _tables(study: Study, contrast: str, effects: Mapping[str, Effect]) -> list[pd.DataFrame]:

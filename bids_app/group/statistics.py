@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 MINIMUM = 2
 """Fewest participants of a group."""
 
+TRIMMED = 0.1
+"""Share of voxels, those of the largest variance, that do not tell the spread of participants."""
+
+SMALLEST_LEVEL = 1e-12
+"""Random variance of a participant, relative to the largest, below which it counts as this."""
+
 SMALL_T = 1e-4
 """Below this, z is proportional to t."""
 
@@ -202,9 +208,9 @@ def random_effects(
     Notes
     -----
     A participant weighs :math:`g_i = 1/(l_i + \rho\,\bar l)`: l is the level of its random
-    variance (median over voxels of the ratio to the voxel's median over participants), rho the
-    variance between participants over the random one (median over voxels). The weights are the
-    same in all voxels: the variance of a CMRO2 change grows with the estimate itself, so that
+    variance (median over voxels of the ratio to the voxel's median over participants), rho
+    :math:`\bar l` the variance between participants in the same unit, with which the weighted
+    residual variance of the voxels is 1 on average [4]_. The weights are the same in all voxels: the variance of a CMRO2 change grows with the estimate itself, so that
     raw inverse variances pull the mean towards zero (by 2 to 7 % at the noise of single voxels);
     and weights from the spread of one voxel reject 7 % instead of 5 % of the nulls with six
     participants. The variance of the weighted mean is that of Hartung and Knapp [2]_,
@@ -223,6 +229,7 @@ def random_effects(
     .. [1] Hedges & Olkin, Statistical Methods for Meta-Analysis, Academic Press, 1985, ch. 9.
     .. [2] Hartung & Knapp, Stat Med 20:3875, 2001. doi:10.1002/sim.1009
     .. [3] Smyth, Stat Appl Genet Mol Biol 3:3, 2004. doi:10.2202/1544-6115.1027
+    .. [4] Paule & Mandel, J Res Natl Bur Stand 87:377, 1982. doi:10.6028/jres.087.022
 
     Examples
     --------
@@ -352,6 +359,38 @@ def equivalence(result: RandomEffects, smallest: float) -> FloatArray:
     return p
 
 
+def smallest_equivalence(result: RandomEffects, *, alpha: float = 0.05) -> FloatArray:
+    r"""
+    Compute the smallest delta for which a study of this size and noise could show equivalence.
+
+    Parameters
+    ----------
+    result : RandomEffects
+        Of a group.
+    alpha : float
+        Level of the two one-sided tests.
+
+    Returns
+    -------
+    delta : (V,) ndarray of float64
+        Unit of the effects. For a smaller one of interest even an estimate of exactly 0 does not
+        show that there is no change.
+
+    Notes
+    -----
+    .. math:: t_{1-\alpha}\,\sqrt{var(\hat\mu)}
+
+    Examples
+    --------
+    >>> result = random_effects(np.array([[1.0], [-1.0], [0.5], [-0.5]]), None)
+    >>> delta = smallest_equivalence(result)
+    >>> delta.round(2), equivalence(result, float(delta[0])).round(2)
+    (array([1.07]), array([0.05]))
+    """
+    delta: FloatArray = stats.t.ppf(1 - alpha, result.dof) * np.sqrt(result.variance)
+    return delta
+
+
 def detectable_effect(
     result: RandomEffects, *, power: float = 0.8, alpha: float = 0.05
 ) -> FloatArray:
@@ -389,53 +428,6 @@ def detectable_effect(
     reach = stats.t.ppf(1 - alpha / 2, result.dof) + stats.t.ppf(power, result.dof)
     effect: FloatArray = reach * np.sqrt(result.variance)
     return effect
-
-
-def prevalence(bold: ArrayLike, change: RandomEffects, *, quantile: float = 0.0) -> FloatArray:
-    r"""
-    Estimate the share of the population whose true changes of BOLD and CMRO2 are opposite.
-
-    Parameters
-    ----------
-    bold : (V,) array_like
-        BOLD change of the group; only its sign counts.
-    change : (V,) RandomEffects
-        CMRO2 change of the group.
-    quantile : float
-        0: the expected share. Else the share where the mean lies that many standard errors
-        further in the direction of BOLD (1.96 and -1.96: a 95 % interval).
-
-    Returns
-    -------
-    share : (V,) ndarray of float64
-        In [0, 1].
-
-    See Also
-    --------
-    random_effects : Mean and variance between participants.
-
-    Notes
-    -----
-    The true change of participant i in voxel j is normal with mean mu_j and variance tau_j^2. With
-    the direction of BOLD as positive, the share is :math:`\Phi(-\mu_j/\tau_j)`; over the
-    uncertainty of mu_j its expectation is
-
-    .. math:: \Phi\left(-\hat\mu_j / \sqrt{\tau_j^2 + var(\hat\mu_j)}\right)
-
-    Examples
-    --------
-    >>> result = random_effects(np.array([[1.0], [3.0], [2.0]]), np.full((3, 1), 0.1))
-    >>> prevalence([1.0], result).round(3), prevalence([-1.0], result).round(3)
-    (array([0.036]), array([0.964]))
-    """
-    aligned = np.sign(np.asarray(bold, float)) * change.effect
-    if quantile == 0.0:
-        spread = np.sqrt(np.maximum(change.tau2 + change.variance, np.finfo(float).tiny))
-    else:
-        aligned = aligned + quantile * np.sqrt(change.variance)
-        spread = np.sqrt(np.maximum(change.tau2, np.finfo(float).tiny))
-    share: FloatArray = special.ndtr(-aligned / spread)
-    return share
 
 
 def typical_variance(variances: FloatArray | None, known: BoolArray) -> FloatArray:
@@ -481,12 +473,44 @@ def _weights(x: FloatArray, variances: FloatArray | None, known: BoolArray) -> F
     ratio = np.divide(variances, typical, out=np.ones_like(variances), where=usable)
     level = _masked_median(ratio, usable)
     level = np.where(np.isfinite(level), level, 1.0)
-    between = _typical_ratio(x, level[:, None] * typical, known)
-    total = level + between * level.mean()
-    smallest = np.finfo(float).eps * max(float(total.max()), np.finfo(float).tiny)
-    inverse = 1.0 / np.maximum(total, smallest)
+    level = np.maximum(level, SMALLEST_LEVEL * max(float(level.max()), SMALLEST_LEVEL))
+    usable &= usable.sum(axis=0) >= MINIMUM
+    columns = usable.any(axis=0)
+    scaled = np.where(usable, x, 0.0)[:, columns] / np.sqrt(typical[columns])
+    inverse = 1.0 / (level + _between_ratio(scaled, level, usable[:, columns]))
     weights: FloatArray = inverse / inverse.mean()
     return weights
+
+
+def _between_ratio(x: FloatArray, level: FloatArray, known: BoolArray) -> float:
+    """
+    Solve for the variance between participants, in units of the typical random variance.
+
+    With the right one the weighted residual variance of a voxel is 1 on average, however unequal
+    the participants are (Paule and Mandel); a median of plain sample variances is not, because
+    the noisiest participant rules them. Voxels of the largest variances are left out, as are
+    those of the chi-square distribution that they are compared with.
+    """
+    if x.shape[1] == 0:
+        return 0.0
+    dof = known.sum(axis=0) - 1
+    kept = int(np.ceil((1.0 - TRIMMED) * x.shape[1]))
+    typical_dof = float(np.median(dof))
+    limit = stats.chi2.ppf(kept / x.shape[1], typical_dof)
+    expected = stats.chi2.cdf(limit, typical_dof + 2) * x.shape[1] / kept
+
+    def misfit(between: float) -> float:
+        weights = np.where(known, 1.0 / (level + between)[:, None], 0.0)
+        mean = (weights * x).sum(axis=0) / weights.sum(axis=0)
+        variance = (weights * (x - mean) ** 2).sum(axis=0) / dof
+        return float(np.partition(variance, kept - 1)[:kept].mean() - expected)
+
+    if misfit(0.0) <= 0:
+        return 0.0
+    high = float(level.mean())
+    while misfit(high) > 0:
+        high *= 4.0
+    return float(optimize.brentq(misfit, 0.0, high, rtol=1e-3))
 
 
 def _regress(
@@ -528,20 +552,6 @@ def _excess_variance(x: FloatArray, variances: FloatArray | None, known: BoolArr
     squares = ((values - _mean(values, known)) ** 2).sum(axis=0, where=known)
     sample: FloatArray = squares / np.maximum(known.sum(axis=0) - 1, 1)
     return sample if variances is None else sample - _mean(variances, known)
-
-
-def _typical_ratio(x: FloatArray, within: FloatArray, known: BoolArray) -> float:
-    """Give the variance between participants over the random one, one number for all voxels."""
-    random = _mean(within, known)
-    dof = known.sum(axis=0) - 1
-    usable = (dof > 0) & (random > 0)
-    if not usable.any():
-        return 0.0
-    excess = _excess_variance(x, within, known)
-    typical_dof = np.median(dof[usable])
-    median_of_one = stats.chi2.median(typical_dof) / typical_dof
-    ratio = np.median(excess[usable] / random[usable] + 1.0) / median_of_one
-    return max(float(ratio) - 1.0, 0.0)
 
 
 def _tested(
