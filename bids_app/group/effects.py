@@ -123,6 +123,7 @@ def analyse_effect(study: Study, maps: MapSet) -> Effect:
         'SmallestEquivalence': float(np.nanmedian(smallest_equivalence(result))),
         'Skewness': asymmetry.skewness,
         'SkewnessP': asymmetry.p,
+        'SkewnessCorrected': asymmetry.is_marked,
         'Permutations': study.settings.group.permutations,
     }
     _save(study, maps, statistics, 'group_contrast', sidecar)
@@ -166,7 +167,7 @@ def mean_baseline(study: Study, maps: MapSet, quantity: str | None = None) -> Fl
 def _statistics(
     study: Study, stack: Stack, name: str, result: RandomEffects, tested: int = 0
 ) -> tuple[dict[str, FloatArray], Asymmetry]:
-    """Collect effect, tests and the probability by permutation; say how skewed participants are."""
+    """Collect effect, tests and probability by permutation; say how skewed participants are."""
     settings = study.settings.group
     design = study.design.matrix(stack.participants)
     weighting = weigh_participants(*stack.sample(), design=design)

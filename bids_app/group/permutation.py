@@ -267,7 +267,7 @@ def max_statistic(
     maxima = np.zeros(len(order))
     observed = []
     for block in blocks:
-        observed.append(_statistics(block, weighting, (columns, tested), rows, maxima, skewed))
+        observed.append(_statistics(block, weighting, (columns, tested, skewed), rows, maxima))
     values = np.concatenate(observed)
     ranked = np.sort(maxima)
     reached = len(maxima) - np.searchsorted(ranked, values * (1 - 1e-9))
@@ -292,13 +292,12 @@ def _rows(
 def _statistics(
     block: tuple[ArrayLike, ArrayLike | None],
     weighting: Weighting,
-    model: tuple[FloatArray, int],
+    model: tuple[FloatArray, int, bool],
     rows: tuple[FloatArray, FloatArray, FloatArray],
     maxima: FloatArray,
-    skewed: bool,
 ) -> FloatArray:
     """Give the observed |t| of a block and raise the maxima."""
-    columns, tested = model
+    columns, tested, skewed = model
     x = np.asarray(block[0], float)
     v = None if block[1] is None else np.asarray(block[1], float)
     known = np.isfinite(x) if v is None else np.isfinite(x) & np.isfinite(v)

@@ -63,13 +63,13 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
     for quantity in rows['quantity'].unique():
         here = (rows['quantity'] == quantity).to_numpy()
         known = np.isfinite(variances[:, here]).any()
-        data = values[:, here], variances[:, here] if known else None
-        result = random_effects(*data)
+        data = values[:, here], variances[:, here]
+        result = random_effects(data[0], data[1] if known else None)
         _fill(rows, here, result)
         normal[here] = result.standard_error
         for level in rows.loc[here, 'level'].unique():
             chosen = (rows.loc[here, 'level'] == level).to_numpy()
-            family = tuple(None if one is None else one[:, chosen] for one in data)
+            family = data[0][:, chosen], data[1][:, chosen] if known else None
             at = np.flatnonzero(here)[chosen]
             rows.loc[at, 'q'] = false_discovery_rate(result.p[chosen])
             rows.loc[at, 'p_fwe'] = _family_wise(study, f'{contrast}_{quantity}_{level}', family)

@@ -207,10 +207,11 @@ def random_effects(
 
     Notes
     -----
-    A participant weighs :math:`g_i = 1/(l_i + \rho\,\bar l)`: l is the level of its random
-    variance (median over voxels of the ratio to the voxel's median over participants), rho
-    :math:`\bar l` the variance between participants in the same unit, with which the weighted
-    residual variance of the voxels is 1 on average [4]_. The weights are the same in all voxels: the variance of a CMRO2 change grows with the estimate itself, so that
+    A participant weighs :math:`g_i = 1/(l_i + \rho)`: l is the level of its random variance
+    (median over voxels of the ratio to the voxel's median over participants), rho the variance
+    between participants in the same unit, with which the weighted residual variance of the voxels
+    is 1 on average [4]_. The weights are the same in all voxels: the variance of a CMRO2 change
+    grows with the estimate itself, so that
     raw inverse variances pull the mean towards zero (by 2 to 7 % at the noise of single voxels);
     and weights from the spread of one voxel reject 7 % instead of 5 % of the nulls with six
     participants. The variance of the weighted mean is that of Hartung and Knapp [2]_,

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from bids_app.errors import ModelInputError
-from bids_app.group.permutation import max_statistic, rearrangements
+from bids_app.group.permutation import max_statistic, measure_asymmetry, rearrangements
 from bids_app.group.statistics import Weighting, random_effects, weigh_participants
 
 
@@ -118,3 +118,48 @@ def test_missing_participants_do_not_hide_a_voxel_and_empty_ones_have_no_p():
 def test_one_participant_is_refused():
     with pytest.raises(ModelInputError, match='two participants'):
         max_statistic([], equal(1), np.ones((1, 1)), rng=np.random.default_rng(0))
+
+
+def test_skewness_is_told_from_heavy_tails():
+    rng = np.random.default_rng(9)
+    one = np.ones((30, 1))
+    exponential = rng.exponential(size=(30, 1000))
+    found = measure_asymmetry(exponential, None, equal(30), one, rng=rng)
+    assert found.is_marked
+    assert 1.3 < found.skewness < 2.0
+    opposite = exponential * np.where(np.arange(1000) < 500, 1, -1)
+    found = measure_asymmetry(opposite, None, equal(30), one, rng=rng)
+    assert found.is_marked, 'opposite skewness does not cancel'
+    assert abs(found.skewness) < 0.1
+    heavy = rng.standard_t(3, (30, 1000))
+    assert measure_asymmetry(heavy, None, equal(30), one, rng=rng).p > 0.01
+
+
+def test_corrected_statistic_is_the_transform_of_hall():
+    rng = np.random.default_rng(10)
+    n = 25
+    effects = rng.exponential(size=(n, 40)) - 0.8
+    found = max_statistic(
+        [(effects, None)], equal(n), np.ones((n, 1)), n_permutations=20, skewed=True, rng=rng
+    )
+    t = stats.ttest_1samp(effects, 0).statistic
+    skewness = stats.skew(effects, bias=False)
+    c, a = skewness / (6 * np.sqrt(n)), skewness / (3 * np.sqrt(n))
+    expected = t + a * t**2 + a**2 * t**3 / 3 + c
+    assert found.maxima[0] == pytest.approx(np.abs(expected).max(), rel=1e-9)
+
+
+@pytest.mark.prove
+def test_family_wise_error_of_skewed_participants_is_nominal():
+    one, hits = np.ones((30, 1)), {True: 0, False: 0}
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        effects = rng.exponential(size=(30, 300)) - 1
+        weighting = weigh_participants(effects, None)
+        assert measure_asymmetry(effects, None, weighting, one, rng=rng).is_marked
+        for skewed in hits:
+            found = max_statistic([(effects, None)], weighting, one, n_permutations=199,
+                                  skewed=skewed, rng=np.random.default_rng(seed))  # fmt: skip
+            hits[skewed] += found.p.min() <= 0.05
+    assert 0.02 <= hits[True] / 200 <= 0.09
+    assert hits[False] / 200 > 0.2, 'the test can fail'

@@ -7,7 +7,13 @@ import pytest
 from scipy import stats
 
 from bids_app.errors import ModelInputError
-from bids_app.group.statistics import Weighting, random_effects, weigh_participants
+from bids_app.group.statistics import (
+    Weighting,
+    equivalence,
+    random_effects,
+    smallest_equivalence,
+    weigh_participants,
+)
 
 
 def test_equal_variances_give_the_one_sample_t_test():
@@ -206,3 +212,40 @@ def test_weights_of_a_weighting_are_used():
     effects = np.array([[1.0], [3.0]])
     weighting = Weighting(participants=np.array([0.5, 1.5]))
     assert random_effects(effects, None, weighting=weighting).effect[0] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize('shape', ['normal', 't3', 'exponential'])
+@pytest.mark.parametrize('n', [5, 20])
+def test_null_of_very_unequal_participants_is_rejected_at_its_nominal_rate(n, shape):
+    rng = np.random.default_rng(n)
+    rates = []
+    for _ in range(12):
+        error = np.exp(rng.normal(0, 0.9, (n, 1))) * np.ones(2000)
+        draw = {
+            'normal': rng.standard_normal,
+            't3': lambda size: rng.standard_t(3, size) / np.sqrt(3),
+            'exponential': lambda size: rng.exponential(1, size) - 1,
+        }[shape]
+        effects = draw(error.shape) + error * rng.standard_normal(error.shape)
+        weighting = weigh_participants(effects, error**2)
+        p = random_effects(effects, error**2, weighting=weighting).p
+        rates.append([(p < 0.05).mean(), (p < 0.001).mean()])
+    at_05, at_001 = np.mean(rates, axis=0)
+    assert 0.04 < at_05 < 0.06
+    assert at_001 < 0.002
+
+
+def test_weights_follow_the_true_spread_of_very_unequal_participants():
+    rng = np.random.default_rng(13)
+    error = np.exp(rng.normal(0, 0.9, (10, 1)))
+    effects = rng.normal(0, 1.5, (10, 5000)) + error * rng.standard_normal((10, 5000))
+    weights = weigh_participants(effects, error**2 * np.ones(5000)).participants
+    best = 1 / (error[:, 0] ** 2 + 1.5**2)
+    np.testing.assert_allclose(weights, best / best.mean(), rtol=0.05)
+
+
+def test_smallest_delta_is_where_an_effect_of_zero_just_shows_equivalence():
+    result = random_effects(np.array([[0.3], [-0.3], [0.1], [-0.1]]), None)
+    delta = smallest_equivalence(result)
+    assert equivalence(result, float(delta[0]))[0] == pytest.approx(0.05, rel=1e-9)
+    assert equivalence(result, 0.9 * float(delta[0]))[0] > 0.05

@@ -7,6 +7,7 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bids_app.bids.output.names import output_path
 from bids_app.bids.run.outcome import State
@@ -372,18 +373,28 @@ def test_parcels_add_up_to_their_networks(six):
     assert parcels.set_index('index').loc[1, 'name'].unique() == ['LH_Vis_1']
 
 
-def test_prevalence_and_posterior_follow_the_signs(six):
-    share = load_data(six.map('cmro2', 'prevalence'))[BLOCK]
-    posterior = six.path('group_discordant', res='2', contrast=CONTRAST, task='all')
-    for values in (share, load_data(posterior)[BLOCK]):
-        assert (values[:2] < 0.05).all()
-        assert (values[2:] > 0.95).all()
+def test_posterior_follows_the_signs(six):
+    path = six.path('group_discordant', res='2', contrast=CONTRAST, task='all')
+    posterior = load_data(path)[BLOCK]
+    assert (posterior[:2] < 0.05).all()
+    assert (posterior[2:] > 0.95).all()
 
 
 def test_equivalence_is_not_shown_where_there_is_a_change(six):
     assert (load_data(six.map('cmro2', 'pEquivalence'))[BLOCK] > 0.95).all()
     assert (load_data(six.map('cmro2', 'detectable'))[BLOCK] < 5).all()
     assert not six.map('boldPct', 'pEquivalence').exists()
+
+
+def test_sidecar_says_what_could_be_shown_and_how_skewed_participants_are(six):
+    path = six.map('cmro2', 'effect')
+    sidecar = json.loads(path.with_name(path.name.replace('.nii.gz', '.json')).read_text())
+    variance = load_data(six.map('cmro2', 'variance'))[BLOCK]
+    error = np.sqrt(np.median(variance))
+    reach = stats.t.ppf(0.95, sidecar['DegreesOfFreedom'])
+    assert sidecar['SmallestEquivalence'] == pytest.approx(reach * error, rel=0.05)
+    assert abs(sidecar['Skewness']) < 0.5
+    assert 0 < sidecar['SkewnessP'] <= 1
 
 
 def test_permutation_and_bootstrap_maps_are_written_and_the_covariate_is_tested(six):
@@ -403,7 +414,14 @@ def test_regions_come_from_the_maps_where_there_are_no_tables(six):
     assert brain.loc['boldPct'].effect == pytest.approx(1.0, abs=0.02)
     assert brain.loc['cmro2'].n_voxels == 64
     assert brain.loc['cmro2'].n_participants == 6
-    assert 0 < brain.loc['cmro2'].prevalence_low < brain.loc['cmro2'].prevalence_high < 1
+    parcels = table[(table.level == 'parcel') & (table.quantity == 'boldPct')]
+    found = parcels.dropna(subset='p')
+    np.testing.assert_allclose(
+        found.q, stats.false_discovery_control(found.p), rtol=1e-6, atol=1e-12
+    )
+    assert (found.p_fwe >= 1 / 32).all(), 'six participants have 32 patterns of signs'
+    assert found.p_fwe.max() <= 2 / 32
+    assert (brain.smallest_delta > 0).all()
 
 
 def test_table_of_regions_that_is_none_is_named(study):

@@ -144,7 +144,9 @@ def effects(tree, mask, affine, *, key, extra, about):
             shown.append(('detectable', detectable))
         for statistic, data in shown:
             names = {**extra, 'quantity': quantity, 'statistic': statistic, **task}
-            tree.image(key, data, affine, about, contrast='calcMinusControl', **names)
+            group = {'SmallestEquivalence': 0.4 * size, 'Skewness': 0.8, 'SkewnessCorrected': True}
+            sidecar = {**(about or {}), **(group if key == 'group_contrast' else {})}
+            tree.image(key, data, affine, sidecar, contrast='calcMinusControl', **names)
     return pattern
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,14 @@ from bids_app.reports.reportlets.base import (
     make_reportlet,
     missing_fact,
 )
-from bids_app.reports.text import contrast_text, percent, range_text, round_up
+from bids_app.reports.text import (
+    contrast_text,
+    number,
+    percent,
+    range_text,
+    round_up,
+    unit_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +75,8 @@ def draw_group_change(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportl
                 anatomy = scene.backdrop.data
                 scroll = _scroll(reportlet, tested, scene.brain, scene.grid, anatomy)
         pictures += _detectable(row, reportlet, scene, same)
-        yield replace(reportlet, pictures=tuple(pictures), scroll=scroll)
+        facts = (*reportlet.facts, *_group_facts(row, file.sidecar))
+        yield replace(reportlet, pictures=tuple(pictures), scroll=scroll, facts=facts)
 
 
 def _glass(reportlet: Reportlet, tested: FloatArray, brain: BoolArray, grid: Grid) -> Picture:
@@ -212,6 +220,32 @@ def _strength_fact(tested: FloatArray, statistic: str) -> Fact | None:
         return Fact(name='voxels with q below 0.05', text=percent(float(np.mean(finite < 0.05))))
     share = float(np.mean(np.abs(finite) > NORMAL_95))
     return Fact(name='voxels with |z| above 1.96', text=f'{percent(share)} (5 % by chance)')
+
+
+def _group_facts(row: FigureRow, sidecar: Mapping[str, Any]) -> Iterator[Fact]:
+    """Say what a study of this size cannot show, and how skewed its participants are."""
+    could = _float(sidecar, 'SmallestEquivalence') * row.scale
+    wanted = _float(sidecar, 'SmallestEffect') * row.scale
+    if np.isfinite(could):
+        rule = f'smallest of interest: {number(wanted)}' if np.isfinite(wanted) else ''
+        verdict = 'check' if could > wanted else 'good' if rule else ''
+        yield Fact(
+            name='smallest delta for which no change could be shown',
+            text=f'{number(could)} {unit_text(row.unit)}',
+            verdict=verdict,
+            rule=rule,
+        )
+    skewness = _float(sidecar, 'Skewness')
+    if np.isfinite(skewness):
+        marked = sidecar.get('SkewnessCorrected')
+        note = 'family-wise tests corrected for it' if marked else 'no more than by chance'
+        yield Fact(name='skewness of participants', text=f'{number(skewness)} ({note})')
+
+
+def _float(sidecar: Mapping[str, Any], key: str) -> float:
+    """Read a number of a sidecar; NaN where it has none."""
+    value = sidecar.get(key)
+    return float(value) if isinstance(value, int | float) else float('nan')
 
 
 def _legend(
