@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,38 +25,95 @@ LEVELS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Test:
+    """
+    A linear combination of the coefficients of a design.
+
+    Parameters
+    ----------
+    meaning : str
+        What its value is, such as ``patient minus control``.
+    weights : tuple of float
+        Of the columns of the design, the mean first.
+    """
+
+    meaning: str
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Design:
     """
-    Columns over participants.
+    Columns over participants, and what is tested of them.
 
     Parameters
     ----------
     columns : tuple of str
-        Names of the tested columns besides the mean, as labels of files.
+        Names of the columns besides the mean.
     values : mapping of str to tuple of float
         Participant to the values of these columns.
-    meaning : mapping of str to str
-        Column to what one unit of it is.
+    centred : tuple of bool
+        Columns whose mean over the participants of a test is taken off.
+    tests : mapping of str to Test
+        Label of files to what is tested besides the mean.
+    quantity : str, optional
+        The only quantity that is analysed; None: all.
     """
 
     columns: tuple[str, ...] = ()
-    values: Mapping[str, tuple[float, ...]]
-    meaning: Mapping[str, str]
+    values: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    centred: tuple[bool, ...] = ()
+    tests: Mapping[str, Test] = field(default_factory=dict)
+    quantity: str | None = None
 
     def matrix(self, participants: Sequence[str]) -> FloatArray:
-        """Give ones and the columns, centred over these participants; groups are +-1/2."""
+        """Give ones and the columns."""
         columns = [np.ones(len(participants))]
-        for number, name in enumerate(self.columns):
+        for number, centred in enumerate(self.centred):
             values = np.array([self.values[one][number] for one in participants])
-            columns.append(values if 'minus' in self.meaning[name] else values - values.mean())
+            columns.append(values - values.mean() if centred else values)
         return np.stack(columns, axis=1)
+
+    def matrix_of(self, participants: Sequence[str], test: str) -> FloatArray:
+        """Give a matrix of the same space whose first coefficient is that of a test."""
+        return isolate_contrast(self.matrix(participants), self.tests[test].weights)
+
+
+def isolate_contrast(matrix: FloatArray, weights: Sequence[float]) -> FloatArray:
+    """
+    Rewrite a design so that its first coefficient is a contrast of the coefficients it had.
+
+    Parameters
+    ----------
+    matrix : (N, P) ndarray of float64
+        Of full rank.
+    weights : sequence of float
+        Contrast c, of P.
+
+    Returns
+    -------
+    rewritten : (N, P) ndarray of float64
+        With the inverse D of the normal matrix, the first column is X D c / (c' D c) and the
+        others X times a basis of what is orthogonal to c: the model is the same.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
+    >>> new = isolate_contrast(x, (1.0, 0.5))  # mean of both groups, equally weighted
+    >>> np.linalg.lstsq(new, np.array([1.0, 3.0, 5.0, 7.0]))[0][0].round(3)
+    np.float64(4.0)
+    """
+    c = np.asarray(weights, float)
+    spread = np.linalg.pinv(matrix.T @ matrix) @ c
+    rest = np.linalg.svd(c[None])[2][1:]
+    return np.column_stack([matrix @ spread / (c @ spread), matrix @ rest.T])
 
 
 def make_design(
     folders: Iterable[Path], participants: Sequence[str], settings: GroupSettings
 ) -> tuple[Design, dict[str, str]]:
     """
-    Read covariates and groups.
+    Read covariates and groups, or the variables of a model.
 
     Parameters
     ----------
@@ -64,7 +122,7 @@ def make_design(
     participants : sequence of str
         Without sub-.
     settings : GroupSettings
-        Names of the columns.
+        Names of the columns, or a formula.
 
     Returns
     -------
@@ -76,32 +134,154 @@ def make_design(
     Raises
     ------
     SettingsError
-        If a column is not there, or is neither numeric nor of two values.
+        If a column is not there, is neither numeric nor of two values, or if a formula cannot be
+        understood or its columns cannot be told apart.
     """
-    wanted = (*settings.covariates, *([settings.groups] if settings.groups else []))
     tables = [_read(folder / 'participants.tsv') for folder in folders]
+    if settings.model:
+        if settings.covariates or settings.groups:
+            msg = '--model takes the place of --covariates and --groups; give one or the other'
+            raise SettingsError(msg)
+        return _from_formula(settings.model, tables, participants)
+    wanted = (*settings.covariates, *([settings.groups] if settings.groups else []))
+    found, left_out = _columns(tables, wanted, participants)
     columns: dict[str, Any] = {}
     meaning: dict[str, str] = {}
-    left_out: dict[str, str] = {}
     for name in wanted:
-        found = next((table[name] for table in tables if name in table), None)
-        if found is None:
-            known = sorted({column for table in tables for column in table})
-            msg = f'participants.tsv has no column {name!r}; there are: {", ".join(known)}'
-            raise SettingsError(msg)
-        values = found.reindex(participants)
-        for participant in values.index[values.isna()]:
-            left_out.setdefault(participant, f'no value of {name} in participants.tsv')
-        label = re.sub(r'[^A-Za-z0-9]', '', name)
+        label = _label(name)
         columns[label], meaning[label] = _numbers(
-            name, values.dropna(), is_group=name == settings.groups
+            name, found[name].dropna(), is_group=name == settings.groups
         )
     kept = [name for name in participants if name not in left_out]
     return Design(
         columns=tuple(columns),
         values={one: tuple(float(columns[name][one]) for name in columns) for one in kept},
-        meaning=meaning,
+        centred=tuple('minus' not in meaning[name] for name in columns),
+        tests={
+            name: Test(meaning=meaning[name], weights=_unit(1 + number, 1 + len(columns)))
+            for number, name in enumerate(columns)
+        },
     ), left_out
+
+
+def _columns(
+    tables: Sequence[pd.DataFrame], names: Iterable[str], participants: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Find columns of participants.tsv, and who has no value in one of them."""
+    columns: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        found = next((table[name] for table in tables if name in table), None)
+        if found is None:
+            known = sorted({column for table in tables for column in table})
+            msg = f'participants.tsv has no column {name!r}; there are: {", ".join(known)}'
+            raise SettingsError(msg)
+        columns[name] = found.reindex(participants)
+        for participant in columns[name].index[columns[name].isna()]:
+            left_out.setdefault(participant, f'no value of {name} in participants.tsv')
+    return pd.DataFrame(columns, index=list(participants)), left_out
+
+
+def _from_formula(
+    text: str, tables: Sequence[pd.DataFrame], participants: Sequence[str]
+) -> tuple[Design, dict[str, str]]:
+    """Make the columns of a formula; numbers are centred before they enter it."""
+    from formulaic import Formula
+    from formulaic.errors import FormulaicError
+
+    quantity, _, right = text.rpartition('~')
+    try:
+        formula = Formula(right)
+        names = sorted(formula.required_variables)
+    except FormulaicError as error:
+        msg = f'--model {text!r} is no formula such as "oef ~ group + age": {_first_line(error)}'
+        raise SettingsError(msg) from error
+    data, left_out = _columns(tables, names, participants)
+    data = data.drop(index=list(left_out))
+    numeric = [name for name in names if pd.api.types.is_numeric_dtype(data[name])]
+    data[numeric] -= data[numeric].mean()
+    factors = {name: sorted(map(str, data[name].unique())) for name in names
+               if name not in numeric}  # fmt: skip
+    for name, levels in factors.items():
+        data[name] = pd.Categorical(data[name].map(str), levels)
+    try:
+        matrix = formula.get_model_matrix(data, context={})
+    except FormulaicError as error:
+        msg = f'--model {text!r}: {_first_line(error)}'
+        raise SettingsError(msg) from error
+    if 'Intercept' not in matrix:
+        msg = f'--model {text!r} has no mean: leave out "0 +" and "- 1"'
+        raise SettingsError(msg)
+    _check_rank(text, matrix)
+    matrix = matrix.drop(columns='Intercept')
+    columns = list(map(str, matrix.columns))
+    return Design(
+        columns=tuple(columns),
+        values={one: tuple(map(float, row)) for one, row in zip(
+            matrix.index, matrix.to_numpy(), strict=True)},
+        centred=(True,) * len(columns),
+        tests=_tests_of(columns, factors),
+        quantity=quantity.strip() or None,
+    ), left_out  # fmt: skip
+
+
+def _check_rank(text: str, matrix: pd.DataFrame) -> None:
+    """Refuse columns that these participants cannot tell apart, and name them."""
+    values = matrix.to_numpy(float)
+    if len(values) <= values.shape[1]:
+        msg = (
+            f'--model {text!r} has {values.shape[1]} columns ({", ".join(matrix.columns)}) and '
+            f'{len(values)} participants with all values; it needs more participants than columns'
+        )
+        raise SettingsError(msg)
+    for number, name in enumerate(matrix.columns[1:], start=1):
+        before, here = (np.linalg.matrix_rank(values[:, :end]) for end in (number, number + 1))
+        if here == before:
+            empty = not np.any(values[:, number])
+            why = 'no participant has this combination' if empty else (
+                'it follows from the columns before it: ' + ', '.join(matrix.columns[:number])
+            )  # fmt: skip
+            msg = f'--model {text!r}: the column {name} cannot be estimated; {why}'
+            raise SettingsError(msg)
+
+
+def _tests_of(columns: Sequence[str], factors: Mapping[str, Sequence[str]]) -> dict[str, Test]:
+    """Test every column, and of a factor every two of its levels."""
+    size = 1 + len(columns)
+    place = {name: 1 + number for number, name in enumerate(columns)}
+    tests: dict[str, Test] = {}
+    for name, levels in factors.items():
+        if f'{name}[T.{levels[-1]}]' not in place:
+            continue
+        for low, high in combinations(levels, 2):
+            up, down = (place.get(f'{name}[T.{one}]', 0) for one in (high, low))
+            weights = np.zeros(size)
+            weights[up] = 1.0
+            if down:
+                weights[down] = -1.0
+            tests[_label(f'{name}{high}Minus{low}')] = Test(
+                meaning=f'{high} minus {low}', weights=tuple(weights)
+            )
+        for one in levels:
+            place.pop(f'{name}[T.{one}]', None)
+    for name, number in place.items():
+        tests[_label(name)] = Test(meaning=f'per unit of {name}', weights=_unit(number, size))
+    return tests
+
+
+def _unit(number: int, size: int) -> tuple[float, ...]:
+    """Give the contrast of one coefficient."""
+    return tuple(float(one == number) for one in range(size))
+
+
+def _label(name: str) -> str:
+    """Make a label of BIDS files."""
+    return re.sub(r'[^A-Za-z0-9]', '', name)
+
+
+def _first_line(error: Exception) -> str:
+    """Give the first line of a message."""
+    return str(error).strip().splitlines()[0]
 
 
 def excluded_by_verdict(

@@ -14,6 +14,7 @@ from bids_app.group.statistics import (
     MINIMUM,
     RandomEffects,
     detectable_effect,
+    effect_size,
     equivalence,
     smallest_equivalence,
     weigh_participants,
@@ -70,16 +71,18 @@ def random_of(study: Study, name: str) -> np.random.Generator:
 
 def maps_to_test(study: Study) -> Iterator[MapSet]:
     """
-    Read the changes; give those of enough participants, name what is missing.
+    Read maps and changes; give those of enough participants, name what is missing.
 
     Yields
     ------
     maps : MapSet
         With at least two participants, and more than the design has columns.
     """
-    for maps in study.inputs.changes:
+    for maps in study.inputs.all_maps:
+        if study.design.quantity not in {None, maps.quantity}:
+            continue
         stack = study.stack(maps)
-        what = f'{maps.quantity} of {maps.contrast}'
+        what = maps.what
         lacking = sorted(set(study.inputs.participants) - set(maps.sources))
         if lacking:
             study.absences[f'{what} without {", ".join(lacking)}'] = None
@@ -99,26 +102,67 @@ def maps_to_test(study: Study) -> Iterator[MapSet]:
 
 
 def analyse_effect(study: Study, maps: MapSet) -> Effect:
-    """Test the mean over participants, block by block, and write its maps and PLS."""
-    LOGGER.info('group: %s of %s', maps.quantity, maps.contrast)
+    """
+    Describe a quantity over participants and test what the design asks, block by block.
+
+    The mean of a change is tested against zero; that of a map of a condition only described.
+    """
+    LOGGER.info('group: %s', maps.what)
+    stack = study.stack(maps)
+    result = stack_effects(stack, design=study.design.matrix(stack.participants))
+    baseline, bsr = None, np.full(stack.n_voxels, np.nan)
+    statistics = {'effect': result.effect, 'variance': result.variance} | _spread(stack, result)
+    sidecar = study.about(maps) | {'DegreesOfFreedom': float(np.nanmedian(result.dof))}
+    if maps.contrast is not None:
+        baseline = mean_baseline(study, maps)
+        bsr = _save_pls(study, maps, stack)
+        tests, facts = _test_change(study, maps, result, baseline)
+        statistics |= tests | {'bsr': bsr}
+        sidecar |= facts
+    _save(study, maps, statistics, '', sidecar)
+    for name, test in study.design.tests.items():
+        design = study.design.matrix_of(stack.participants, name)
+        found = stack_effects(stack, design=design)
+        tests, _ = _statistics(study, stack, f'{maps.name}_{name}', found, design)
+        tests |= {'detectable': detectable_effect(found), 'd': effect_size(found)[0]}
+        _save(study, maps, tests, '_covariate', sidecar | {'Column': test.meaning}, column=name)
+    return Effect(maps=maps, stack=stack, result=result, bsr=bsr, baseline=baseline)
+
+
+def _spread(stack: Stack, result: RandomEffects) -> dict[str, FloatArray]:
+    """Give the standard deviation over participants, that relative to the mean, and coverage."""
+    parts = []
+    for where in stack.slices(6 * len(stack.participants)):
+        values, _ = stack.block(where)
+        known = np.isfinite(values)
+        n = known.sum(axis=0)
+        filled = np.where(known, values, 0.0)
+        mean = filled.sum(axis=0) / np.maximum(n, 1)
+        squares = np.where(known, (filled - mean) ** 2, 0.0).sum(axis=0)
+        parts.append(np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan))
+    spread = np.concatenate(parts)
+    found = {'sd': spread, 'coverage': result.n / len(stack.participants)}
+    if not stack.is_change:
+        positive = result.effect > 0
+        mean = np.where(positive, result.effect, 1.0)
+        found['cv'] = np.where(positive, spread / mean, np.nan)
+    return found
+
+
+def _test_change(
+    study: Study, maps: MapSet, result: RandomEffects, baseline: FloatArray | None
+) -> tuple[dict[str, FloatArray], dict[str, Any]]:
+    """Test the mean of a change against zero; give maps, and facts for the sidecar."""
     stack = study.stack(maps)
     design = study.design.matrix(stack.participants)
-    result = stack_effects(stack, design=design)
-    baseline = mean_baseline(study, maps)
-    fit, ratios = _partial_least_squares(study, [stack], maps.name)
-    tests, asymmetry = _statistics(study, stack, maps.name, result)
-    statistics = tests | {
-        'z': result.z,
-        'detectable': detectable_effect(result),
-        'bsr': ratios[0],
-    }
+    tests, asymmetry = _statistics(study, stack, maps.name, result, design)
+    statistics = tests | {'z': result.z, 'detectable': detectable_effect(result)}
     smallest = smallest_effect(study, baseline)
     if smallest > 0:
         statistics['pEquivalence'] = equivalence(result, smallest)
     if study.settings.group.tfce == 'yes':
         statistics['pTfce'] = _tfce(study, stack)
-    sidecar = study.about(maps) | {
-        'DegreesOfFreedom': float(np.nanmedian(result.dof)),
+    return statistics, {
         'SmallestEffect': smallest,
         'SmallestEquivalence': float(np.nanmedian(smallest_equivalence(result))),
         'Skewness': asymmetry.skewness,
@@ -126,17 +170,16 @@ def analyse_effect(study: Study, maps: MapSet) -> Effect:
         'SkewnessCorrected': asymmetry.is_marked,
         'Permutations': study.settings.group.permutations,
     }
-    _save(study, maps, statistics, 'group_contrast', sidecar)
-    for number, column in enumerate(study.design.columns, start=1):
-        slope = stack_effects(stack, design=design, tested=number)
-        found, _ = _statistics(study, stack, f'{maps.name}_{column}', slope, tested=number)
-        about = sidecar | {'Column': study.design.meaning[column]}
-        _save(study, maps, found, 'group_covariate', about, column=column)
+
+
+def _save_pls(study: Study, maps: MapSet, stack: Stack) -> FloatArray:
+    """Compare task and baseline by partial least squares; give the bootstrap ratio."""
+    fit, ratios = _partial_least_squares(study, [stack], maps.name)
     if fit is not None:
         conditions = [maps.about.get(key, key) for key in ('Baseline', 'Task')]
         rows = _pls_rows(maps.quantity, conditions, [stack], (fit, ratios))
         study.pls_rows.setdefault(maps.contrast or '', []).extend(rows)
-    return Effect(maps=maps, stack=stack, result=result, bsr=ratios[0], baseline=baseline)
+    return ratios[0]
 
 
 def smallest_effect(study: Study, baseline: FloatArray | None) -> float:
@@ -165,11 +208,10 @@ def mean_baseline(study: Study, maps: MapSet, quantity: str | None = None) -> Fl
 
 
 def _statistics(
-    study: Study, stack: Stack, name: str, result: RandomEffects, tested: int = 0
+    study: Study, stack: Stack, name: str, result: RandomEffects, design: FloatArray
 ) -> tuple[dict[str, FloatArray], Asymmetry]:
     """Collect effect, tests and probability by permutation; say how skewed participants are."""
     settings = study.settings.group
-    design = study.design.matrix(stack.participants)
     weighting = weigh_participants(*stack.sample(), design=design)
     asymmetry = measure_asymmetry(
         *stack.sample(), weighting, design, rng=random_of(study, f'asymmetry_{name}')
@@ -180,7 +222,6 @@ def _statistics(
         (stack.block(where) for where in stack.slices(rows)),
         weighting,
         design,
-        tested,
         n_permutations=settings.permutations,
         skewed=asymmetry.is_marked,
         rng=random_of(study, name),
@@ -199,21 +240,19 @@ def _save(
     study: Study,
     maps: MapSet,
     statistics: dict[str, FloatArray],
-    key: str,
+    kind: str,
     sidecar: dict[str, Any],
     **entities: str,
 ) -> None:
-    """Write statistical maps of a quantity."""
+    """Write statistical maps of a quantity: of a change or of a condition."""
+    if maps.contrast is None:
+        key, at = f'group_map{kind}', {'condition': maps.condition}
+    else:
+        key = f'group{kind or "_contrast"}'
+        at = {'contrast': maps.contrast, 'task': maps.task}
     for statistic, values in statistics.items():
         study.save_image(
-            values,
-            key,
-            sidecar,
-            quantity=maps.quantity,
-            contrast=maps.contrast,
-            statistic=statistic,
-            task=maps.task,
-            **entities,
+            values, key, sidecar, quantity=maps.quantity, statistic=statistic, **at, **entities
         )
 
 

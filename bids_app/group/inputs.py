@@ -25,6 +25,10 @@ BASELINES = ('cbf', 'cbv', 'oef', 'cmro2', 'R2prime')
 """Quantities whose baseline is used beside the changes; R2prime where a provider has it."""
 
 
+MAPS = ('T2map', 'T2starmap', 'R2primemap', 'cbf', 'att', 'cbv', 'oef', 'cmro2')
+"""Rows of data/outputs.yml whose maps in template space the group reads beside the changes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapSource:
     """
@@ -76,7 +80,7 @@ class MapSet:
     Parameters
     ----------
     quantity : str
-        Key of data/outputs.yml: cbf, cbv, oef, cmro2, R2prime, boldPct.
+        Key of data/outputs.yml: T2, T2star, R2prime, cbf, att, cbv, oef, cmro2, boldPct.
     sources : mapping of str to tuple of MapSource
         Participant (without sub-) to its maps; several are sessions, repeats and not people.
     contrast : str, optional
@@ -95,6 +99,12 @@ class MapSet:
     condition: str | None = None
     task: str | None = None
     about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def what(self) -> str:
+        """Quantity with its contrast or condition, in words."""
+        place = self.contrast or self.condition
+        return f'{self.quantity} of {place}' if place else self.quantity
 
     @property
     def name(self) -> str:
@@ -136,6 +146,11 @@ class GroupInputs:
     baselines: tuple[MapSet, ...] = ()
     grey_matter: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     regions: Mapping[str, tuple[tuple[str, Path], ...]] = field(default_factory=dict)
+
+    @property
+    def all_maps(self) -> tuple[MapSet, ...]:
+        """Maps of conditions, then changes."""
+        return (*self.baselines, *self.changes)
 
     @property
     def contrasts(self) -> tuple[str, ...]:
@@ -275,7 +290,7 @@ def _template_maps(
     output_dir: Path, participants: Iterable[str]
 ) -> Iterator[tuple[Path, str, dict[str, str]]]:
     """Find the maps in template space that the group can use, with row and entities."""
-    wanted = {'contrast', 'probseg', 'variance', *BASELINES}
+    wanted = {'contrast', 'probseg', 'variance', *MAPS}
     for participant in participants:
         for path in sorted((output_dir / f'sub-{participant}').rglob(f'*space-{SPACE}*.nii.gz')):
             key, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from bids_app.bids.output.names import row, unit_of
+from bids_app.bids.output.names import row, table
 from bids_app.engines.templates import ATLAS, packaged_template
 from bids_app.group.effects import random_of
 from bids_app.group.permutation import max_statistic, measure_asymmetry
 from bids_app.group.statistics import (
     MINIMUM,
     RandomEffects,
+    detectable_effect,
+    effect_size,
     random_effects,
     smallest_equivalence,
     weigh_participants,
@@ -21,9 +24,10 @@ from bids_app.group.statistics import (
 from bids_app.images import load_data
 from bids_app.interfaces.regions import add_labels, read_atlas, region_levels
 from bids_app.models.concordance.labels import false_discovery_rate
+from bids_app.models.constants import NORMAL_95
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bids_app.group.effects import Effect
@@ -104,9 +108,9 @@ def _fill(rows: pd.DataFrame, here: Any, result: RandomEffects) -> None:
     rows.loc[here, 'n_participants'] = result.n
 
 
-def _family_wise(study: Study, name: str, data: tuple[Any, Any]) -> Any:
+def _family_wise(study: Study, name: str, data: tuple[Any, Any], design: Any = None) -> Any:
     """Test regions of one level against the largest statistic of them all, as voxels are."""
-    design = np.ones((len(data[0]), 1))
+    design = np.ones((len(data[0]), 1)) if design is None else design
     weighting = weigh_participants(*data)
     shape = measure_asymmetry(*data, weighting, design, rng=random_of(study, f'asymmetry_{name}'))
     return max_statistic(
@@ -117,6 +121,89 @@ def _family_wise(study: Study, name: str, data: tuple[Any, Any]) -> Any:
         skewed=shape.is_marked,
         rng=random_of(study, name),
     ).p
+
+
+def save_comparisons(study: Study, effects: Iterable[Effect]) -> None:
+    """
+    Describe regions over participants and test what the design asks, from the maps of all.
+
+    Parameters
+    ----------
+    study : Study
+        With its design.
+    effects : iterable of Effect
+        Every quantity, of conditions and changes.
+    """
+    effects = list(effects)
+    rows = [row for effect in effects for row in _compare(study, effect)]
+    if rows:
+        joined = pd.concat(rows).astype({'index': object})
+        for column in ('index', 'n_participants'):
+            joined[column] = [None if pd.isna(value) else int(value) for value in joined[column]]
+        study.save_table(
+            joined.reindex(columns=list(row('group_comparison').columns)).to_dict('records'),
+            'group_comparison',
+            study.about(*(effect.maps for effect in effects)),
+            atlas=study.settings.atlas,
+        )
+
+
+def _compare(study: Study, effect: Effect) -> Iterator[pd.DataFrame]:
+    """Give the rows of a quantity: its mean, then every test of the design."""
+    maps, stack = effect.maps, effect.stack
+    parts = [parts[0] for parts in _region_means(study, {maps.quantity: effect}).values()]
+    values = np.stack([part['effect'].to_numpy(float) for part in parts])
+    places = parts[0][[*KEYS]].assign(
+        condition=maps.condition,
+        contrast=maps.contrast,
+        coverage=np.mean([part['coverage'] for part in parts], axis=0),
+    )
+    names = [None, *study.design.tests]
+    for name in names:
+        design = (
+            study.design.matrix(stack.participants)
+            if name is None
+            else study.design.matrix_of(stack.participants, name)
+        )
+        found = random_effects(values, None, design=design)
+        is_tested = name is not None or maps.contrast is not None
+        test = study.design.tests[name].meaning if name else 'mean'
+        rows = places.assign(test=test, **_numbers(found, is_tested=is_tested))
+        if is_tested:
+            for level in rows['level'].unique():
+                here = (rows['level'] == level).to_numpy()
+                rows.loc[here, 'q'] = false_discovery_rate(found.p[here])
+                family = f'{maps.name}_{name}_{level}'
+                rows.loc[here, 'p_fwe'] = _family_wise(
+                    study, family, (values[:, here], None), design
+                )
+        yield rows
+
+
+def _numbers(found: RandomEffects, *, is_tested: bool) -> dict[str, Any]:
+    """Give the columns of a test over regions; a mean of a condition is not tested against 0."""
+    error = np.sqrt(found.variance)
+    reach = stats.t.ppf(0.975, found.dof) * error
+    columns: dict[str, Any] = {
+        'effect': found.effect,
+        'se': error,
+        'low': found.effect - reach,
+        'high': found.effect + reach,
+        'sd': np.sqrt(found.residual),
+        'n_participants': found.n,
+    }
+    if is_tested:
+        d, d_error = effect_size(found)
+        columns |= {
+            'd': d,
+            'd_low': d - NORMAL_95 * d_error,
+            'd_high': d + NORMAL_95 * d_error,
+            't': found.t,
+            'p': found.p,
+            'smallest_delta': smallest_equivalence(found),
+            'detectable': detectable_effect(found),
+        }
+    return columns
 
 
 def _tables(study: Study, contrast: str, effects: Mapping[str, Effect]) -> list[pd.DataFrame]:
@@ -159,17 +246,23 @@ def _mean_of_sessions(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _from_maps(study: Study, effects: Mapping[str, Effect]) -> list[pd.DataFrame]:
     """Average the maps of each participant over regions; there are no random variances then."""
+    parts = _region_means(study, effects)
+    return [pd.concat(parts[name], ignore_index=True) for name in sorted(parts)]
+
+
+def _region_means(study: Study, effects: Mapping[str, Effect]) -> dict[str, list[pd.DataFrame]]:
+    """Give the table of regions of every participant, one per quantity."""
     atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
     levels = region_levels(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
     parts: dict[str, list[pd.DataFrame]] = {}
     for quantity, effect in effects.items():
-        unit = unit_of('contrast', quantity=quantity, statistic='effect')
+        unit = table().quantities[quantity].unit
         for number, participant in enumerate(effect.stack.participants):
             values = effect.stack.row(number)
-            for regions, labels in levels:
-                table = _means(values, regions, labels).assign(quantity=quantity, unit=unit)
-                parts.setdefault(participant, []).append(table)
-    return [pd.concat(parts[name], ignore_index=True) for name in sorted(parts)]
+            tables = [_means(values, regions, labels) for regions, labels in levels]
+            joined = pd.concat(tables, ignore_index=True).assign(quantity=quantity, unit=unit)
+            parts.setdefault(participant, []).append(joined)
+    return parts
 
 
 def _means(values: Any, regions: pd.DataFrame, labels: Any) -> pd.DataFrame:

@@ -431,6 +431,50 @@ def detectable_effect(
     return effect
 
 
+def effect_size(result: RandomEffects) -> tuple[FloatArray, FloatArray]:
+    r"""
+    Compute an effect in units of the standard deviation between participants, and its error.
+
+    Parameters
+    ----------
+    result : RandomEffects
+        Of a mean, of a difference of groups, or per unit of a covariate.
+
+    Returns
+    -------
+    d, error : (V,) ndarray of float64
+        Corrected for few participants; a 95 % interval is d -+ 1.96 errors.
+
+    Notes
+    -----
+    .. math:: d = J\,\hat\beta/s, \quad J = 1 - 3/(4\nu - 1), \quad
+        var(d) = J^2\,(v + (\hat\beta/s)^2 / (2\nu))
+
+    with the residual standard deviation s, nu its degrees of freedom and v the variance of the
+    coefficient for s = 1, which is 1/n + 1/m for two groups [1]_.
+
+    References
+    ----------
+    .. [1] Hedges & Olkin, Statistical Methods for Meta-Analysis, Academic Press, 1985, ch. 5.
+
+    Examples
+    --------
+    >>> result = random_effects(np.array([[1.0], [2.0], [3.0], [2.0]]), None)
+    >>> d, error = effect_size(result)
+    >>> d.round(2), error.round(2)
+    (array([1.78]), array([0.82]))
+    """
+    known = (result.residual > 0) & (result.variance > 0)
+    spread = np.sqrt(np.where(known, result.residual, np.nan))
+    raw = result.effect / spread
+    correction = 1.0 - 3.0 / (4.0 * result.dof - 1.0)
+    unit = (raw / np.where(result.t != 0, result.t, np.nan)) ** 2
+    unit = np.where(result.t == 0, result.variance / spread**2, unit)
+    error: FloatArray = correction * np.sqrt(unit + raw**2 / (2.0 * result.dof))
+    d: FloatArray = correction * raw
+    return d, error
+
+
 def typical_variance(variances: FloatArray | None, known: BoolArray) -> FloatArray:
     """Give the median random variance of each voxel; 1 without variances, 0 where nothing is."""
     if variances is None:

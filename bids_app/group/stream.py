@@ -51,6 +51,8 @@ class Stack:
         float32, participant after participant, unit of data/outputs.yml.
     variances : Path or None
         The same of the random variances; None where the maps have none.
+    is_change : bool
+        Whether values are changes, not maps of a condition.
     left_out : tuple of (str, str)
         Participant and why it is not a row.
     defects : tuple of str
@@ -61,6 +63,7 @@ class Stack:
     n_voxels: int
     values: Path
     variances: Path | None
+    is_change: bool = False
     left_out: tuple[tuple[str, str], ...] = ()
     defects: tuple[str, ...] = ()
 
@@ -155,6 +158,7 @@ def stack_maps(maps: MapSet, mask: BoolArray, grid: Grid, folder: Path) -> Stack
         n_voxels=n_voxels,
         values=values,
         variances=variances,
+        is_change=maps.contrast is not None,
         left_out=tuple(left_out),
         defects=tuple(f'sub-{name}: {reason}' for name, reason in left_out),
     )

@@ -59,7 +59,7 @@ class Study:
     mask: BoolArray
     grid: Grid
     folder: Path
-    design: Design = field(default_factory=lambda: Design(values={}, meaning={}))
+    design: Design = field(default_factory=Design)
     absences: dict[str, None] = field(default_factory=dict)
     defects: dict[str, None] = field(default_factory=dict)
     stacks: dict[str, Stack] = field(default_factory=dict)

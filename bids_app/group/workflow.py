@@ -30,7 +30,7 @@ from bids_app.group.dispute import save_offsets
 from bids_app.group.effects import Effect, analyse_effect, maps_to_test, save_joint_pls
 from bids_app.group.inputs import GroupInputs, drop_suspects, from_derivatives
 from bids_app.group.maps import from_maps, list_shared_maps
-from bids_app.group.regions import save_regions
+from bids_app.group.regions import save_comparisons, save_regions
 from bids_app.group.robustness import save_robustness
 from bids_app.group.study import Study, group_mask
 from bids_app.reports.citations import citation_bibtex, citation_markdown
@@ -95,10 +95,10 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     with tempfile.TemporaryDirectory(dir=_scratch(run)) as folder:
         found, unused = find_inputs(run, names, settings, shared, Path(folder))
         inputs, suspects = drop_suspects(found, _suspicions(run), settings.group.accept_suspects)
-        if not inputs.changes:
+        if not inputs.all_maps:
             msg = (
-                f'{run.output_dir} holds no change maps in {TEMPLATE} of {", ".join(names)}; run '
-                f'the participant level with a T1w image, two conditions and {TEMPLATE} among '
+                f'{run.output_dir} holds no maps in {TEMPLATE} of {", ".join(names)}; run '
+                f'the participant level with a T1w image and {TEMPLATE} among '
                 '--output-spaces first: other templates are not read'
             )
             if unused:
@@ -125,18 +125,28 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
                 [*(f'sub-{name}: {reason}' for name, reason in unusable), *unused]
             ),
         )
-        effects: dict[str, dict[str, Effect]] = {}
-        for maps in maps_to_test(study):
-            of_contrast = effects.setdefault(maps.contrast or '', {})
-            of_contrast[maps.quantity] = analyse_effect(study, maps)
-        labelled: dict[str, Concordance] = {}
-        for contrast, of_contrast in effects.items():
-            labelled |= _contrast(study, contrast, of_contrast)
-        compared = [effects[one][name].maps for one in labelled for name in ('boldPct', 'cmro2')]
-        save_conjunctions(study, labelled, study.about(*compared))
-        save_joint_pls(study, effects)
+        made = _analyse(study)
         _participants(study, left_out | dict(unusable), suspects)
-        return _finish(study, names, made=bool(effects))
+        return _finish(study, names, made=made)
+
+
+def _analyse(study: Study) -> bool:
+    """Make everything that the maps allow; say whether there was anything."""
+    everything = [analyse_effect(study, maps) for maps in maps_to_test(study)]
+    effects: dict[str, dict[str, Effect]] = {}
+    for effect in everything:
+        if effect.maps.contrast is not None:
+            effects.setdefault(effect.maps.contrast, {})[effect.maps.quantity] = effect
+    if study.settings.atlas != 'none':
+        save_comparisons(study, everything)
+    save_design(study)
+    labelled: dict[str, Concordance] = {}
+    for contrast, of_contrast in effects.items():
+        labelled |= _contrast(study, contrast, of_contrast)
+    compared = [effects[one][name].maps for one in labelled for name in ('boldPct', 'cmro2')]
+    save_conjunctions(study, labelled, study.about(*compared))
+    save_joint_pls(study, effects)
+    return bool(everything)
 
 
 def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[str, Concordance]:
@@ -157,6 +167,20 @@ def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[s
     return labelled
 
 
+def save_design(study: Study) -> None:
+    """Write the design matrix of all participants, for other programs."""
+    people = [name for name in study.inputs.participants if name in study.design.values]
+    if not study.design.columns or not people:
+        return
+    matrix = study.design.matrix(people)
+    rows = [
+        {'participant': f'sub-{name}', 'column': column, 'value': value}
+        for name, values in zip(people, matrix, strict=True)
+        for column, value in zip(('mean', *study.design.columns), values, strict=True)
+    ]
+    study.save_table(rows, 'group_design', study.about(*study.inputs.all_maps))
+
+
 def _sentences(suspects: Suspects) -> list[str]:
     """Say who is left out of what for a suspicious scan."""
     return [f'sub-{name} is {why}' for (name, _), reasons in suspects.items() for why in reasons]
@@ -171,7 +195,8 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
     reasons = {name: [reason] for name, reason in left_out.items()}
     for (name, _), sentences in suspects.items():
         reasons.setdefault(name, []).extend(sentences)
-    stacks = [study.stack(maps) for maps in study.inputs.changes]
+    wanted = study.inputs.all_maps
+    stacks = [study.stack(maps) for maps in wanted]
     for stack in stacks:
         for name, reason in stack.left_out:
             reasons.setdefault(name, []).append(reason)
@@ -180,8 +205,8 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
         n_maps = sum(name in stack.participants for stack in stacks)
         included = 'no' if n_maps == 0 else 'yes' if n_maps == len(stacks) else 'partly'
         without = [
-            f'no map of {maps.quantity} of {maps.contrast} in {TEMPLATE}'
-            for maps in study.inputs.changes
+            f'no map of {maps.what} in {TEMPLATE}'
+            for maps in wanted
             if name not in maps.sources
             and name not in left_out
             and (name, maps.contrast) not in suspects
@@ -194,7 +219,7 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
                 'reason': '; '.join([*reasons.get(name, []), *without]) or None,
             }
         )
-    study.save_table(rows, 'group_participants', study.about(*study.inputs.changes))
+    study.save_table(rows, 'group_participants', study.about(*wanted))
 
 
 def find_inputs(

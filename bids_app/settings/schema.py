@@ -570,6 +570,12 @@ class GroupSettings:
         'column of participants.tsv with two values whose groups are compared',
         flag='--groups',
     )
+    model: str | None = _setting(
+        None,
+        'formula over columns of participants.tsv, such as "~ group + age" for every quantity or '
+        '"oef ~ group * age" for one; every column and pair of groups is tested',
+        flag='--model',
+    )
     exclude: tuple[str, ...] = _setting(
         (),
         'leave out participants by verdict: incomplete, degraded, or quality of the blood flow',

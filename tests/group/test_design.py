@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bids_app.errors import SettingsError
-from bids_app.group.design import excluded_by_verdict, make_design
+from bids_app.group.design import excluded_by_verdict, isolate_contrast, make_design
+from bids_app.group.statistics import random_effects
 from bids_app.settings import GroupSettings
 
 TABLE = 'participant_id\tage\tsex\tsite\nsub-01\t20\tF\ta\nsub-02\t30\tM\tb\nsub-03\t46\tM\tc\n'
@@ -22,7 +23,8 @@ def test_numbers_are_centred_and_groups_are_halves(folder):
     assert left_out == {'04': 'no value of age in participants.tsv'}
     expected = [[1, -12, -0.5], [1, -2, 0.5], [1, 14, 0.5]]
     np.testing.assert_allclose(design.matrix(['01', '02', '03']), expected)
-    assert design.meaning == {'age': 'per unit of age', 'sex': 'M minus F'}
+    meanings = {name: test.meaning for name, test in design.tests.items()}
+    assert meanings == {'age': 'per unit of age', 'sex': 'M minus F'}
 
 
 def test_without_columns_the_design_is_the_mean(tmp_path):
@@ -61,3 +63,117 @@ def test_verdict_and_quality_exclude_with_the_reason(tmp_path):
         '01': 'verdict incomplete: no fit',
         '02': 'quality of blood flow: qei of calc is 0.2 (at least 0.5)',
     }
+
+
+# ------------------------------------------------------------------------------ formulas
+
+
+@pytest.fixture
+def study(tmp_path):
+    rng = np.random.default_rng(4)
+    rows = [
+        f'sub-{n:02d}\t{"ABC"[n % 3]}\t{20 + n + rng.normal():.3f}\t{"FM"[n % 2]}'
+        for n in range(1, 25)
+    ]
+    text = 'participant_id\tgroup\tage\tsex\n' + '\n'.join(rows) + '\n'
+    (tmp_path / 'participants.tsv').write_text(text)
+    return tmp_path
+
+
+PEOPLE = [f'{n:02d}' for n in range(1, 25)]
+
+
+def design_of(folder, model, people=PEOPLE):
+    return make_design([folder], people, GroupSettings(model=model))
+
+
+@pytest.mark.parametrize('model', ['~ group + age', 'oef ~ group * age', '~ group * sex + age'])
+def test_every_test_of_a_formula_is_that_of_statsmodels(model, study):
+    formula = pytest.importorskip('statsmodels.formula.api')
+    import pandas as pd
+
+    design, left_out = design_of(study, model)
+    assert left_out == {}
+    assert design.quantity == ('oef' if model.startswith('oef') else None)
+    table = pd.read_csv(study / 'participants.tsv', sep='\t')
+    table['age'] -= table['age'].mean()
+    table['y'] = np.random.default_rng(5).normal(size=24)
+    fit = formula.ols('y ~' + model.partition('~')[2], table).fit()
+    names = list(fit.model.exog_names)
+    terms = {f'group{b}Minus{a}': {f'group[T.{b}]': 1.0, f'group[T.{a}]': -1.0}
+             for a, b in ('AB', 'AC', 'BC')} | {'sexMMinusF': {'sex[T.M]': 1.0}}  # fmt: skip
+    checked = 0
+    for name in design.tests:
+        weights = terms.get(name, {'age': 1.0} if name == 'age' else None)
+        if weights is None:
+            continue
+        theirs = fit.t_test([weights.get(one, 0.0) for one in names])
+        ours = random_effects(table[['y']].to_numpy(), None, design=design.matrix_of(PEOPLE, name))
+        for mine, other in ((ours.effect, theirs.effect), (ours.t, theirs.tvalue),
+                            (ours.p, theirs.pvalue)):  # fmt: skip
+            assert mine[0] == pytest.approx(np.ravel(other)[0], rel=1e-8, abs=1e-10)
+        checked += 1
+    assert checked == (5 if 'sex' in model else 4)
+
+
+def test_t_maps_are_those_of_nilearn(study):
+    import nibabel as nb
+    import pandas as pd
+    from nilearn.glm.second_level import SecondLevelModel
+
+    design, _ = design_of(study, '~ group + age')
+    data = np.random.default_rng(6).normal(1.0, 2.0, (24, 4, 5, 6))
+    images = [nb.Nifti1Image(one.astype(np.float64), np.eye(4)) for one in data]
+    matrix = pd.DataFrame(design.matrix(PEOPLE), columns=['mean', *'abc'[: len(design.columns)]])
+    mask = nb.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4))
+    model = SecondLevelModel(mask_img=mask, smoothing_fwhm=None).fit(images, design_matrix=matrix)
+    for name, test in design.tests.items():
+        theirs = model.compute_contrast(np.array(test.weights), output_type='stat').get_fdata()
+        ours = random_effects(data.reshape(24, -1), None, design=design.matrix_of(PEOPLE, name)).t
+        np.testing.assert_allclose(ours, theirs.ravel(), rtol=1e-6, atol=1e-6)
+
+
+def test_rewritten_design_is_the_same_model(study):
+    design, _ = design_of(study, '~ group * age')
+    matrix = design.matrix(PEOPLE)
+    y = np.random.default_rng(7).normal(size=24)
+    weights = np.arange(1.0, 1.0 + matrix.shape[1])
+    new = isolate_contrast(matrix, weights)
+    old_fit, new_fit = np.linalg.lstsq(matrix, y)[0], np.linalg.lstsq(new, y)[0]
+    assert new_fit[0] == pytest.approx(weights @ old_fit, rel=1e-9)
+    np.testing.assert_allclose(new @ new_fit, matrix @ old_fit, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('model', 'message'),
+    [
+        ('~ group + weight', "no column 'weight'; there are: age, group, sex"),
+        ('~ group * (', 'is no formula'),
+        ('~ age + I(2 * age)', 'cannot be estimated; it follows from the columns before it'),
+        ('~ 0 + group', 'has no mean'),
+    ],
+)
+def test_formula_that_cannot_be_used_is_explained(model, message, study):
+    with pytest.raises(SettingsError, match=message):
+        design_of(study, model)
+
+
+def test_empty_cells_and_too_few_participants_are_named(study):
+    women_of_a = [one for one in PEOPLE if not (int(one) % 3 == 2 and int(one) % 2 == 1)]
+    with pytest.raises(SettingsError, match=r'group\[T.C\]:sex\[T.M\].*no participant has'):
+        design_of(study, '~ group * sex', women_of_a)
+    with pytest.raises(SettingsError, match='more participants than columns'):
+        design_of(study, '~ group * age', PEOPLE[:6])
+
+
+def test_participant_without_a_value_is_left_out_of_a_formula(study):
+    path = study / 'participants.tsv'
+    path.write_text(path.read_text().replace('sub-03\tA', 'sub-03\tn/a'))
+    design, left_out = design_of(study, '~ group + age')
+    assert left_out == {'03': 'no value of group in participants.tsv'}
+    assert '03' not in design.values
+
+
+def test_model_and_columns_exclude_each_other(study):
+    with pytest.raises(SettingsError, match='one or the other'):
+        make_design([study], PEOPLE, GroupSettings(model='~ age', covariates=('age',)))

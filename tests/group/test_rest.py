@@ -1,0 +1,97 @@
+"""Studies without a task: maps of one condition, groups and formulas of participants.tsv."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_app.group import workflow
+from bids_app.images import load_data
+from tests.group.support import BLOCK, Study
+
+PEOPLE = 12
+AFFECTED = (slice(42, 44), slice(26, 30), slice(44, 48))
+"""Half of the block."""
+DIFFERENCE = 0.06
+
+
+@pytest.fixture(scope='module')
+def patients(tmp_path_factory):
+    """Six controls and six patients, who are older and have a higher OEF in half of the block."""
+    study = Study(tmp_path_factory.mktemp('patients'))
+    rng = np.random.default_rng(3)
+    lines = ['participant_id\tgroup\tage']
+    for number in range(1, PEOPLE + 1):
+        sub, is_patient = f'{number:02d}', number > PEOPLE // 2
+        age = rng.uniform(20, 40) + 15 * is_patient
+        study.summary(sub)
+        study.image(0.9, 'probseg', sub=sub, label='GM')
+        level = 0.4 + 0.002 * (age - 40)
+        oef = level + 0.005 * rng.standard_normal((4, 4, 4))
+        oef[:2] += DIFFERENCE * is_patient
+        study.image(oef, 'oef', sub=sub, condition='rest')
+        study.image(0.005**2, 'variance', sub=sub, condition='rest', quantity='oef')
+        study.image(0.08 + 0.005 * rng.standard_normal((4, 4, 4)), 'T2map', sub=sub)
+        study.image(0.005**2, 'variance', sub=sub, quantity='T2')
+        kind = 'patient' if is_patient else 'control'
+        lines.append(f'sub-{sub}\t{kind}\t{age:.2f}')
+    (study.run.bids_dir / 'participants.tsv').write_text('\n'.join(lines) + '\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, 'render_group', lambda output_dir: None)
+        patch.setattr(workflow, 'render_index', lambda output_dir: '')
+        study.verdict = study.group(**{'group.model': '~ group + age', 'group.permutations': 99})
+    return study
+
+
+def rest_map(study, quantity, statistic, **entities):
+    key = 'group_map_covariate' if 'column' in entities else 'group_map'
+    return study.path(key, quantity=quantity, statistic=statistic, res='2', **entities)
+
+
+def test_maps_of_a_condition_are_described(patients):
+    (verdict,) = patients.verdict.verdicts
+    assert verdict.reasons == ()
+    mean, spread, relative, coverage = (
+        load_data(rest_map(patients, 'oef', name, condition='rest'))[BLOCK]
+        for name in ('effect', 'sd', 'cv', 'coverage')
+    )
+    assert mean.mean() == pytest.approx(0.4 + DIFFERENCE / 4, abs=0.03)
+    np.testing.assert_allclose(relative, spread / mean, rtol=1e-5)
+    assert (coverage == 1).all()
+    assert rest_map(patients, 'T2', 'effect').is_file()
+    assert not list(patients.folder.rglob('*stat-t_desc-oef*task-rest*'))
+
+
+def test_difference_of_groups_is_recovered_with_age_and_not_without(patients):
+    at = {'condition': 'rest', 'column': 'grouppatientMinuscontrol'}
+    path = rest_map(patients, 'oef', 'effect', **at)
+    found = load_data(path)
+    assert found[AFFECTED].mean() == pytest.approx(DIFFERENCE, rel=0.1)
+    sidecar = json.loads(path.with_name(path.name.replace('.nii.gz', '.json')).read_text())
+    assert sidecar['Column'] == 'patient minus control'
+    slope = load_data(rest_map(patients, 'oef', 'effect', condition='rest', column='age'))
+    assert slope[BLOCK].mean() == pytest.approx(0.002, rel=0.2)
+
+
+def test_regions_hold_means_differences_and_effect_sizes(patients):
+    path = patients.path('group_comparison', atlas='Schaefer2018')
+    table = pd.read_csv(path, sep='\t', na_values=['n/a'])
+    brain = table[table.level == 'brain'].set_index(['quantity', 'test'])
+    mean = brain.loc['oef', 'mean']
+    assert mean.n_participants == PEOPLE
+    assert np.isnan(mean.t)
+    assert mean.low < mean.effect < mean.high
+    row = brain.loc['oef', 'patient minus control']
+    assert row.low < DIFFERENCE / 2 < row.high
+    assert row.d_low < row.d < row.d_high
+    assert row.p < 0.001
+    assert brain.loc['T2', 'patient minus control'].p > 0.01
+
+
+def test_design_is_written_for_other_programs(patients):
+    table = pd.read_csv(patients.path('group_design'), sep='\t')
+    wide = table.pivot_table(index='participant', columns='column', values='value')
+    assert list(wide.columns) == ['age', 'group[T.patient]', 'mean']
+    assert wide['age'].mean() == pytest.approx(0, abs=1e-9)
+    assert len(wide) == PEOPLE
