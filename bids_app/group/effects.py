@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     from bids_app.group.inputs import MapSet
     from bids_app.group.study import Study
 
+ROWS = {
+    ('mean', True): 'group_contrast',
+    ('mean', False): 'group_map',
+    ('test', True): 'group_covariate',
+    ('test', False): 'group_map_covariate',
+}
+"""What is saved, and whether of a change -> row of the output table."""
+
 LOGGER = logging.getLogger('oxybold')
 
 
@@ -119,13 +127,13 @@ def analyse_effect(study: Study, maps: MapSet) -> Effect:
         tests, facts = _test_change(study, maps, result, baseline)
         statistics |= tests | {'bsr': bsr}
         sidecar |= facts
-    _save(study, maps, statistics, '', sidecar)
+    _save(study, maps, statistics, 'mean', sidecar)
     for name, test in study.design.tests.items():
         design = study.design.matrix_of(stack.participants, name)
         found = stack_effects(stack, design=design)
         tests, _ = _statistics(study, stack, f'{maps.name}_{name}', found, design)
         tests |= {'detectable': detectable_effect(found), 'd': effect_size(found)[0]}
-        _save(study, maps, tests, '_covariate', sidecar | {'Column': test.meaning}, column=name)
+        _save(study, maps, tests, 'test', sidecar | {'Column': test.meaning}, column=name)
     return Effect(maps=maps, stack=stack, result=result, bsr=bsr, baseline=baseline)
 
 
@@ -245,11 +253,11 @@ def _save(
     **entities: str,
 ) -> None:
     """Write statistical maps of a quantity: of a change or of a condition."""
-    if maps.contrast is None:
-        key, at = f'group_map{kind}', {'condition': maps.condition}
-    else:
-        key = f'group{kind or "_contrast"}'
-        at = {'contrast': maps.contrast, 'task': maps.task}
+    of_change = maps.contrast is not None
+    key = ROWS[kind, of_change]
+    at = {'contrast': maps.contrast, 'task': maps.task} if of_change else {
+        'condition': maps.condition
+    }  # fmt: skip
     for statistic, values in statistics.items():
         study.save_image(
             values, key, sidecar, quantity=maps.quantity, statistic=statistic, **at, **entities

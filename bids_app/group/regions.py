@@ -144,7 +144,6 @@ def save_comparisons(study: Study, effects: Iterable[Effect]) -> None:
             joined.reindex(columns=list(row('group_comparison').columns)).to_dict('records'),
             'group_comparison',
             study.about(*(effect.maps for effect in effects)),
-            atlas=study.settings.atlas,
         )
 
 

@@ -75,7 +75,7 @@ def test_difference_of_groups_is_recovered_with_age_and_not_without(patients):
 
 
 def test_regions_hold_means_differences_and_effect_sizes(patients):
-    path = patients.path('group_comparison', atlas='Schaefer2018')
+    path = patients.path('group_comparison')
     table = pd.read_csv(path, sep='\t', na_values=['n/a'])
     brain = table[table.level == 'brain'].set_index(['quantity', 'test'])
     mean = brain.loc['oef', 'mean']
