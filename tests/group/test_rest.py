@@ -7,7 +7,11 @@ import pandas as pd
 import pytest
 
 from bids_app.group import workflow
+from bids_app.group.design import make_design
+from bids_app.group.permutation import max_statistic
+from bids_app.group.statistics import random_effects, weigh_participants
 from bids_app.images import load_data
+from bids_app.settings import GroupSettings
 from tests.group.support import BLOCK, Study
 
 PEOPLE = 12
@@ -95,3 +99,51 @@ def test_design_is_written_for_other_programs(patients):
     assert list(wide.columns) == ['age', 'group[T.patient]', 'mean']
     assert wide['age'].mean() == pytest.approx(0, abs=1e-4)
     assert len(wide) == PEOPLE
+
+
+# ------------------------------------------------------------------------------ arrays
+
+TWENTY = [f'{number:02d}' for number in range(1, 41)]
+
+
+def design_of(folder, rng, model):
+    """Make 20 controls and 20 patients who are ten years older."""
+    is_patient = np.arange(40) >= 20
+    age = rng.normal(50, 8, 40) + 10 * is_patient
+    kind = np.where(is_patient, 'patient', 'control')
+    lines = [
+        f'sub-{name}\t{group}\t{years:.4f}'
+        for name, group, years in zip(TWENTY, kind, age, strict=True)
+    ]
+    (folder / 'participants.tsv').write_text('participant_id\tgroup\tage\n' + '\n'.join(lines))
+    design, _ = make_design([folder], TWENTY, GroupSettings(model=model))
+    return design.matrix_of(TWENTY, 'grouppatientMinuscontrol'), is_patient, age
+
+
+@pytest.mark.parametrize(('model', 'expected'), [('~ group + age', 0.06), ('~ group', 0.08)])
+def test_age_confounds_the_difference_unless_it_is_in_the_model(model, expected, tmp_path):
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        matrix, is_patient, age = design_of(tmp_path, rng, model)
+        oef = 0.35 + 0.002 * (age - 50)[:, None] + 0.04 * rng.standard_normal((40, 200))
+        oef += DIFFERENCE * is_patient[:, None]
+        variances = np.full_like(oef, 0.03**2)
+        found.append(random_effects(oef, variances, design=matrix).effect.mean())
+    assert np.mean(found) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.prove
+def test_family_wise_error_of_a_difference_with_a_covariate_is_nominal(tmp_path):
+    hits = 0
+    for seed in range(200):
+        rng = np.random.default_rng([9, seed])
+        matrix, _, age = design_of(tmp_path, rng, '~ group + age')
+        common = rng.standard_normal((40, 1))
+        oef = 0.02 * (age - 50)[:, None] + 0.7 * common + rng.standard_normal((40, 300))
+        found = max_statistic(
+            [(oef, None)], weigh_participants(oef, None, matrix), matrix,
+            n_permutations=199, rng=rng,
+        )  # fmt: skip
+        hits += found.p.min() <= 0.05
+    assert 0.03 <= hits / 200 <= 0.07
