@@ -28,7 +28,7 @@ ASYMMETRIC_RATIO = 1.25
 """Measured square of the skewness over that of symmetric participants from which it is corrected;
 centring alone makes 1.1 to 1.2 of heavy tails (t with 3 degrees of freedom, 20 or more)."""
 
-ENOUGH_FOR_SKEWNESS = 20
+ENOUGH_FOR_SKEWNESS = 25
 """Fewer participants keep the moderated variance with the correction, which errs to caution."""
 
 ASYMMETRY_VOXELS = 2000
@@ -250,6 +250,18 @@ def max_statistic(
     design are removed first and again in every rearrangement (Freedman and Lane, [2]_); a column
     that differs between participants is permuted. A participant missing in a voxel counts as 0
     there in every rearrangement.
+
+    Where participants are skewed, t and its mean depend on each other and signs are not
+    exchangeable: with exponential effects of 30 participants t finds something in 40 % of null
+    studies and more. The statistic is then the transform of Hall [3]_,
+
+    .. math:: t + a t^2 + \tfrac13 a^2 t^3 + c,\qquad
+        c = \hat\gamma / (6 \sqrt{n}),\quad a = (3\lambda - 1)\,c
+
+    with the skewness of the voxel, anew in every rearrangement, and lambda the share of the
+    voxel's own variance in a moderated one (1 without moderation). Whatever the statistic, sign
+    flips stay exact where participants are symmetric. From 25 participants on the variance is
+    not moderated then; with fewer it is, which finds too little rather than too much.
 
     References
     ----------

@@ -139,7 +139,7 @@ def test_skewness_is_told_from_heavy_tails():
 
 def test_corrected_statistic_is_the_transform_of_hall():
     rng = np.random.default_rng(10)
-    n = 25
+    n = 26
     effects = rng.exponential(size=(n, 40)) - 0.8
     found = max_statistic(
         [(effects, None)], equal(n), np.ones((n, 1)), n_permutations=20, skewed=True, rng=rng
