@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, stats
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
