@@ -73,8 +73,8 @@ def estimate_difference(
 
     See Also
     --------
-    estimate_cbf : What it is for.
-    difference_from_cbf : The forward model.
+    bids_app.models.asl.single_delay.estimate_cbf : What it is for.
+    bids_app.models.asl.single_delay.difference_from_cbf : The forward model.
     half_difference : Tests its variance.
 
     Notes

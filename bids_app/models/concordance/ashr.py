@@ -110,7 +110,8 @@ def fit_mixture(
 
     See Also
     --------
-    false_sign_rate, estimate_discordance : Use it.
+    false_sign_rate : Uses it.
+    bids_app.models.concordance.discordance.estimate_discordance : Uses it too.
 
     Notes
     -----
@@ -211,7 +212,7 @@ def false_sign_rate(effect: ArrayLike, standard_error: ArrayLike) -> SignPosteri
 
     See Also
     --------
-    estimate_discordance : The share of one sign among all effects.
+    bids_app.models.concordance.discordance.estimate_discordance : The share of one sign.
 
     Notes
     -----
