@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,10 @@ from bids_app.bids.run.replay import collect_saved, saved_participants
 from bids_app.errors import AppError
 from bids_app.workflows.app import relative
 from bids_app.workflows.execution import choose_plugin
+from bids_app.workflows.progress import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from bids_app.bids.input.query import Found
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from bids_app.settings import RunSettings, Settings
 
 LOGGER = logging.getLogger('oxybold')
+
+TELL = 10.0
+"""Time between lines of the log that say how far a dry run is, s."""
 
 MOST_FREQUENT = 5
 """Reasons that the summary lists."""
@@ -85,7 +90,7 @@ def _participants(run: RunSettings, settings: Settings) -> Preview:
     plan = check_dataset(info, run, settings)
     prepare_output(run)
     preview = Preview(dataset=info.name, notes=info.notes, unused=_describe_map(info))
-    for label in chosen:
+    for label in _told(chosen):
         record: dict[str, Any] = {
             'participant': label,
             'roles': _describe_roles(info.found[label], info.path),
@@ -102,6 +107,19 @@ def _participants(run: RunSettings, settings: Settings) -> Preview:
                 LOGGER.exception('sub-%s: unexpected error', label)
             record['error'] = f'{type(error).__name__}: {error}'
     return preview
+
+
+def _told(labels: Sequence[str]) -> Iterator[str]:
+    """Go through participants and say from time to time how far this is."""
+    began = told = time.monotonic()
+    for number, label in enumerate(labels):
+        now = time.monotonic()
+        if number and now - told > TELL:
+            told, left = now, (now - began) / number * (len(labels) - number)
+            LOGGER.info(
+                'dry run: %d of %d participants, about %s left', number, len(labels), clock(left)
+            )
+        yield label
 
 
 def _replay(run: RunSettings, settings: Settings) -> Preview:

@@ -6,6 +6,7 @@ Needs a SLURM in which this machine is a node; skipped where there is none.
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +29,39 @@ def test_plugin_file_of_the_docs_can_be_used(name, tmp_path):
 
 def test_array_script_is_sound_shell():
     subprocess.run(['bash', '-n', FILES / 'participants.sh'], check=True)
+
+
+@pytest.mark.parametrize(('list_file', 'labels'), [(None, ['b', 'c']), ('list', ['x', 'y'])])
+def test_array_script_takes_the_label_of_its_task(tmp_path, list_file, labels):
+    (tmp_path / 'participants.tsv').write_text('participant_id\tage\nb\t1\nc\t2\n')
+    (tmp_path / 'list').write_text('x\ny\n')
+    for number, label in enumerate(labels, start=1):
+        environment = {**os.environ, 'OXYBOLD': 'echo', 'SLURM_ARRAY_TASK_ID': str(number),
+                       'SLURM_CPUS_PER_TASK': '2', 'SLURM_MEM_PER_NODE': '6000'}  # fmt: skip
+        if list_file:
+            environment['OXYBOLD_LIST'] = str(tmp_path / list_file)
+        words = ['bash', FILES / 'participants.sh', tmp_path, 'out', '--tfce']
+        done = subprocess.run(words, env=environment, text=True, capture_output=True, check=True)
+        assert done.stdout.split() == [
+            str(tmp_path), 'out', 'participant', '--participant-label', label, '--nprocs', '2',
+            '--mem', '6000M', '--tfce',
+        ]  # fmt: skip
+
+
+def test_list_for_the_array_is_made_from_the_dry_run_as_the_page_says(tmp_path):
+    page = (FILES.parent / 'cluster.md').read_text()
+    script = page.partition("<<'END'\n")[2].partition('\nEND\n')[0]
+    study = support.phantom(tmp_path, participants=1)
+    root = support.start_dataset(tmp_path / 'raw', study)
+    support.add_participant(root, study, '01', 'mese')
+    (root / 'sub-02' / 'anat').mkdir(parents=True)
+    plan = tmp_path / 'plan.json'
+    words = (root, tmp_path / 'out', 'participant', '--dry-run', '--json')
+    plan.write_text(support.run_app(*words).out)
+    done = subprocess.run(
+        [sys.executable, '-', plan], input=script, text=True, capture_output=True, check=True
+    )
+    assert done.stdout.split() == ['01']
 
 
 def has_slurm():

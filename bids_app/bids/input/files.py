@@ -10,8 +10,10 @@ import math
 import os
 import re
 import stat
+import time
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,9 @@ MISSING_VALUES = ('', 'n/a', 'N/A', 'nan', 'NaN')
 
 MAX_VOXELS = 1 << 31
 """Of one image; a header that claims more is damaged or hostile."""
+
+SETTLED = 2_000_000_000
+"""A folder that changed so shortly ago may change again without its time telling, ns."""
 
 MAX_TEXT = 64 << 20
 """Of one table or sidecar, bytes."""
@@ -427,18 +432,41 @@ def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list
     found = []
     for folder in reversed(folders):
         matches = []
-        for candidate in folder.glob(f'*{suffix}{extension}'):
-            own = parse_name(candidate)
-            names = {
-                key: own[key] for key in own if key not in ('datatype', 'extension', 'suffix')
-            }
-            fits = own['suffix'] == suffix and own['extension'] == extension
-            if NOT_UTF8.search(candidate.name):
+        for name in _texts_in(folder):
+            if not name.endswith(f'{suffix}{extension}'):
                 continue
+            candidate = folder / name
+            own = parse_name(candidate)
+            names = {key: own[key] for key in own if key not in NOT_ENTITIES}
+            fits = own['suffix'] == suffix and own['extension'] == extension
             if fits and all(entities.get(key) == value for key, value in names.items()):
                 matches.append((len(names), candidate))
         found += [candidate for _, candidate in sorted(matches)]
     return found
+
+
+def _texts_in(folder: Path) -> tuple[str, ...]:
+    """List the sidecars and tables in a folder; that of a dataset is asked for by every file."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return ()
+    if time.time_ns() - changed < SETTLED:
+        return _list_texts.__wrapped__(str(folder), changed)
+    return _list_texts(str(folder), changed)
+
+
+@lru_cache(maxsize=64)
+def _list_texts(folder: str, changed: int) -> tuple[str, ...]:
+    """List the sidecars and tables of a folder as it was at its last change."""
+    del changed
+    try:
+        names = os.listdir(folder)  # noqa: PTH208  a Path of each takes longer
+    except OSError:
+        return ()
+    return tuple(
+        name for name in names if name.endswith(('.json', '.tsv')) and not NOT_UTF8.search(name)
+    )
 
 
 def companions_of(found: Found, root: Path, suffix: str, extension: str) -> list[Path]:

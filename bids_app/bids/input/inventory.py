@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.input.files import companions_of
+from bids_app.bids.input.files import SETTLED, companions_of
 from bids_app.bids.input.input_map import content_size
 from bids_app.bids.input.metadata.bold import longest_blocks
 from bids_app.bids.input.query import (
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Of the file; one of another format is not read."""
-
-SETTLED = 2_000_000_000
-"""A folder that changed so shortly before it was read may change again unseen, ns."""
 
 IMAGES = ('.nii.gz', '.nii')
 
