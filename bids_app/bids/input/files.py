@@ -234,9 +234,17 @@ def read_header(path: Path) -> Header:
     shape, zooms = tuple(image.shape), tuple(float(zoom) for zoom in image.header.get_zooms())
     if len(shape) == 5 and shape[3] == 1:  # volumes along the fifth axis
         shape, zooms = (*shape[:3], shape[4]), (*zooms[:3], zooms[4])
-    if len(zooms) > 3 and image.header.get_xyzt_units()[1] == 'msec':
+    if len(zooms) > 3 and _unit_of_time(image) == 'msec':
         zooms = (*zooms[:3], zooms[3] * units.MILLISECOND)
     return Header(shape=shape, affine=image.affine, zooms=zooms, remark=_remark(image, zooms))
+
+
+def _unit_of_time(image: Any) -> str:
+    """Read the unit of the time axis; a code that is none is no unit."""
+    try:
+        return str(image.header.get_xyzt_units()[1])
+    except KeyError:
+        return ''
 
 
 def _remark(image: Any, zooms: tuple[float, ...]) -> str:
@@ -245,7 +253,11 @@ def _remark(image: Any, zooms: tuple[float, ...]) -> str:
 
     shape = (*image.shape, 1, 1)[:3]  # one slice may have two axes
     if hasattr(image, 'get_sform'):
-        (qform, has_qform), (sform, has_sform) = image.get_qform(True), image.get_sform(True)
+        sform, has_sform = image.get_sform(True)
+        try:
+            qform, has_qform = image.get_qform(True)
+        except ValueError:  # a quaternion that is none
+            return 'its qform is damaged; the sform is used'
         if not has_qform and not has_sform:
             return (
                 'its header has no orientation (qform and sform codes are 0): left and right are '

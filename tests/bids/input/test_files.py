@@ -129,3 +129,15 @@ def test_a_header_that_claims_more_than_the_file_can_hold_asks_for_no_memory(dat
     path.write_bytes(gzip.compress(bytes(content)))
     message, _ = find_defect(path)
     assert 'the file holds' in message
+
+
+@pytest.mark.parametrize(('place', 'patch'), [
+    (123, b'\x04'),
+    (252, struct.pack('<2h6f', 1, 1, 0, 0, 2, 0, 0, 0)),
+])  # fmt: skip
+def test_codes_and_quaternions_that_are_none_leave_the_image_readable(place, patch, dataset):
+    path = dataset.image('sub-01/perf/sub-01_asl.nii.gz', shape=(3, 3, 2, 4))
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[place : place + len(patch)] = patch
+    path.write_bytes(gzip.compress(bytes(content)))
+    assert read_header(path).n_volumes == 4

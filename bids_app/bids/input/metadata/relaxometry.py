@@ -372,7 +372,7 @@ def _read_phase(
         )
         return scale, files
     scale = 1.0
-    if {probe.metadata.get('Units') for probe in probes} != {'rad'}:
+    if any(probe.metadata.get('Units') != 'rad' for probe in probes):
         scale = _recognise(probes, magnitudes)
     return (1.0, ()) if scale is None else (scale, files)
 

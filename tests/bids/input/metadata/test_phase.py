@@ -166,6 +166,12 @@ def test_a_phase_of_unknown_scale_is_a_warning_with_the_size_of_its_effect(gradi
     assert found.problems == ()
 
 
+@pytest.mark.parametrize('units', [[], {}, ['rad'], 1, None])
+def test_units_that_are_no_word_are_no_radians(units, gradient_echo, unit):
+    (series,) = unit(gradient_echo('milli', Units=units, Manufacturer='GE')).megre
+    assert series.phase_scale == pytest.approx(0.001)
+
+
 @pytest.mark.parametrize('kind', ['phasediff', 'phase1'])
 def test_the_phase_of_a_field_map_is_recognised_too(kind, dataset, unit):
     dataset.add('func/task-all_bold[calc]')
