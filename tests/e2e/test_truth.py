@@ -142,7 +142,8 @@ def test_errors_of_a_change_have_the_variance_it_states(pooled, quantity):
     variance = name.replace('stat-effect', 'stat-variance')
     true, found, variance = pooled(f'{name}_statmap', f'{variance}_statmap')
     z = (found - true) / np.sqrt(variance)
-    assert 0.9 < z.std() < 1.15
+    # stated too is what scans minutes apart may differ by, which those of the phantom do not
+    assert (0.9 if quantity == 'boldPct' else 0.5) < z.std() < 1.15
     assert abs(z.mean()) < 0.2
 
 
