@@ -595,7 +595,7 @@ def _is_part(node: Any) -> bool:
     return isinstance(node, pe.Workflow) and not node.name.startswith('save_')
 
 
-REFERENCES = {f'reference_{name}' for name in ('cbf', 'cbv', 'oef', 'cmro2', 'R2prime')}
+REFERENCES = {f'reference_{name}' for name in ('cbf', 'cbv', 'oef', 'cmro2', 'r2_prime')}
 """Ports of baseline values; only changes in percent need them."""
 
 
@@ -626,13 +626,13 @@ def _part(name: str) -> str:
 
 
 def _quantities(ports: Iterable[str]) -> set[str]:
-    """Quantities among the ports: what has a variance; conditions are left out."""
-    stems = {
-        port.removeprefix('inputnode.').removeprefix('outputnode.').removesuffix('_variance')
-        for port in ports
-        if port.endswith('_variance')
-    }
-    return {re.sub(r'^(task|baseline)_', '', stem) for stem in stems}
+    """Quantities among the ports: those of the registry, and changes; conditions are left out."""
+    from bids_app.models.registry import MODELS
+
+    stems = {port.removeprefix('inputnode.').removeprefix('outputnode.') for port in ports}
+    return {re.sub(r'^(task|baseline)_', '', stem) for stem in stems} & {
+        *MODELS, 'bold', 'change', 'quantity',
+    }  # fmt: skip
 
 
 def draw(graph: nx.DiGraph) -> str:

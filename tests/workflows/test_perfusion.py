@@ -108,7 +108,11 @@ def run(workflow, files, tmp_path):
     for name, path in (files | {'series': str(tmp_path / 'asl.nii')}).items():
         setattr(inputnode.inputs, name, path)
     workflow.base_dir = str(tmp_path / 'work')
-    workflow.config['execution'] = {'stop_on_first_crash': 'true', 'hash_method': 'content'}
+    workflow.config['execution'] = {
+        'stop_on_first_crash': 'true',
+        'hash_method': 'content',
+        'remove_unnecessary_outputs': 'false',
+    }
     outputnode = workflow.get_node('outputnode')
     wired = {
         port: (source.name, output)

@@ -53,7 +53,7 @@ def describe_scan_noise(
         :data:`SPLITS` what :func:`bids_app.models.numerics.noise.calibrate_levels` says; and
         ``difference``, of
         :func:`bids_app.models.numerics.between_scans.compare_halves`. Only ``shared`` where a
-        delay has fewer than four pairs.
+        delay has fewer than four pairs, and that empty where there is one pair in all.
 
     See Also
     --------
@@ -63,6 +63,8 @@ def describe_scan_noise(
     difference = _over_delays(estimate_difference(series, **how))
     region = region & ~is_missing(difference.status)
     counts = pairs_per_delay(how['context'], how.get('delay_index'))
+    if np.sum(counts) < 2:  # one difference tells nothing of its noise
+        return {'shared': {}}
     pairs = {key: value for key, value in how.items() if key != 'noise_groups'}
     deviations = pair_deviations(series[region], **pairs)
     each = difference.variance[region] * np.sum(counts)
