@@ -631,7 +631,7 @@ def _quantities(ports: Iterable[str]) -> set[str]:
 
     stems = {port.removeprefix('inputnode.').removeprefix('outputnode.') for port in ports}
     return {re.sub(r'^(task|baseline)_', '', stem) for stem in stems} & {
-        *MODELS, 'bold', 'change', 'quantity',
+        *MODELS, *REFERENCES, 'bold', 'change', 'quantity',
     }  # fmt: skip
 
 
