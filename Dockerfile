@@ -43,7 +43,7 @@ ENV PATH=/opt/oxybold/bin:/usr/local/bin:/usr/bin:/bin \
 
 # fails here rather than at the first participant
 RUN oxybold --version \
- && python3 -c 'import ants, bids, nilearn, nipype, scipy, bids_app.workflows.app'
+ && python3 -c 'import ants, formulaic, nilearn, nipype, scipy, bids_app.workflows.app'
 
 LABEL org.opencontainers.image.title="oxybold" \
       org.opencontainers.image.description="BIDS App: oxygen metabolism from quantitative BOLD and ASL, with its uncertainty, and BOLD concordance labels" \

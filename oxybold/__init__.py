@@ -43,7 +43,7 @@ _HOMES = {
     'p_value': f'{_MODELS}contrast.difference',
     'label_by_sign': f'{_MODELS}concordance.labels',
     'label_robust': f'{_MODELS}concordance.labels',
-    'estimate_discordance': f'{_MODELS}concordance.ashr',
+    'estimate_discordance': f'{_MODELS}concordance.discordance',
     'random_effects': 'bids_app.group.statistics',
 }
 """Public name -> module that holds it."""

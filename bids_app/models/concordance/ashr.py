@@ -3,7 +3,7 @@ Signs of effects that are measured with error: adaptive shrinkage on two columns
 
 Give it effects and their standard errors, nothing else is needed::
 
-    from bids_app.models.concordance.ashr import estimate_discordance, false_sign_rate
+    from bids_app.models.concordance.ashr import false_sign_rate
 """
 
 from __future__ import annotations

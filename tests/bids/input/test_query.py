@@ -86,6 +86,18 @@ def test_ignored_modalities_have_no_files(word, roles, dataset):
     assert {name for name in before if before[name] and not after[name]} == roles
 
 
+def test_pybids_finds_the_same_files(dataset):
+    """The listing is our own, for a cohort on a shared disk; the library is what it is held to."""
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    dataset.add('ses-a/anat/T1w', 'ses-a/anat/MESE', 'ses-b/perf/acq-x_asl', 'ses-b/perf/dsc')
+    dataset.add('anat/T1w', sub='011')
+    indexer = BIDSLayoutIndexer(validate=False, index_metadata=False)
+    layout = BIDSLayout(dataset.root, validate=False, indexer=indexer)
+    listed = {Path(name).resolve() for name in layout.get(subject='01', return_type='file')}
+    assert {found.path.resolve() for found in scan_names(dataset.root, '01')} == listed
+
+
 def test_only_files_of_the_participant_are_listed(dataset):
     dataset.add('ses-a/anat/T1w', 'ses-a/anat/MESE', 'ses-b/perf/acq-x_asl', 'ses-b/perf/dsc')
     dataset.add('anat/T1w', sub='011')
