@@ -351,6 +351,12 @@ SIGN_BLEND = 0.1
 SIGN_BISECTIONS = 9
 """Most steps in the search for the end of an interval; ours."""
 
+SIGN_BISECT_EVERY = 3
+"""One in so many steps to the end of an interval halves it, where the straight line sticks."""
+
+SIGN_STEPS = (0.05, 0.95)
+"""Smallest and largest share of the distance that a step to the end of an interval takes."""
+
 SIGN_END_WIDTH = 0.003
 """The end of an interval is known that well, 1; ours."""
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import bids_app
-from bids_app.cli.parser import parse
+from bids_app.cli.parser import parse, parse_status
 from bids_app.engines import glm
 from bids_app.errors import ExitCode
 from bids_app.models import constants
@@ -211,8 +211,10 @@ def test_commands_that_are_shown_can_be_typed(words):
         text = (ROOT / 'Makefile').read_text('utf-8')
         targets = re.findall(r'^([a-z-]+):', text, re.M)
         assert {word for word in words[1:] if '=' not in word} <= set(targets)
+    elif words[:2] == ['oxybold', 'status']:
+        assert parse_status(words[2:])
     elif program == 'oxybold' and '[options]' not in words:
-        assert parse(words[1:])
+        assert parse(words[1 : words.index('>')] if '>' in words else words[1:])
     elif program == 'oxybold-phantom' and '[options]' not in words:
         from bids_app.phantom.cli import make_parser
 

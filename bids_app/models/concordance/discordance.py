@@ -680,8 +680,9 @@ class _Profile:
         below, far = min(self.compare(kept)[0], -c.SIGN_EDGE), outer
         for number in range(c.SIGN_BISECTIONS):
             # the excess is nearly straight: regula falsi; bisect where one side sticks
-            step = -below / (above - below) if number % 3 < 2 else 0.5
-            value = near + float(np.clip(step, 0.05, 0.95)) * (far - near)
+            sticks = (number + 1) % c.SIGN_BISECT_EVERY == 0
+            step = 1 / 2 if sticks else -below / (above - below)
+            value = near + float(np.clip(step, *c.SIGN_STEPS)) * (far - near)
             weights = self.weights_at(functional, value)
             excess, effect = self.compare(weights)
             if excess <= 0:
@@ -739,7 +740,7 @@ def _with_intervals(
         count=_widened(found.count, ends['count'], spread[0]),
         size=_widened(found.size, ends['size'], spread[1]),
         null=_widened(found.null, ends['null'], 0.0),
-        design_effect=max(end[3] for end in ends['count'] + ends['size']),
+        design_effect=max(effect for *_, effect in ends['count'] + ends['size']),
         prior=prior,
     )
 

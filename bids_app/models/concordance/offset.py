@@ -232,7 +232,8 @@ def mean_offset(offsets: ArrayLike) -> tuple[float, float, float, float]:
     values = values[np.isfinite(values)]
     n = values.size
     if n == 0:
-        return (float('nan'),) * 4
+        nothing = float('nan')
+        return nothing, nothing, nothing, nothing
     mean = float(values.mean())
     if n == 1:
         return mean, float('nan'), float('nan'), float('nan')
