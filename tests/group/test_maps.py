@@ -138,13 +138,18 @@ def write_composite(matrix, path):
 
 
 def make_study(folder, n=4):
-    """Condition maps of CBF and CMRO2 and changes of BOLD; CMRO2 rises, and BOLD with it."""
+    """
+    Condition maps of CBF and CMRO2 and changes of BOLD; CMRO2 rises, and BOLD with it.
+
+    More in some voxels than in others: what is equal everywhere could be one common offset.
+    """
     rng = np.random.default_rng(1)
+    pattern = rng.uniform(0.5, 1.5, GRID.shape)
     inside = load_data(packaged_template('desc-brain_mask')) > 0
     for sub in range(1, n + 1):
         for quantity, base, change in (('cbf', 25, 4), ('cmro2', 120, 20)):
             control = base + rng.normal(0, 0.05 * base, GRID.shape)
-            task = control + change + rng.normal(0, 1, GRID.shape)
+            task = control + change * pattern + rng.normal(0, 1, GRID.shape)
             for condition, data in (('control', control), ('calc', task)):
                 name = f'sub-{sub}_task-{condition}_{quantity}.nii'
                 save(folder / name, np.where(inside, data, np.nan))
