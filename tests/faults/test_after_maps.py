@@ -41,7 +41,7 @@ def sound(spin_echo_alone):
 
 
 PARTS = {
-    'figure': (render, 'build_blocks', 'T2 missing'),
+    'figure': (render, 'draw_row', 'T2 missing'),
     'cards': (render, '_steps', 'cards of the maps missing'),
     'chain': (render, '_chain', 'the chain of maps missing'),
     'shares': (render, 'share_table', 'shares of the constants missing'),

@@ -69,8 +69,9 @@ def volumes_without_data(series: ArrayLike, kinds: Sequence[str] = ()) -> BoolAr
     -------
     lost : (T,) ndarray of bool
         True where more than a tenth of the voxels is not finite or zero, where all voxels have
-        one value, or where the median signal is below a hundredth of that of the other volumes
-        of its kind.
+        one value and those of other volumes have not (an image that is even by itself is that of
+        an even object), or where the median signal is below a hundredth of that of the other
+        volumes of its kind.
 
     Raises
     ------
@@ -95,7 +96,8 @@ def volumes_without_data(series: ArrayLike, kinds: Sequence[str] = ()) -> BoolAr
     known = np.where(has_value, series, 0.0)
     lost = (~has_value).mean(axis=0) > EMPTY_SHARE
     if len(series) > 1:
-        lost |= np.ptp(known, axis=0) == 0
+        is_even = np.ptp(known, axis=0) == 0
+        lost |= is_even & ~is_even.all()
     level = np.median(np.abs(known), axis=0)  # differences scatter about zero
     for kind in np.unique(alike):
         same = (alike == kind) & ~lost

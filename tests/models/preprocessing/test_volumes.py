@@ -96,3 +96,10 @@ def test_the_brightest_voxels_are_those_of_the_head(series):
     size = np.concatenate([np.full(4500, 5.0), series.mean(axis=1)])
     assert np.array_equal(brightest_voxels(size), np.arange(5000) >= 4500)
     assert brightest_voxels(np.zeros(10)).all()
+
+
+def test_an_even_image_alone_is_that_of_an_even_object_and_no_lost_volume():
+    assert not volumes_without_data(np.full((20, 1), 1000.0)).any()
+    series = np.random.default_rng(0).normal(100.0, 5.0, (20, 3))
+    series[:, 1] = 100.0
+    assert volumes_without_data(series).tolist() == [False, True, False]
