@@ -462,7 +462,7 @@ def effect_size(result: RandomEffects) -> tuple[FloatArray, FloatArray]:
     >>> result = random_effects(np.array([[1.0], [2.0], [3.0], [2.0]]), None)
     >>> d, error = effect_size(result)
     >>> d.round(2), error.round(2)
-    (array([1.78]), array([0.82]))
+    (array([1.78]), array([0.81]))
     """
     known = (result.residual > 0) & (result.variance > 0)
     spread = np.sqrt(np.where(known, result.residual, np.nan))

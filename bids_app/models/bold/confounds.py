@@ -138,7 +138,7 @@ def relative_dvars(series: ArrayLike) -> FloatArray:
     >>> relative_dvars([[1.0, 2.0, 1.5, 2.5, 8.5, 7.5]]).round(1)
     array([0.5, 1. , 0.5, 1. , 6. , 1. ])
     >>> relative_dvars([[9.0, 2.0, 1.0, 2.0, 3.0, 2.0]]).round(1)
-    array([8., 1., 1., 1., 1., 1.])
+    array([7., 1., 1., 1., 1., 1.])
     """
     series = np.asarray(series, float)
     steps = np.diff(series, axis=1)

@@ -768,7 +768,9 @@ def _jackknife(
     noise: _Noise,
     left_out: list[tuple[FloatArray, FloatArray]] | None,
 ) -> tuple[float, float]:
-    """Give half the width of the jackknife intervals of pi_d and of w_d."""
+    """Give half the width of the jackknife intervals of pi_d and of w_d; 1 is all there is."""
+    if left_out is not None and any(x.size == 0 for x, _ in left_out):
+        return 1.0, 1.0  # without one of the participants nothing is left to say how they vary
     reaches = []
     for (family, fit), name in ((shape, 'count'), (grid, 'size')):
         functional = getattr(family, name)
