@@ -44,6 +44,8 @@ CHANGES = {
 QUANTITY = {'T2map': 'T2', 'T2starmap': 'T2star', 'R2primemap': 'R2prime'}
 
 NOT_IN_THIS_RUN = {
+    'group_design',
+    'group_map_covariate',  # --model
     'graph',  # --write-graph
     'epi_acquired',  # scans that say how they were read out: oxybold-phantom --distort-epi
     'epi_undistorted',
