@@ -37,6 +37,7 @@ __all__ = [
     'SCAN_DIFFERENCES',
     'SHARED_NOISE',
     'STATUS_COUNTS',
+    'TRAVELLING',
     'VOXELS_PER_SAMPLE',
     'BaseInterfaceInputSpec',
     'Bundle',
@@ -87,6 +88,9 @@ BETWEEN_SCANS = 'BetweenScans'
 
 RUNS_COMBINED = 'RunsCombined'
 """Sidecar key: how many scans a map is the mean of."""
+
+TRAVELLING = (DEGREES, VOXELS_PER_SAMPLE, SHARED_NOISE, SCAN_DIFFERENCES, RUNS_COMBINED)
+"""Entries of the sidecar of a map that what is made of it needs; a replay takes them along."""
 
 
 def image(desc: str, unit: str, *, optional: bool = False) -> Any:

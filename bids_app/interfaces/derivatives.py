@@ -12,7 +12,7 @@ from bids_app.bids.output.names import row
 from bids_app.bids.output.write import write_copy, write_image, write_table
 from bids_app.images import load_masked
 from bids_app.interfaces._base import (
-    VOXELS_PER_SAMPLE,
+    TRAVELLING,
     BaseInterfaceInputSpec,
     Bundle,
     DynamicTraitedSpec,
@@ -127,7 +127,7 @@ class LoadQuantity(SimpleInterface):
         )
         quantity = time_from_rate(quantity) if self.inputs.is_time else quantity
 
-        facts = {k: v for k, v in self.inputs.facts.items() if k == VOXELS_PER_SAMPLE}
+        facts = {k: v for k, v in self.inputs.facts.items() if k in TRAVELLING}
         self._results['quantity'] = save_estimate(
             'quantity', quantity, mask, grid, runtime.cwd, facts
         )

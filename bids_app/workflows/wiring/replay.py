@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bids_app.bids.output.names import output_path, scale_of
 from bids_app.bids.run.feasible import is_by_ase, oef_model
 from bids_app.bids.run.replay import read_sidecar
+from bids_app.interfaces._base import TRAVELLING
 from bids_app.interfaces.derivatives import LoadQuantity
 from bids_app.interfaces.spatial import MapCoordinates
 from bids_app.workflows._engine import Quantity, Workflow, pe, ports
@@ -146,8 +147,7 @@ def _load(
 
 def _facts(path: Path) -> dict[str, Any]:
     """Entries of a sidecar that travel with a map."""
-    kept = ('DegreesOfFreedom', 'VoxelsPerNoiseSample')
-    return {key: value for key, value in read_sidecar(path).items() if key in kept}
+    return {key: value for key, value in read_sidecar(path).items() if key in TRAVELLING}
 
 
 def _read(graph: Graph, interface: LoadQuantity, name: str) -> Quantity:
