@@ -138,7 +138,9 @@ def add_cbf(root, study, output):
         value = nb.load(own)
         error = nb.load(own.with_name(own.name.replace('_cbf', '_stat-variance_desc-cbf_statmap')))
         sd = np.sqrt(error.get_fdata() * 39)
-        pairs = np.array([1.0, -1.0] * 19 + [0.0])
+        # in every voxel an order of its own: what alternates in all of them is no white noise
+        pairs = np.broadcast_to([1.0, -1.0] * 19 + [0.0], (*sd.shape, 39))
+        pairs = np.random.default_rng(0).permuted(pairs, axis=-1)
         maps = np.nan_to_num(value.get_fdata()[..., None] + sd[..., None] * pairs)
         folder = root / 'sub-01' / 'perf'
         facts = {'Units': 'mL/100 g/min', 'SkullStripped': False}
