@@ -20,7 +20,7 @@ from bids_app.workflows.constants import branch_parameters, constants_table
 from bids_app.workflows.oxygen import cao2_of, rate_of
 from bids_app.workflows.wiring.anatomy import atlas_of
 from bids_app.workflows.wiring.change import contrast_sidecar
-from bids_app.workflows.wiring.scans import merge_node
+from bids_app.workflows.wiring.scans import connect_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,18 +81,16 @@ def _grey_matter(graph: Graph, contrast: Contrast) -> tuple[Any, str]:
         for quantity, condition in sorted(graph.maps, key=str)
         if quantity in PUBLISHED_LIMITS
     ]
-    merge = pe.Node(merge_node(len(limited)), name=f'collect_limited_{contrast.label}')
     limit = pe.Node(
         LimitVoxels(limits=[limits for _, limits in limited]),
         name=f'limit_voxels_{contrast.label}',
     )
-    for number, (source, _) in enumerate(limited, start=1):
-        graph.workflow.connect([(source.node, merge, [(source.output, f'in{number}')])])
+    sources = [source for source, _ in limited]
+    connect_list(graph, sources, limit, 'maps', f'limited_{contrast.label}')
     mask, port = graph.mask
     graph.workflow.connect([
         (mask, limit, [(port, 'mask')]),
         (align, limit, [('outputnode.grey_matter', 'grey_matter')]),
-        (merge, limit, [('out', 'maps')]),
     ])  # fmt: skip
     return limit, 'grey_matter'
 

@@ -17,7 +17,7 @@ from bids_app.workflows.perfusion import (
     init_perfusion_wf,
     init_shared_arrival_wf,
 )
-from bids_app.workflows.wiring.scans import add_per_condition, join_tables, merge_node, save_map
+from bids_app.workflows.wiring.scans import add_per_condition, connect_list, join_tables, save_map
 
 if TYPE_CHECKING:
     from bids_app.workflows._engine import Workflow
@@ -132,13 +132,13 @@ def _share_arrival(
                         ('outputnode.transform', 'inputnode.target_transform')]),
     ])  # fmt: skip
     for name in ('difference', 'm0', 'delay', 'source_transform'):
-        merge = pe.Node(merge_node(len(scans)), name=f'merge_shared_{name}')
-        for number, scan in enumerate(scans.values(), start=1):
-            align = graph.alignment[scan.name]
-            source = align if name == 'source_transform' else models[scan.name]
-            output = 'transform' if name == 'source_transform' else name
-            graph.workflow.connect([(source, merge, [(f'outputnode.{output}', f'in{number}')])])
-        graph.workflow.connect([(merge, shared, [('out', f'inputnode.{name}')])])
+        sources = [
+            Quantity(graph.alignment[scan.name], 'transform')
+            if name == 'source_transform'
+            else Quantity(models[scan.name], name)
+            for scan in scans.values()
+        ]
+        connect_list(graph, sources, shared, name, f'shared_{name}')
     for index, condition in enumerate(scans):
         for quantity in ('cbf', 'cbf_without_m0'):
             if (quantity, condition) in graph.maps:

@@ -74,30 +74,25 @@ def combine_runs(graph: Graph, runs: list[Quantity], name: str) -> Quantity:
     node = pe.Node(CombineRuns(), name=f'combine_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
-    _connect_list(graph, runs, node, 'quantity', name)
+    connect_list(graph, runs, node, 'quantity', name)
     return Quantity(node, 'quantity')
 
 
 def join_tables(graph: Graph, tables: list[Quantity], name: str) -> Quantity:
     """Put the tables of several scans one under the other."""
     join = pe.Node(CombineTables(), name=f'combine_{name}')
-    _connect_list(graph, tables, join, 'tables', name)
+    connect_list(graph, tables, join, 'tables', name)
     return Quantity(join, 'table')
 
 
-def _connect_list(graph: Graph, sources: list[Quantity], node: Any, port: str, name: str) -> None:
-    """Hand several quantities or files to the one port of a node."""
-    merge = pe.Node(merge_node(len(sources)), name=f'merge_{name}')
-    for number, source in enumerate(sources, start=1):
-        graph.workflow.connect([(source.node, merge, [(source.output, f'in{number}')])])
-    graph.workflow.connect([(merge, node, [('out', port)])])
-
-
-def merge_node(count: int) -> Any:
-    """Interface that joins inputs into a list."""
+def connect_list(graph: Graph, sources: list[Quantity], node: Any, port: str, name: str) -> None:
+    """Hand several quantities or files to the one port of a node, or of a workflow."""
     from nipype import Merge
 
-    return Merge(count)
+    merge = pe.Node(Merge(len(sources)), name=f'merge_{name}')
+    for number, source in enumerate(sources, start=1):
+        connect_quantity(graph.workflow, source, merge, f'in{number}')
+    connect_quantity(graph.workflow, Quantity(merge, 'out'), node, port)
 
 
 def add_per_condition(
