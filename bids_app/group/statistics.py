@@ -277,44 +277,6 @@ def nuisance_residuals(
     return np.where(known, x - columns @ coefficients, 0.0)
 
 
-def jackknife_interval(estimate: float, left_out: ArrayLike) -> tuple[float, float]:
-    r"""
-    Give a 95 % interval of a share from its values with participants left out in turn.
-
-    Parameters
-    ----------
-    estimate : float
-        Of all participants, in [0, 1].
-    left_out : (G,) array_like
-        With each participant, or each of G groups of participants, left out.
-
-    Returns
-    -------
-    low, high : float
-        Within [0, 1]; NaN where a value is missing or G is below two.
-
-    Notes
-    -----
-    .. math:: \hat\pi \pm t_{G-1} \sqrt{\tfrac{G-1}{G} \sum_g (\pi_{-g} - \bar\pi)^2}
-
-    The bootstrap over participants must not be used: a sample holds some participants twice, and
-    with them their noise, which looks like discordance.
-
-    Examples
-    --------
-    >>> low, high = jackknife_interval(0.2, [0.19, 0.21, 0.2, 0.2])
-    >>> round(low, 3), round(high, 3)
-    (0.161, 0.239)
-    """
-    values = np.asarray(left_out, float)
-    n = values.size
-    if n < MINIMUM or not np.isfinite(values).all():
-        return float('nan'), float('nan')
-    error = np.sqrt((n - 1) / n * np.sum((values - values.mean()) ** 2))
-    reach = float(stats.t.ppf(0.975, n - 1) * error)
-    return max(0.0, estimate - reach), min(1.0, estimate + reach)
-
-
 def equivalence(result: RandomEffects, smallest: float) -> FloatArray:
     r"""
     Test whether an effect is smaller than the smallest one of interest (two one-sided tests).

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     'BETWEEN_SCANS',
     'BUNDLE',
+    'DEGREES',
     'RUNS_COMBINED',
     'SCAN_DIFFERENCES',
     'SHARED_NOISE',

@@ -12,7 +12,7 @@ from bids_app.bids.output.names import row
 from bids_app.bids.output.write import write_copy, write_image, write_table
 from bids_app.images import load_masked
 from bids_app.interfaces._base import (
-    TRAVELLING,
+    DEGREES,
     BaseInterfaceInputSpec,
     Bundle,
     DynamicTraitedSpec,
@@ -123,12 +123,11 @@ class LoadQuantity(SimpleInterface):
             scale * value,
             scale**2 * load_masked(self.inputs.variance, mask, grid),
             status,
-            float(self.inputs.facts.get('DegreesOfFreedom', np.inf)),
+            float(self.inputs.facts.get(DEGREES, np.inf)),
         )
         quantity = time_from_rate(quantity) if self.inputs.is_time else quantity
 
-        facts = {k: v for k, v in self.inputs.facts.items() if k in TRAVELLING}
         self._results['quantity'] = save_estimate(
-            'quantity', quantity, mask, grid, runtime.cwd, facts
+            'quantity', quantity, mask, grid, runtime.cwd, self.inputs.facts
         )
         return runtime

@@ -822,6 +822,11 @@ def jackknife_reach(values: ArrayLike) -> float:
         :math:`t_{G-1} \sqrt{\tfrac{G-1}{G} \sum_g (v_g - \bar v)^2}`; NaN with fewer than two
         parts or where a value is missing.
 
+    Notes
+    -----
+    The bootstrap over participants must not be used in its place: a sample holds some participants
+    twice, and with them their noise, which looks like discordance.
+
     Examples
     --------
     >>> round(jackknife_reach([0.19, 0.21, 0.2, 0.2]), 3)

@@ -14,7 +14,7 @@ from bids_app.models.constants import (
     DAVIS_GRIFFETH,
     DAVIS_LIN,
 )
-from bids_app.models.contrast.difference import propagate
+from bids_app.models.contrast.difference import carried_error, propagate
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.checks import check_positive
 from bids_app.models.oxygen.mqbold import oef_limit
@@ -430,7 +430,7 @@ def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
         'baseline_cbf': baseline_cbf,
         'baseline_r2_star': baseline_r2_star,
         'r2': r2,
-        **volume_sources(task_cbv, baseline_cbv, shared=cbv_shared),
+        **_volume_sources(task_cbv, baseline_cbv, shared=cbv_shared),
         'm0_relative': _relative(m0_relative_variance, bold),
     }
     weight: FloatArray = np.zeros(bold.value.shape)
@@ -445,12 +445,12 @@ def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
         if 'task_r2_star' in at:
             by_megre = at['task_r2_star'] - at['baseline_r2_star']
             fall = weight * by_megre + (1 - weight) * fall
-        task_volume, volume = volumes_at(at, task_cbv, baseline_cbv)
+        task_volume, volume = _volumes_at(at, task_cbv, baseline_cbv)
         task = at['task_cbf'] * (base_rate + fall) / (task_volume * growth)
         return scale * at['m0_relative'] * (task - at['baseline_cbf'] * base_rate / volume)
 
     volume = baseline_cbv if task_cbv is None else task_cbv
-    return propagate(change, sources, status=volume_status(volume, baseline_cbv))
+    return propagate(change, sources, status=_volume_status(volume, baseline_cbv))
 
 
 def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
@@ -533,9 +533,9 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
         m0_relative_variance=m0_relative_variance,
     )
     growth = 1 + (cbv_response if task_cbv is None else 0.0)
-    volume = positive_or_nan(baseline_cbv if task_cbv is None else task_cbv) * growth
+    volume = _positive_or_nan(baseline_cbv if task_cbv is None else task_cbv) * growth
     base_rate = estimate_r2_prime_capped(baseline_r2_star, r2).value
-    base = base_rate / (rate * positive_or_nan(baseline_cbv))
+    base = base_rate / (rate * _positive_or_nan(baseline_cbv))
     task = (base_rate - PERCENT / echo_time * bold.value) / (rate * volume)
     limits = oef_limit(base), oef_limit(task)
     base = np.minimum(base, limits[0])
@@ -623,7 +623,7 @@ def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
         'baseline_cbf': baseline_cbf,
         'baseline_r2_star': baseline_r2_star,
         'r2': r2,
-        **volume_sources(None, baseline_cbv, shared=True),
+        **_volume_sources(None, baseline_cbv, shared=True),
         'm0_relative': _relative(m0_relative_variance, bold),
     }
     if challenge is not None:
@@ -645,14 +645,14 @@ def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
             alpha=alpha,
             beta=beta,
         )
-        _, volume = volumes_at(at, None, baseline_cbv)
+        _, volume = _volumes_at(at, None, baseline_cbv)
         baseline = scale * at['m0_relative'] * at['baseline_cbf'] * base_rate / volume
         return baseline * (ratio - 1)
 
     values = {name: source.value for name, source in sources.items()}
     undefined = np.isnan(change(values)) & np.isfinite(bold.value)
     reason = np.where(undefined, Status.NO_REFERENCE, Status.OK)
-    codes = combine_status(volume_status(baseline_cbv), reason)
+    codes = combine_status(_volume_status(baseline_cbv), reason)
     return propagate(change, sources, status=codes)
 
 
@@ -675,7 +675,7 @@ def _megre_weight(
     return np.where(total > 0, other / np.where(total > 0, total, 1.0), 1 / 2)
 
 
-def volume_sources(
+def _volume_sources(
     task: Estimate | None, baseline: Estimate, *, shared: bool
 ) -> dict[str, Estimate]:
     """List the errors of blood volume: one where it was measured once, and how it was carried."""
@@ -683,12 +683,10 @@ def volume_sources(
         return {'cbv': baseline}
     if not shared:
         return {'cbv': baseline, 'task_cbv': task}
-    relative = [one.variance / positive_or_nan(one) ** 2 for one in (task, baseline)]
-    more = np.nan_to_num(np.maximum(relative[0] - relative[1], 0.0))
-    return {'cbv': baseline, 'carried_cbv': Estimate.of(np.ones(more.shape), more)}
+    return {'cbv': baseline, 'carried_cbv': carried_error(task, baseline)}
 
 
-def volumes_at(
+def _volumes_at(
     at: Mapping[str, FloatArray], task: Estimate | None, baseline: Estimate
 ) -> tuple[FloatArray, FloatArray]:
     """Give blood volume of task and baseline while a source is moved; NaN where not positive."""
@@ -697,16 +695,16 @@ def volumes_at(
         return volume, volume
     if 'task_cbv' in at:
         return np.where(at['task_cbv'] > 0, at['task_cbv'], np.nan), volume
-    carried = positive_or_nan(task) * at['carried_cbv'] * volume / positive_or_nan(baseline)
+    carried = _positive_or_nan(task) * at['carried_cbv'] * volume / _positive_or_nan(baseline)
     return carried, volume
 
 
-def positive_or_nan(volume: Estimate) -> FloatArray:
+def _positive_or_nan(volume: Estimate) -> FloatArray:
     """Replace blood volumes that cannot be divided by with NaN."""
     return np.where(volume.value > 0, volume.value, np.nan)
 
 
-def volume_status(*volumes: Estimate) -> StatusArray:
+def _volume_status(*volumes: Estimate) -> StatusArray:
     """Say where a blood volume was measured and is not positive."""
     absent = np.any([volume.value <= 0 for volume in volumes], axis=0)
     return np.where(absent, Status.NO_BLOOD_VOLUME, Status.OK).astype(np.uint8)

@@ -311,12 +311,18 @@ def _sources_of_error(
         sources[name] = own
         if name == 'cbv' and by_flow:  # how it was carried is told by the errors of the flows
             continue
-        relative = [one.variance / np.where(one.value == 0, np.nan, one.value) ** 2
-                    for one in (task[name], own)]  # fmt: skip
-        more = np.nan_to_num(np.maximum(relative[0] - relative[1], 0.0))
-        if np.any(more > 0):
-            sources[f'carried_{name}'] = Estimate.of(np.ones(more.shape), more)
+        carried = carried_error(task[name], own)
+        if np.any(carried.variance > 0):
+            sources[f'carried_{name}'] = carried
     return sources
+
+
+def carried_error(task: Estimate, baseline: Estimate) -> Estimate:
+    """Give what carrying a shared map to the task adds: 1, with the relative variance more."""
+    relative = [one.variance / np.where(one.value == 0, np.nan, one.value) ** 2
+                for one in (task, baseline)]  # fmt: skip
+    more = np.nan_to_num(np.maximum(relative[0] - relative[1], 0.0))
+    return Estimate.of(np.ones(more.shape), more)
 
 
 def _shared_value(
