@@ -5,6 +5,7 @@
 #   make test                      install and run all tests but the long proofs
 #   make PYTHON=python3.12 demo    with another Python
 #   make ARGS="-k relaxometry" test
+#   make WORKERS=8 test            on a machine with eight cores
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,6 +17,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+WORKERS ?= 2
 RESOLUTION ?= highest
 ENGINE ?= docker
 
@@ -66,12 +68,12 @@ lint: install
 .PHONY: check
 check: lint ## the fast part, under 90 s: style, types, layers, unit tests
 	$(BIN)/pytest -q --doctest-modules bids_app oxybold
-	$(BIN)/pytest -q -m "not e2e and not prove and not network" $(ARGS)
+	$(BIN)/pytest -q -m "not e2e and not prove and not network" -n $(WORKERS) --dist loadscope $(ARGS)
 
 .PHONY: test
 test: lint ## everything but the long proofs; what .ci/run calls
 	$(BIN)/pytest -q --doctest-modules bids_app oxybold
-	$(BIN)/pytest -m "not prove" $(ARGS)
+	$(BIN)/pytest -m "not prove" -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-unlocked
 test-unlocked: ## unit tests without the locks (needs uv); RESOLUTION=lowest-direct or highest

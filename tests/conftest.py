@@ -17,6 +17,12 @@ for profile, options in {
     settings.register_profile(profile, deadline=None, suppress_health_check=suppressed, **options)
 settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE', 'dev'))
 
+
+def pytest_collection_modifyitems(items):
+    """Whole runs first: with several workers no long module is left for the end."""
+    items.sort(key=lambda item: item.get_closest_marker('e2e') is None)
+
+
 ANGLE = np.deg2rad(20)
 OBLIQUE = np.array(
     [

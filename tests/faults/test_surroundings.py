@@ -116,7 +116,9 @@ def test_plugin_that_does_not_exist_is_an_error_of_usage(spin_echo, tmp_path, le
 # ------------------------------------------------------------------------------ signals
 
 STUCK = """
-import sys, subprocess
+import signal, sys, subprocess
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):  # nohup makes children ignore them
+    signal.signal(number, signal.SIG_DFL)
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 def wait(self, runtime):
     open({mark!r}, 'w').close()
