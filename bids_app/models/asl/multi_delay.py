@@ -341,8 +341,8 @@ def fit_multi_delay(
         mL/100 g/min, unclipped. NaN with the reason of the inputs, NOT_CONVERGED, or
         NO_REFERENCE; flagged ARRIVAL_NOT_COVERED, IMPLAUSIBLE or NEGATIVE.
     att : (V,) Estimate
-        Arrival time, s; ARRIVAL_NOT_COVERED where its 95 % interval reaches the end of what the
-        delays can tell: before the first delay, or after all but one readout.
+        Arrival time, s; ARRIVAL_NOT_COVERED where it lies within one error of an end of what the
+        delays can tell (the first delay; all but one readout), or its 95 % interval spans both.
 
     Raises
     ------
@@ -1199,9 +1199,17 @@ class _Profile:
             drop, value, spread = self._evaluate(nodes[rows], rows)
             inside = drop <= NORMAL_95**2
             low, high = _crossings(nodes[rows], drop)
-            variance[rows, count] = ((high - low) / (2 * NORMAL_95)) ** 2
-            touched[rows] = inside[:, 0] & (nodes[rows, 0] <= self.ends[rows, 0])
-            touched[rows] |= inside[:, -1] & (nodes[rows, -1] >= self.ends[rows, 1])
+            early = inside[:, 0] & (nodes[rows, 0] <= self.ends[rows, 0])
+            late = inside[:, -1] & (nodes[rows, -1] >= self.ends[rows, 1])
+            # an end of the delays cuts one side of an interval: noise reaches as far on the other
+            att = self.parameters[rows, count]
+            low = np.where(early & ~late, np.minimum(low, 2 * att - high), low)
+            high = np.where(late & ~early, np.maximum(high, 2 * att - low), high)
+            error = (high - low) / (2 * NORMAL_95)
+            variance[rows, count] = error**2
+            # noise alone takes many arrivals to an end; within one error of it they may lie beyond
+            touched[rows] = early & (late | (att - error <= self.ends[rows, 0]))
+            touched[rows] |= late & (att + error >= self.ends[rows, 1])
             # what the arrival leaves of the allowed drop, a linear parameter may use up: the union
             # over arrivals of these intervals is its profile-likelihood interval, without a fit
             left = np.sqrt(np.maximum(NORMAL_95**2 - drop, 0))[:, :, np.newaxis] * spread
