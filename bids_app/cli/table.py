@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.errors import AppError, ExitCode, ModelInputError
@@ -102,7 +102,27 @@ def analyse(arguments: argparse.Namespace) -> str:
     found = pd.DataFrame(rows)
     found.to_csv(arguments.out.with_suffix('.tsv'), sep='\t', index=False, na_rep='n/a')
     arguments.out.with_suffix('.html').write_text(_page(arguments, rows), 'utf-8')
-    return found[found.offset == 0].to_string(index=False, float_format='{:.2f}'.format)
+    return pd.DataFrame(_in_words(row) for row in rows if row['offset'] == 0).to_string(
+        index=False
+    )
+
+
+def _in_words(row: Mapping[str, Any]) -> dict[str, str]:
+    """Write the shares of a row with their intervals."""
+    from bids_app.reports.text import percent, with_interval
+
+    ends = ('', '_low', '_high')
+    return {
+        'BOLD': row['bold'],
+        'voxels': f'{row["n_voxels"]}',
+        'sign rule': percent(row['sign_fraction']),
+        'noise only': percent(row['noise_only']),
+        **{
+            f'{name} (%)': with_interval(*(100 * row[f'{name}{end}'] for end in ends))
+            for name in ('w_d', 'pi_d')
+        },
+        'note': row['note'],
+    }
 
 
 def _column(table: pd.DataFrame, name: str) -> FloatArray:

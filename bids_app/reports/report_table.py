@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ class FigureRow:
     """Column of a table that is the horizontal axis."""
     columns: tuple[str, ...] = ()
     """Columns of a table that are shown; empty = all."""
+    errors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Column -> column of its standard error, or both of its interval; shown in one cell."""
     curves: tuple[str, ...] = ()
     """Columns of a table whose values name the curve that a line belongs to."""
     levels: tuple[str, ...] = ()

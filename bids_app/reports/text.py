@@ -105,6 +105,87 @@ def number(value: float) -> str:
     return raised(f'{value:.0f}' if abs(value) >= 100 else f'{value:.3g}')
 
 
+def decimals_of(error: float) -> int:
+    """
+    Say to which decimal an error is known: two digits where it starts with 1 to 3.54, else one.
+
+    Parameters
+    ----------
+    error : float
+        Above zero.
+
+    Returns
+    -------
+    decimals : int
+        Behind the point; negative before it.
+
+    Notes
+    -----
+    The rounding rule of the Particle Data Group (Review of Particle Physics, Introduction 5.3).
+
+    Examples
+    --------
+    >>> decimals_of(0.761), decimals_of(0.123), decimals_of(24.5), decimals_of(0.97)
+    (1, 2, 0, 1)
+    """
+    power = int(np.floor(np.log10(error)))
+    return 1 - power if error * 10.0 ** (2 - power) < 354.5 else -power
+
+
+def with_error(value: float, error: float) -> str:
+    """
+    Write a value and its error with as many digits as the error allows.
+
+    Examples
+    --------
+    >>> with_error(-8.95, 0.761), with_error(625.0, 245.0), with_error(4.8e-6, 2e-7)
+    ('−8.9 ± 0.8', '620 ± 240', '(4.80 ± 0.20) × 10⁻⁶')
+    >>> with_error(43.5678, float('nan')), with_error(float('nan'), 1.0)
+    ('43.6', 'no estimate')
+    """
+    if not (np.isfinite(value) and np.isfinite(error) and error > 0):
+        return number(value)
+    size = max(abs(value), error)
+    if size < SMALL:
+        power = int(np.floor(np.log10(size)))
+        inner = with_error(value / 10.0**power, error / 10.0**power)
+        return f'({inner}) × 10{str(power).translate(SUPERSCRIPTS)}'
+    decimals = decimals_of(error)
+    return f'{_rounded(value, decimals)} ± {_rounded(error, decimals)}'
+
+
+def with_interval(value: float, low: float, high: float, unit: str = '') -> str:
+    """
+    Write a value and its interval with as many digits as half its width allows.
+
+    Examples
+    --------
+    >>> with_interval(-8.95, -10.44, -7.46, '%'), with_interval(2.0, float('-inf'), 3.0)
+    ('−8.9 % (−10.4 to −7.5)', '2 (−∞ to 3)')
+    """
+    unit = f' {unit}' if unit else ''
+    if not np.isfinite(value):
+        return number(value)
+    if np.isnan(low + high):
+        return f'{number(value)}{unit}'
+    half = (high - low) / 2
+    if not 0 < half < np.inf or max(abs(value), half) < SMALL:
+        ends = (number(end) if np.isfinite(end) else f'{end:+f}'.replace('+inf', '∞')
+                .replace('-inf', '−∞') for end in (low, high))  # fmt: skip
+        return f'{number(value)}{unit} ({" to ".join(ends)})'
+    value_text, *ends_text = (_rounded(one, decimals_of(half)) for one in (value, low, high))
+    return f'{value_text}{unit} ({" to ".join(ends_text)})'
+
+
+SMALL = 1e-3
+"""Values below are written with a power of ten."""
+
+
+def _rounded(value: float, decimals: int) -> str:
+    """Write a number to a decimal; a zero has no sign."""
+    return raised(f'{round(float(value), decimals) + 0.0:.{max(0, decimals)}f}')
+
+
 def raised(text: str) -> str:
     """
     Write a number of a program as people do.

@@ -178,7 +178,7 @@ def test_shares_and_networks_are_listed(pages):
         text = Page(pages[name]).text
         assert 'published sign rule, BOLD up' in text
         assert '33 % discordant' in text
-        assert '6.25 ± 1.25' in text
+        assert '6.2 ± 1.2' in text
         assert 'Without an estimate: Limbic.' in text
         assert 'LH_Vis_1' in text
         assert 'discordant positive' in text
@@ -356,7 +356,7 @@ def test_readers_see_units_and_contrasts_in_words(pages):
         text = re.sub(r'<details>.*?</details>', '', pages[name], flags=re.DOTALL)
         assert not re.findall('umol|calcMinusControl|\\(percent\\)', re.sub('<[^>]*>', ' ', text))
     assert 'OEF change (percentage points)' in pages['sub-01']
-    assert '625 ± 245' in pages['sub-01']  # 6.25 as a fraction
+    assert '620 ± 240' in pages['sub-01']  # 6.25 as a fraction
     assert 'data-label="measured (%)"' in pages['sub-01']
 
 
@@ -417,7 +417,7 @@ def test_tables_of_the_output_keep_units_verdicts_and_plain_text(pages):
 
 def test_intervals_and_tipping_points_of_the_networks(pages):
     text = Page(pages['sub-01']).text
-    assert '6.25 ± 2.45' in text  # 1.96 standard errors
+    assert '6.2 ± 2.4' in text  # 1.96 standard errors
     assert '12.3 %' in text.partition('Tipping points')[2]
     places = [float(x) for x in re.findall(r'left:(-?[\d.]+)%', pages['sub-01'])]
     assert places
@@ -516,7 +516,7 @@ def test_networks_light_up_together(pages):
     text = pages['group']
     cards = text.partition('class="cards"')[2].partition('</ul>')[0]
     assert 'data-network="Default"' in cards
-    assert '6.25' in cards
+    assert '6.2 ± 1.2' in cards
     assert '<tr data-network="Default">' in text
     assert '<g class="point c0" tabindex="0" data-network="Default">' in text
 

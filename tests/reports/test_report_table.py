@@ -9,7 +9,9 @@ from bids_app.models.constants import QUALITY_RULES
 from bids_app.reports.derivatives import read_table
 from bids_app.reports.group.published import _published
 from bids_app.reports.report_table import report_table
+from bids_app.reports.reportlets.base import columns_of
 from bids_app.reports.reportlets.kinds import KINDS
+from bids_app.reports.reportlets.tables import shown_cell
 from bids_app.settings import presets
 
 ROWS = {row.key: row for row in report_table().figures}
@@ -99,3 +101,21 @@ def test_a_published_number_has_a_unit_a_note_and_a_place_to_find_ours(preset, r
         )
     else:
         assert target.quantity
+
+
+def test_columns_of_errors_are_columns_of_their_table():
+    for row in report_table().figures:
+        if row.errors:
+            known = {column.name for column in columns_of(row.output)}
+            assert {
+                *row.errors,
+                *(name for names in row.errors.values() for name in names),
+            } <= known
+
+
+def test_a_cell_holds_its_error():
+    row = next(row for row in report_table().figures if row.key == 'bold_consistency')
+    assert (
+        shown_cell(row, {'measured': '-8.95', 'measured_se': '0.761'}, 'measured') == '−8.9 ± 0.8'
+    )
+    assert shown_cell(row, {'measured': '-8.95', 'measured_se': 'n/a'}, 'measured') == '−8.95'

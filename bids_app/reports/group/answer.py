@@ -10,7 +10,7 @@ import numpy as np
 from bids_app.models.concordance.offset import crossings
 from bids_app.reports.derivatives import read_table, select, to_number
 from bids_app.reports.drawing.answer import SIGNS, Bound, draw_answer
-from bids_app.reports.text import contrast_text
+from bids_app.reports.text import contrast_text, with_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -146,9 +146,9 @@ def _offset(
     """Say what changes where BOLD does not, and at which offset a share passes one half."""
     sentences = []
     if measured is not None and np.isfinite(measured[0]):
-        value, low, high = (f'{one:.1f}'.replace('-', '−') for one in measured)
+        offset = with_interval(*measured, unit='%')
         sentences.append(
-            f'Where BOLD does not change, CMRO2 changes by {value} % ({low} to {high}): an offset '
+            f'Where BOLD does not change, CMRO2 changes by {offset}: an offset '
             'of the scans, or a true change of the whole brain.'
         )
     passed = []

@@ -19,7 +19,7 @@ from bids_app.reports.derivatives import (
     to_number,
 )
 from bids_app.reports.report_table import report_table
-from bids_app.reports.text import number, unit_text
+from bids_app.reports.text import unit_text, with_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,8 +93,8 @@ def _published() -> dict[str, Any]:
 
 def _text(value: float, spread: float | None, unit: str) -> str:
     """Write a mean with the standard deviation over participants."""
-    between = f' ± {number(float(spread))}' if spread is not None else ''
-    return f'{number(float(value))}{between} {unit_text(unit)}'
+    between = float('nan') if spread is None else float(spread)
+    return f'{with_error(float(value), between)} {unit_text(unit)}'
 
 
 def _ours(means: FloatArray, unit: str) -> str:

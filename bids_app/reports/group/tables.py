@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bids_app.models.constants import NORMAL_95
 from bids_app.reports.derivatives import read_table, root_file, select, to_number
 from bids_app.reports.report_table import report_table
-from bids_app.reports.text import contrast_text, number, percent, unit_text
+from bids_app.reports.text import contrast_text, number, percent, unit_text, with_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -247,7 +247,7 @@ def _effect_forests(
         rows = tuple(
             ForestRow(
                 name=name,
-                text=f'{number(effect)} ± {number(half)}',
+                text=with_error(effect, half),
                 at=span * (effect - low),
                 left=span * (effect - half - low),
                 width=2 * span * half,
@@ -327,10 +327,7 @@ def _network_effects(
     for line in lines:
         if line['level'] in ('brain', 'network'):
             effect, error = to_number(line['effect']), to_number(line['se'])
-            text = (
-                f'{number(effect)} ± {number(error)}' if math.isfinite(effect) else 'no estimate'
-            )
-            found.setdefault(line['name'], {})[line['quantity']] = text
+            found.setdefault(line['name'], {})[line['quantity']] = with_error(effect, error)
     return tuple(
         (name, tuple(entry.get(quantity, 'no estimate') for quantity in quantities))
         for name, entry in found.items()
@@ -361,7 +358,7 @@ def _certain_parcels(
     return tuple(
         (
             line['name'],
-            number(to_number(line['effect'])),
+            with_error(to_number(line['effect']), to_number(line['se'])),
             number(to_number(line['z'])),
             labels.get(line['label'], line['label']),
         )
