@@ -12,6 +12,7 @@ import pandas as pd
 
 from bids_app.bids.output.names import match
 from bids_app.errors import SettingsError
+from bids_app.group.formula import Encoding, check_rank, encode, variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,6 +59,8 @@ class Design:
         Label of files to what is tested besides the mean.
     quantity : str, optional
         The only quantity that is analysed; None: all.
+    encoding : Encoding, optional
+        The formula, where the columns come from one.
     """
 
     columns: tuple[str, ...] = ()
@@ -65,6 +68,7 @@ class Design:
     centred: tuple[bool, ...] = ()
     tests: Mapping[str, Test] = field(default_factory=dict)
     quantity: str | None = None
+    encoding: Encoding | None = None
 
     def matrix(self, participants: Sequence[str]) -> FloatArray:
         """Give ones and the columns."""
@@ -186,33 +190,16 @@ def _from_formula(
     text: str, tables: Sequence[pd.DataFrame], participants: Sequence[str]
 ) -> tuple[Design, dict[str, str]]:
     """Make the columns of a formula; numbers are centred before they enter it."""
-    from formulaic import Formula
-    from formulaic.errors import FormulaicError
-
     quantity, _, right = text.rpartition('~')
-    try:
-        formula = Formula(right)
-        names = sorted(formula.required_variables)
-    except FormulaicError as error:
-        msg = f'--model {text!r} is no formula such as "oef ~ group + age": {_first_line(error)}'
-        raise SettingsError(msg) from error
+    names = variables(right, {column for table in tables for column in table})
     data, left_out = _columns(tables, names, participants)
     data = data.drop(index=list(left_out))
-    numeric = [name for name in names if pd.api.types.is_numeric_dtype(data[name])]
-    data[numeric] -= data[numeric].mean()
-    factors = {name: sorted(map(str, data[name].unique())) for name in names
-               if name not in numeric}  # fmt: skip
-    for name, levels in factors.items():
-        data[name] = pd.Categorical(data[name].map(str), levels)
-    try:
-        matrix = formula.get_model_matrix(data, context={})
-    except FormulaicError as error:
-        msg = f'--model {text!r}: {_first_line(error)}'
-        raise SettingsError(msg) from error
+    encoding = encode(right, data)
+    matrix = encoding.matrix(data)
     if 'Intercept' not in matrix:
         msg = f'--model {text!r} has no mean: leave out "0 +" and "- 1"'
         raise SettingsError(msg)
-    _check_rank(text, matrix)
+    check_rank(text, matrix)
     matrix = matrix.drop(columns='Intercept')
     columns = list(map(str, matrix.columns))
     return Design(
@@ -220,37 +207,18 @@ def _from_formula(
         values={one: tuple(map(float, row)) for one, row in zip(
             matrix.index, matrix.to_numpy(), strict=True)},
         centred=(True,) * len(columns),
-        tests=_tests_of(columns, factors),
+        tests=_tests_of(columns, encoding.levels),
         quantity=quantity.strip() or None,
+        encoding=encoding,
     ), left_out  # fmt: skip
 
 
-def _check_rank(text: str, matrix: pd.DataFrame) -> None:
-    """Refuse columns that these participants cannot tell apart, and name them."""
-    values = matrix.to_numpy(float)
-    if len(values) <= values.shape[1]:
-        msg = (
-            f'--model {text!r} has {values.shape[1]} columns ({", ".join(matrix.columns)}) and '
-            f'{len(values)} participants with all values; it needs more participants than columns'
-        )
-        raise SettingsError(msg)
-    for number, name in enumerate(matrix.columns[1:], start=1):
-        before, here = (np.linalg.matrix_rank(values[:, :end]) for end in (number, number + 1))
-        if here == before:
-            empty = not np.any(values[:, number])
-            why = 'no participant has this combination' if empty else (
-                'it follows from the columns before it: ' + ', '.join(matrix.columns[:number])
-            )  # fmt: skip
-            msg = f'--model {text!r}: the column {name} cannot be estimated; {why}'
-            raise SettingsError(msg)
-
-
-def _tests_of(columns: Sequence[str], factors: Mapping[str, Sequence[str]]) -> dict[str, Test]:
+def _tests_of(columns: Sequence[str], levels_of: Mapping[str, Sequence[str]]) -> dict[str, Test]:
     """Test every column, and of a factor every two of its levels."""
     size = 1 + len(columns)
     place = {name: 1 + number for number, name in enumerate(columns)}
     tests: dict[str, Test] = {}
-    for name, levels in factors.items():
+    for name, levels in levels_of.items():
         if f'{name}[T.{levels[-1]}]' not in place:
             continue
         for low, high in combinations(levels, 2):
@@ -277,11 +245,6 @@ def _unit(number: int, size: int) -> tuple[float, ...]:
 def _label(name: str) -> str:
     """Make a label of BIDS files."""
     return re.sub(r'[^A-Za-z0-9]', '', name)
-
-
-def _first_line(error: Exception) -> str:
-    """Give the first line of a message."""
-    return str(error).strip().splitlines()[0]
 
 
 def excluded_by_verdict(

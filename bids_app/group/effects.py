@@ -95,15 +95,17 @@ def maps_to_test(study: Study) -> Iterator[MapSet]:
         if lacking:
             study.absences[f'{what} without {", ".join(lacking)}'] = None
         n, columns = len(stack.participants), 1 + len(study.design.columns)
+        matrix = study.design.matrix(stack.participants)
         if n < MINIMUM:
             who = ', '.join(f'sub-{name}' for name in stack.participants) or 'no participant'
             study.absences[
                 f'{what} is there for one participant only ({who}): no group statistics; labels, '
                 'pi_d and regions of a single participant are in its own report'
             ] = None
-        elif n <= columns:
+        elif n <= columns or np.linalg.matrix_rank(matrix) < columns:
             study.absences[
-                f'{what}: {n} participants cannot tell {columns} columns of the design apart'
+                f'{what}: {n} participants cannot tell {columns} columns of the design apart '
+                f'({", ".join(("mean", *study.design.columns))})'
             ] = None
         else:
             yield maps

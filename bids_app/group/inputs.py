@@ -49,6 +49,8 @@ class MapSource:
         File times factor has the unit of data/outputs.yml; variances get its square.
     made_from : tuple of Path
         Where `value` is a file on its way: what it was made from.
+    session : str
+        Label without ses-; empty where there are none.
     """
 
     value: Path
@@ -57,6 +59,7 @@ class MapSource:
     minus_variance: Path | None = None
     factor: float = 1.0
     made_from: tuple[Path, ...] = ()
+    session: str = ''
 
     @property
     def has_variance(self) -> bool:
@@ -86,7 +89,8 @@ class MapSet:
     contrast : str, optional
         Name of the contrast, such as calcMinusControl; None for maps of a condition.
     condition : str, optional
-        For maps of a condition; None where they hold for all (one blood volume).
+        For maps of a condition, and for their differences between sessions; None where they hold
+        for all (one blood volume).
     task : str, optional
         Label of the BOLD task.
     about : mapping of str to str
@@ -162,7 +166,9 @@ class GroupInputs:
         wanted = quantity or change.quantity
         baseline = change.about.get('Baseline')
         same = [maps for maps in self.baselines if maps.quantity == wanted]
-        of_condition = [maps for maps in same if maps.condition == baseline]
+        # between sessions the baseline is the same condition in the other session
+        wanted_condition = change.condition or baseline
+        of_condition = [maps for maps in same if maps.condition == wanted_condition]
         shared = [maps for maps in same if maps.condition is None]
         return next(iter(of_condition + shared), None)
 
@@ -313,8 +319,8 @@ def _sources(units: Mapping[str, Mapping[str, Path]]) -> dict[str, tuple[MapSour
     for unit in sorted(units):
         found = units[unit]
         if {'effect', 'variance'} <= set(found):
-            source = MapSource(value=found['effect'], variance=found['variance'])
-            participant = unit.split('/')[0]
+            participant, _, session = unit.partition('/')
+            source = MapSource(value=found['effect'], variance=found['variance'], session=session)
             sources[participant] = (*sources.get(participant, ()), source)
     return sources
 

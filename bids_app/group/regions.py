@@ -53,8 +53,10 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
         Quantity to its change; participants whose map was left out are left out here too.
     """
     found = _tables(study, contrast, effects)
-    tables = found or _from_maps(study, effects)
-    if len(tables) < MINIMUM:
+    of_participants = found or _from_maps(study, effects)
+    design = study.design.matrix(list(of_participants))
+    tables = list(of_participants.values())
+    if len(tables) < MINIMUM or np.linalg.matrix_rank(design) < design.shape[1]:
         return
     about = study.about(*(effect.maps for effect in effects.values()))
     if found:
@@ -68,7 +70,7 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
         here = (rows['quantity'] == quantity).to_numpy()
         known = np.isfinite(variances[:, here]).any()
         data = values[:, here], variances[:, here]
-        result = random_effects(data[0], data[1] if known else None)
+        result = random_effects(data[0], data[1] if known else None, design=design)
         _fill(rows, here, result)
         normal[here] = result.standard_error
         for level in rows.loc[here, 'level'].unique():
@@ -76,7 +78,8 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
             family = data[0][:, chosen], data[1][:, chosen] if known else None
             at = np.flatnonzero(here)[chosen]
             rows.loc[at, 'q'] = false_discovery_rate(result.p[chosen])
-            rows.loc[at, 'p_fwe'] = _family_wise(study, f'{contrast}_{quantity}_{level}', family)
+            name = f'{contrast}_{quantity}_{level}'
+            rows.loc[at, 'p_fwe'] = _family_wise(study, name, family, design)
     for column in ('n_voxels', 'coverage'):
         rows[column] = pd.concat([part[column] for part in stacked], axis=1).mean(axis=1)
     levels = study.settings.change
@@ -108,10 +111,9 @@ def _fill(rows: pd.DataFrame, here: Any, result: RandomEffects) -> None:
     rows.loc[here, 'n_participants'] = result.n
 
 
-def _family_wise(study: Study, name: str, data: tuple[Any, Any], design: Any = None) -> Any:
+def _family_wise(study: Study, name: str, data: tuple[Any, Any], design: Any) -> Any:
     """Test regions of one level against the largest statistic of them all, as voxels are."""
-    design = np.ones((len(data[0]), 1)) if design is None else design
-    weighting = weigh_participants(*data)
+    weighting = weigh_participants(*data, design=design)
     shape = measure_asymmetry(*data, weighting, design, rng=random_of(study, f'asymmetry_{name}'))
     return max_statistic(
         [data],
@@ -205,7 +207,7 @@ def _numbers(found: RandomEffects, *, is_tested: bool) -> dict[str, Any]:
     return columns
 
 
-def _tables(study: Study, contrast: str, effects: Mapping[str, Effect]) -> list[pd.DataFrame]:
+def _tables(study: Study, contrast: str, effects: Mapping[str, Effect]) -> dict[str, pd.DataFrame]:
     """Read the tables of the participants; sessions are repeats."""
     sessions: dict[str, list[pd.DataFrame]] = {}
     for participant, path in study.inputs.regions.get(contrast, ()):
@@ -218,7 +220,7 @@ def _tables(study: Study, contrast: str, effects: Mapping[str, Effect]) -> list[
             if participant not in effect.stack.participants
         ]
         sessions.setdefault(participant, []).append(part[~part['quantity'].isin(out)])
-    return [_mean_of_sessions(parts) for parts in sessions.values()]
+    return {name: _mean_of_sessions(parts) for name, parts in sessions.items()}
 
 
 def _read(study: Study, participant: str, path: Path) -> pd.DataFrame | None:
@@ -243,10 +245,10 @@ def _mean_of_sessions(parts: list[pd.DataFrame]) -> pd.DataFrame:
     return mean.reset_index()
 
 
-def _from_maps(study: Study, effects: Mapping[str, Effect]) -> list[pd.DataFrame]:
+def _from_maps(study: Study, effects: Mapping[str, Effect]) -> dict[str, pd.DataFrame]:
     """Average the maps of each participant over regions; there are no random variances then."""
     parts = _region_means(study, effects)
-    return [pd.concat(parts[name], ignore_index=True) for name in sorted(parts)]
+    return {name: pd.concat(parts[name], ignore_index=True) for name in sorted(parts)}
 
 
 def _region_means(study: Study, effects: Mapping[str, Effect]) -> dict[str, list[pd.DataFrame]]:

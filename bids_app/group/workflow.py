@@ -32,6 +32,8 @@ from bids_app.group.inputs import GroupInputs, drop_suspects, from_derivatives
 from bids_app.group.maps import from_maps, list_shared_maps
 from bids_app.group.regions import save_comparisons, save_regions
 from bids_app.group.robustness import save_robustness
+from bids_app.group.sessions import compare_sessions, session_labels
+from bids_app.group.stats_model import stats_model
 from bids_app.group.study import Study, group_mask
 from bids_app.reports.citations import citation_bibtex, citation_markdown
 from bids_app.reports.render import finish, render_group, render_index
@@ -95,6 +97,11 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     with tempfile.TemporaryDirectory(dir=_scratch(run)) as folder:
         found, unused = find_inputs(run, names, settings, shared, Path(folder))
         inputs, suspects = drop_suspects(found, _suspicions(run), settings.group.accept_suspects)
+        if settings.group.session_contrasts:
+            label_of = session_labels(run.bids_dir, settings.group.session_column)
+            wanted = settings.group.session_contrasts
+            inputs, unpaired = compare_sessions(inputs, wanted, label_of)
+            left_out |= unpaired
         if not inputs.all_maps:
             msg = (
                 f'{run.output_dir} holds no maps in {TEMPLATE} of {", ".join(names)}; run '
@@ -155,7 +162,8 @@ def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[s
     if study.pls_rows.get(contrast):
         about = study.about(*(effect.maps for effect in effects.values()))
         study.save_table(study.pls_rows[contrast], 'group_pls', about, contrast=contrast)
-    if {'boldPct', 'cmro2'} <= set(effects):
+    of_sessions = bool(study.settings.group.session_contrasts)
+    if {'boldPct', 'cmro2'} <= set(effects) and not of_sessions:
         found = analyse_concordance(study, effects['boldPct'], effects['cmro2'])
         save_response_mode(study, effects, found.gate, effects['boldPct'])
         save_baseline_tables(study, effects, found)
@@ -179,6 +187,10 @@ def save_design(study: Study) -> None:
         for column, value in zip(('mean', *study.design.columns), values, strict=True)
     ]
     study.save_table(rows, 'group_design', study.about(*study.inputs.all_maps))
+    model = stats_model(study.design)
+    if model is not None:
+        at: dict[str, Any] = {'space': TEMPLATE}
+        write_json(model, output_dir=study.run.output_dir, key='group_model', entities=at)
 
 
 def _sentences(suspects: Suspects) -> list[str]:

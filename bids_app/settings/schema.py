@@ -576,6 +576,17 @@ class GroupSettings:
         '"oef ~ group * age" for one; every column and pair of groups is tested',
         flag='--model',
     )
+    session_contrasts: tuple[str, ...] = _setting(
+        (),
+        'A-B ...: analyse the differences between sessions A and B of the same participant',
+        flag='--session-contrasts',
+    )
+    session_column: str | None = _setting(
+        None,
+        'column of sessions.tsv that A and B of --session-contrasts are values of, such as '
+        'treatment; default the labels of the sessions',
+        flag='--session-column',
+    )
     exclude: tuple[str, ...] = _setting(
         (),
         'leave out participants by verdict: incomplete, degraded, or quality of the blood flow',

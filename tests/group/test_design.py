@@ -177,3 +177,40 @@ def test_participant_without_a_value_is_left_out_of_a_formula(study):
 def test_model_and_columns_exclude_each_other(study):
     with pytest.raises(SettingsError, match='one or the other'):
         make_design([study], PEOPLE, GroupSettings(model='~ age', covariates=('age',)))
+
+
+def test_function_of_a_number_sees_it_uncentred_and_its_gaps_name_participants(study):
+    design, _ = design_of(study, '~ log(age)')
+    assert design.encoding.centres == {'age': 0.0}
+    with pytest.raises(SettingsError, match=r'has no value for sub-01, .*centred before'):
+        design_of(study, '~ age + log(age)')
+
+
+def test_encoding_makes_the_row_of_a_person_without_the_others(study):
+    import pandas as pd
+
+    design, _ = design_of(study, '~ group * age')
+    table = pd.read_csv(study / 'participants.tsv', sep='\t', index_col=0)
+    table.index = table.index.str.removeprefix('sub-')
+    one = table.loc[['05'], ['group', 'age']]
+    np.testing.assert_allclose(
+        design.encoding.matrix(one).iloc[0, 1:], design.values['05'], rtol=1e-12
+    )
+    with pytest.raises(SettingsError, match='group of sub-05 should be one of A, B, C'):
+        design.encoding.matrix(one.assign(group='D'))
+
+
+def test_stats_model_says_what_the_specification_has_words_for(study):
+    from bids_app.group.stats_model import stats_model
+
+    model = stats_model(design_of(study, '~ group * age')[0])
+    (node,) = model['Nodes']
+    assert node['Model']['X'] == [
+        1, 'group.B', 'group.C', 'age', 'group.B*age', 'group.C*age'
+    ]  # fmt: skip
+    names = [step['Name'] for step in node['Transformations']['Instructions']]
+    assert names == ['Factor', 'Demean', 'Product', 'Product', 'Demean']
+    contrast = next(one for one in node['Contrasts'] if one['Name'] == 'groupCMinusB')
+    assert contrast['ConditionList'] == ['group.B', 'group.C']
+    assert contrast['Weights'] == [-1.0, 1.0]
+    assert stats_model(design_of(study, '~ log(age)')[0]) is None
