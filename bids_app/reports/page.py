@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.reports.citations import Reference, Segment
 from bids_app.reports.derivatives import Derivative
+from bids_app.reports.glance import Glance
 from bids_app.reports.group.tables import ContrastTables
 from bids_app.reports.reportlets.base import Reportlet
 
@@ -56,6 +57,8 @@ class UnitPage:
     unreadable: tuple[str, ...] = field(default=())
     files: tuple[Derivative, ...] = ()
     """Of a group."""
+    glance: Glance = field(default_factory=Glance)
+    """Of a participant."""
     chain: str = ''
     """SVG element of the chain from scans to labels."""
     shares: tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]] = ((), MappingProxyType({}))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_app import __version__
 from bids_app.bids.output.names import output_path
-from bids_app.bids.output.write import atomic_write
+from bids_app.bids.output.write import atomic_write, write_json
 from bids_app.bids.run.outcome import MEANING, Aftermath, State
 from bids_app.errors import AppError, MissingInputError
 from bids_app.reports.background import Scene, TemplateScene
@@ -29,6 +29,7 @@ from bids_app.reports.derivatives import (
     select,
 )
 from bids_app.reports.drawing.charts import draw_chain
+from bids_app.reports.glance import PARTS, Glance, glance, remembered
 from bids_app.reports.group.answer import answers
 from bids_app.reports.group.coupling import coupling_charts
 from bids_app.reports.group.networks import network_cards
@@ -40,7 +41,15 @@ from bids_app.reports.page import Section, Step, UnitPage
 from bids_app.reports.report_table import FigureRow, report_table
 from bids_app.reports.reportlets.base import Reportlet
 from bids_app.reports.reportlets.kinds import draw_row
-from bids_app.reports.text import cell, contrast_words, in_words, percent, raised, unit_text
+from bids_app.reports.text import (
+    cell,
+    contrast_words,
+    in_words,
+    map_title,
+    percent,
+    raised,
+    unit_text,
+)
 from bids_app.settings import read_toml
 
 if TYPE_CHECKING:
@@ -66,6 +75,7 @@ RECORDS = {
     'problems': ('role', 'file', 'message', 'code'),
     'values': ('name', 'value', 'unit', 'origin', 'overruled'),
     'maps': ('map', 'condition', 'state', 'reason', 'files'),
+    'suspicions': ('kind', 'condition', 'reason'),
     'errors': ('node', 'message', 'trace'),
     'scans': ('scan', 'condition', 'run', 'files', 'facts', 'timing'),
 }
@@ -128,6 +138,8 @@ def render_participant(output_dir: Path, participant: str) -> Report:
     page = _page(output_dir, summary, title=f'sub-{participant}', units=units)
     html = _environment().get_template('participant.html').render(**page)
     _write_figures(output_dir, participant, units)
+    record = remembered([unit.glance for unit in units])
+    write_json(record, output_dir=output_dir, key='glance', entities={'sub': participant})
     path = root_file(output_dir, 'participant_report', sub=participant)
     return Report(atomic_write(path, html.encode()), _missing_in(units))
 
@@ -261,13 +273,21 @@ def render_index(output_dir: Path) -> str:
             'reasons': _reasons(found[label]),
             'conditions': sorted({c for unit in _units(found[label]) for c in unit['conditions']}),
             'made': _made(found[label]),
+            'order': ('good', 'check', 'bad').index(_verdict(found[label])[0]),
+            **remembered(()),
+            **read_json(root_file(output_dir, 'glance', sub=label.removeprefix('sub-'))),
         }
         for label in sorted(found, key=natural)
     ]
     has_group = root_file(output_dir, 'group_report').exists()
     page = _page(output_dir, {}, title='Reports', units=[])
     template = _environment().get_template('index.html')
-    page |= {'rows': rows, 'group': 'group.html' if has_group else ''}
+    titles = report_table().sections
+    page |= {
+        'rows': rows,
+        'group': 'group.html' if has_group else '',
+        'parts': [(part, titles[part]['short']) for part in PARTS],
+    }
     return template.render(**page, flow=inclusion_flow(found))
 
 
@@ -333,9 +353,14 @@ def _unit(about: Mapping[str, Any], files: Sequence[Derivative], output_dir: Pat
     later = Aftermath()
     sections = _sections('participant', scene, output_dir, label, later)
     page = _unit_page(about, sections, later)
+    tables = _contrast_tables(own, ('summary', 'regions'), output_dir, later)
+    reportlets = [one for section in sections for one in section.reportlets]
     return replace(
         page,
-        tables=_contrast_tables(own, ('summary', 'regions'), output_dir, later),
+        glance=later.attempt(
+            'the first screen', lambda: glance(page.about, scene, reportlets, tables), Glance()
+        ),
+        tables=tables,
         shares=later.attempt(
             'shares of the constants', lambda: share_table(page.about['values'], scene), ((), {})
         ),
@@ -530,6 +555,7 @@ def _write_figures(output_dir: Path, participant: str, units: Iterable[UnitPage]
         for reportlet in section.reportlets
         for picture in reportlet.pictures
     ]
+    pictures += [picture for unit in units for picture in unit.glance.thumbnails]
     names = {f'{picture.name}.webp' for picture in pictures}
     for old in folder.glob('[!.]*'):
         if old.name not in names:
@@ -571,25 +597,6 @@ def _command(command: Any) -> str:
 def _anchor(text: str) -> str:
     """Name for links within the page."""
     return re.sub(r'[^a-z0-9]+', '-', text.lower()).strip('-')
-
-
-def map_title(name: Any) -> str:
-    """
-    Give the title of a map by its name in the run summary; other names stay.
-
-    Examples
-    --------
-    >>> map_title('T2star'), map_title('change_cbf'), map_title('anatomy')
-    ('T2*', 'CBF change', 'anatomy')
-    """
-    titles = {}
-    for row in report_table().figures:
-        if row.kind == 'map':
-            titles[row.quantity] = row.title
-        elif row.kind == 'change':
-            titles[f'change_{row.quantity}'] = row.title
-    titles['boldPct'] = titles['change_boldPct']
-    return titles.get(str(name), str(name))
 
 
 def breakable(name: Any) -> Markup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,6 +72,25 @@ def contrast_words(label: str) -> str:
     """
     task, minus, baseline = label.partition('Minus')
     return f'{task} minus {baseline[:1].lower()}{baseline[1:]}' if minus else label
+
+
+def map_title(name: Any) -> str:
+    """
+    Give the title of a map by its name in the run summary; other names stay.
+
+    Examples
+    --------
+    >>> map_title('T2star'), map_title('change_cbf'), map_title('anatomy')
+    ('T2*', 'CBF change', 'anatomy')
+    """
+    titles = {}
+    for row in report_table().figures:
+        if row.kind == 'map':
+            titles[row.quantity] = row.title
+        elif row.kind == 'change':
+            titles[f'change_{row.quantity}'] = row.title
+    titles['boldPct'] = titles['change_boldPct']
+    return titles.get(str(name), str(name))
 
 
 def range_text(values: FloatArray, unit: str) -> str:

@@ -68,6 +68,8 @@ class Fact:
     verdict: str = ''
     """good, check or nothing."""
     rule: str = ''
+    beyond: float = 0.0
+    """How far a number that asks for a look is beyond its limit, in sizes of the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +280,7 @@ def share_fact(values: FloatArray, name: str) -> Fact:
         text=percent(share),
         verdict='good' if share <= limit else 'check',
         rule=f'usual: at most {percent(limit)}',
+        beyond=max(0.0, share / limit - 1),
     )
 
 

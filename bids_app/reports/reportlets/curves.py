@@ -59,13 +59,14 @@ def _movement_facts(row: FigureRow, lines: list[dict[str, str]]) -> tuple[Fact, 
     facts = [Fact(name='mean', text=text)]
     if row.usual:
         beyond = int((values > row.usual[1]).sum())
+        most = report_table().rules['moved_share'] * len(values)
         facts.append(
             Fact(
                 name=f'above {number(row.usual[1])}{unit}',
                 text=f'{beyond} of {len(values)}',
-                verdict='good' if beyond <= report_table().rules['moved_share'] * len(values)
-                else 'check',
+                verdict='good' if beyond <= most else 'check',
                 rule=row.source,
+                beyond=max(0.0, beyond / most - 1),
             )
         )  # fmt: skip
     if lines and 'censored' in lines[0]:

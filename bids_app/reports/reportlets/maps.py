@@ -153,16 +153,18 @@ def median_fact(name: str, values: FloatArray, row: FigureRow) -> Fact:
     """Give median and quartiles, judged for grey matter by the usual range."""
     finite = values[np.isfinite(values)]
     if not len(finite):
-        return Fact(name=f'median, {name}', text='no estimate', verdict='check')
+        return Fact(
+            name=f'median, {name}', text='no estimate', verdict='check', beyond=float('inf')
+        )
     low, middle, high = np.percentile(finite, (25, 50, 75))
     text = f'{number(middle)} {row.unit} (quartiles {number(low)} to {number(high)})'
     if name != 'grey matter' or row.usual is None:
         return Fact(name=f'median, {name}', text=text)
-    inside = row.usual[0] <= middle <= row.usual[1]
-    rule = f'usual: {number(row.usual[0])} to {number(row.usual[1])} {row.unit}, {row.source}'
-    return Fact(
-        name=f'median, {name}', text=text, verdict='good' if inside else 'check', rule=rule
-    )
+    first, last = row.usual
+    beyond = max(first - middle, middle - last, 0.0) / (last - first)
+    rule = f'usual: {number(first)} to {number(last)} {row.unit}, {row.source}'
+    verdict = 'check' if beyond else 'good'
+    return Fact(name=f'median, {name}', text=text, verdict=verdict, rule=rule, beyond=beyond)
 
 
 def _unit_fact(row: FigureRow) -> Fact | None:
