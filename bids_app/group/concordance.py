@@ -189,7 +189,7 @@ def analyse_concordance(study: Study, bold: Effect, change: Effect) -> Concordan
             smallest_effect=smallest,
             networks=parcels,
             error_scales=(1.0,),
-            interval=False,
+            intervals=(),
         )
         named = {key: found for key, found in of_parcels.items() if key[0] in parcels}
         rows += share_rows(named, smallest)

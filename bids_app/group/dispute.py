@@ -143,6 +143,7 @@ def _curve(
         smallest_effect=found.smallest_effect,
         blocks=noise_blocks(study, noise_width(study, change))[gate],
         left_out=[(one[gate], error[gate]) for one, error in found.gated.left_out],
+        withheld=found.gated.withheld.get('all', ''),
     ):
         one = point.found
         yield {

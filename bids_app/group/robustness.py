@@ -293,7 +293,7 @@ def _multiverse(
                             (sign * value)[chosen],
                             error[chosen],
                             smallest_effect=smallest,
-                            interval=False,
+                            intervals=(),
                         )
                         yield {
                             'source': source,

@@ -297,17 +297,23 @@ SIGN_ALPHA = 0.05
 FEWEST_EFFECTS = 30
 """Effects below which the distribution of their sizes cannot be learnt from them; ours."""
 
-MIXTURE_BARRIERS = (1e-2, 1e-3, 1e-4, 1e-5)
-"""Weights of the logarithmic barrier per observation, one after the other, 1; ours."""
+MIXTURE_BARRIER = 1e-5
+"""Weight of the logarithmic barrier per observation, 1; ours."""
 
-MIXTURE_STEPS = 40
-"""Most Newton steps per barrier; ours, 32 in all suffice for 27,000 voxels."""
+MIXTURE_FIRST_BARRIER, MIXTURE_WARM_BARRIER = 1e-2, 1e-4
+"""Where it starts from equal weights, and from weights that are near, 1; ours."""
+
+MIXTURE_FALL = 0.1
+"""Barrier over the mean product of weights and multipliers, 1; ours."""
+
+MIXTURE_STEPS = 100
+"""Most Newton steps; ours, 45 sufficed for 27,000 voxels."""
 
 MIXTURE_STEP_TO_BOUNDARY = 0.95
 """A step goes at most this far to where a weight becomes 0, 1; ours."""
 
 MIXTURE_TOLERANCE = 1e-2
-"""Largest relative change of a weight in the last step of a barrier, 1; ours."""
+"""Largest relative change of a weight in the last step, 1; ours."""
 
 SIGN_Z_BIN = 0.15
 """Width of the bins of effect over error, 1; ours."""

@@ -21,7 +21,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.concordance.ashr import Bins, MixtureFit, fit_mixture, misfit, usable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -140,7 +140,7 @@ def estimate_discordance(
     left_out: Sequence[tuple[ArrayLike, ArrayLike]] | None = None,
     error_scales: Sequence[float] = c.ERROR_SCALES,
     withheld: str = '',
-    interval: bool = True,
+    intervals: Collection[str] = ('count', 'size', 'null'),
 ) -> Discordance:
     r"""
     Estimate the shares of negative effects behind noisy estimates.
@@ -169,8 +169,8 @@ def estimate_discordance(
         estimate, the interval holds those of all.
     withheld : str
         Why it is known from elsewhere that nothing may have changed; empty where it is not.
-    interval : bool
-        Compute the intervals too.
+    intervals : collection of str
+        Shares whose intervals are computed too.
 
     Returns
     -------
@@ -264,7 +264,7 @@ def estimate_discordance(
     found = _judged(found, profiles, (x, s, sign), withheld)
     if found.reason:
         return found
-    if not interval:
+    if not intervals:
         return found
     if noise.n_blocks < c.FEWEST_NOISE_BLOCKS:
         reason = f'no interval: {noise.n_blocks} blocks of noise, {c.FEWEST_NOISE_BLOCKS} needed'
@@ -272,7 +272,7 @@ def estimate_discordance(
     spread = _jackknife(
         (shape, shapes[main]), (grid, best.fit), scales[main], noise, _usable_parts(left_out)
     )
-    return _with_intervals(found, profiles, spread)
+    return _with_intervals(found, profiles, spread, intervals)
 
 
 def discordant_shares(
@@ -405,9 +405,12 @@ def _part(values: ArrayLike, used: BoolArray) -> FloatArray:
 
 def _usable_parts(
     left_out: Sequence[tuple[ArrayLike, ArrayLike]] | None,
-) -> list[tuple[FloatArray, FloatArray]] | None:
-    """Select what can be used of each jackknife sample."""
-    return None if left_out is None else [usable(*one)[:2] for one in left_out]
+) -> list[Bins] | None:
+    """Bin what can be used of each jackknife sample; none where one of them holds nothing."""
+    if left_out is None:
+        return None
+    parts = [usable(*one)[:2] for one in left_out]
+    return [Bins.of(*part) for part in parts] if all(x.size for x, _ in parts) else []
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -716,31 +719,33 @@ def _union(
 
 
 def _with_intervals(
-    found: Discordance, profiles: list[_Profile], spread: tuple[float, float]
+    found: Discordance,
+    profiles: list[_Profile],
+    spread: tuple[float, float],
+    intervals: Collection[str],
 ) -> Discordance:
     """Add the intervals and the distributions at both ends of that of pi_d."""
-    family = profiles[0].family
-    ends = {
-        name: [_union(profiles, functional, upward) for upward in (False, True)]
-        for name, functional in (
-            ('count', family.count),
-            ('size', family.size),
-            ('null', family.null),
-        )
-    }
+    reach = {'count': spread[0], 'size': spread[1], 'null': 0.0}
+    shares = {'count': found.count, 'size': found.size, 'null': found.null}
+    effects = [found.design_effect]
     prior = found.prior
-    if prior is not None:
-        prior = SignPrior(
-            locations=prior.locations,
-            weights=np.stack([prior.weights[0], *(end[1] for end in ends['count'])]),
-            scales=np.array([prior.scales[0], *(end[2] for end in ends['count'])]),
-        )
+    for name in intervals:
+        functional = getattr(profiles[0].family, name)
+        ends = [_union(profiles, functional, upward) for upward in (False, True)]
+        shares[name] = _widened(shares[name], ends, reach[name])
+        effects += [effect for *_, effect in ends]
+        if name == 'count' and prior is not None:
+            prior = SignPrior(
+                locations=prior.locations,
+                weights=np.stack([prior.weights[0], *(end[1] for end in ends)]),
+                scales=np.array([prior.scales[0], *(end[2] for end in ends)]),
+            )
     return replace(
         found,
-        count=_widened(found.count, ends['count'], spread[0]),
-        size=_widened(found.size, ends['size'], spread[1]),
-        null=_widened(found.null, ends['null'], 0.0),
-        design_effect=max(effect for *_, effect in ends['count'] + ends['size']),
+        count=shares['count'],
+        size=shares['size'],
+        null=shares['null'],
+        design_effect=max(effects),
         prior=prior,
     )
 
@@ -766,19 +771,16 @@ def _jackknife(
     grid: tuple[_Family, MixtureFit],
     scale: float,
     noise: _Noise,
-    left_out: list[tuple[FloatArray, FloatArray]] | None,
+    left_out: list[Bins] | None,
 ) -> tuple[float, float]:
     """Give half the width of the jackknife intervals of pi_d and of w_d; 1 is all there is."""
-    if left_out is not None and any(x.size == 0 for x, _ in left_out):
+    if left_out is not None and not left_out:
         return 1.0, 1.0  # without one of the participants nothing is left to say how they vary
     reaches = []
     for (family, fit), name in ((shape, 'count'), (grid, 'size')):
         functional = getattr(family, name)
         values = [
-            family.ratio(
-                functional,
-                fit_mixture(likelihood, counts, start=fit.weights, n_barriers=1).weights,
-            )
+            family.ratio(functional, fit_mixture(likelihood, counts, start=fit.weights).weights)
             for likelihood, counts in _samples(family, scale, noise, left_out)
         ]
         reaches.append(jackknife_reach(values))
@@ -789,12 +791,11 @@ def _samples(
     family: _Family,
     scale: float,
     noise: _Noise,
-    left_out: list[tuple[FloatArray, FloatArray]] | None,
+    left_out: list[Bins] | None,
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
     """Give likelihood and counts with each part left out."""
     if left_out is not None:
-        for x, s in left_out:
-            bins = Bins.of(x, s)
+        for bins in left_out:
             yield family.likelihood(scale, bins), bins.counts
         return
     likelihood, n_bins = family.likelihood(scale), family.bins.counts.size

@@ -21,7 +21,7 @@ from bids_app.models.constants import ERROR_SCALES, FEWEST_EFFECTS, LABEL_DOF
 from bids_app.models.contrast.difference import p_value, z_score
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -617,7 +617,7 @@ def estimate_shares(
     left_out: Sequence[tuple[FloatArray, FloatArray]] | None = None,
     withheld: Mapping[str, str] | None = None,
     error_scales: Sequence[float] = ERROR_SCALES,
-    interval: bool = True,
+    intervals: Collection[str] = ('count', 'size', 'null'),
 ) -> dict[tuple[str, str], Discordance]:
     """
     Estimate the shares of discordance that survive measurement error, all, BOLD up, BOLD down.
@@ -638,8 +638,8 @@ def estimate_shares(
         Parts (`all` is the whole) in which nothing may have changed by another test, and why.
     error_scales : sequence of float
         What the standard errors may have to be multiplied by.
-    interval : bool
-        Compute the intervals too.
+    intervals : collection of str
+        Shares whose intervals are computed too.
 
     Returns
     -------
@@ -693,7 +693,7 @@ def estimate_shares(
                 else [(sign[chosen] * d[chosen], s[chosen]) for d, s in left_out],
                 error_scales=error_scales,
                 withheld=reason,
-                interval=interval,
+                intervals=intervals,
             )
             found[network, name] = one
             reason = reason or (one.reason if one.is_offset else '')

@@ -105,6 +105,7 @@ def offset_curve(
     blocks: ArrayLike | None = None,
     left_out: Sequence[tuple[FloatArray, FloatArray]] | None = None,
     error_scales: Sequence[float] = ERROR_SCALES,
+    withheld: str = '',
     offsets: Sequence[float] = OFFSETS,
 ) -> Iterator[OffsetPoint]:
     """
@@ -118,9 +119,10 @@ def offset_curve(
         BOLD change; only its sign counts.
     baseline : (V,) array_like
         CMRO2 of the baseline, same unit; its median where a voxel has none.
-    smallest_effect, blocks, left_out, error_scales
+    smallest_effect, blocks, left_out, error_scales, withheld
         As for :func:`bids_app.models.concordance.discordance.estimate_discordance`; `left_out`
-        holds changes D, not aligned ones.
+        holds changes D, not aligned ones. What no change beyond an offset explains is withheld
+        with every offset.
     offsets : sequence of float
         Shares of the baseline.
 
@@ -175,6 +177,8 @@ def offset_curve(
                 blocks=None if block is None else block[chosen],
                 left_out=[(one[chosen], e[chosen]) for one, e in samples] or None,
                 error_scales=error_scales,
+                withheld=withheld,
+                intervals=('count', 'size'),
             )
             yield OffsetPoint(offset=offset, bold=bold, found=found)
 

@@ -52,7 +52,7 @@ def test_share_of_negative_effects_survives_noise(shape, discordant, noise, bar)
 
 def test_sign_rule_and_noise_only_share_agree_where_nothing_is_discordant():
     _, x, error = draw(9, noise=2.0, n=27_000)
-    found = estimate_discordance(x, error, smallest_effect=0.15, interval=False)
+    found = estimate_discordance(x, error, smallest_effect=0.15, intervals=())
     assert found.sign_fraction > 0.25
     assert found.noise_only_fraction == pytest.approx(found.sign_fraction, abs=0.02)
 
@@ -70,7 +70,7 @@ def test_without_change_the_share_is_undefined(noise):
 
 def test_smaller_errors_make_more_discordance():
     _, x, error = draw(11, noise=2.0)
-    found = estimate_discordance(x, error, smallest_effect=0.15, interval=False)
+    found = estimate_discordance(x, error, smallest_effect=0.15, intervals=())
     assert found.count.by_scale[2] < found.count.by_scale[0]
     assert found.size.by_scale[2] < found.size.by_scale[0]
 
@@ -201,7 +201,7 @@ def test_null_is_withheld_in_most_studies_with_and_without_offset(offset):
             smallest_effect=0.2,
             direction=sign,
             blocks=block,
-            interval=False,
+            intervals=(),
         )
         defined += not found.reason
     assert defined <= 4
@@ -251,7 +251,7 @@ def test_sixty_thousand_voxels_in_two_seconds_and_sixty():
     start = time.perf_counter()
     false_sign_rate(x, error)
     for part in (x, x[:40_000], x[40_000:]):
-        estimate_discordance(part, error[: part.size], smallest_effect=0.15, interval=False)
+        estimate_discordance(part, error[: part.size], smallest_effect=0.15, intervals=())
     without = time.perf_counter() - start
     start = time.perf_counter()
     for part in (x, x[:40_000], x[40_000:]):
@@ -265,7 +265,7 @@ def test_sixty_thousand_voxels_in_two_seconds_and_sixty():
 def test_shares_alone_are_those_of_the_whole_estimate():
     rng = np.random.default_rng(31)
     x = np.where(rng.random(3000) < 0.2, -2.0, 2.0) + rng.normal(size=3000)
-    whole = estimate_discordance(x, np.ones(3000), smallest_effect=0.2, interval=False)
+    whole = estimate_discordance(x, np.ones(3000), smallest_effect=0.2, intervals=())
     count, size = discordant_shares(x, np.ones(3000), smallest_effect=0.2)
     assert count == pytest.approx(whole.count.value, abs=1e-12)
     assert size == pytest.approx(whole.size.value, abs=1e-12)
