@@ -159,3 +159,41 @@ def test_flow_of_an_official_example_is_true_within_1_percent(name, tmp_path):
     ratio = found[known & inside] / flow[known & inside]
     assert np.median(ratio) == pytest.approx(1, abs=0.002)
     assert np.percentile(np.abs(ratio - 1), 95) < 0.01
+
+
+QMRI = {'MESE': (0.01 * np.arange(1, 33), 'SE', 'T2map'),
+        'MEGRE': (0.02 * np.arange(1, 9), 'GR', 'T2starmap')}  # fmt: skip
+"""Suffix -> echo times (s) and sequence of the official examples qmri_mese, qmri_megre; its map."""
+
+
+@pytest.mark.parametrize('suffix', QMRI)
+def test_decay_of_an_official_example_is_true(suffix, tmp_path):
+    # their sidecars hold no more than this, the common keys above the participants
+    times, sequence, made = QMRI[suffix]
+    root = tmp_path / 'raw'
+    folder = root / 'sub-01' / 'anat'
+    folder.mkdir(parents=True)
+    (root / 'dataset_description.json').write_text('{"Name": "qmri", "BIDSVersion": "1.5.0"}')
+    (root / f'{suffix}.json').write_text(json.dumps({
+        'MagneticFieldStrength': 3, 'Manufacturer': 'Siemens', 'PulseSequenceType': sequence,
+    }))  # fmt: skip
+    grid = np.indices((*SHAPE, 6), dtype=float)
+    radius = np.hypot(grid[0] / 8.5 - 1, grid[1] / 9.5 - 1)
+    inside, truth = radius < 0.8, 0.06 + 0.02 * grid[0] / SHAPE[0]
+    rng = np.random.default_rng(8)
+    for number, time in enumerate(times, 1):
+        data = 1000 * inside * np.exp(-time / truth) + rng.normal(0, 2, inside.shape)
+        sidecar = folder / f'sub-01_echo-{number:02d}_{suffix}.json'
+        sidecar.write_text(json.dumps({'EchoTime': round(float(time), 3)}))
+        save(np.abs(data), np.diag([2.0, 2.0, 3.0, 1.0]), sidecar)
+    outcome = support.run_app(root, tmp_path / 'out', 'participant', *support.HEADER)
+    assert outcome.code == 0, outcome.log
+    (path,) = (tmp_path / 'out').rglob(f'*_{made}.nii.gz')
+    found = support.read(path)
+    (mask,) = path.parent.glob('*_desc-brain_mask.nii.gz')
+    brain = support.read(mask) > 0
+    assert brain.sum() > 0.6 * inside.sum()  # the object is a cylinder, a brain is round
+    known = np.isfinite(found)
+    assert known[brain].mean() > 0.99
+    known &= inside
+    assert np.median(found[known] / truth[known]) == pytest.approx(1, abs=0.005)

@@ -202,6 +202,21 @@ def _damages() -> tuple[type[Exception], ...]:
     )
 
 
+def _opened(path: Path) -> Any:
+    """Open an image; of one file header, length and values are asked for in turn."""
+    status = path.stat()
+    return _open(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=512)
+def _open(path: Path, *state: int) -> Any:
+    """Open an image as it was at its last change; its voxels stay on the disk."""
+    import nibabel as nb
+
+    del state
+    return nb.load(path)
+
+
 def read_header(path: Path) -> Header:
     """
     Read the header of an image, not its voxels.
@@ -213,11 +228,9 @@ def read_header(path: Path) -> Header:
     InputDataError
         If its voxels are colours or complex numbers.
     """
-    import nibabel as nb
-
     check_readable(path)
     try:
-        image: Any = nb.load(path)
+        image = _opened(path)
     except _damages() as error:
         msg = f'{path.name} cannot be read as a NIfTI image ({error}); is it complete?'
         raise MissingInputError(msg) from error
@@ -587,10 +600,8 @@ def _check_length(path: Path, image: Any) -> None:
 
 def _is_whole(path: Path) -> bool:
     """Tell whether a file is as long as its header says; of a compressed one by its last bytes."""
-    import nibabel as nb
-
     try:
-        image: Any = nb.load(path)
+        image = _opened(path)
         length = image.dataobj.offset + image.get_data_dtype().itemsize * math.prod(image.shape)
         if path.suffix != '.gz':
             return path.stat().st_size >= length
@@ -603,11 +614,10 @@ def _is_whole(path: Path) -> bool:
 
 def _stored(path: Path, *, first_volume: bool = False) -> tuple[Any, tuple[float, float]]:
     """Read the numbers of an image as they are stored, with slope and intercept."""
-    import nibabel as nb
     import numpy as np
 
     try:
-        image: Any = nb.load(path)
+        image = _opened(path)
         _check_length(path, image)
         if first_volume and len(image.shape) > 3:
             return np.asanyarray(image.dataobj[..., 0]), (1.0, 0.0)

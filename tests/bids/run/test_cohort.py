@@ -73,6 +73,7 @@ def gone():
         ('elsewhere', 1, '9999-01-01T00:00:00+00:00', 'running'),
         ('elsewhere', 1, 'once', 'lost'),
     ],
+    ids=['own', 'ended', 'old', 'new', 'no date'],
 )
 def test_a_process_that_is_gone_left_its_participant(output, host, process, updated, state):
     note_running(output, '01')
