@@ -163,7 +163,7 @@ def test_flow_of_an_official_example_is_true_within_1_percent(name, tmp_path):
 
 QMRI = {'MESE': (0.01 * np.arange(1, 33), 'SE', 'T2map'),
         'MEGRE': (0.02 * np.arange(1, 9), 'GR', 'T2starmap')}  # fmt: skip
-"""Suffix -> echo times (s) and sequence of the official examples qmri_mese, qmri_megre; its map."""
+"""Suffix -> echo times (s) and sequence of the examples qmri_mese, qmri_megre; its map."""
 
 
 @pytest.mark.parametrize('suffix', QMRI)
