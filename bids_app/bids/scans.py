@@ -289,13 +289,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoldRun:
-    """Task BOLD, one 4D file with its events."""
+    """Task BOLD, one 4D file per echo, with its events."""
 
     task: str
     run: str | None
     condition: str | None = None
     """Only with sessions as conditions."""
     file: Path
+    """The first echo, where there are several."""
+    echoes: tuple[Path, ...] = ()
+    """All of them in order of echo time, where there are several."""
+    echo_times: tuple[float, ...] = ()
+    """Of these, s."""
     events_file: Path
     events: tuple[Event, ...]
     """Explicit rows; gaps are the baseline where it has no rows."""
@@ -305,7 +310,7 @@ class BoldRun:
     lost: tuple[int, ...] = ()
     """Volumes that do not count: without data, or before the magnetisation was steady."""
     echo_time: float | None = None
-    """s"""
+    """s; of several echoes the one that percent change is stated for."""
     slice_times: tuple[float, ...] = ()
     """s, of each slice along the slice axis, the first at 0; empty where they are not known."""
     slice_axis: int = 2
@@ -317,6 +322,11 @@ class BoldRun:
     found: FoundScan | None = None
     """Of a series that other software preprocessed."""
     metadata: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every image of the run."""
+        return self.echoes or (self.file,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import fft
@@ -16,12 +16,14 @@ from bids_app.models.status import Status
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray, StatusArray
+
+    Scaling = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
 Block = tuple[float, float]
 """Onset and duration, s."""
@@ -401,10 +403,15 @@ def make_task_design(
 
 
 def fit_task_design(
-    series: ArrayLike, design: TaskDesign, *, noise_model: str = 'fast', memory_mb: float = 400.0
+    series: ArrayLike,
+    design: TaskDesign,
+    *,
+    noise_model: str = 'fast',
+    is_relative: bool = True,
+    memory_mb: float = 400.0,
 ) -> dict[str, Estimate]:
     r"""
-    Estimate the percent BOLD change of each contrast with a general linear model.
+    Estimate the change of each contrast with a general linear model.
 
     Parameters
     ----------
@@ -415,16 +422,18 @@ def fit_task_design(
     noise_model : str
         fast (white noise and noise that decays over one or all of many times), ar1 (over one
         time) or ols (white).
+    is_relative : bool
+        Give the change in percent of the baseline signal, else in the unit of the series.
     memory_mb : float
         Approximate size of the working arrays, MB.
 
     Returns
     -------
     changes : dict of str to (V,) Estimate
-        Keyed by contrast; percent of the baseline signal. Variance from the covariance of the
-        model (signal and baseline), dof = T - rank. NO_SIGNAL where the series is constant,
-        INVALID_INPUT where it is not finite, NO_REFERENCE where the baseline signal is not
-        positive; volumes that do not count may hold anything.
+        Keyed by contrast; percent of the baseline signal, or in its unit. Variance from the
+        covariance of the model (signal and baseline), dof = T - rank. NO_SIGNAL where the series
+        is constant, INVALID_INPUT where it is not finite, NO_REFERENCE where the change is
+        relative and the baseline not positive; volumes that do not count may hold anything.
 
     Raises
     ------
@@ -482,7 +491,8 @@ def fit_task_design(
     if noise_model not in NOISE_MODELS:
         msg = f'noise model {noise_model!r} is not one of {", ".join(NOISE_MODELS)}'
         raise ModelInputError(msg)
-    return _estimate(data, design, noise_model, memory_mb)
+    scaled = _percent if is_relative else _unscaled
+    return _estimate(data, design, noise_model, scaled, memory_mb)
 
 
 def share_of_noise(
@@ -492,6 +502,7 @@ def share_of_noise(
     design: TaskDesign,
     *,
     noise_model: str = 'fast',
+    is_relative: bool = True,
 ) -> dict[str, dict[str, float]]:
     """
     Tell how much of the noise of each contrast the voxels of regions of three sizes share.
@@ -506,7 +517,7 @@ def share_of_noise(
         Where the voxels lie, mm.
     design : TaskDesign
         For the series of the regions.
-    noise_model : str
+    noise_model, is_relative : optional
         As there.
 
     Returns
@@ -521,7 +532,8 @@ def share_of_noise(
     for size, side in SIZES.items():
         cube, _ = cubes_of(points, side)
         means = means_of_cubes(data, cube)
-        fits = fit_task_design(means, design, noise_model=noise_model) if len(means) else {}
+        how: dict[str, Any] = {'noise_model': noise_model, 'is_relative': is_relative}
+        fits = fit_task_design(means, design, **how) if len(means) else {}
         for label, change in changes.items():
             of_means = fits[label].variance if fits else np.empty(0)
             of_means = np.nan_to_num(of_means)
@@ -809,7 +821,7 @@ def _largest_loss(
 
 
 def _estimate(
-    data: np.ndarray, task: TaskDesign, noise_model: str, memory_mb: float
+    data: np.ndarray, task: TaskDesign, noise_model: str, scaled: Scaling, memory_mb: float
 ) -> dict[str, Estimate]:
     """Fit chunks of voxels and form every contrast."""
     n_voxels, n_volumes = data.shape
@@ -832,7 +844,7 @@ def _estimate(
     shares = learn_shares(likelihood[usable])
     for chunk in chunks:
         covariance = noise.covariance(likelihood[chunk] * shares, scale[chunk])
-        value[:, chunk], variance[:, chunk] = _percent(signals[:, :, chunk], covariance)
+        value[:, chunk], variance[:, chunk] = scaled(signals[:, :, chunk], covariance)
 
     dof = n_volumes - int(np.linalg.matrix_rank(design))
     return {
@@ -953,6 +965,11 @@ def _lag_products(one: FloatArray, other: FloatArray) -> FloatArray:
     sums = both[middle:] + both[middle::-1]
     sums[0] = both[middle]
     return np.asarray(sums, np.float64)
+
+
+def _unscaled(signals: FloatArray, covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give the change of change and baseline, (contrasts, 2, voxels), and its variance."""
+    return signals[:, 0], covariance[:, 0, 0]
 
 
 def _percent(signals: FloatArray, covariance: FloatArray) -> tuple[FloatArray, FloatArray]:

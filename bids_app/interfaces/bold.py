@@ -15,7 +15,7 @@ from bids_app.engines.glm import (
     median_change,
     share_of_noise,
 )
-from bids_app.images import load_data, load_masked
+from bids_app.images import load_data, load_masked, save_unmasked
 from bids_app.interfaces._base import (
     SHARED_NOISE,
     VOXELS_PER_SAMPLE,
@@ -31,6 +31,7 @@ from bids_app.interfaces._base import (
     isdefined,
     load_estimate,
     read_mask,
+    result,
     save_estimate,
     traits,
 )
@@ -42,9 +43,11 @@ from bids_app.models.bold.confounds import (
     noise_components,
     relative_dvars,
 )
+from bids_app.models.bold.echoes import fit_decay_series
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.regions import summarise_regions
 from bids_app.models.status import Status
+from bids_app.units import PERCENT
 
 MOTION = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
 """Columns of a table of motion, mm and rad."""
@@ -151,6 +154,41 @@ class FindNuisance(SimpleInterface):
         return dict(zip(wanted, courses.T, strict=False))
 
 
+class _EchoesInputSpec(BaseInterfaceInputSpec):
+    series = image('series of the first echo', 'a.u.')
+    other_echoes = traits.List(
+        image('series of an echo', 'a.u.'), mandatory=True, desc='in order', unit='a.u.'
+    )
+    mask = image('voxels to estimate', '1')
+    echo_times = traits.List(traits.Float, mandatory=True, desc='of all echoes', unit='s')
+    echo_time = traits.Float(mandatory=True, desc='of the signal that is wanted', unit='s')
+    lost = traits.List(traits.Int, usedefault=True, desc='volumes that do not count', unit='')
+
+
+class _EchoesOutputSpec(TraitedSpec):
+    series = result('series at the wanted echo time', 'a.u.')
+    r2_star = result('R2* of every volume', '1/s')
+    s0 = result('signal of every volume at echo time 0', 'a.u.')
+
+
+class EstimateDecays(SimpleInterface):
+    """Fit signal, R2* and S0 to the echoes of every volume."""
+
+    input_spec = _EchoesInputSpec
+    output_spec = _EchoesOutputSpec
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        mask, grid = read_mask(inputs.mask)
+        echoes = [load_masked(path, mask, grid) for path in (inputs.series, *inputs.other_echoes)]
+        kept = ~np.isin(np.arange(echoes[0].shape[1]), inputs.lost)
+        made = fit_decay_series(echoes, inputs.echo_times, at=inputs.echo_time, kept=kept)
+        for name, data in (('series', made.signal), ('r2_star', made.r2_star), ('s0', made.s0)):
+            path = Path(runtime.cwd) / f'{name}.nii'
+            self._results[name] = save_unmasked(data, mask, grid, path)
+        return runtime
+
+
 class _DesignInputSpec(BaseInterfaceInputSpec):
     series = image('task series', 'a.u.')
     mask = image('voxels to estimate', '1')
@@ -185,6 +223,7 @@ class _PercentChangeInputSpec(_DesignInputSpec):
     estimator = traits.Enum(
         'glm', 'block-median', usedefault=True, desc='model, or published medians', unit=''
     )
+    factor = traits.Float(desc='of a change in the unit of the series; unset: percent', unit='1')
     half = traits.Enum(
         'all', 'first', 'second', usedefault=True, desc='blocks: all, or every other one', unit=''
     )
@@ -249,6 +288,8 @@ class EstimatePercentChange(SimpleInterface):
         if given:
             times = np.asarray(inputs.slice_times)[np.nonzero(mask)[inputs.slice_axis]]
         cut_off = inputs.high_pass if isdefined(inputs.high_pass) else None
+        is_relative = not isdefined(inputs.factor)
+        how = {'noise_model': inputs.noise_model, 'is_relative': is_relative}
         parts = []
         for time in np.unique(times):
             design = make_task_design(
@@ -260,16 +301,23 @@ class EstimatePercentChange(SimpleInterface):
                 **common,
             )
             here = times == time
-            parts.append((here, fit_task_design(series[here], design,
-                                                noise_model=inputs.noise_model)))  # fmt: skip
+            parts.append((here, fit_task_design(series[here], design, **how)))
         changes = {label: _join(parts, label, len(series)) for label in parts[0][1]}
-        shares = share_of_noise(series, changes, points, design, noise_model=inputs.noise_model)
+        shares = share_of_noise(series, changes, points, design, **how)
+        if not is_relative:
+            changes = {label: _times(one, inputs.factor) for label, one in changes.items()}
         facts = {
             'HighPassCutoff': round(design.high_pass, 6),
             'HighPassLoss': round(design.loss, 4),
             'SliceTimingCorrected': bool(given),
         }
         return changes, shares, facts
+
+
+def _times(estimate, factor):
+    """Multiply an estimate by a number."""
+    scaled = factor * estimate.value, factor**2 * estimate.variance
+    return Estimate.of(*scaled, estimate.status, estimate.dof)
 
 
 def _join(parts, label, n_voxels):
@@ -359,7 +407,8 @@ class _ConsistencyInputSpec(BaseInterfaceInputSpec):
     atlas = image('region of every voxel', '')
     atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
     echo_time = traits.Float(mandatory=True, desc='of the BOLD runs', unit='s')
-    bold = estimated('percent BOLD change', '%')
+    bold = estimated('percent BOLD change, or change of R2* in 1/s', '%')
+    is_rate = traits.Bool(False, usedefault=True, desc='it is a change of R2*', unit='')
     task = estimated('R2* of the task', '1/s')
     baseline = estimated('R2* of the baseline', '1/s')
 
@@ -382,6 +431,8 @@ class CompareWithGradientEcho(SimpleInterface):
             load_estimate(getattr(inputs, name), mask, grid)
             for name in ('bold', 'task', 'baseline')
         )
+        if inputs.is_rate:
+            bold = _times(bold, -inputs.echo_time / PERCENT)
         predicted = bold_from_r2_star(task, baseline, echo_time=inputs.echo_time)
         both = np.where(np.isfinite(bold.value) & np.isfinite(predicted.value), Status.OK,
                         Status.INVALID_INPUT)  # fmt: skip

@@ -41,13 +41,18 @@ RIM = 2
 COLUMNS = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
 
 
+OTHERS = 'series of the other echoes'
+
+
 class _FillInputSpec(BaseInterfaceInputSpec):
     series = image('series', 'a.u.')
+    other_echoes = traits.List(image(OTHERS, 'a.u.'), usedefault=True, desc=OTHERS, unit='a.u.')
     lost = traits.List(traits.Int, mandatory=True, desc='volumes that do not count', unit='')
 
 
 class _FillOutputSpec(TraitedSpec):
     series = result('series with something to align in every volume, named as before', 'a.u.')
+    other_echoes = traits.List(result(OTHERS, 'a.u.'), desc=OTHERS, unit='a.u.')
 
 
 class FillVolumes(SimpleInterface):
@@ -57,11 +62,20 @@ class FillVolumes(SimpleInterface):
     output_spec = _FillOutputSpec
 
     def _run_interface(self, runtime):
-        grid, series = grid_of(self.inputs.series), load_data(self.inputs.series)
-        filled = fill_volumes(series, np.isin(np.arange(series.shape[-1]), self.inputs.lost))
-        name = Path(self.inputs.series).name.split('.')[0]
-        self._results['series'] = save_image(filled, grid, Path(runtime.cwd) / f'{name}.nii')
+        files = [self._fill(path, runtime.cwd) for path in _echoes(self.inputs)]
+        self._results['series'], *self._results['other_echoes'] = files
         return runtime
+
+    def _fill(self, path, cwd):
+        """Fill one series."""
+        grid, series = grid_of(path), load_data(path)
+        filled = fill_volumes(series, np.isin(np.arange(series.shape[-1]), self.inputs.lost))
+        return save_image(filled, grid, Path(cwd) / f'{Path(path).name.split(".")[0]}.nii')
+
+
+def _echoes(inputs):
+    """Files of a series, the first echo first."""
+    return (inputs.series, *inputs.other_echoes)
 
 
 class _MotionInputSpec(BaseInterfaceInputSpec):
@@ -167,6 +181,7 @@ class EstimateEchoMotion(SimpleInterface):
 
 class _ResampleSeriesInputSpec(BaseInterfaceInputSpec):
     series = image('series', 'a.u.')
+    other_echoes = traits.List(image(OTHERS, 'a.u.'), usedefault=True, desc=OTHERS, unit='a.u.')
     matrices = File(
         exists=True, desc='per volume, world of the mean image to that of the volume', unit='mm'
     )
@@ -181,6 +196,7 @@ class _ResampleSeriesInputSpec(BaseInterfaceInputSpec):
 
 class _ResampleSeriesOutputSpec(TraitedSpec):
     series = result('series with the head at one place, named as before', 'a.u.')
+    other_echoes = traits.List(result(OTHERS, 'a.u.'), desc=OTHERS, unit='a.u.')
 
 
 class ResampleSeries(SimpleInterface):
@@ -200,7 +216,7 @@ class ResampleSeries(SimpleInterface):
     output_spec = _ResampleSeriesOutputSpec
 
     def _run_interface(self, runtime):
-        grid, series = grid_of(self.inputs.series), load_data(self.inputs.series)
+        grid = check_same_grid(_echoes(self.inputs))
         shift = None
         if isdefined(self.inputs.voxel_shift):
             if not grid_of(self.inputs.voxel_shift).matches(grid):
@@ -211,14 +227,19 @@ class ResampleSeries(SimpleInterface):
                 )
                 raise InputDataError(msg)
             shift = load_data(self.inputs.voxel_shift)
+        files = []
+        for path in _echoes(self.inputs):
+            corrected = self._undo(load_data(path), grid, shift)
+            name = Path(path).name.split('.')[0]
+            files.append(save_image(corrected, grid, Path(runtime.cwd) / f'{name}.nii'))
+        self._results['series'], *self._results['other_echoes'] = files
+        return runtime
+
+    def _undo(self, series, grid, shift):
+        """Undo movement and distortion of one series."""
         matrices = np.tile(np.eye(4), (series.shape[3], 1, 1))
         if isdefined(self.inputs.matrices):
             matrices = np.load(self.inputs.matrices)
-
-        corrected = resample_series(
+        return resample_series(
             series, matrices, grid.affine, shift=shift, shift_axis=self.inputs.shift_axis
         )
-
-        name = Path(self.inputs.series).name.split('.')[0]
-        self._results['series'] = save_image(corrected, grid, Path(runtime.cwd) / f'{name}.nii')
-        return runtime

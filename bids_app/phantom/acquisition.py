@@ -183,6 +183,8 @@ class Bold:
     n_volumes: int = 400
     echo_time: float = 0.030
     """s"""
+    echo_times: tuple[float, ...] = (0.013, 0.030, 0.047)
+    """s, where several echoes are written."""
     repetition_time: float = 1.2
     """s"""
     noise: float = 0.010

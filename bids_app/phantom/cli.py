@@ -82,6 +82,11 @@ def make_parser() -> argparse.ArgumentParser:
         'SpinEchoDisplacement in the sidecar), from which OEF follows without contrast agent',
     )
     parser.add_argument(
+        '--bold-echoes',
+        action='store_true',
+        help='write the task run as three echoes (13, 30 and 47 ms) instead of one',
+    )
+    parser.add_argument(
         '--movement',
         type=float,
         default=1.0,
@@ -161,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         layout=args.layout,
         distorted=args.distort_epi,
         asymmetric_spin_echo=args.asymmetric_spin_echo,
+        bold_echoes=args.bold_echoes,
         movement=args.movement,
         noise=args.noise,
         coils=args.coils,

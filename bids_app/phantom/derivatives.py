@@ -38,6 +38,7 @@ UNITS = {
     'oef': '1',
     'cmro2': 'umol/100 g/min',
     'boldPct': 'percent',
+    'boldR2star': '1/s',
 }
 """Of the values on disk."""
 
@@ -209,8 +210,11 @@ def _maps(truth: Truth) -> dict[str, tuple[FloatArray, str]]:
             folder = 'anat' if quantity == 'R2prime' else 'perf'
             stem = f'{folder}/{{name}}_space-{{space}}_{contrast}-{quantity}_statmap'
             maps[stem] = (truth.change(quantity, task), UNITS[quantity])
-        stem = f'func/{{name}}_task-all_space-{{space}}_{contrast}-boldPct_statmap'
-        maps[stem] = (truth.bold[task], UNITS['boldPct'])
+        of_bold = {'boldPct': truth.bold, 'boldR2star': truth.bold_r2_star}
+        for quantity, values in of_bold.items():
+            if task in values:
+                stem = f'func/{{name}}_task-all_space-{{space}}_{contrast}-{quantity}_statmap'
+                maps[stem] = (values[task], UNITS[quantity])
     return maps
 
 

@@ -237,6 +237,7 @@ def measure_bold(
     scan: Bold,
     rng: np.random.Generator,
     *,
+    drift: tuple[FloatArray, FloatArray] | None = None,
     is_physiological: bool = False,
 ) -> NDArray[np.int16]:
     """
@@ -251,9 +252,12 @@ def measure_bold(
     motion : (T, 6) ndarray
         Shifts (mm) and turns (degrees).
     scan : Bold
-        Protocol.
+        Protocol; noise and stored values are relative to grey matter at its echo time, whichever
+        echo the states are of.
     rng : numpy.random.Generator
         Where the randomness comes from.
+    drift : tuple, optional
+        Of :func:`drift_course`, where echoes share it; drawn otherwise.
     is_physiological : bool
         Noise of a living head in place of that of first order.
 
@@ -270,7 +274,7 @@ def measure_bold(
     grey = grey_signal(EPI_WEIGHT, scan.echo_time, R2_STAR_GREY)
     baseline = states[..., 0]
     change = states[..., 1:] - states[..., :1]
-    drift = _drift(scan.geometry, scan.n_volumes, rng)
+    drift = drift_course(scan, rng) if drift is None else drift
     sensitivity = _motion_sensitivity(baseline, scan.geometry)
     living = None
     if is_physiological:
@@ -295,12 +299,10 @@ def measure_bold(
     return series
 
 
-def _drift(
-    geometry: Geometry, n_volumes: int, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Slow drift: smooth weights in space (X, Y, Z, 3) of slow courses (3, T)."""
-    weights = [smooth_field(rng, geometry.axes, length=60.0) / 2 for _ in range(3)]
-    phase = (np.arange(n_volumes) + 0.5) / n_volumes
+def drift_course(scan: Bold, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Draw a slow drift: smooth weights in space (X, Y, Z, 3) of slow courses (3, T)."""
+    weights = [smooth_field(rng, scan.geometry.axes, length=60.0) / 2 for _ in range(3)]
+    phase = (np.arange(scan.n_volumes) + 0.5) / scan.n_volumes
     courses = [np.cos(math.pi * k * phase) / k for k in (1, 2, 3)]
     return np.stack(weights, axis=-1), np.array(courses)
 

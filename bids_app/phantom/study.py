@@ -74,6 +74,8 @@ class Study:
     distorted: bool = False
     """Whether the field displaces the echo-planar images."""
     asymmetric_spin_echo: bool = False
+    bold_echoes: bool = False
+    """Whether BOLD has three echoes instead of one."""
     movement: float = 1.0
     """SD per axis of the head between two scans, mm and degrees."""
     noise: str = 'white'
@@ -276,7 +278,7 @@ class _Session:
             maps.cbf[condition] = self.make_labeling(condition)
             if self.study.asymmetric_spin_echo:
                 self.make_asymmetric_echoes(condition)
-        maps.bold = self.make_bold()
+        self.make_bold(maps)
         quantification = self.protocol.mese.geometry
         write_truth(
             self.study.root / 'derivatives' / 'truth',
@@ -481,33 +483,32 @@ class _Session:
         ideal = acquisition.bolus_passage(*which, at=self.places, recirculates=False)
         return truth.measured_cbv(ideal, scan)
 
-    def make_bold(self) -> dict[str, FloatArray]:
-        """Write the task run; give the perfect percent change of every task."""
+    def make_bold(self, maps: truth.Truth) -> None:
+        """Write the task run; add the perfect change of every task to the truth."""
         scan, design = self.protocol.bold, self.design
         effects = tuple(self.effects[name] for name in (design.baseline, *design.tasks))
-        which = (self.subject, scan, self.pose('BOLD'), effects)
-        states = acquisition.steady_states(*which)
+        times = scan.echo_times if self.study.bold_echoes else (scan.echo_time,)
         rng = self.rng('BOLD')
         motion = measurement.motion_course(scan, rng)
+        drift = measurement.drift_course(scan, rng)
         responses = design.responses(scan.times).reshape(-1, scan.n_volumes)
-        displaced = self.displaced(states, scan.geometry, 'BOLD')
-        stored = measurement.measure_bold(
-            displaced, responses, motion, scan, rng, is_physiological=self.is_living
-        )
         start = self.folder / 'func' / f'{self.name}_task-all'
-        write_image(
-            Path(f'{start}_bold.nii.gz'),
-            stored,
-            scan.geometry.affine,
-            repetition_time=scan.repetition_time,
-        )
-        sidecar = {
-            'TaskName': 'all',
-            'RepetitionTime': scan.repetition_time,
-            'EchoTime': scan.echo_time,
-            'FlipAngle': 70,
-        }
-        write_json(Path(f'{start}_bold.json'), COMMON | sidecar | self.readout(scan.geometry))
+        ideals = []
+        for number, echo_time in enumerate(times, start=1):
+            which = (self.subject, replace(scan, echo_time=echo_time), self.pose('BOLD'), effects)
+            displaced = self.displaced(acquisition.steady_states(*which), scan.geometry, 'BOLD')
+            stored = measurement.measure_bold(
+                displaced,
+                responses,
+                motion,
+                scan,
+                rng,
+                drift=drift,
+                is_physiological=self.is_living,
+            )
+            echo = f'_echo-{number}' if self.study.bold_echoes else ''
+            self.write_bold(Path(f'{start}{echo}_bold'), stored, echo_time)
+            ideals.append(acquisition.steady_states(*which, at=self.places))
         write_table(
             Path(f'{start}_events.tsv'), ('onset', 'duration', 'trial_type'), design.events
         )
@@ -515,10 +516,30 @@ class _Session:
             Path(f'{start}_events.json'),
             {'trial_type': {'Description': f'Task; the gaps are {design.baseline}'}},
         )
-        ideal = acquisition.steady_states(*which, at=self.places)
-        return {
-            task: truth.measured_bold(ideal, design, scan.times, task) for task in design.tasks
+        middle = ideals[len(times) // 2]
+        for task in design.tasks:
+            maps.bold[task] = truth.measured_bold(middle, design, scan.times, task)
+            if self.study.bold_echoes:
+                maps.bold_r2_star[task] = truth.measured_bold_r2_star(
+                    ideals, times, design, scan.times, task
+                )
+
+    def write_bold(self, stem: Path, stored: np.ndarray, echo_time: float) -> None:
+        """Write one echo of the task run."""
+        scan = self.protocol.bold
+        write_image(
+            stem.with_suffix('.nii.gz'),
+            stored,
+            scan.geometry.affine,
+            repetition_time=scan.repetition_time,
+        )
+        sidecar = {
+            'TaskName': 'all',
+            'RepetitionTime': scan.repetition_time,
+            'EchoTime': echo_time,
+            'FlipAngle': 70,
         }
+        write_json(stem.with_suffix('.json'), COMMON | sidecar | self.readout(scan.geometry))
 
 
 def _anatomy(study: Study, label: str, protocol: Protocol) -> Anatomy:

@@ -127,15 +127,35 @@ def measured_bold(
     percent : (X, Y, Z) ndarray
         100 (mean over the task's windows / mean over the baseline's - 1); NaN without signal.
     """
-    responses = design.responses(times)
-    change = states[..., 1:] - states[..., :1]
-    means = [
-        states[..., 0] + change @ responses[:, design.window(name, times)].mean(1)
-        for name in (condition, design.baseline)
-    ]
+    means = _window_means(states, design, times, condition)
     with np.errstate(divide='ignore', invalid='ignore'):
         percent = PERCENT * (means[0] / means[1] - 1)
     return np.where(states[..., 0] > 1e-6, percent, np.nan)
+
+
+def measured_bold_r2_star(
+    states: Sequence[FloatArray],
+    echo_times: Sequence[float],
+    design: Design,
+    times: FloatArray,
+    condition: str,
+) -> FloatArray:
+    """Give the perfect change of R2* (X, Y, Z), 1/s, of a task from the states of every echo."""
+    means = [_window_means(one, design, times, condition) for one in states]
+    task, baseline = (np.stack(one, axis=-1) for one in zip(*means, strict=True))
+    return fit_decay(task, echo_times) - fit_decay(baseline, echo_times)
+
+
+def _window_means(
+    states: FloatArray, design: Design, times: FloatArray, condition: str
+) -> list[FloatArray]:
+    """Average the noise-free run over the windows of a task and of the baseline."""
+    responses = design.responses(times)
+    change = states[..., 1:] - states[..., :1]
+    return [
+        states[..., 0] + change @ responses[:, design.window(name, times)].mean(1)
+        for name in (condition, design.baseline)
+    ]
 
 
 @dataclass(slots=True, eq=False)
@@ -154,6 +174,8 @@ class Truth:
     """mL/100 g/min per condition."""
     bold: dict[str, FloatArray] = field(default_factory=dict)
     """Percent per task."""
+    bold_r2_star: dict[str, FloatArray] = field(default_factory=dict)
+    """Change of R2* per task from the echoes of BOLD, 1/s; empty where it has one."""
 
     @property
     def baseline(self) -> str:

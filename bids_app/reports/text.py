@@ -88,8 +88,8 @@ def map_title(name: Any) -> str:
         if row.kind == 'map':
             titles[row.quantity] = row.title
         elif row.kind == 'change':
-            titles[f'change_{row.quantity}'] = row.title
-    titles['boldPct'] = titles['change_boldPct']
+            prefix = '' if row.quantity.startswith('bold') else 'change_'
+            titles[f'{prefix}{row.quantity}'] = row.title
     return titles.get(str(name), str(name))
 
 

@@ -422,6 +422,13 @@ class BoldSettings:
         'keeps slow drift',
         choices=('glm', 'block-median'),
     )
+    echo_time: float | None = _setting(
+        None,
+        'echo time for which the percent change of a run of several echoes is stated; default '
+        'that of its middle echo',
+        unit='s',
+        limits=(5e-4, 0.5),
+    )
     slice_timing: str = _setting(
         'sidecar',
         'give every slice the design of its own time where the sidecar has SliceTiming, or not',

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 TISSUE_PORTS = ('t1w', 'brain_mask', 'grey_matter', 'white_matter', 'csf')
 MOTION_PORTS = ('confounds', 'voxels_per_sample')
+SERIES_PORTS = ('series', 'other_echoes')
 FIELD_PORTS = ('field_map', 'field_transform')
 TRANSFORM_PORTS = ('to_template', 'from_template')
 
@@ -221,6 +222,8 @@ class MovingSeries:
     file: Path
     is_corrected: bool
     """Whether its movement is undone."""
+    other_echoes: tuple[Path, ...] = ()
+    """They lie where the first echo, `file`, lies."""
     lost: tuple[int, ...] = ()
     """Volumes that do not count; filled before anything is made of the series."""
     context: tuple[str, ...] = ()
@@ -228,6 +231,11 @@ class MovingSeries:
     has_bolus: bool = False
     readout: Readout | None = None
     """How the field displaces it, where that is undone."""
+
+
+def series_ports(series: MovingSeries) -> tuple[str, ...]:
+    """Name the ports of the files of a series: one, or one more for its other echoes."""
+    return SERIES_PORTS if series.other_echoes else SERIES_PORTS[:1]
 
 
 def init_alignment_wf(
@@ -287,8 +295,9 @@ def init_alignment_wf(
         On the grid of the scan; without anatomy only the mask.
     verdict : file
         Table of how well the scan lies on the anatomy, where it was aligned to it.
-    series : file
-        Of a series: with the head at one place, or as it is where it is not to be touched.
+    series, other_echoes : file, list of file
+        Of a series: with the head at one place, or as it is where it is not to be touched; of
+        several echoes the first and the others.
     confounds, voxels_per_sample : file, number
         Only where movement was undone.
     """
@@ -297,7 +306,7 @@ def init_alignment_wf(
     workflow = Workflow(name, methods=methods, citations=('avants2011',) if methods else ())
     inputnode = ports('inputnode', 'fixed', 'fixed_mask', *TISSUE_PORTS[1:], *FIELD_PORTS)
     outputnode = ports('outputnode', 'reference', 'transform', 'mask', *TISSUE_PORTS[2:],
-                       'noise_groups', 'series', 'acquired', 'voxel_shift', 'verdict',
+                       'noise_groups', *SERIES_PORTS, 'acquired', 'voxel_shift', 'verdict',
                        *MOTION_PORTS)  # fmt: skip
     average = pe.Node(
         AverageVolumes(
@@ -392,14 +401,14 @@ def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
 
     Inputs
     ------
-    series : file
+    series, other_echoes : file, list of file
         The series, its volumes that do not count filled.
     voxel_shift : file
         Displacement by the field, where distortion is undone.
 
     Outputs
     -------
-    series : file
+    series, other_echoes : file, list of file
         On its own grid, with the head where it is in the mean.
     confounds : file
         Table of the movement, where that is undone.
@@ -414,13 +423,11 @@ def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
     workflow = Workflow(
         name, methods=methods if is_moved else '', citations=('baker2004',) if is_moved else ()
     )
-    inputnode = ports('inputnode', 'series', 'voxel_shift')
-    outputnode = ports('outputnode', 'series', *MOTION_PORTS)
+    inputnode = ports('inputnode', *SERIES_PORTS, 'voxel_shift')
+    outputnode = ports('outputnode', *SERIES_PORTS, *MOTION_PORTS)
     resample = pe.Node(ResampleSeries(), name='resample_series')
-    workflow.connect([
-        (inputnode, resample, [('series', 'series')]),
-        (resample, outputnode, [('series', 'series')]),
-    ])  # fmt: skip
+    handed = [(port, port) for port in series_ports(series)]
+    workflow.connect([(inputnode, resample, handed), (resample, outputnode, handed)])
     if is_moved:
         estimate = pe.Node(
             EstimateMotion(has_bolus=series.has_bolus, context=list(series.context)),
@@ -443,21 +450,23 @@ def _connect_series(
     """Undo movement and distortion of a series before anything is made of it."""
     is_touched = series.is_corrected or series.readout is not None
     stands_for_scan = average.inputs.files == [str(series.file)]
+    wanted = series_ports(series)
     if series.lost:
-        fill = FillVolumes(series=str(series.file), lost=list(series.lost))
-        source = pe.Node(fill, name='fill_volumes')
+        source = pe.Node(FillVolumes(lost=list(series.lost)), name='fill_volumes')
     else:
-        source = ports('series', 'series')
-        source.inputs.series = str(series.file)
+        source = ports('series', *SERIES_PORTS)
+    source.inputs.series = str(series.file)
+    if series.other_echoes:
+        source.inputs.other_echoes = [str(path) for path in series.other_echoes]
     if stands_for_scan and (series.readout is not None or not is_touched):
         workflow.connect([(source, average, [(('series', as_list), 'files')])])
     if not is_touched:
-        workflow.connect([(source, outputnode, [('series', 'series')])])
+        workflow.connect([(source, outputnode, [(port, port) for port in wanted])])
         return
     motion = init_motion_wf(series=series)
-    made = ('series', *MOTION_PORTS) if series.is_corrected else ('series',)
+    made = (*wanted, *MOTION_PORTS) if series.is_corrected else wanted
     workflow.connect([
-        (source, motion, [('series', 'inputnode.series')]),
+        (source, motion, [(port, f'inputnode.{port}') for port in wanted]),
         (motion, outputnode, [(f'outputnode.{port}', port) for port in made]),
     ])  # fmt: skip
     # with distortion the mean as it was acquired comes first: the shift follows from it

@@ -444,7 +444,7 @@ def _map_name(key: str, entities: dict[str, Any]) -> tuple[str, str | None]:
     """Name and condition that the dry run uses for a file."""
     if key == 'contrast':
         quantity = entities['quantity']
-        prefix = '' if quantity == 'boldPct' else 'change_'
+        prefix = '' if quantity.startswith('bold') else 'change_'
         return f'{prefix}{quantity}', entities['contrast']
     if key == 'brain_mask' and entities.get('space') == TEMPLATE:
         return 'template', None

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bids_app.interfaces.bold import EstimatePercentChange, EstimateTimeCourses, FindNuisance
+from bids_app.interfaces.bold import (
+    EstimateDecays,
+    EstimatePercentChange,
+    EstimateTimeCourses,
+    FindNuisance,
+)
 from bids_app.workflows._engine import Workflow, pe, ports
+from bids_app.workflows.anatomy import SERIES_PORTS
 
 if TYPE_CHECKING:
     from bids_app.bids.scans import BoldRun, Contrast
@@ -17,6 +23,51 @@ METHODS = {
     'block-median': 'Percent BOLD change was computed from the medians of the task windows and '
     'of the baseline windows, without filter or regression',
 }
+
+
+def init_echoes_wf(*, run: BoldRun, name: str = 'echoes') -> Workflow:
+    """
+    Build the graph from the echoes of a task run to signal, R2* and S0 of every volume.
+
+    Parameters
+    ----------
+    run : BoldRun
+        Echo times (s).
+    name : str
+        Node name in the parent graph.
+
+    Inputs
+    ------
+    series, other_echoes : file, list of file
+        First echo and the others, with the head at one place.
+    mask : file
+        On their grid.
+
+    Outputs
+    -------
+    series, r2_star, s0 : file
+        At the stated echo time; 1/s; at echo time 0.
+    """
+    workflow = Workflow(
+        name,
+        methods='R2* and S0 of every volume were fitted to the echoes of BOLD by weighted least '
+        'squares of their logarithm; percent change is that of the fitted signal at '
+        f'{run.echo_time:g} s',
+        citations=('posse1999',),
+    )
+    inputnode = ports('inputnode', *SERIES_PORTS, 'mask')
+    outputnode = ports('outputnode', 'series', 'r2_star', 's0')
+    fit = pe.Node(
+        EstimateDecays(
+            echo_times=list(run.echo_times), echo_time=run.echo_time, lost=list(run.lost)
+        ),
+        name='fit_echoes',
+    )
+    workflow.connect([
+        (inputnode, fit, [(port, port) for port in (*SERIES_PORTS, 'mask')]),
+        (fit, outputnode, [(port, port) for port in ('series', 'r2_star', 's0')]),
+    ])  # fmt: skip
+    return workflow
 
 
 def init_nuisance_wf(
@@ -93,10 +144,11 @@ def init_bold_wf(
     contrasts: tuple[Contrast, ...],
     settings: BoldSettings,
     half: str = 'all',
+    factor: float | None = None,
     name: str = 'bold',
 ) -> Workflow:
     """
-    Build the graph from a task run to the percent change of every contrast.
+    Build the graph from a task run to the change of every contrast.
 
     Parameters
     ----------
@@ -108,6 +160,8 @@ def init_bold_wf(
         Design and noise model.
     half : {'all', 'first', 'second'}
         All blocks, or every other one.
+    factor : float or None
+        None = percent of the baseline; else the change, by the model, times this.
     name : str
         Node name in the parent graph.
 
@@ -123,14 +177,16 @@ def init_bold_wf(
     Outputs
     -------
     bold : quantity, one per contrast
-        Percent.
+        Percent, or the unit of the series times the factor.
     """
-    workflow = Workflow(name, methods=METHODS[settings.estimator], citations=('abraham2014',))
+    estimator = settings.estimator if factor is None else 'glm'
+    methods = METHODS[estimator] if factor is None else ''
+    workflow = Workflow(name, methods=methods, citations=('abraham2014',) if methods else ())
     inputnode = ports('inputnode', 'series', 'mask', 'nuisance')
     outputnode = ports('outputnode', 'bold')
     estimate = pe.Node(
         EstimatePercentChange(
-            estimator=settings.estimator,
+            estimator=estimator,
             half=half,
             slice_times=list(run.slice_times) if settings.slice_timing == 'sidecar' else [],
             slice_axis=run.slice_axis,
@@ -138,6 +194,8 @@ def init_bold_wf(
         ),
         name='estimate_percent_change',
     )
+    if factor is not None:
+        estimate.inputs.factor = factor
     workflow.connect([
         (inputnode, estimate, [(port, port) for port in ('series', 'mask', 'nuisance')]),
         (estimate, outputnode, [('bold', 'bold')]),

@@ -59,9 +59,11 @@ class Scan:
         """The series, where the scan is one whose volumes may lie differently."""
         if self.series is None or self.kind not in ('ase', 'asl', 'dsc', 'bold'):
             return None
-        lost = getattr(self.series, 'lost', ())
+        lost, others = getattr(self.series, 'lost', ()), getattr(self.series, 'echoes', ())[1:]
         if self.found is not None:
-            return MovingSeries(file=self.series.file, is_corrected=False, lost=lost)
+            return MovingSeries(
+                file=self.series.file, is_corrected=False, lost=lost, other_echoes=others
+            )
         context = self.series.context if self.kind == 'asl' else ()
         # images that the scanner subtracted show no head to align
         is_seen = self.kind != 'asl' or {'control', 'label'} <= set(context)
@@ -69,6 +71,7 @@ class Scan:
             file=self.series.file,
             is_corrected=self.corrects_motion and is_seen,
             lost=lost,
+            other_echoes=others,
             context=context,
             has_bolus=self.kind == 'dsc',
             readout=self.readout,
@@ -103,6 +106,8 @@ class Graph:
     """(quantity, contrast) -> entries of the sidecar on what its change was made from."""
     fields: dict[str | None, tuple[Quantity, Scan]] = field(default_factory=dict)
     """Condition of a gradient echo -> its field and the scan it was measured in."""
+    series: dict[str, Quantity] = field(default_factory=dict)
+    """Name of a scan of several echoes -> the series that was made of them."""
     nuisance: dict[str, Workflow] = field(default_factory=dict)
     """Name of a BOLD scan -> the graph that finds its regressors of no interest."""
     bold_echo_times: dict[str, float] = field(default_factory=dict)

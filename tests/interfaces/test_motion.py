@@ -7,7 +7,12 @@ import pytest
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, load_data, save_image
 from bids_app.interfaces._base import Bundle, facts_of
-from bids_app.interfaces.motion import EstimateEchoMotion, EstimateMotion, ResampleSeries
+from bids_app.interfaces.motion import (
+    EstimateEchoMotion,
+    EstimateMotion,
+    FillVolumes,
+    ResampleSeries,
+)
 from tests.models.preprocessing.test_realignment import (
     AFFINES,
     ECHO_TIMES,
@@ -46,6 +51,31 @@ def test_series_varies_less_once_its_movement_is_undone(files, moved):
     assert facts['MeanFramewiseDisplacement'] == pytest.approx(
         table['framewise_displacement'][1:].mean(), abs=1e-3
     )
+
+
+def test_other_echoes_go_where_the_first_one_goes(files, moved):
+    path, mask = moved
+    later = save_image(0.5 * load_data(path), Grid(SHAPE, AFFINE), files.folder / 'echo-2.nii')
+    matrices = files.run(EstimateMotion(series=path)).matrices
+    both = files.run(ResampleSeries(series=path, other_echoes=[later], matrices=matrices))
+    (other,) = both.other_echoes
+    assert other.endswith('echo-2.nii')
+    np.testing.assert_allclose(
+        load_data(other)[mask], 0.5 * load_data(both.series)[mask], rtol=1e-4, atol=1e-2
+    )
+
+
+def test_lost_volumes_of_every_echo_are_filled(files):
+    data = np.arange(16.0).reshape(2, 2, 1, 4) + 1
+    data[..., 1] = np.nan
+    paths = [
+        save_image(factor * data, Grid((2, 2, 1), np.eye(4)), files.folder / f'e{factor}.nii')
+        for factor in (1, 2)
+    ]
+    filled = files.run(FillVolumes(series=paths[0], other_echoes=paths[1:], lost=[1]))
+    for factor, path in ((1, filled.series), (2, filled.other_echoes[0])):
+        expected = factor * (data[..., 0] + data[..., 2]) / 2
+        np.testing.assert_allclose(load_data(path)[..., 1], expected)
 
 
 def test_distortion_alone_is_undone(files, moved):

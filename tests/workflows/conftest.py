@@ -129,10 +129,15 @@ class Maker:
         )
 
     def _bold(self, condition, run, words):
+        several = {}
+        if 'echoes' in words:
+            files = tuple(self.file(f'{run}_echo-{n}_bold.nii.gz') for n in (1, 2, 3))
+            several = {'echoes': files, 'echo_times': (0.013, 0.03, 0.047)}
         return BoldRun(
             task='all',
             run=run,
-            file=self.file(f'{run}_bold.nii.gz'),
+            file=several['echoes'][0] if several else self.file(f'{run}_bold.nii.gz'),
+            **several,
             events_file=self.file(f'{run}_events.tsv'),
             events=tuple(
                 Event(onset=onset, duration=30.0, trial_type='calc') for onset in (30.0, 90.0)

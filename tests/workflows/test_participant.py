@@ -41,6 +41,8 @@ DATA = {
     'distortion without a field': f'{FULL} readout'.replace('phase ', ''),
     'BOLD alone, distorted': 't1w bold readout fmap:phase',
     'BOLD alone': 'bold',
+    'BOLD of several echoes': f'{FULL} echoes readout',
+    'several echoes alone, two runs': 't1w bold echoes x2',
     'ASE in place of echoes and bolus': 't1w ase:control,calc asl:control,calc bold',
     'ASE of one condition': 't1w ase:control asl:control,calc bold',
     'ASE in place of a bolus': FULL.replace('dsc:-', 'ase:control,calc'),
@@ -84,6 +86,7 @@ CASES = [
         for settings in ('semi-quantitative', 'combined', 'davis')
     ],
     ('MESE of one condition is left', 'davis'),
+    *[('BOLD of several echoes', one) for one in ('semi-quantitative', 'davis', 'native')],
     ('MESE and MEGRE', 'literature'),
     ('anatomy without template', 'native'),
     ('T1w alone', 'literature'),
@@ -118,6 +121,7 @@ def maps_of(expected):
 
 MAPS = {
     'anatomy', 'template', 'T2', 'T2star', 'R2prime', 'cbf', 'cbv', 'oef', 'cmro2', 'boldPct',
+    'boldR2star', 'boldS0Pct',
     'change_cbf', 'change_cbv', 'change_R2prime', 'change_oef', 'change_cmro2', 'concordance',
 }  # fmt: skip
 
@@ -368,6 +372,26 @@ def test_volumes_that_the_scanner_subtracted_are_not_aligned(maker):
     subtracted = replace(inputs.asl[0], context=('m0scan', 'deltam'))
     scan = find_scans(replace(inputs, asl=(subtracted,)), corrects_motion=True)[0]
     assert not scan.moving.is_corrected
+
+
+def test_movement_of_one_echo_is_applied_to_all_and_decay_alone_enters_cmro2(maker):
+    _, _, graph, _ = build(maker, f'{FULL} echoes', SETTINGS['davis'])
+    align = graph.get_node('align_bold_all')
+    resample = align.get_node('motion').get_node('resample_series')
+    assert align.get_node('series').inputs.other_echoes == [
+        str(maker.folder / f'None_echo-{n}_bold.nii.gz') for n in (2, 3)
+    ]
+    edges = list(to_mermaid(graph).splitlines())
+    name = 'align_bold_all_motion_resample_series'
+    assert sum(f'--> {name}' in edge for edge in edges) == 1, 'one movement'
+    assert any('other_echoes' in e and f'{name} --' in e and 'fit_echoes' in e for e in edges)
+    halves = {
+        node.fullname.split('.')[1]: node.interface.inputs.factor
+        for node in graph._create_flat_graph().nodes
+        if node.name == 'estimate_percent_change'
+    }
+    assert halves['model_bold_all_second_r2_star'] == pytest.approx(-100 * 0.03)
+    assert resample.inputs.other_echoes == []
 
 
 def test_session_is_in_every_name(maker):

@@ -25,6 +25,7 @@ from bids_app.bids.input.inventory import FilesByLabel, Inventory, take_inventor
 from bids_app.bids.input.metadata.asl import read_asl, read_cbf
 from bids_app.bids.input.metadata.bold import longest_blocks, read_bold
 from bids_app.bids.input.metadata.dsc import read_dsc
+from bids_app.bids.input.metadata.echoes import by_echo
 from bids_app.bids.input.metadata.fieldmaps import choose_field_map, read_field_maps
 from bids_app.bids.input.metadata.relaxometry import add_reduced_sets, read_ase, read_echoes
 from bids_app.bids.input.participants import BloodTable, check_units, read_blood, read_participants
@@ -57,7 +58,7 @@ from bids_app.settings import parcel_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from bids_app.bids.scans import DscSeries, FoundScan
+    from bids_app.bids.scans import BoldRun, DscSeries, FoundScan
     from bids_app.settings import BloodVolumeSettings, RunSettings, Settings
 
 MAIN_ROLES = {
@@ -815,8 +816,15 @@ def _single(
     context: _Context, reader: Reader, found: Sequence[Found], family: str
 ) -> dict[tuple[str | None, str | None], Found]:
     """Group files of which each condition and run has one."""
+    return _one_each(reader, _grouped(context, reader, found, family), family)
+
+
+def _one_each(
+    reader: Reader, groups: Mapping[tuple[str | None, str | None], list[Found]], family: str
+) -> dict[tuple[str | None, str | None], Found]:
+    """Take the only file of each group; a group of several is a problem."""
     single = {}
-    for key, items in _grouped(context, reader, found, family).items():
+    for key, items in groups.items():
         if len(items) == 1:
             single[key] = items[0]
             continue
@@ -945,7 +953,7 @@ def _asl(
     """Read the ASL series; mark an M0 image that serves several conditions."""
     series = []
     for (condition, run), item in _single(context, reader, files['asl'], 'asl').items():
-        file, preprocessed = _preprocessed(context, reader, item, 'asl')
+        (file,), preprocessed = _preprocessed(context, reader, [item], 'asl')
         made = (
             read_asl(reader, file, m0=files['m0'], condition=condition, run=run)
             if preprocessed is None
@@ -1056,27 +1064,69 @@ def _bold(
             by_task.setdefault(task, []).append(item)
     runs = []
     for task in sorted(by_task):
-        for (condition, run), item in _single(context, reader, by_task[task], 'bold').items():
-            file, found = _preprocessed(context, reader, item, 'bold')
-            made = read_bold(reader, file, condition=condition, run=run, preprocessed=found)
-            runs += [] if made is None else [made]
+        trains = _grouped(context, reader, by_task[task], 'bold')
+        singles = {key: items for key, items in trains.items() if not _is_train(items)}
+        found = _one_each(reader, singles, 'bold')
+        for key, items in trains.items():
+            if key in found or key not in singles:
+                made = _read_bold(context, reader, by_echo(items), key)
+                runs += [] if made is None else [made]
     return tuple(runs)
 
 
+def _is_train(items: Sequence[Found]) -> bool:
+    """Tell whether files are the echoes of one series."""
+    echoes = {item.get('echo') for item in items}
+    return len(items) > 1 and None not in echoes and len(echoes) == len(items)
+
+
+def _read_bold(
+    context: _Context,
+    reader: Reader,
+    items: Sequence[Found],
+    key: tuple[str | None, str | None],
+) -> BoldRun | None:
+    """Read a run, of one echo or of several."""
+    files, about = _preprocessed(context, reader, items, 'bold')
+    is_combined = len(files) < len(items)
+    if is_combined:
+        reader.findings.note(
+            f'{files[0].path.name} was made from several echoes: its percent change belongs to no '
+            'one echo time and is not turned into R2*; write the echoes too '
+            '(--me-output-echos of fMRIPrep)'
+        )
+    condition, run = key
+    return read_bold(
+        reader,
+        files[0],
+        condition=condition,
+        run=run,
+        preprocessed=about,
+        others=files[1:],
+        is_combined=is_combined,
+    )
+
+
 def _preprocessed(
-    context: _Context, reader: Reader, item: Found, kind: str
-) -> tuple[Found, FoundScan | None]:
-    """Take what other derivatives hold in the place of a raw series, where they do."""
+    context: _Context, reader: Reader, items: Sequence[Found], kind: str
+) -> tuple[Sequence[Found], FoundScan | None]:
+    """Take what other derivatives hold in the place of the echoes of a raw series."""
     folders = {name: path for name, path in context.run.derivatives.items() if name != 'maps'}
-    found = find_preprocessed(folders, item, context.info.path, kind=kind)
-    if isinstance(found, str):
-        if found:
-            reader.findings.note(found)
-        return item, None
-    file, about = found
-    reader.findings.note(f'{file.path.name} of the derivatives {about.source} is used')
+    root = context.info.path
+    made = [find_preprocessed(folders, item, root, kind=kind) for item in items]
+    if len(items) > 1 and any(isinstance(one, str) for one in made):
+        made = [find_preprocessed(folders, items[0], root, kind=kind, is_combined=True)]
+    reasons = [one for one in made if isinstance(one, str)]
+    if reasons:
+        if reasons[0]:
+            reader.findings.note(reasons[0])
+        return items, None
+    found = [one for one in made if not isinstance(one, str)]
+    about = found[0][1]
+    for file, _ in found:
+        reader.findings.note(f'{file.path.name} of the derivatives {about.source} is used')
     reader.findings.files.update(filter(None, (about.transform, about.reference)))
-    return found
+    return [file for file, _ in found], about
 
 
 # --------------------------------------------------------------------------- conditions

@@ -129,6 +129,8 @@ class _Sieve:
         """Mark the volumes of a BOLD run; None where it cannot be used."""
         data = _head(run.file)
         lost = self._lost(data)
+        for path in run.files[1:]:
+            lost = tuple(sorted({*lost, *self._lost(_head(path))}))
         if not self._enough('bold', run, lost, data.shape[1]):
             return None
         lost = tuple(sorted({*lost, *range(self._unsteady(run, data))}))

@@ -54,7 +54,12 @@ KINDS = {
 
 
 def find_preprocessed(
-    derivatives: Mapping[str, Path], found: Found, root: Path, *, kind: str
+    derivatives: Mapping[str, Path],
+    found: Found,
+    root: Path,
+    *,
+    kind: str,
+    is_combined: bool = False,
 ) -> tuple[Found, FoundScan] | str:
     """
     Find what derivatives hold of a raw series.
@@ -69,6 +74,8 @@ def find_preprocessed(
         The raw dataset, whose sidecars and tables still describe the series.
     kind : {'bold', 'asl'}
         Preprocessed BOLD, or CBF.
+    is_combined : bool
+        Look for one series made from all echoes, not for the echo that was found.
 
     Returns
     -------
@@ -84,6 +91,7 @@ def find_preprocessed(
     there is none of the scan.
     """
     reason = ''
+    echo = None if is_combined else _number(found.get('echo'))
     for name, path in derivatives.items():
         folder = _folder(Path(path), found, KINDS[kind].datatype)
         files = [
@@ -91,14 +99,14 @@ def find_preprocessed(
             for one in sorted(folder.glob('sub-*'))
             if _scan(parse_name(one)) == _scan(found.entities)
         ]
-        chosen = _choose(files, KINDS[kind])
+        chosen = _choose(files, KINDS[kind], echo)
         if chosen is not None:
             image, transform = chosen
             return (
                 _in_place_of(found, image.path, root, KINDS[kind].suffix),
                 _describe(name, files, image, transform, KINDS[kind]),
             )
-        spaces = sorted({str(one.get('space')) for one in _images(files, KINDS[kind])})
+        spaces = sorted({str(one.get('space')) for one in _images(files, KINDS[kind], echo)})
         if spaces and not reason:
             reason = (
                 f'derivatives {name}: {KINDS[kind].suffix} of {found.path.name} is there in '
@@ -127,28 +135,32 @@ def _folder(root: Path, found: Found, datatype: str) -> Path:
     return (folder / f'ses-{session}' if session else folder) / datatype
 
 
-def _scan(entities: Mapping[str, str]) -> set[tuple[str, str]]:
-    """Tell which scan a file is of; run-1 is run-01."""
-    return {
-        (key, value.lstrip('0') if value.isdigit() else value)
-        for key, value in entities.items()
-        if key not in OF_THE_FILE
-    }
+def _number(value: str | None) -> str | None:
+    """Write a number without zeros before it: run-1 is run-01."""
+    return value.lstrip('0') if value is not None and value.isdigit() else value
 
 
-def _images(files: Iterable[Derivative], kind: Kind) -> list[Derivative]:
-    """Images of a kind, the best first."""
+def _scan(entities: Mapping[str, str]) -> set[tuple[str, str | None]]:
+    """Tell which scan a file is of."""
+    return {(key, _number(value)) for key, value in entities.items() if key not in OF_THE_FILE}
+
+
+def _images(files: Iterable[Derivative], kind: Kind, echo: str | None) -> list[Derivative]:
+    """Images of a kind and an echo, the best first."""
     images = [
         one
         for one in files
         if one.get('suffix') == kind.suffix
         and one.get('extension') in IMAGES
         and one.get('desc') in kind.descriptions
+        and _number(one.get('echo')) == echo
     ]
     return sorted(images, key=lambda one: kind.descriptions.index(one.get('desc')))
 
 
-def _choose(files: Sequence[Derivative], kind: Kind) -> tuple[Derivative, Path | None] | None:
+def _choose(
+    files: Sequence[Derivative], kind: Kind, echo: str | None
+) -> tuple[Derivative, Path | None] | None:
     """Take the image in T1w space, else that of the scan with its transform."""
     transforms = [
         one.path
@@ -159,7 +171,7 @@ def _choose(files: Sequence[Derivative], kind: Kind) -> tuple[Derivative, Path |
         and one.get('to') in ANATOMICAL
     ]
     for description in kind.descriptions:
-        images = [one for one in _images(files, kind) if one.get('desc') == description]
+        images = [one for one in _images(files, kind, echo) if one.get('desc') == description]
         for image in images:
             if image.get('space') in ANATOMICAL:
                 return image, None

@@ -90,7 +90,9 @@ def drop_unreadable(inputs: ParticipantInputs, *, at_a_glance: bool = False) -> 
             if not bad & {item.file, item.m0.file}
         ),
         dsc=tuple(with_sound_field(item, bad) for item in inputs.dsc if item.file not in bad),
-        bold=tuple(with_sound_field(item, bad) for item in inputs.bold if item.file not in bad),
+        bold=tuple(
+            with_sound_field(item, bad) for item in inputs.bold if not bad & set(item.files)
+        ),
         problems=(*inputs.problems, *problems),
     )
 
@@ -136,7 +138,7 @@ def _images(inputs: ParticipantInputs) -> dict[Path, tuple[str, str | None]]:
             images.setdefault(asl.m0.file, ('m0', asl.condition))
     images |= {item.file: ('ase', item.condition) for item in inputs.ase}
     images |= {item.file: ('dsc', item.condition) for item in inputs.dsc}
-    images |= {item.file: ('bold', item.condition) for item in inputs.bold}
+    images |= {path: ('bold', item.condition) for item in inputs.bold for path in item.files}
     images |= _found_references(inputs)
     return images | dict.fromkeys(field_map_images(inputs), ('fieldmaps', None))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -489,7 +489,14 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
     cbv = [both('cbv', family)] if family else []
     cbv = [row for row in cbv if row.state == MADE]
     labels = _combined('concordance', label, [bold, cmro2, _anatomy(inputs)])
-    return [cbf, r2_prime, *cbv, oef, cmro2, bold, labels]
+    return [cbf, r2_prime, *cbv, oef, cmro2, bold, *_of_echoes(inputs, bold), labels]
+
+
+def _of_echoes(inputs: ParticipantInputs, bold: Capability) -> list[Capability]:
+    """List what the echoes of BOLD tell beside its percent change."""
+    has_echoes = any(run.echoes and run.file in bold.files for run in inputs.bold)
+    made = bold.state == MADE and has_echoes
+    return [replace(bold, map=name) for name in ('boldR2star', 'boldS0Pct') if made]
 
 
 def _with_echo_time(maps: _Maps, bold: Capability) -> Capability:
@@ -514,7 +521,7 @@ def _bold(maps: _Maps, contrast: Contrast) -> Capability:
         min_gap=maps.settings.bold.window_start,
     )
     if runs:
-        files = tuple(path for run in runs for path in (run.file, run.events_file))
+        files = tuple(path for run in runs for path in (*run.files, run.events_file))
         return Capability(map='boldPct', condition=contrast.label, state=MADE, files=files)
     absence = f'no BOLD run with blocks of {contrast.task}'
     row = _lacking(inputs, 'boldPct', 'bold', contrast.task, absence)

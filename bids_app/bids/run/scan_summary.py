@@ -156,6 +156,7 @@ FACTS: dict[str, Any] = {
     },
     'bold': lambda run: {
         'task': run.task,
+        **({'echo times': _milliseconds(run.echo_times)} if run.echoes else {}),
         'repetition time': f'{run.repetition_time:g} s',
         'volumes': str(run.n_volumes),
         'trials': ', '.join(dict.fromkeys(event.trial_type for event in run.events)),

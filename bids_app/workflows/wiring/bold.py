@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.conditions import runs_for_contrast
 from bids_app.interfaces.spatial import ResampleLabels
+from bids_app.units import PERCENT
 from bids_app.workflows._engine import Quantity, pe
-from bids_app.workflows.anatomy import atlas_files
-from bids_app.workflows.bold import init_bold_wf, init_nuisance_wf, init_time_courses_wf
+from bids_app.workflows.anatomy import SERIES_PORTS, atlas_files
+from bids_app.workflows.bold import (
+    init_bold_wf,
+    init_echoes_wf,
+    init_nuisance_wf,
+    init_time_courses_wf,
+)
 from bids_app.workflows.constants import branch_parameters, constants_table
 from bids_app.workflows.wiring.scans import combine_runs, connect_scan, smooth, to_target
 
@@ -21,39 +28,83 @@ if TYPE_CHECKING:
     from bids_app.workflows.graph import Graph, Scan
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What is made of a run: of its series, or of one that was fitted to its echoes."""
+
+    quantity: str
+    port: str = ''
+    """Of the fit to the echoes; empty = the series itself."""
+    factor: float | None = None
+    """None = percent of the baseline; else the change times this."""
+    is_by_time: bool = False
+    """Whether the factor is to be multiplied by the echo time."""
+
+
+BOLD = Measure(quantity='boldPct')
+MEASURES = (
+    BOLD,
+    Measure(quantity='boldR2star', port='r2_star', factor=1.0),
+    Measure(quantity='boldS0Pct', port='s0'),
+)
+DECAY = Measure(quantity='boldPct', port='r2_star', factor=-1 / PERCENT, is_by_time=True)
+"""Percent change by R2* alone: -TE times its change."""
+
+
 def add_bold(graph: Graph) -> None:
     """Add the percent BOLD change of every contrast; halves where BOLD enters CMRO2."""
     sink = graph.sink('save_bold')
     for scan in graph.scans:
         if scan.kind == 'bold' and contrasts_of(graph, scan):
-            graph.nuisance[scan.name] = _add_nuisance(graph, sink, scan)
-            if graph.has_template and graph.settings.atlas != 'none':
-                _add_time_courses(graph, sink, scan)
+            _add_run(graph, sink, scan)
     graph.close(sink)
-    for label, (quantity, task) in _bold_changes(graph, 'all').items():
-        graph.changes['boldPct', label] = (quantity, task)
+    for measure in MEASURES:
+        for label, change in _bold_changes(graph, measure).items():
+            graph.changes[measure.quantity, label] = change
+        for contrast in graph.inputs.contrasts:
+            graph.origins[measure.quantity, contrast.label] = _origin(graph, measure, contrast)
     for contrast in graph.inputs.contrasts:
         graph.bold_echo_times[contrast.label] = _echo_time(graph, contrast)
-        graph.origins['boldPct', contrast.label] = _origin(graph, contrast)
     if graph.settings.change.route != 'quantitative':
         _split_blocks(graph)
 
 
-def _origin(graph: Graph, contrast: Contrast) -> dict[str, Any]:
-    """Say from which runs a BOLD change is made, and by what."""
+def _add_run(graph: Graph, sink: Sink, scan: Scan) -> None:
+    """Add what every run has, whatever is compared in it."""
+    if scan.series.echoes:
+        _fit_echoes(graph, scan)
+    graph.nuisance[scan.name] = _add_nuisance(graph, sink, scan)
+    if graph.has_template and graph.settings.atlas != 'none':
+        _add_time_courses(graph, sink, scan)
+
+
+def _fit_echoes(graph: Graph, scan: Scan) -> None:
+    """Make signal, R2* and S0 of every volume from the echoes of a run."""
+    fit = init_echoes_wf(run=scan.series, name=f'echoes_{scan.name}')
+    aligned = [(f'outputnode.{port}', f'inputnode.{port}') for port in (*SERIES_PORTS, 'mask')]
+    graph.workflow.connect([(graph.alignment[scan.name], fit, aligned)])
+    graph.series[scan.name] = Quantity(fit, 'series')
+
+
+def _origin(graph: Graph, measure: Measure, contrast: Contrast) -> dict[str, Any]:
+    """Say from which runs a change is made, and by what."""
     runs = [
         scan.series
         for scan in graph.scans
         if scan.kind == 'bold' and contrast in contrasts_of(graph, scan)
     ]
-    files = [path for run in runs for path in (run.file, run.events_file)]
-    return _sidecar(graph, files, 'glm')
+    files = [path for run in runs for path in (*run.files, run.events_file)]
+    about = _sidecar(graph, files, 'glm', measure.quantity)
+    echo_times = sorted({time for run in runs for time in run.echo_times})
+    return about | ({'EchoTimes': echo_times} if echo_times else {})
 
 
-def _sidecar(graph: Graph, files: list[Path], model: str) -> dict[str, Any]:
+def _sidecar(
+    graph: Graph, files: list[Path], model: str, quantity: str = 'boldPct'
+) -> dict[str, Any]:
     """Entries of what is made from BOLD runs."""
     table = constants_table(graph.inputs, graph.settings)
-    return {'Sources': graph.sources(files)} | branch_parameters('boldPct', model, 'bold', table)
+    return {'Sources': graph.sources(files)} | branch_parameters(quantity, model, 'bold', table)
 
 
 def _split_blocks(graph: Graph) -> None:
@@ -61,7 +112,9 @@ def _split_blocks(graph: Graph) -> None:
     if graph.settings.change.bold_blocks == 'all':
         use_all_blocks(graph)
     else:
-        gate, estimate = (_bold_changes(graph, half) for half in ('first', 'second'))
+        gate = _bold_changes(graph, BOLD, 'first')
+        # of several echoes what R2* alone does at the echo time: CMRO2 is not in the inflow
+        estimate = _bold_changes(graph, BOLD, 'second') | _bold_changes(graph, DECAY, 'second')
         for label in gate:
             graph.bold_halves[label] = (gate[label][0], estimate[label][0])
 
@@ -128,22 +181,28 @@ def _add_time_courses(graph: Graph, sink: Sink, scan: Scan) -> None:
     )
 
 
-def _bold_changes(graph: Graph, half: str) -> dict[str, tuple[Quantity, str]]:
+def _bold_changes(
+    graph: Graph, measure: Measure, half: str = 'all'
+) -> dict[str, tuple[Quantity, str]]:
     """Estimate every contrast from all blocks or from every other one, runs combined."""
-    suffix = '' if half == 'all' else f'_{half}'
+    suffix = ('' if half == 'all' else f'_{half}') + (f'_{measure.port}' if measure.port else '')
     runs: dict[str, list[tuple[str, Quantity]]] = {}
     for scan in graph.scans:
         contrasts = contrasts_of(graph, scan) if scan.kind == 'bold' else ()
-        if not contrasts:
+        fit = graph.series.get(scan.name)
+        if not contrasts or (measure.port and fit is None):
             continue
+        time = scan.series.echo_time if measure.is_by_time else 1.0
         model = init_bold_wf(
             run=scan.series,
             contrasts=contrasts,
             settings=graph.settings.bold,
             half=half,
+            factor=None if measure.factor is None else measure.factor * time,
             name=f'model_{scan.name}{suffix}',
         )
-        connect_scan(graph, scan, model)
+        series = Quantity(fit.node, measure.port) if measure.port and fit else None
+        connect_scan(graph, scan, model, series=series)
         graph.workflow.connect([(graph.nuisance[scan.name], model, [NUISANCE])])
         for index, contrast in enumerate(contrasts):
             source = Quantity(model, 'bold', index)

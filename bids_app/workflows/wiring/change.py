@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from bids_app.workflows.graph import Graph
 
 
+BOLD_CHANGES = ('boldPct', 'boldR2star', 'boldS0Pct')
+"""Changes that the BOLD runs alone give; the last two where they have several echoes."""
+
 MAY_BE_SHARED = ('r2', 'cbv', 'cbf')
 """Maps of which one may serve both conditions: what is left still tells a change of R2'."""
 
@@ -149,8 +152,9 @@ def add_changes(graph: Graph) -> None:
     """Add the changes of every contrast and save them."""
     sinks = {one: graph.sink(f'save_{one.label}') for one in graph.inputs.contrasts}
     for contrast, sink in sinks.items():
-        if ('boldPct', contrast.label) in graph.changes:
-            _add_bold_test(graph, sink, contrast)
+        for quantity in BOLD_CHANGES:
+            if (quantity, contrast.label) in graph.changes:
+                _add_bold_test(graph, sink, contrast, quantity)
     for contrast, sink in sinks.items():
         plan = plan_change(graph, contrast)
         if plan.sources:
@@ -252,11 +256,11 @@ def _save_change(
         sink.add(extras['_percent'], 'contrast_percent', **at)
 
 
-def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
-    """Add z and p of a BOLD change and save it, with its halves where they are used."""
-    about = graph.origins['boldPct', contrast.label]
-    source, task = graph.changes['boldPct', contrast.label]
-    halves = graph.bold_halves.get(contrast.label, ())
+def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast, quantity: str) -> None:
+    """Add z and p of a change of BOLD and save it, with its halves where they are used."""
+    about = graph.origins[quantity, contrast.label]
+    source, task = graph.changes[quantity, contrast.label]
+    halves = graph.bold_halves.get(contrast.label, ()) if quantity == 'boldPct' else ()
     if source in halves:
         halves = ()  # both are the whole
     for half, name in zip(halves, ('boldGatePct', 'boldEstimatePct'), strict=False):
@@ -264,9 +268,9 @@ def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast) -> None:
             sink.add(half, 'contrast', part=part, statistic=statistic, space=graph.space,
                      contrast=contrast.label, quantity=name, task=task,
                      sidecar=contrast_sidecar(graph, contrast) | about)  # fmt: skip
-    test = pe.Node(ComputeSignificance(), name=f'test_bold_{contrast.label}')
+    test = pe.Node(ComputeSignificance(), name=f'test_{quantity}_{contrast.label}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, test, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, test, 'quantity')
     extras = {'_z': Quantity(test, 'z'), '_p': Quantity(test, 'p')}
-    _save_change(graph, sink, contrast, 'boldPct', extras)
+    _save_change(graph, sink, contrast, quantity, extras)

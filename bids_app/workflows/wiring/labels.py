@@ -19,7 +19,7 @@ from bids_app.workflows.change import CHANGES, init_label_wf
 from bids_app.workflows.constants import branch_parameters, constants_table
 from bids_app.workflows.oxygen import cao2_of, rate_of
 from bids_app.workflows.wiring.anatomy import atlas_of
-from bids_app.workflows.wiring.change import contrast_sidecar
+from bids_app.workflows.wiring.change import BOLD_CHANGES, contrast_sidecar
 from bids_app.workflows.wiring.scans import connect_list
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _add_region_table(
     atlas: Quantity,
 ) -> None:
     """Average the changes of a contrast over regions and networks."""
-    quantities = {label_of(name): name for name in ('boldPct', *CHANGES) if name in changes}
+    quantities = {label_of(name): name for name in (*BOLD_CHANGES, *CHANGES) if name in changes}
     node = pe.Node(
         SummariseRegions(
             quantities=list(quantities),
@@ -217,8 +217,9 @@ def _add_region_table(
 
 def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity) -> None:
     """Compare BOLD with what R2* of the two conditions predicts, where both were measured."""
+    rate = graph.changes.get(('boldR2star', contrast.label))
     named = {
-        'bold': graph.changes['boldPct', contrast.label][0],
+        'bold': (rate or graph.changes['boldPct', contrast.label])[0],
         'task': graph.maps.get(('r2_star', contrast.task)),
         'baseline': graph.maps.get(('r2_star', contrast.baseline)),
     }
@@ -230,6 +231,7 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quanti
             minimum_grey_matter=graph.settings.change.grey_matter,
             atlas_table=atlas_files()[1],
             echo_time=echo_time,
+            is_rate=rate is not None,
         ),
         name=f'compare_bold_{contrast.label}',
     )

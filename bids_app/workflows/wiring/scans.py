@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from bids_app.workflows.graph import Graph, Scan
 
 
-def connect_scan(graph: Graph, scan: Scan, model: Workflow, *ports: str) -> None:
+def connect_scan(
+    graph: Graph, scan: Scan, model: Workflow, *ports: str, series: Quantity | None = None
+) -> None:
     """Hand the maps of a scan's grid to its model; tissue only where there is anatomy."""
     align = graph.alignment[scan.name]
     wanted = ['mask'] + [port for port in ports if graph.has_anatomy]
-    wanted += ['series'] if scan.moving else []
+    if scan.moving:
+        source = series or graph.series.get(scan.name) or Quantity(align, 'series')
+        connect_quantity(graph.workflow, source, model, 'series')
     graph.workflow.connect([
         (align, model, [(f'outputnode.{port}', f'inputnode.{port}') for port in wanted]),
     ])  # fmt: skip

@@ -105,12 +105,62 @@ def test_two_files_for_one_echo_are_ambiguous(dataset, collect):
     assert 'choose with --bids-filter-file' in unit.problems[0].message
 
 
-def test_multi_echo_bold_is_ambiguous_until_one_echo_is_chosen(dataset, collect):
-    dataset.add('func/task-x_echo-1_bold[calc]', 'func/task-x_echo-2_bold[calc]')
+def echoes(dataset, *times, stem='sub-01/func/sub-01_task-x', shape=(3, 3, 2, 200)):
+    """Echoes of one BOLD run, with its events."""
+    for number, time in enumerate(times, start=1):
+        about = {'RepetitionTime': 1.2} | ({'EchoTime': time} if time else {})
+        dataset.image(f'{stem}_echo-{number}_bold.nii.gz', shape=shape, metadata=about)
+    dataset.text(f'{stem}_events.tsv', 'onset\tduration\ttrial_type\n30\t30\tcalc\n')
+
+
+def test_echoes_of_bold_are_one_run_in_order_of_echo_time(dataset, collect):
+    echoes(dataset, 0.03, 0.013, 0.047)
+    (unit,) = collect(dataset)
+    assert unit.problems == ()
+    (run,) = unit.bold
+    assert run.echo_times == (0.013, 0.03, 0.047)
+    assert [path.name[14:20] for path in run.files] == ['echo-2', 'echo-1', 'echo-3']
+    assert run.file == run.echoes[0]
+    assert run.echo_time == 0.03, 'that of the middle echo'
+    (unit,) = collect(dataset, settings={'bold.echo_time': 0.035})
+    assert unit.bold[0].echo_time == 0.035
+
+
+def test_one_echo_of_bold_can_be_chosen(dataset, collect):
+    echoes(dataset, 0.013, 0.03)
+    (unit,) = collect(dataset, bids_filters={'bold': {'echo': 2}})
+    (run,) = unit.bold
+    assert (run.echoes, run.echo_time) == ((), 0.03)
+
+
+@pytest.mark.parametrize(
+    ('defect', 'message'),
+    [
+        ('gap', 'echoes 2 missing'),
+        ('time', 'EchoTime is missing'),
+        ('same', 'every echo needs its own EchoTime'),
+        ('shape', 'must share one grid'),
+    ],
+)
+def test_defective_echoes_of_bold_are_one_problem_that_says_what_to_do(
+    dataset, collect, defect, message
+):
+    echoes(dataset, 0.013, {'time': None, 'same': 0.013}.get(defect, 0.03), 0.047)
+    second = dataset.root / 'sub-01/func/sub-01_task-x_echo-2_bold.nii.gz'
+    if defect == 'gap':
+        second.unlink()
+    if defect == 'shape':
+        dataset.image(str(second.relative_to(dataset.root)), shape=(3, 3, 2, 150))
+    (unit,) = collect(dataset)
+    assert unit.bold == ()
+    assert message in ' '.join(problem.message for problem in unit.problems)
+    assert {problem.role for problem in unit.problems} == {'bold'}
+
+
+def test_echoes_of_asl_are_ambiguous_until_one_is_chosen(dataset, collect):
+    dataset.add('perf/echo-1_asl', 'perf/echo-2_asl')
     (unit,) = collect(dataset)
     assert 'echoes are not combined' in unit.problems[0].message
-    (unit,) = collect(dataset, bids_filters={'bold': {'echo': 2}})
-    assert len(unit.bold) == 1
 
 
 def test_filters_that_leave_nothing_select_nothing(dataset, collect):

@@ -167,3 +167,37 @@ def test_cbf_of_another_unit_is_refused(dataset, collected, units, is_taken):
     unit = collected()
     assert bool(unit.asl) is is_taken
     assert is_taken is not any(units in item.message for item in unit.problems)
+
+
+def raw_echoes(dataset):
+    """A run of two echoes, with the events of one."""
+    dataset.add('func/task-all_bold[calc]')
+    (dataset.root / 'sub-01/func/sub-01_task-all_bold.nii.gz').unlink()
+    for echo, time in ((1, 0.013), (2, 0.03)):
+        dataset.image(
+            f'sub-01/func/sub-01_task-all_echo-{echo}_bold.nii.gz',
+            shape=SERIES,
+            metadata={'RepetitionTime': 1.2, 'EchoTime': time},
+        )
+
+
+def test_echoes_that_were_preprocessed_stand_for_the_raw_ones(dataset, collected):
+    raw_echoes(dataset)
+    prepared(dataset, *NEW, *T1W, 'echo-1_desc-preproc_bold.nii.gz',
+             'echo-2_desc-preproc_bold.nii.gz')  # fmt: skip
+    (run,) = collected().bold
+    assert [path.name for path in run.files] == [
+        f'sub-01_task-all_echo-{echo}_desc-preproc_bold.nii.gz' for echo in (1, 2)
+    ]
+    assert run.echo_times == (0.013, 0.03)
+    assert run.found.transform.name.startswith('sub-01_task-all_from-boldref_to-T1w')
+
+
+def test_a_series_combined_from_echoes_belongs_to_no_echo_time(dataset, collected):
+    raw_echoes(dataset)
+    prepared(dataset, *NEW, 'echo-1_desc-preproc_bold.nii.gz')
+    unit = collected()
+    (run,) = unit.bold
+    assert run.file.name == 'sub-01_task-all_desc-preproc_bold.nii.gz'
+    assert (run.echoes, run.echo_time) == ((), None)
+    assert any('--me-output-echos' in note for note in unit.notes)

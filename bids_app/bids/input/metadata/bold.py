@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 from bids_app import units
 from bids_app.bids.input.conditions import are_one_label, normalise, spellings
 from bids_app.bids.input.files import MISSING_VALUES, Row, companions_of, read_table
+from bids_app.bids.input.metadata.echoes import (
+    check_echo_numbers,
+    check_echo_times,
+    check_same_grid,
+    read_echo_times,
+)
 from bids_app.bids.input.metadata.readout import read_readout, read_slice_times
 from bids_app.bids.input.query import Found
 from bids_app.bids.input.sidecar import Probe
 from bids_app.bids.scans import BoldRun, Event
 from bids_app.errors import AppError
+from bids_app.models.bold.echoes import FEWEST_ECHOES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +53,8 @@ def read_bold(
     condition: str | None,
     run: str | None,
     preprocessed: FoundScan | None = None,
+    others: Sequence[Found] = (),
+    is_combined: bool = False,
 ) -> BoldRun | None:
     """
     Read one task BOLD run with its events.
@@ -55,7 +64,7 @@ def read_bold(
     reader : Reader
         Collects problems and notes.
     found : Found
-        The series.
+        The series; the first of several echoes.
     condition : str or None
         Only with sessions as conditions.
     run : str or None
@@ -63,6 +72,10 @@ def read_bold(
     preprocessed : FoundScan or None
         What is known where `found` is a series that other software preprocessed: movement and
         distortion are undone, and its slices are those of no scan.
+    others : sequence of Found
+        The other echoes.
+    is_combined : bool
+        Whether `found` was made from several echoes, so that no one echo time belongs to it.
 
     Returns
     -------
@@ -82,8 +95,9 @@ def read_bold(
     header = probe.header((4,))
     _check_volume_timing(probe)
     repetition_time = probe.repetition_time(required='VolumeTiming' not in probe.metadata)
-    echo_time = probe.number('EchoTime')
+    echo_time = None if is_combined else probe.number('EchoTime')
     probe.field_strength()
+    echoes, echo_times = _read_echoes(probe, others, header) if others else ((), ())
     duration = header.n_volumes * repetition_time if header and repetition_time else None
     if preprocessed is None:
         slice_axis, slice_times = read_slice_times(probe, header)
@@ -104,18 +118,43 @@ def read_bold(
         task=task,
         run=run,
         condition=condition,
-        file=probe.file,
+        file=echoes[0] if echoes else probe.file,
         events_file=companions[-1],
         events=events,
+        echoes=echoes,
+        echo_times=echo_times,
         repetition_time=repetition_time,
         n_volumes=header.n_volumes,
-        echo_time=echo_time,
+        echo_time=_stated_time(reader, echo_times) if echo_times else echo_time,
         slice_times=slice_times,
         slice_axis=slice_axis,
         readout=readout,
         found=preprocessed,
         metadata=probe.metadata,
     )
+
+
+def _read_echoes(
+    first: Probe, others: Sequence[Found], header: Header | None
+) -> tuple[tuple[Path, ...], tuple[float, ...]]:
+    """Read the other echoes; give files and echo times (s) of all, in order of echo time."""
+    probes = [first, *(Probe.of(first.reader, 'bold', one, first.condition) for one in others)]
+    check_echo_numbers(first, [probe.found for probe in probes], fewest=FEWEST_ECHOES)
+    headers = {first.file: header} | {probe.file: probe.header((4,)) for probe in probes[1:]}
+    check_same_grid(first, headers)
+    times = read_echo_times(probes)
+    check_echo_times(first, times)
+    first.ok = first.ok and all(probe.ok for probe in probes)
+    known = sorted(
+        (time, probe.file) for time, probe in zip(times, probes, strict=True) if time is not None
+    )
+    return tuple(file for _, file in known), tuple(time for time, _ in known)
+
+
+def _stated_time(reader: Reader, echo_times: Sequence[float]) -> float:
+    """Choose the echo time that percent change is stated for, s: the middle one by default."""
+    wanted = reader.settings.bold.echo_time
+    return echo_times[(len(echo_times) - 1) // 2] if wanted is None else wanted
 
 
 def _check_task(probe: Probe, task: str) -> None:

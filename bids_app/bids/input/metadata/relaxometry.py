@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bids_app import units
 from bids_app.bids.input.files import fetch_command, is_not_fetched, read_header
+from bids_app.bids.input.metadata.echoes import (
+    by_echo,
+    check_echo_numbers,
+    check_echo_times,
+    check_same_grid,
+    read_echo_times,
+)
 from bids_app.bids.input.metadata.phase import recognise_phase
 from bids_app.bids.input.metadata.readout import read_slice_axis
 from bids_app.bids.input.sidecar import Probe, is_number
@@ -22,10 +28,8 @@ if TYPE_CHECKING:
     from bids_app.bids.input.files import Header
     from bids_app.bids.input.query import Found
     from bids_app.bids.input.sidecar import Reader
-    from bids_app.bids.scans import Problem
 
 
-MIN_ECHOES = 3
 UNCORRECTED = "R2' is 12 % too high in the digital phantom"
 """What background gradients do where they are not corrected; see Relaxometry."""
 COMPLEX = ('real', 'imag')
@@ -66,7 +70,7 @@ def read_echoes(
     series : EchoSeries or None
         None when anything is wrong with it; the reason is among the problems.
     """
-    sorted_parts = {part: _by_echo(parts.get(part, ())) for part in ('mag', 'phase', *COMPLEX)}
+    sorted_parts = {part: by_echo(parts.get(part, ())) for part in ('mag', 'phase', *COMPLEX)}
     leading = 'mag' if sorted_parts['mag'] else 'real'
     found = sorted_parts[leading]
     probes = [Probe.of(reader, role, item, condition) for item in found]
@@ -75,9 +79,9 @@ def read_echoes(
     if _report_not_fetched(first, needed):
         return None
     others = any(items for part, items in sorted_parts.items() if part != leading)
-    _check_echo_numbers(first, found, PART_NAMES[leading] if others else '')
+    check_echo_numbers(first, found, PART_NAMES[leading] if others else '')
     headers = {probe.file: probe.header((3,)) for probe in probes}
-    times = _read_echo_times(probes)
+    times = read_echo_times(probes)
     repetition_time = first.repetition_time()
     first.field_strength()
     thickness = _slice_thickness(first)
@@ -85,8 +89,8 @@ def read_echoes(
     images = {leading: tuple(probe.file for probe in probes), 'phase': phases}
     if not phases:
         images |= _read_complex(sorted_parts, leading, first, headers)
-    _check_same_grid(first, headers)
-    _check_echo_times(first, times)
+    check_same_grid(first, headers)
+    check_echo_times(first, times)
     axis, n_slices = read_slice_axis(first, headers[first.file]) if role != 'mese' else (2, None)
     if role == 'mese' and reader.settings.relaxometry.t2_model.startswith('epg'):
         _check_train_of_epg(first, times)
@@ -112,26 +116,6 @@ def read_echoes(
         n_slices=n_slices,
         metadata=probes[order[0]].metadata,
     )
-
-
-def _read_echo_times(probes: Sequence[Probe]) -> list[float | None]:
-    """Read the echo times; what is wrong with several echoes in the same way is said once."""
-    problems = probes[0].reader.findings.problems
-    n_before = len(problems)
-    times = [
-        probe.number('EchoTime', 'it is the time axis of the decay', required=True)
-        for probe in probes
-    ]
-    kinds: dict[str, list[Problem]] = {}
-    for problem in problems[n_before:]:
-        kinds.setdefault(re.sub(r'[\d.]+', '', problem.message), []).append(problem)
-    problems[n_before:] = [
-        replace(first, message=f'{first.message}; the same for {len(others)} more echoes')
-        if others
-        else first
-        for first, *others in kinds.values()
-    ]
-    return times
 
 
 def _slice_thickness(probe: Probe) -> float | None:
@@ -160,7 +144,7 @@ def _read_complex(
         return {}
     n_echoes = len(parts[leading])
     for part in COMPLEX:
-        _check_echo_numbers(probe, parts[part], PART_NAMES[part])
+        check_echo_numbers(probe, parts[part], PART_NAMES[part])
         if len(parts[part]) != n_echoes:
             probe.fail(
                 f'{probe.file.name}: {n_echoes} echoes of {PART_NAMES[leading]} but '
@@ -265,11 +249,6 @@ def _check_train_of_epg(probe: Probe, times: Sequence[float | None]) -> None:
         )
 
 
-def _by_echo(found: Sequence[Found]) -> list[Found]:
-    """Sort files by the number of their echo (10 comes after 9)."""
-    return sorted(found, key=lambda item: int(str(item.get('echo') or 0)))
-
-
 def _report_not_fetched(probe: Probe, found: Sequence[Found]) -> bool:
     """Say once for a whole series that its content is not here."""
     absent = [item.path for item in found if is_not_fetched(item.path)]
@@ -281,65 +260,6 @@ def _report_not_fetched(probe: Probe, found: Sequence[Found]) -> bool:
             ExitCode.MISSING_INPUT,
         )
     return bool(absent)
-
-
-def _check_echo_numbers(probe: Probe, found: Sequence[Found], part: str) -> None:
-    """Check that the echoes are numbered 1 to n without a gap."""
-    numbers = [item.get('echo') or '' for item in found]
-    label = f'{part} echoes' if part else 'echoes'
-    if not all(number.isdigit() for number in numbers):
-        probe.fail(f'{probe.file.name}: every file of a multi-echo series needs the entity echo-')
-        return
-    counted = sorted(int(number) for number in numbers)
-    if len(set(counted)) < len(counted):
-        names = ', '.join(item.path.name for item in found)
-        probe.fail(
-            f'{probe.file.name}: several files for the same of the {label} ({names}); choose '
-            'with --bids-filter-file'
-        )
-        return
-    expected = range(1, counted[-1] + 1)
-    missing = sorted(set(expected) - set(counted))
-    if missing:
-        listed = ', '.join(map(str, missing))
-        probe.fail(
-            f'{probe.file.name}: {label} {listed} missing (found '
-            f'{", ".join(map(str, counted))}); restore the file or remove the whole series'
-        )
-    elif len(counted) < MIN_ECHOES:
-        probe.fail(f'{probe.file.name}: {len(counted)} {label}, at least {MIN_ECHOES} are needed')
-
-
-def _check_echo_times(probe: Probe, times: Sequence[float | None]) -> None:
-    """Check that echo times differ; BIDS does not say that they rise with the echo number."""
-    known = [time for time in times if time is not None]
-    listed = ', '.join(f'{time:g}' for time in known)
-    if len(set(known)) < len(known):
-        probe.fail(f'{probe.file.name}: every echo needs its own EchoTime; found {listed} s')
-    elif known != sorted(known):
-        probe.reader.findings.note(
-            f'{probe.file.name}: echoes are sorted by their EchoTime, which does not rise with '
-            f'the echo number ({listed} s)'
-        )
-
-
-def _check_same_grid(probe: Probe, headers: Mapping[Path, Header | None]) -> None:
-    """Check that the images of a series share one voxel grid."""
-    known = [(path, header) for path, header in headers.items() if header is not None]
-    for path, header in known[1:]:
-        reference = known[0][1]
-        if header.shape != reference.shape:
-            probe.fail(
-                f'{path.name} has the shape {header.shape} where {known[0][0].name} has '
-                f'{reference.shape}; all files of a series must share one grid',
-                path,
-            )
-        elif not header.has_grid_of(reference):
-            probe.fail(
-                f'{path.name} has another affine than {known[0][0].name}; all files of a series '
-                'must share one grid',
-                path,
-            )
 
 
 def _read_phase(
@@ -354,14 +274,14 @@ def _read_phase(
     first = probes[0]
     if _report_not_fetched(first, phase):
         return 1.0, ()
-    _check_echo_numbers(first, phase, 'phase')
+    check_echo_numbers(first, phase, 'phase')
     if {item.get('echo') for item in phase} != {one.found.get('echo') for one in magnitudes}:
         first.fail(
             f'{magnitude.file.name}: {len(magnitudes)} echoes of magnitude but {len(phase)} of '
             'phase, which is not used; restore the missing files, or --ignore phase'
         )
     headers = {probe.file: probe.header((3,)) for probe in probes}
-    _check_same_grid(first, {magnitude.file: header, **headers})
+    check_same_grid(first, {magnitude.file: header, **headers})
     files = tuple(probe.file for probe in probes)
     if not all(probe.ok for probe in probes):
         return 1.0, ()
