@@ -99,7 +99,7 @@ def noise_of(rng, cell):
 
 
 def simulate(rng, cell):
-    """Make a study: changes of all participants with stated variances, and the truth."""
+    """Make a study: changes of all participants with stated variances, the truth, as placed."""
     bold, change = truth_of(rng, cell)
     within = np.sqrt(40 * GROUP_ERROR**2 - BETWEEN**2)
     uneven = cell.variant == 'uneven'
@@ -107,6 +107,7 @@ def simulate(rng, cell):
     voxel /= np.sqrt(np.mean(voxel**2))
     stated = {'errors x 0.8': 0.8, 'errors x 1.25': 1.25}.get(cell.variant, 1.0)
     bolds, values, variances = [], [], []
+    placed = np.zeros((2, *bold.shape))
     for _ in range(cell.n):
         level = np.exp(rng.normal(0, 0.7 if uneven else 0.25))
         level *= np.exp(-(0.7**2 if uneven else 0.25**2))
@@ -114,19 +115,20 @@ def simulate(rng, cell):
         place = rng.uniform(-1, 1, (2, 3)) if cell.variant == 'misregistered' else np.zeros((2, 3))
         seen = [shift(one, by, order=1, mode='wrap') if by.any() else one
                 for one, by in zip((bold, change), place, strict=True)]  # fmt: skip
+        placed += np.stack(seen) / cell.n
         own = rng.normal(cell.offset, 2.0) if cell.offset else 0.0
         values.append(seen[1] + own + BETWEEN * field(rng, 2.0) + error * noise_of(rng, cell))
         variances.append((stated * error) ** 2)
         bolds.append(seen[0] + 0.3 * rng.standard_normal((SIDE,) * 3) + 0.2 * field(rng, 2.5))
     flat = [np.stack(one).reshape(cell.n, -1) for one in (bolds, values, variances)]
-    return *flat, bold.ravel(), change.ravel()
+    return *flat, bold.ravel(), change.ravel(), placed.reshape(2, -1)
 
 
 def run_seed(cell, seed):
     """Analyse one study and compare with the truth."""
     key = [seed, cell.n, TRUTHS.index(cell.truth), int(cell.offset)]
     rng = np.random.default_rng([*key, VARIANTS.index(cell.variant)])
-    bolds, values, variances, bold, change = simulate(rng, cell)
+    bolds, values, variances, bold, change, placed = simulate(rng, cell)
     of_bold = random_effects(bolds, None)
     weighting = weigh_participants(values, variances)
     of_change = random_effects(values, variances, weighting=weighting)
@@ -144,6 +146,7 @@ def run_seed(cell, seed):
     )
     left_out = list(zip(effects, errors, strict=True))
     true = (np.sign(bold) * change)[gate]
+    blurred = (np.sign(placed[0]) * placed[1])[gate]
     row = {'p': p, 'gated': int(gate.sum())}
     rest = cell.offset and [(one - cell.offset, two) for one, two in left_out]
     for name, chosen in (('all', sign != 0), ('up', sign > 0), ('down', sign < 0)):
@@ -159,7 +162,8 @@ def run_seed(cell, seed):
             **at,
         )
         row[name] = {
-            'w': float(np.maximum(-t, 0).sum() / np.abs(t).sum()) if t.any() else None,
+            'w': opposed_share(t),
+            'w_placed': opposed_share(blurred[chosen]),
             'pi': float(np.mean(t[np.abs(t) > SMALLEST] < 0)) if t.any() else None,
             'size': [found.size.value, found.size.low, found.size.high],
             'count': [found.count.value, found.count.low, found.count.high],
@@ -181,6 +185,11 @@ def run_seed(cell, seed):
         if cell.variant != 'plain':
             break
     return row
+
+
+def opposed_share(change):
+    """Share of the total change that is negative."""
+    return float(np.maximum(-change, 0).sum() / np.abs(change).sum()) if change.any() else None
 
 
 def aligned(samples, sign, chosen):

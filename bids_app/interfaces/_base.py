@@ -34,6 +34,7 @@ __all__ = [
     'BETWEEN_SCANS',
     'BUNDLE',
     'DEGREES',
+    'ERROR_FACTORS',
     'RUNS_COMBINED',
     'SCAN_DIFFERENCES',
     'SHARED_NOISE',
@@ -84,13 +85,18 @@ common."""
 SCAN_DIFFERENCES = 'ScanDifferences'
 """Sidecar key: what the halves of each scan differ by beyond their noise, relative variances."""
 
+ERROR_FACTORS = 'ErrorFactors'
+"""Sidecar key: what repeated measurements say that errors of voxels have to be multiplied by."""
+
 BETWEEN_SCANS = 'BetweenScans'
 """Sidecar key: what the scans of a change were taken to differ by beside their noise."""
 
 RUNS_COMBINED = 'RunsCombined'
 """Sidecar key: how many scans a map is the mean of."""
 
-TRAVELLING = (DEGREES, VOXELS_PER_SAMPLE, SHARED_NOISE, SCAN_DIFFERENCES, RUNS_COMBINED)
+TRAVELLING = (
+    DEGREES, VOXELS_PER_SAMPLE, SHARED_NOISE, ERROR_FACTORS, SCAN_DIFFERENCES, RUNS_COMBINED,
+)  # fmt: skip
 """Entries of the sidecar of a map that what is made of it needs; a replay takes them along."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from bids_app.images import load_masked, save_image, save_unmasked
 from bids_app.interfaces._base import (
     BETWEEN_SCANS,
+    ERROR_FACTORS,
     RUNS_COMBINED,
     SCAN_DIFFERENCES,
     SHARED_NOISE,
@@ -98,6 +99,8 @@ class ChangeInterface(SimpleInterface):
             SHARED_NOISE: self._shares(paths, maps, noise),
             BETWEEN_SCANS: {name: one.as_facts() for name, one in differences.items()},
         }
+        factors = [one for path in paths.values() for one in facts_of(path).get(ERROR_FACTORS, [])]
+        facts |= {ERROR_FACTORS: factors} if factors else {}
         self._results['change'] = save_estimate('change', change, mask, grid, runtime.cwd, facts)
         extras = {
             'change_common': common,

@@ -18,6 +18,7 @@ from bids_app.images import (
     scale_slope_of,
 )
 from bids_app.interfaces._base import (
+    ERROR_FACTORS,
     SCAN_DIFFERENCES,
     SHARED_NOISE,
     VOXELS_PER_SAMPLE,
@@ -70,7 +71,9 @@ PAIR_CALIBRATION, HALF_CALIBRATION = 'PairCalibration', 'HalfCalibration'
 """Sidecar keys: odd against even pairs, the first half against the second; whether the stated
 errors hold, from voxels to the brain."""
 
-KNOWN_OF_PAIRS = (PAIR_CALIBRATION, HALF_CALIBRATION, SHARED_NOISE, SCAN_DIFFERENCES)
+KNOWN_OF_PAIRS = (
+    PAIR_CALIBRATION, HALF_CALIBRATION, SHARED_NOISE, ERROR_FACTORS, SCAN_DIFFERENCES,
+)  # fmt: skip
 """Sidecar keys of a difference that hold for the blood flow made from it."""
 
 
@@ -146,6 +149,9 @@ def _facts_of_noise(found):
     }
     names = {'interleaved': PAIR_CALIBRATION, 'contiguous': HALF_CALIBRATION}
     facts |= {name: found[split] for split, name in names.items() if split in found}
+    factors = [found[split]['voxel']['ImpliedFactor'] for split in names if split in found]
+    if any(factors):
+        facts[ERROR_FACTORS] = [factor for factor in factors if factor]
     if found.get('difference'):
         parts = {part: round(number, 6) for part, number in found['difference'].items()}
         facts[SCAN_DIFFERENCES] = [parts]

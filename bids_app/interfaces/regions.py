@@ -12,6 +12,7 @@ import pandas as pd
 from bids_app.bids.output.names import row, scale_of, unit_of
 from bids_app.images import load_data, load_masked
 from bids_app.interfaces._base import (
+    ERROR_FACTORS,
     SHARED_NOISE,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
@@ -43,6 +44,7 @@ from bids_app.models.contrast.calibrated_bold import semiquantitative_bias
 from bids_app.models.contrast.difference import change_parts, tipping_points
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.between_scans import local_share
+from bids_app.models.numerics.noise import error_scales
 from bids_app.models.numerics.regions import summarise_regions
 from bids_app.units import PERCENT
 
@@ -343,7 +345,8 @@ def shares_of(inputs, gate, inside, networks=MappingProxyType({})):
     baseline = load_value(inputs.baseline, mask, grid)[inside]
     baseline = baseline[np.isfinite(baseline)]
     typical = max(float(np.median(baseline)), 0.0) if baseline.size else 0.0
-    shared = facts_of(inputs.change).get(VOXELS_PER_SAMPLE, 1.0)
+    facts = facts_of(inputs.change)
+    shared = facts.get(VOXELS_PER_SAMPLE, 1.0)
     width = max(float(np.prod(grid.zooms) * shared) ** (1 / 3), inputs.fwhm)
     smallest = inputs.smallest_effect * typical
     shares = estimate_shares(
@@ -354,5 +357,6 @@ def shares_of(inputs, gate, inside, networks=MappingProxyType({})):
         smallest_effect=smallest,
         blocks=spatial_blocks(np.argwhere(mask) * grid.zooms, side=NOISE_BLOCK_WIDTHS * width),
         networks={name: part[mask] for name, part in networks.items()},
+        error_scales=error_scales(facts.get(ERROR_FACTORS, ())),
     )
     return shares, smallest

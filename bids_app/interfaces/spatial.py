@@ -19,6 +19,7 @@ from bids_app.images import (
     save_image,
 )
 from bids_app.interfaces._base import (
+    ERROR_FACTORS,
     RUNS_COMBINED,
     SCAN_DIFFERENCES,
     SHARED_NOISE,
@@ -678,7 +679,7 @@ class CombineRuns(SimpleInterface):
             RUNS_COMBINED: len(runs),
             'RunCalibration': found.as_facts(),
             VOXELS_PER_SAMPLE: shared,
-            **_joined_facts([facts_of(path) for path in self.inputs.quantity]),
+            **_joined_facts([facts_of(path) for path in self.inputs.quantity], found),
         }
         combined = combine_runs(runs)
         self._results['quantity'] = save_estimate(
@@ -700,7 +701,7 @@ class CombineRuns(SimpleInterface):
         return str(path)
 
 
-def _joined_facts(runs):
+def _joined_facts(runs, found):
     """Join what is known of the noise of runs: mean shares, and all differences of scans."""
     facts: dict[str, Any] = {}
     shares = [run[SHARED_NOISE] for run in runs if SHARED_NOISE in run]
@@ -712,7 +713,10 @@ def _joined_facts(runs):
     differences = [one for run in runs for one in run.get(SCAN_DIFFERENCES, [])]
     if differences:
         facts[SCAN_DIFFERENCES] = differences
-    return facts
+    factors = [one for run in runs for one in run.get(ERROR_FACTORS, [])]
+    if np.isfinite(found.factor):
+        factors.append(round(found.factor, 3))
+    return facts | ({ERROR_FACTORS: factors} if factors else {})
 
 
 class _SmoothInputSpec(BaseInterfaceInputSpec):

@@ -7,6 +7,7 @@ from bids_app.images import load_data
 from bids_app.interfaces import change as interfaces
 from bids_app.interfaces._base import (
     BETWEEN_SCANS,
+    ERROR_FACTORS,
     RUNS_COMBINED,
     SCAN_DIFFERENCES,
     SHARED_NOISE,
@@ -123,12 +124,15 @@ def test_halves_and_repeated_scans_change_what_scans_differ_by(files, how, commo
     np.testing.assert_allclose(files.read(outputs.change_common), common * 50**2, rtol=1e-5)
 
 
-def test_noise_in_common_of_a_change_is_that_of_its_maps(files):
+def test_what_is_known_of_the_noise_of_a_change_is_that_of_its_maps(files):
     ports = both(files, 'cbf', (60.0, 50.0), (50.0, 50.0), variance=8.0,
-                 facts={SHARED_NOISE: {'parcel': 0.2, 'network': 0.1, 'brain': 0.1}})  # fmt: skip
+                 facts={SHARED_NOISE: {'parcel': 0.2, 'network': 0.1, 'brain': 0.1},
+                        ERROR_FACTORS: [1.3]})  # fmt: skip
     ports |= files.quantity('reference', 50.0, 50.0)
     outputs = change_in(files, 'cbf', ports)
-    shares = facts_of(outputs.change)[SHARED_NOISE]
+    facts = facts_of(outputs.change)
+    assert facts[ERROR_FACTORS] == [1.3, 1.3]  # of both scans
+    shares = facts[SHARED_NOISE]
     assert shares == pytest.approx({'parcel': 0.2, 'network': 0.1, 'brain': 0.1})
 
 

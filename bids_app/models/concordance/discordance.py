@@ -576,8 +576,7 @@ def _judged(
     x, s, sign = data
     if sign is not None:
         offset = float(np.sum(sign * x / s**2) / np.sum(1.0 / s**2))
-        main = min(profiles, key=lambda one: abs(np.log(one.scale)))
-        if main.is_offset_enough(sign * x - offset, s):
+        if any(one.is_offset_enough(sign * x - offset, s) for one in profiles):
             reason = f'a change of {offset:.3g} common to all voxels explains them'
             return replace(_withheld(found, reason), is_offset=True)
     if found.null.value > 1.0 - c.SMALLEST_CHANGED_FRACTION:

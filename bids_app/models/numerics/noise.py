@@ -22,7 +22,7 @@ from bids_app.models.numerics.regions import summarise_regions
 from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import ArrayLike
 
@@ -687,6 +687,30 @@ def calibrate_errors(
     return ErrorCalibration(
         sd=sd, low=low, high=high, tails=tails, factor=factor, n_voxels=n_voxels, verdict=verdict
     )
+
+
+def error_scales(factors: Iterable[float]) -> tuple[float, float, float]:
+    """
+    Tell what the errors of a study may have to be multiplied by.
+
+    Parameters
+    ----------
+    factors : iterable of float
+        What its repeated measurements imply (:attr:`ErrorCalibration.factor`).
+
+    Returns
+    -------
+    scales : (float, float, float)
+        Smallest, 1 and largest: 0.9 and 1.1, or as far as the factors reach beyond.
+
+    Examples
+    --------
+    >>> error_scales([1.02, 1.3]), error_scales([])
+    ((0.9, 1.0, 1.3), (0.9, 1.0, 1.1))
+    """
+    smallest, same, largest = ERROR_SCALES
+    reached = [smallest, largest, *factors]
+    return min(reached), same, max(reached)
 
 
 def calibrate_levels(

@@ -18,6 +18,7 @@ from bids_app.models.concordance.discordance import (
     jackknife_reach,
     sign_posterior,
 )
+from bids_app.models.numerics.noise import error_scales
 from tests.paths import REFS
 
 N = 8000
@@ -141,6 +142,27 @@ def test_errors_ten_percent_too_small_do_not_break_the_interval():
     assert found.size.low <= 0.005
     alone = estimate_discordance(x, 0.9 * error, smallest_effect=0.15, error_scales=(1.0,))
     assert found.size.low <= alone.size.low
+
+
+def test_errors_that_a_calibration_finds_too_small_do_not_break_the_interval():
+    """Stated errors are 25 % too small, which the halves of a scan tell."""
+    truth, x, error = draw(23, noise=2.0, n=20_000)
+    at = {'smallest_effect': 0.15, 'blocks': np.arange(truth.size) // 100}
+    told = estimate_discordance(x, 0.8 * error, error_scales=error_scales([1.25]), **at)
+    untold = estimate_discordance(x, 0.8 * error, **at)
+    assert told.size.low <= 0.002
+    assert untold.size.low > 0.005
+    assert told.count.low <= 0.002
+
+
+def test_offset_explains_the_changes_also_where_stated_errors_are_too_small():
+    """Nothing but an offset; at the stated errors alone, what noise adds looks like changes."""
+    rng = np.random.default_rng(30)
+    sign = np.where(rng.random(N) < 0.6, 1.0, -1.0)
+    x = sign * (2.0 + rng.normal(size=N))
+    at = {'smallest_effect': 0.2, 'direction': sign, 'intervals': ()}
+    assert not estimate_discordance(x, np.full(N, 0.93), error_scales=(1.0,), **at).is_offset
+    assert estimate_discordance(x, np.full(N, 0.93), **at).is_offset
 
 
 def test_jackknife_over_participants_replaces_that_over_blocks():
