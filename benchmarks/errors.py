@@ -1,7 +1,7 @@
 """
 Whether errors hold where noise is uneven, shared or slow, by generators of their own.
 
-`python benchmarks/errors.py [--seeds 20] [--part pairs bold dsc scans]`
+`python benchmarks/errors.py [--seeds 20] [--part pairs bold dsc scans echoes]`
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.between_scans import PRIORS, local_share
 from bids_app.models.numerics.noise import SIZES, cubes_of
 from bids_app.models.numerics.regions import summarise_regions
+from bids_app.models.relaxometry.decay import fit_r2_star
 
 SHAPE, SIDE, PAIRS = (20, 20, 20), 4.0, 39
 POINTS = SIDE * np.stack(np.unravel_index(np.arange(np.prod(SHAPE)), SHAPE), axis=1)
@@ -170,7 +171,35 @@ def scans(n_seeds: int) -> list[dict[str, object]]:
     return rows
 
 
-PARTS = {'pairs': flows, 'bold': gates, 'dsc': boluses, 'scans': scans}
+def echoes(n_seeds: int) -> list[dict[str, object]]:
+    """SD of z of the difference of two scans whose echoes depart from a decay in the same way."""
+    times, rows = 0.005 * np.arange(1, 13), []
+    rng, n_voxels = np.random.default_rng(1), 1000 * n_seeds
+    share = rng.uniform(0, 0.4, (n_voxels, 1))
+    decay = np.exp(-20 * times)
+    kinds = {
+        'one decay': decay * np.ones((n_voxels, 1)),
+        'two pools': (1 - share) * decay + share * np.exp(-90 * times),
+        'spread of fields': decay * np.exp(-500 * share * times**2),
+        'gradient': decay * np.sinc(30 * share * times),
+        'bipolar readout': decay * (1 + 0.1 * share * (-1.0) ** np.arange(12)),
+    }
+    for name, clean in kinds.items():
+        for snr in (60, 250):
+            scan = [
+                np.abs(
+                    clean
+                    + (rng.normal(size=clean.shape) + 1j * rng.normal(size=clean.shape)) / snr
+                )
+                for _ in range(2)
+            ]
+            one, two = (fit_r2_star(1000 * each, 1.0, echo_times=times) for each in scan)
+            z = (one.value - two.value) / np.sqrt(one.variance + two.variance)
+            rows.append({'misfit': name, 'snr': snr, 'voxel': describe(z)})
+    return rows
+
+
+PARTS = {'pairs': flows, 'bold': gates, 'dsc': boluses, 'scans': scans, 'echoes': echoes}
 
 
 def main() -> None:

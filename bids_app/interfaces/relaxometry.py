@@ -32,7 +32,7 @@ from bids_app.models.relaxometry.background_field import (
     field_map_from_echoes,
     slice_gradient,
 )
-from bids_app.models.relaxometry.decay import index_motion, time_from_rate
+from bids_app.models.relaxometry.decay import index_motion, misfit_of_rate, time_from_rate
 from bids_app.models.relaxometry.decay_samples import choose_voxels, fitted_curve
 from bids_app.models.relaxometry.kspace_merge import EchoSet, align_sets, merge_redundant_echoes
 from bids_app.models.status import Status
@@ -284,15 +284,19 @@ class IndexMotion(SimpleInterface):
             if isdefined(getattr(self.inputs, name))
         }
 
-        index = index_motion(
-            as_data(self.inputs.signal, mask, grid),
-            load_estimate(self.inputs.r2_star, mask, grid),
-            echo_times=np.asarray(self.inputs.echo_times),
-            **given,
-        )
+        signal = as_data(self.inputs.signal, mask, grid)
+        rate = load_estimate(self.inputs.r2_star, mask, grid)
+        times = np.asarray(self.inputs.echo_times)
+
+        index = index_motion(signal, rate, echo_times=times, **given)
+        dephasing = given.get('dephasing', 1.0)
+        misfit = misfit_of_rate(signal, rate, dephasing, echo_times=times)
 
         known = index.value[np.isfinite(index.value)]
         facts = {'MotionIndex': _in_percent(known)} if known.size else {}
+        if known.size:
+            facts['MisfitErrorOfRate'] = round(float(np.nanmedian(misfit)), 3)
+            facts['NoiseErrorOfRate'] = round(float(np.sqrt(np.nanmedian(rate.variance))), 3)
         if 'disagreement' in given:
             facts['SetDisagreement'] = _in_percent(given['disagreement'])
             facts['SetDisplacement'] = list(self.inputs.displacement)

@@ -657,6 +657,9 @@ class _CombineInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to combine', '1')
     quantity = estimated_each('map of one run', '')
     condition = traits.Str('', usedefault=True, desc='of the runs', unit='')
+    by_scatter = traits.Bool(
+        False, usedefault=True, desc='the error is that which the runs show', unit=''
+    )
 
 
 class _CombineOutputSpec(_ResampleOutputSpec):
@@ -681,7 +684,7 @@ class CombineRuns(SimpleInterface):
             VOXELS_PER_SAMPLE: shared,
             **_joined_facts([facts_of(path) for path in self.inputs.quantity], found),
         }
-        combined = combine_runs(runs)
+        combined = combine_runs(runs, by_scatter=self.inputs.by_scatter)
         self._results['quantity'] = save_estimate(
             'quantity', combined, mask, grid, runtime.cwd, facts
         )

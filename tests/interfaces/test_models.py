@@ -344,6 +344,8 @@ def test_motion_index_is_zero_for_one_decay_and_counts_the_sets(files):
     }  # fmt: skip
     still = files.run(IndexMotion(**ports))
     np.testing.assert_allclose(files.read(still.motion), 0, atol=1e-6)
+    assert facts_of(still.motion)['MisfitErrorOfRate'] == 0
+    assert facts_of(still.motion)['NoiseErrorOfRate'] == 0
     apart = files.image('apart', np.full((2, 2, 2), 0.03))
     moved = files.run(IndexMotion(disagreement=apart, displacement=[0.0, 1.2], **ports))
     np.testing.assert_allclose(files.read(moved.motion), 0.03, rtol=1e-4)

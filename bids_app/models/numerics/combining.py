@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.noise import moderate_variance
 from bids_app.models.status import Status, combine_status, is_missing
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from bids_app._typing import BoolArray, FloatArray
 
 
-def combine_runs(runs: Sequence[Estimate]) -> Estimate:
-    """
+def combine_runs(runs: Sequence[Estimate], *, by_scatter: bool = False) -> Estimate:
+    r"""
     Join repeated estimates of one quantity by inverse variance.
 
     Parameters
@@ -28,6 +29,9 @@ def combine_runs(runs: Sequence[Estimate]) -> Estimate:
     runs : sequence of Estimate, each (...)
         Independent estimates on one grid. A run without an estimate in a voxel is left out
         there; runs whose variance is zero count alone.
+    by_scatter : bool
+        Let the runs' own differences, rather than the variances they state, say how large the
+        variance is.
 
     Returns
     -------
@@ -38,6 +42,16 @@ def combine_runs(runs: Sequence[Estimate]) -> Estimate:
     ------
     ModelInputError
         If there is no run.
+
+    Notes
+    -----
+    `by_scatter` multiplies the variance by
+
+    .. math:: Q = \frac{1}{R - 1} \sum_r (x_r - m_r - \bar x)^2 / v_r
+
+    of each voxel, drawn towards that of all as far as they are alike
+    (:func:`bids_app.models.numerics.noise.moderate_variance`). The median difference :math:`m_r`
+    of a run is not in it: that is what scans differ by.
 
     Examples
     --------
@@ -63,7 +77,30 @@ def combine_runs(runs: Sequence[Estimate]) -> Estimate:
     )
     flags = combine_status(*[np.where(is_missing(r.status), 0, r.status) for r in runs])
     status = np.where(status == Status.OK, flags, status)
-    return Estimate.of(mean, combined, status, sum(run.dof for run in runs))
+    dof = sum(run.dof for run in runs)
+    if by_scatter and len(runs) > 1:
+        factor, dof = _scatter(value, variance, mean)
+        combined = combined * factor
+    return Estimate.of(mean, combined, status, dof)
+
+
+def _scatter(
+    value: FloatArray, variance: FloatArray, mean: FloatArray
+) -> tuple[FloatArray, float]:
+    """Give the variance that runs (R, V) show over the one they state, and its freedom."""
+    known = np.isfinite(value) & (variance > 0)
+    away = np.where(known, value - mean, np.nan)
+    common = [np.median(run[np.isfinite(run)]) if np.isfinite(run).any() else 0.0 for run in away]
+    away -= np.array(common)[:, np.newaxis]
+    weight = np.where(known, 1 / np.where(known, variance, 1.0), 0.0)
+    total = np.maximum(weight.sum(axis=0), np.finfo(float).tiny)
+    away -= np.nansum(weight * away, axis=0) / total
+    freedom = np.maximum(known.sum(axis=0) - 1.0, 0.0)
+    ratio = np.nansum(weight * away**2, axis=0) / np.maximum(freedom, 1.0)
+    factor, dof = moderate_variance(ratio, freedom)
+    if dof == 0:  # no voxel has two runs
+        return np.ones(ratio.shape), float('inf')
+    return factor, dof
 
 
 def smooth_in_mask(estimate: Estimate, mask: BoolArray, *, fwhm: ArrayLike) -> Estimate:

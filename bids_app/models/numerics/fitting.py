@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bids_app._typing import BoolArray, FloatArray, StatusArray
 
     Predict: TypeAlias = Callable[..., tuple[FloatArray, FloatArray]]
+    Shapes: TypeAlias = Callable[[FloatArray], FloatArray]
 
 FIRST_DAMPING = 1e-4
 """Damping of the first step, relative to the scaled curvature; no unit."""
@@ -30,6 +31,9 @@ SMALLEST_DAMPING = 1e-12
 
 SMALLEST_DETERMINANT = 1e-12
 """Of the scaled curvature; below it the data do not determine the parameters; no unit."""
+
+SMALLEST_SHAPE = 1e-8
+"""Part of a shape of unit length that the shapes before it leave; less is none; no unit."""
 
 MAX_CHUNK = 16_384
 """Voxels worked on together; more leave the processor cache and are slower, measured."""
@@ -53,6 +57,9 @@ class FitResult:
         Weighted sum of squared residuals divided by `dof`; NaN also where `dof` is 0.
     dof : (V,) ndarray of float64
         Number of samples used minus number of parameters, at least 0.
+    noise_variance, noise_dof : (V,) ndarray of float64
+        As `residual_variance` and `dof`, of what is left when known shapes of a misfit are taken
+        out of the residual as well; equal to them without such shapes.
     status : (V,) ndarray of uint8
         Codes of :class:`bids_app.models.status.Status`.
     """
@@ -61,6 +68,8 @@ class FitResult:
     covariance: FloatArray
     residual_variance: FloatArray
     dof: FloatArray
+    noise_variance: FloatArray
+    noise_dof: FloatArray
     status: StatusArray
 
 
@@ -76,6 +85,7 @@ class _Problem:
     upper: FloatArray
     max_iterations: int
     tolerance: float
+    misfit: Shapes | None
 
     def evaluate(self, parameters: FloatArray, voxels: NDArray[np.intp]) -> _Point:
         """Predict at `parameters` and linearise."""
@@ -137,6 +147,7 @@ def fit_least_squares(
     max_iterations: int = 50,
     tolerance: float = 1e-8,
     memory_mb: float = 200.0,
+    misfit: Shapes | None = None,
 ) -> FitResult:
     r"""
     Fit a model with few parameters to every voxel by weighted least squares.
@@ -163,6 +174,10 @@ def fit_least_squares(
         part of the norm of its data (to first order, in the metric of the curvature).
     memory_mb : float
         Bound on temporary memory, MB; voxels are worked on in chunks.
+    misfit : callable, optional
+        ``misfit(prediction (v, N)) -> shapes (v, N, K)`` by which data may depart from the model
+        beside noise, the likeliest first; they do not count in `noise_variance`. At most half
+        of the degrees of freedom go to them.
 
     Returns
     -------
@@ -212,6 +227,8 @@ def fit_least_squares(
         covariance=np.full((n_voxels, n_parameters, n_parameters), np.nan),
         residual_variance=np.full(n_voxels, np.nan),
         dof=np.maximum(n_used - n_parameters, 0).astype(float),
+        noise_variance=np.full(n_voxels, np.nan),
+        noise_dof=np.zeros(n_voxels),
         status=_status_before_fit(data, start, weights, n_used),
     )
     fittable = np.flatnonzero(result.status == Status.OK)
@@ -228,6 +245,7 @@ def fit_least_squares(
             upper=upper,
             max_iterations=max_iterations,
             tolerance=tolerance,
+            misfit=misfit,
         )
         _fit_chunk(problem, np.clip(start[voxels], lower, upper), voxels, result)
     return result
@@ -293,6 +311,35 @@ def _fit_chunk(
     dof = result.dof[voxels]
     estimable = good & (dof > 0)
     result.residual_variance[voxels[estimable]] = point.cost[estimable] / dof[estimable]
+    cost = point.cost
+    if problem.misfit is not None:
+        cost, dof = _without_misfit(problem, problem.misfit, point)
+    estimable = good & (dof > 0)
+    result.noise_dof[voxels[estimable]] = dof[estimable]
+    result.noise_variance[voxels[estimable]] = cost[estimable] / dof[estimable]
+
+
+def _without_misfit(
+    problem: _Problem, misfit: Shapes, point: _Point
+) -> tuple[FloatArray, FloatArray]:
+    """Give the cost (V,) that the shapes of a misfit leave, and its degrees of freedom."""
+    prediction, jacobian = problem.predict(point.parameters, *problem.auxiliary)
+    weights = problem.root_weights[:, :, np.newaxis]
+    n_samples, n_free = jacobian.shape[1:]
+    shapes = misfit(prediction)[:, :, : max(n_samples - n_free, 0) // 2]
+    columns = np.concatenate([jacobian, shapes], axis=2)
+    columns = np.where(weights > 0, np.nan_to_num(columns) * weights, 0.0)
+    length = np.linalg.norm(columns, axis=1, keepdims=True)
+    axes, mixing = np.linalg.qr(columns / np.where(length > 0, length, 1.0))
+    n_used = (problem.root_weights > 0).sum(axis=1)
+    allowed = n_free + np.maximum(n_used - n_free, 0) // 2
+    independent = np.abs(np.einsum('vkk->vk', mixing)) > SMALLEST_SHAPE
+    independent &= np.arange(independent.shape[1]) < allowed[:, np.newaxis]
+    residual = weights[:, :, 0] * (problem.data - prediction)
+    residual = np.where(weights[:, :, 0] > 0, residual, 0.0)
+    explained = np.where(independent, np.einsum('vnk,vn->vk', axes, residual), 0.0)
+    left = np.einsum('vn,vn->v', residual, residual) - (explained**2).sum(axis=1)
+    return np.maximum(left, 0.0), n_used - independent.sum(axis=1).astype(float)
 
 
 def _iterate(problem: _Problem, point: _Point) -> BoolArray:

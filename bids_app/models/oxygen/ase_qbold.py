@@ -311,7 +311,7 @@ def _fit_line(
     dof = np.maximum(counted.sum(axis=1) - float(len(PARAMETERS)), 0.0)
     squares = np.sum(weight * residual**2, axis=1)
     variance = np.divide(squares, dof, out=np.full(dof.size, np.nan), where=dof > 0)
-    return FitResult(parameters, inverse, variance, dof, status), status
+    return FitResult(parameters, inverse, variance, dof, variance, dof, status), status
 
 
 def _fit_curve(

@@ -145,9 +145,10 @@ def fit_r2(
     Notes
     -----
     Unweighted least squares in signal space, from the log-linear fit with weights S^2 as start.
-    Voxels lend each other residual noise before it enters the variance. Where the
-    weakest echo is below 10 times that noise, the fit is repeated with the mean of a Rician
-    distribution as prediction.
+    The residual without the shapes of a misfit (:func:`shapes_of_misfit`) is the noise; voxels
+    lend it to each other before it enters the variance. With three echoes misfit counts as
+    noise. Where the weakest echo is below 10 times that noise, the fit is repeated with the mean
+    of a Rician distribution as prediction.
 
     References
     ----------
@@ -368,15 +369,7 @@ def index_motion(
     array([0.])
     """
     signal, echo_times = check_train(signal, echo_times)
-    shape = np.exp(-r2_star.value[:, None] * echo_times) * np.asarray(dephasing, float)
-    used = np.isfinite(signal) & (signal > 0) & np.isfinite(shape) & (shape > 0)
-    shape, data = np.where(used, shape, 0.0), np.where(used, signal, 0.0)
-    energy = np.einsum('ve,ve->v', shape, shape)
-    product = np.einsum('ve,ve->v', shape, data)
-    s0 = np.divide(product, energy, out=np.full(len(signal), np.nan), where=energy > 0)
-    residual = np.where(used, data - s0[:, None] * shape, 0.0)
-    dof = np.maximum(used.sum(axis=1) - 2, 1)
-    square = np.einsum('ve,ve->v', residual, residual) / dof / np.where(s0 > 0, s0, np.nan) ** 2
+    _, square, dof = _deviation(signal, r2_star.value, dephasing, echo_times)
     index = np.sqrt(square + np.asarray(disagreement, float) ** 2)
     moved = index**2 - median_known(square) > MOVED_SHARE**2
     status = combine_status(
@@ -384,6 +377,60 @@ def index_motion(
         np.where(moved, Status.MOVED, Status.OK),
     )
     return Estimate.of(index, index**2 / (2 * dof), status)
+
+
+def misfit_of_rate(
+    signal: ArrayLike, r2_star: Estimate, dephasing: ArrayLike = 1.0, *, echo_times: ArrayLike
+) -> FloatArray:
+    r"""
+    Tell what the misfit of the decay would add to the error of the rate if it were noise.
+
+    Parameters
+    ----------
+    signal, r2_star, dephasing, echo_times
+        As for :func:`index_motion`.
+
+    Returns
+    -------
+    error : (V,) ndarray of float64
+        1/s; 0 where the variance of the rate explains all, NaN where there is no rate.
+
+    Notes
+    -----
+    With the residual variance :math:`s^2` and the variance of the rate,
+    :math:`\sqrt{\max(s^2 (J^T J)^{-1}_{RR} - \mathrm{var}(R), 0)}`. Repeats have the same
+    misfit: it is no part of the variance, and much of it cancels in a change.
+
+    Examples
+    --------
+    >>> times = np.array([0.01, 0.02, 0.03, 0.04])
+    >>> signal = 900 * np.exp(-20 * times[None] - 200 * times**2)
+    >>> rate = fit_r2_star(signal, 1.0, echo_times=times)
+    >>> misfit_of_rate(signal, rate, echo_times=times).round(2)
+    array([1.01])
+    """
+    signal, times = check_train(signal, echo_times)
+    shape, square, _ = _deviation(signal, r2_star.value, dephasing, times)
+    energy, by_time, by_square = (shape**2 @ np.stack([times**0, times, times**2], axis=1)).T
+    determinant = np.where(energy > 0, energy * by_square - by_time**2, np.nan)
+    as_noise = square * energy / np.where(determinant > 0, determinant, np.nan)
+    return np.asarray(np.sqrt(np.maximum(as_noise - r2_star.variance, 0.0)))
+
+
+def _deviation(
+    signal: FloatArray, rate: FloatArray, dephasing: ArrayLike, echo_times: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Give the decay (V, E) of unit start, the mean square deviation from it, and its freedom."""
+    shape = np.exp(-rate[:, None] * echo_times) * np.asarray(dephasing, float)
+    used = np.isfinite(signal) & (signal > 0) & np.isfinite(shape) & (shape > 0)
+    shape, data = np.where(used, shape, 0.0), np.where(used, signal, 0.0)
+    energy = np.einsum('ve,ve->v', shape, shape)
+    product = np.einsum('ve,ve->v', shape, data)
+    s0 = np.divide(product, energy, out=np.full(len(signal), np.nan), where=energy > 0)
+    residual = np.where(used, data - s0[:, None] * shape, 0.0)
+    dof = np.maximum(used.sum(axis=1) - 2.0, 1.0)
+    square = np.einsum('ve,ve->v', residual, residual) / dof / np.where(s0 > 0, s0, np.nan) ** 2
+    return shape, square, dof
 
 
 def time_from_rate(rate: Estimate) -> Estimate:
@@ -533,12 +580,12 @@ def near_floor(prediction: FloatArray, usable: BoolArray, noise: FloatArray) -> 
     return near
 
 
-def flag_fit(value: FloatArray, fit: FitResult, noise: FloatArray) -> StatusArray:
-    """Give the cautions that belong to a rate: negative, inconsistent echoes, fluid."""
+def flag_fit(value: FloatArray, fit: FitResult, usual: FloatArray) -> StatusArray:
+    """Give the cautions that belong to a rate by the usual residual: negative, misfit, fluid."""
     limit = stats.chi2.isf(MISFIT_PROBABILITY, np.maximum(fit.dof, 1)) / np.maximum(fit.dof, 1)
     # rounding is no noise: a train without any fits to machine precision, never worse by chance
     misfit = fit.residual_variance > np.maximum(
-        limit * noise, (ROUNDING * fit.parameters[:, 0]) ** 2
+        limit * usual, (ROUNDING * fit.parameters[:, 0]) ** 2
     )
     flags = np.select(
         [value < 0, misfit, value < 1 / FLUID_TIME],
@@ -563,7 +610,7 @@ def _fit_decay(
     train = _Train(train.signal, train.factor, usable, train.echo_times)
     start = start_decay(train.signal, train.factor, usable, train.echo_times)
     fit = _solve(train, start)
-    noise, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
+    noise, _ = pool_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     if noise_floor == 'rician':
         prediction = train.factor * predict_decay(train.echo_times, *fit.parameters.T)
         near = near_floor(prediction, usable, noise)
@@ -571,9 +618,10 @@ def _fit_decay(
             again = _solve(train.at(near), fit.parameters[near], np.sqrt(noise[near, None]))
             fit = replace_rows(fit, near, again)
     rate = fit.parameters[:, 1]
-    own, dof = moderate_variance(fit.residual_variance, fit.dof, noise_groups)
+    own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     variance = fit.covariance[:, 1, 1] * own
-    flags = flag_fit(rate, fit, noise)
+    usual, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
+    flags = flag_fit(rate, fit, usual)
     if factor_error is not None and np.any(factor_error):
         systematic = _shift_of_rate(train, fit, factor_error) ** 2
         uncertain = np.sqrt(systematic) > UNCERTAIN_GRADIENT
@@ -612,7 +660,38 @@ def _solve(train: _Train, start: FloatArray, noise: FloatArray | None = None) ->
         upper=upper,
         weights=train.usable.astype(float),
         auxiliary=auxiliary,
+        misfit=shapes_of_misfit(times),
     )
+
+
+def shapes_of_misfit(echo_times: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    r"""
+    Give the shapes by which the echoes of a voxel depart from a decay alike in every repeat.
+
+    Parameters
+    ----------
+    echo_times : (E,) ndarray
+        s.
+
+    Returns
+    -------
+    shapes : callable
+        Of a prediction (V, E), for :func:`bids_app.models.numerics.fitting.fit_least_squares`.
+
+    Notes
+    -----
+    Several compartments, gradients and vessels bend the logarithm of the decay, stimulated echoes
+    and the polarity of the readout alternate, and the first echo lacks what later ones have: the
+    prediction times :math:`TE^2`, :math:`(-1)^e`, the first echo, :math:`TE^3`, in this order.
+    """
+    order = np.argsort(np.argsort(echo_times))
+    scaled = echo_times / echo_times.max()
+    factors = np.stack([scaled**2, (-1.0) ** order, order == 0, scaled * scaled**2], axis=1)
+
+    def shapes(prediction: FloatArray) -> FloatArray:
+        return np.asarray(prediction[:, :, np.newaxis] * factors)
+
+    return shapes
 
 
 def replace_rows(fit: FitResult, rows: BoolArray, new: FitResult) -> FitResult:

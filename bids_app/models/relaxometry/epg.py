@@ -21,6 +21,7 @@ from bids_app.models.relaxometry.decay import (
     flag_fit,
     near_floor,
     replace_rows,
+    shapes_of_misfit,
     start_decay,
     status_of_train,
     with_noise_floor,
@@ -170,9 +171,9 @@ def fit_r2_epg(
     array([13.5])
     """
     train = _Train.of(signal, echo_times, noise_floor)
-    fit, noise = _fit_train(train, noise_groups)
-    own, dof = moderate_variance(fit.residual_variance, fit.dof, noise_groups)
-    return _estimate(train, fit, noise, dof, fit.covariance[:, 1, 1] * own)
+    fit, _, usual = _fit_train(train, noise_groups)
+    own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
+    return _estimate(train, fit, usual, dof, fit.covariance[:, 1, 1] * own)
 
 
 def fit_r2_epg_smooth(
@@ -242,12 +243,12 @@ def fit_r2_epg_smooth(
     if positions.shape != (len(train.signal), 3) or not np.isfinite(positions).all():
         msg = f'positions must be finite and of shape ({len(train.signal)}, 3)'
         raise ModelInputError(msg)
-    each, each_noise = _fit_train(train, noise_groups)
+    each, each_noise, _ = _fit_train(train, noise_groups)
     miss, spread = _smooth_miss(each, each_noise, positions)
-    fit, noise = _fit_train(train, noise_groups, miss)
-    own, dof = moderate_variance(fit.residual_variance, fit.dof, noise_groups)
+    fit, _, usual = _fit_train(train, noise_groups, miss)
+    own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     known = fit.covariance[:, 1, 1] * own
-    return _estimate(train, fit, noise, dof, known + _slope(train, fit, miss) ** 2 * spread)
+    return _estimate(train, fit, usual, dof, known + _slope(train, fit, miss) ** 2 * spread)
 
 
 def _slope(train: _Train, fit: FitResult, miss: FloatArray) -> FloatArray:
@@ -329,25 +330,26 @@ class _Train:
 
 def _fit_train(
     train: _Train, noise_groups: ArrayLike | None, miss: FloatArray | None = None
-) -> tuple[FitResult, FloatArray]:
-    """Fit S0, R2 and, unless it is known, the miss; give also the pooled noise."""
+) -> tuple[FitResult, FloatArray, FloatArray]:
+    """Fit S0, R2 and, unless known, the miss; give also pooled noise and pooled residual."""
     weights = train.usable.astype(float)
     fit = _solve(train, np.ones(len(weights), bool), miss=miss)
-    noise, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
+    noise, _ = pool_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     if train.noise_floor == 'rician':
         prediction = fit.parameters[:, :1] * np.exp(-fit.parameters[:, 1:2] * train.times)
         near = near_floor(prediction, train.usable, noise)
         if near.any():
             fit = replace_rows(fit, near, _solve(train, near, np.sqrt(noise), miss))
-    return fit, noise
+    usual, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
+    return fit, noise, usual
 
 
 def _estimate(
-    train: _Train, fit: FitResult, noise: FloatArray, dof: float, variance: FloatArray
+    train: _Train, fit: FitResult, usual: FloatArray, dof: float, variance: FloatArray
 ) -> Estimate:
     """Flag the rates of a fit."""
     rate = fit.parameters[:, 1]
-    status = combine_status(train.status, fit.status, flag_fit(rate, fit, noise))
+    status = combine_status(train.status, fit.status, flag_fit(rate, fit, usual))
     return Estimate.of(rate, variance, status, dof=dof)
 
 
@@ -385,6 +387,7 @@ def _solve(
         auxiliary=auxiliary,
         max_iterations=MAX_ITERATIONS,
         tolerance=TOLERANCE,
+        misfit=shapes_of_misfit(times),
     )
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from bids_app.workflows.graph import Graph, Scan
 
 
+ECHO_RATES = ('r2', 'r2_star')
+"""Quantities whose runs say better than their echoes how large the error is: misfit repeats."""
+
+
 def connect_scan(
     graph: Graph, scan: Scan, model: Workflow, *ports: str, series: Quantity | None = None
 ) -> None:
@@ -71,11 +75,13 @@ def _resample_to_target(graph: Graph, scan: Scan) -> ResampleQuantity:
     )
 
 
-def combine_runs(graph: Graph, runs: list[Quantity], name: str) -> Quantity:
+def combine_runs(
+    graph: Graph, runs: list[Quantity], name: str, *, by_scatter: bool = False
+) -> Quantity:
     """Join the runs of one modality and condition by inverse variance."""
     if len(runs) == 1:
         return runs[0]
-    node = pe.Node(CombineRuns(), name=f'combine_{name}')
+    node = pe.Node(CombineRuns(by_scatter=by_scatter), name=f'combine_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_list(graph, runs, node, 'quantity', name)
@@ -123,7 +129,9 @@ def add_per_condition(
                 for scan in scans
             ]
             name = '_'.join(part for part in (quantity, condition) if part)
-            graph.maps[quantity, condition] = combine_runs(graph, runs, name)
+            graph.maps[quantity, condition] = combine_runs(
+                graph, runs, name, by_scatter=quantity in ECHO_RATES
+            )
     return groups
 
 

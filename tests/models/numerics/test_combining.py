@@ -45,6 +45,36 @@ def test_variance_is_the_spread_of_repeated_measurements(rng):
     assert combined.value.var() == pytest.approx(combined.variance[0], rel=0.03)
 
 
+@pytest.mark.parametrize('overstated', [0.3, 1.0, 8.0])
+def test_runs_say_how_large_the_error_is_beside_what_they_differ_by_in_common(rng, overstated):
+    truth, spread = rng.normal(20, 5, 4000), rng.choice([0.5, 1.0], 4000)
+
+    def pair():
+        return combine_runs(
+            [
+                Estimate.of(truth + drift + spread * rng.standard_normal(4000), overstated**2)
+                for drift in (0.0, 3.0)
+            ],
+            by_scatter=True,
+        )
+
+    one, two = pair(), pair()
+    z = (one.value - two.value) / np.sqrt(one.variance + two.variance)
+    assert 0.9 < z.std() < 1.1
+    assert one.dof < 100
+
+
+def test_a_voxel_with_one_run_takes_the_scatter_of_the_others(rng):
+    runs = rng.standard_normal((2, 4000))
+    runs[1, 0] = np.nan
+    codes = np.where(np.isnan(runs), Status.NO_SIGNAL, Status.OK)
+    combined = combine_runs(
+        [Estimate.of(run, 9.0, code) for run, code in zip(runs, codes, strict=True)],
+        by_scatter=True,
+    )
+    assert combined.variance[0] == pytest.approx(1.0, rel=0.2)
+
+
 def test_a_voxel_missing_in_one_run_is_taken_from_the_other():
     whole = Estimate.of([1.0, 2.0], 0.5)
     holed = Estimate.of([3.0, np.nan], 0.5, [Status.OK, Status.NO_SIGNAL])

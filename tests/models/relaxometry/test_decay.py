@@ -15,6 +15,7 @@ from bids_app.models.relaxometry.decay import (
     fit_r2_star,
     fit_r2_without_first,
     index_motion,
+    misfit_of_rate,
     predict_decay,
     rician_mean,
     time_from_rate,
@@ -352,6 +353,29 @@ def test_fluid_and_inconsistent_echoes_are_flagged_and_their_values_kept():
     index = index_motion(signal, estimate, echo_times=MEGRE)
     assert index.value[1] > 4 * np.median(index.value)
     assert np.median(index.value) == pytest.approx(0.01, rel=0.1)
+
+
+BENT = 100 * np.arange(4000)[:, None] / 4000 * MEGRE**2
+TWO_POOLS = np.log(0.75 * np.exp(-18 * MEGRE) + 0.25 * np.exp(-90 * MEGRE)) + 20 * MEGRE
+
+
+@pytest.mark.parametrize('away', [0.0, -BENT, TWO_POOLS, 0.02 * (-1.0) ** np.arange(12)])
+def test_misfit_that_repeats_with_the_scan_is_no_part_of_the_error(away):
+    rng = np.random.default_rng(3)
+    clean = predict_decay(MEGRE, np.full(4000, 1000.0), np.full(4000, 20.0)) * np.exp(away)
+    one, two = (fit_r2_star(rician(rng, clean, 5.0), 1.0, echo_times=MEGRE) for _ in range(2))
+    z = (one.value - two.value) / np.sqrt(one.variance + two.variance)
+    assert 0.95 < z.std() < 1.05
+    noisy = rician(rng, clean, 5.0)
+    misfit = np.median(misfit_of_rate(noisy, one, echo_times=MEGRE))
+    assert (misfit > np.sqrt(np.median(one.variance))) == np.any(away)
+
+
+def test_a_voxel_with_three_echoes_in_sight_has_an_error():
+    kept = np.where(MEGRE < 0.016, 0.9, 0.01)
+    signal = predict_decay(MEGRE, [1000.0], [20.0]) * kept * [1, 1.01, *np.ones(10)]
+    estimate = fit_r2_star(signal, kept, echo_times=MEGRE)
+    assert estimate.variance > 0
 
 
 def test_movement_is_told_from_noise_by_echoes_and_by_sets():
