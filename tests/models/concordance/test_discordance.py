@@ -155,16 +155,6 @@ def test_errors_that_a_calibration_finds_too_small_do_not_break_the_interval():
     assert told.count.low <= 0.002
 
 
-def test_offset_explains_the_changes_also_where_stated_errors_are_too_small():
-    """Nothing but an offset; at the stated errors alone, what noise adds looks like changes."""
-    rng = np.random.default_rng(30)
-    sign = np.where(rng.random(N) < 0.6, 1.0, -1.0)
-    x = sign * (2.0 + rng.normal(size=N))
-    at = {'smallest_effect': 0.2, 'direction': sign, 'intervals': ()}
-    assert not estimate_discordance(x, np.full(N, 0.93), error_scales=(1.0,), **at).is_offset
-    assert estimate_discordance(x, np.full(N, 0.93), **at).is_offset
-
-
 def test_jackknife_over_participants_replaces_that_over_blocks():
     _, x, error = draw(24, discordant=0.2)
     rng = np.random.default_rng(24)
