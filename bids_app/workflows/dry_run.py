@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import re
+import signal
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +42,9 @@ LOGGER = logging.getLogger('oxybold')
 
 TELL = 10.0
 """Time between lines of the log that say how far a dry run is, s."""
+
+FEW = 20
+"""Participants that are read sooner than another process is started."""
 
 MOST_FREQUENT = 5
 """Reasons that the summary lists."""
@@ -79,47 +85,91 @@ def dry_run(run: RunSettings, settings: Settings) -> str:
 
 def make_preview(run: RunSettings, settings: Settings) -> Preview:
     """Find out what a run would make; arguments as for :func:`dry_run`."""
-    choose_plugin(run)
-    return _replay(run, settings) if run.replay is not None else _participants(run, settings)
+    _, arguments = choose_plugin(run)
+    if run.replay is not None:
+        return _replay(run, settings)
+    return _participants(run, settings, processes=arguments.get('n_procs', 1))
 
 
-def _participants(run: RunSettings, settings: Settings) -> Preview:
+def _participants(run: RunSettings, settings: Settings, *, processes: int) -> Preview:
     """Read every participant as a run would, with a look into every image."""
     info = read_dataset(run, settings.preset)
     chosen = select_participants(info, run)
     plan = check_dataset(info, run, settings)
     prepare_output(run)
     preview = Preview(dataset=info.name, notes=info.notes, unused=_describe_map(info))
-    for label in _told(chosen):
+    records = _records(_Reading(info, run, settings, plan), chosen, processes)
+    preview.participants.extend(_told(records, len(chosen)))
+    return preview
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What the reading of one participant asks for."""
+
+    info: DatasetInfo
+    run: RunSettings
+    settings: Settings
+    plan: Any
+
+    def __call__(self, label: str) -> dict[str, Any]:
+        """Read one participant."""
+        info = self.info
         record: dict[str, Any] = {
             'participant': label,
             'roles': _describe_roles(info.found[label], info.path),
             'units': [],
             'error': '',
         }
-        preview.participants.append(record)
         try:
-            for unit in collect_participant(info, label, run, settings, plan=plan):
+            for unit in collect_participant(info, label, self.run, self.settings, plan=self.plan):
                 sound = drop_unreadable(unit, at_a_glance=True)
-                record['units'].append(_describe_unit(sound, settings, info.path))
+                record['units'].append(_describe_unit(sound, self.settings, info.path))
         except Exception as error:  # nothing that one participant holds may hide the others
             if not isinstance(error, AppError):
                 LOGGER.exception('sub-%s: unexpected error', label)
             record['error'] = f'{type(error).__name__}: {error}'
-    return preview
+        return record
 
 
-def _told(labels: Sequence[str]) -> Iterator[str]:
+_reading: _Reading
+
+
+def _remember(reading: _Reading) -> None:
+    """Keep in a process what all its participants ask for: a listing is too long to be sent."""
+    global _reading  # noqa: PLW0603
+    _reading = reading
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app alone takes it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _read(label: str) -> dict[str, Any]:
+    return _reading(label)
+
+
+def _records(reading: _Reading, labels: Sequence[str], processes: int) -> Iterator[dict[str, Any]]:
+    """Read participants in turn, or in processes of their own where they are many."""
+    processes = min(processes, len(labels) // FEW)
+    if processes < 2:
+        yield from map(reading, labels)
+        return
+    context = multiprocessing.get_context('fork')
+    with ProcessPoolExecutor(processes, context, _remember, (reading,)) as pool:
+        try:
+            yield from pool.map(_read, labels, chunksize=4)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _told(records: Iterable[Any], count: int) -> Iterator[Any]:
     """Go through participants and say from time to time how far this is."""
     began = told = time.monotonic()
-    for number, label in enumerate(labels):
+    for number, record in enumerate(records, 1):
+        yield record
         now = time.monotonic()
-        if number and now - told > TELL:
-            told, left = now, (now - began) / number * (len(labels) - number)
-            LOGGER.info(
-                'dry run: %d of %d participants, about %s left', number, len(labels), clock(left)
-            )
-        yield label
+        if now - told > TELL:
+            told, left = now, clock((now - began) / number * (count - number))
+            LOGGER.info('dry run: %d of %d participants, about %s left', number, count, left)
 
 
 def _replay(run: RunSettings, settings: Settings) -> Preview:

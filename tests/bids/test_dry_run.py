@@ -67,6 +67,12 @@ def test_json_is_a_form_of_the_dry_run_only(study):
     assert 'add --dry-run' in outcome.last
 
 
+def test_processes_find_what_one_finds(study, monkeypatch):
+    alone = dry(study, '--nprocs', '1').out
+    monkeypatch.setattr(module, 'FEW', 1)
+    assert dry(study, '--nprocs', '2').out == alone
+
+
 def test_a_fault_of_the_program_in_one_participant_hides_no_other(study, monkeypatch):
     collect = module.collect_participant
 

@@ -59,7 +59,9 @@ def test_a_useless_scan_costs_what_leaving_it_out_costs(study, tmp_path, monkeyp
     verdict = support.summary(tmp_path / 'failed', '01')['verdict']
     assert (told.code, verdict['state']) == (1, 'incomplete')
     assert 'it proves useless' in verdict['reasons'][0]
-    assert run(study, tmp_path / 'ignored', '--ignore', kind).code == 0
+    # masks that are found in the scans themselves need a background, and the tiny field has none:
+    # those of BOLD and of the spin echo do not meet, and that map is empty
+    assert run(study, tmp_path / 'ignored', '--ignore', kind).code == (kind == 't1w')
     failed, ignored = (tmp_path / name / 'sub-01' for name in ('failed', 'ignored'))
     assert support.images(failed) == support.images(ignored)
     assert tables(failed) == tables(ignored)
@@ -185,11 +187,12 @@ def quantities(maps):
     }
 
 
-@pytest.mark.prove
-def test_a_step_that_fails_costs_what_is_made_from_it(study, sound, steps, monkeypatch):
-    for start in NAMED:
-        name = next(one for one in sorted(steps) if one.startswith(f'sub_01.{start}'))
-        check(study, sound, steps, name, monkeypatch)
+@pytest.mark.parametrize(
+    'start', [NAMED[0], *(pytest.param(one, marks=pytest.mark.prove) for one in NAMED[1:])]
+)
+def test_a_step_that_fails_costs_what_is_made_from_it(study, sound, steps, start, monkeypatch):
+    name = next(one for one in sorted(steps) if one.startswith(f'sub_01.{start}'))
+    check(study, sound, steps, name, monkeypatch)
 
 
 @pytest.mark.prove
