@@ -59,6 +59,10 @@ class UnitPage:
     """Of a group."""
     glance: Glance = field(default_factory=Glance)
     """Of a participant."""
+    maps: bytes = b''
+    """Script with the volumes of the map viewer."""
+    maps_file: str = ''
+    """Where it is, as seen from the page."""
     chain: str = ''
     """SVG element of the chain from scans to labels."""
     shares: tuple[tuple[str, ...], Mapping[str, tuple[str, ...]]] = ((), MappingProxyType({}))

@@ -50,6 +50,7 @@ from bids_app.reports.text import (
     raised,
     unit_text,
 )
+from bids_app.reports.viewer import viewer_file
 from bids_app.settings import read_toml
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def render_participant(output_dir: Path, participant: str) -> Report:
     files = list_derivatives(output_dir, f'sub-{participant}')
     units = [_unit(unit, files, output_dir) for unit in summary.get('units', [])]
     page = _page(output_dir, summary, title=f'sub-{participant}', units=units)
+    page['program'] = output_path('viewer').as_posix()
     html = _environment().get_template('participant.html').render(**page)
     _write_figures(output_dir, participant, units)
     record = remembered([unit.glance for unit in units])
@@ -355,12 +357,17 @@ def _unit(about: Mapping[str, Any], files: Sequence[Derivative], output_dir: Pat
     page = _unit_page(about, sections, later)
     tables = _contrast_tables(own, ('summary', 'regions'), output_dir, later)
     reportlets = [one for section in sections for one in section.reportlets]
+    maps = later.attempt('the map viewer', lambda: viewer_file(scene, output_dir), b'')
+    at = {'sub': label.partition('_')[0].removeprefix('sub-')}
+    at |= {'ses': session} if session else {}
     return replace(
         page,
         glance=later.attempt(
             'the first screen', lambda: glance(page.about, scene, reportlets, tables), Glance()
         ),
         tables=tables,
+        maps=maps,
+        maps_file=str(output_path('viewer_maps', **at)) if maps else '',
         shares=later.attempt(
             'shares of the constants', lambda: share_table(page.about['values'], scene), ((), {})
         ),
@@ -556,13 +563,16 @@ def _write_figures(output_dir: Path, participant: str, units: Iterable[UnitPage]
         for picture in reportlet.pictures
     ]
     pictures += [picture for unit in units for picture in unit.glance.thumbnails]
-    names = {f'{picture.name}.webp' for picture in pictures}
+    packed = {output_dir / unit.maps_file: unit.maps for unit in units if unit.maps_file}
+    names = {f'{picture.name}.webp' for picture in pictures} | {path.name for path in packed}
     for old in folder.glob('[!.]*'):
         if old.name not in names:
             old.unlink()
     for picture in pictures:
         path = output_path('figure', sub=participant, figure=picture.name)
         atomic_write(output_dir / path, picture.content)
+    for place, content in packed.items():
+        atomic_write(place, content)
 
 
 def _verdict(summary: Mapping[str, Any]) -> tuple[str, str, str]:

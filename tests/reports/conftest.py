@@ -10,6 +10,7 @@ from scipy import ndimage
 from bids_app.bids.output.names import output_path
 from bids_app.images import save_affine
 from bids_app.models.concordance.labels import LABEL_COLORS, LABEL_NAMES
+from tests.browser import browser  # noqa: F401  (a fixture)
 from tests.paths import ROOT
 
 TEMPLATES = ROOT / 'bids_app' / 'data' / 'templates'

@@ -15,6 +15,7 @@ from bids_app.reports.group import tables
 from bids_app.reports.report_table import report_table
 from bids_app.reports.reportlets.maps import median_fact
 from bids_app.reports.reportlets.tables import shown_cell
+from tests.browser import CHROMIUM, needs_browser
 from tests.reports.conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
 
 
@@ -275,8 +276,6 @@ def test_facts_judge_grey_matter_against_the_usual_range():
     assert (missing.verdict, missing.text) == ('check', 'no estimate')
 
 
-CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
-
 VIEWS = {
     'light': ('@media (prefers-color-scheme: dark)', '@media not all'),
     'dark': ('@media (prefers-color-scheme: dark)', '@media all'),
@@ -304,14 +303,16 @@ f.onload = () => {
 
 
 @pytest.mark.prove
-@pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
-@pytest.mark.parametrize(('view', 'width'), [
+@needs_browser
+@pytest.mark.parametrize('look', [
     ('light', 1280), ('light', 400), ('dark', 1280), ('dark', 400), ('print', 680),
 ])  # fmt: skip
 @pytest.mark.parametrize('name', NAMES)
-def test_pages_fit_are_readable_and_silent_in_the_browser(pages, tmp_path, name, view, width):
+def test_pages_fit_are_readable_and_silent_in_the_browser(pages, output_dir, tmp_path, name, look):
+    view, width = look
     page = tmp_path / 'page.html'
     text = pages[name].replace(*VIEWS[view])
+    text = text.replace('<head>', f'<head><base href="{output_dir.as_uri()}/">')
     if view == 'dark':  # with everything unfolded
         text = text.replace('<details>', '<details open>')
     if view == 'print':  # a page of paper counts as 794 px, of which its margins leave 680

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import stat
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -312,6 +313,9 @@ def root_files(run: RunSettings) -> dict[str, bytes]:
         output_path('descriptions'): _tsv('descriptions', description_rows()),
         output_path('status_table'): _tsv('status_table', status_rows()),
     }
+    viewer = files('bids_app') / 'data' / 'viewer'
+    for key in ('viewer', 'viewer_licence'):
+        contents[output_path(key)] = (viewer / output_path(key).name).read_bytes()
     for seg in row('label_table').labels:
         contents[output_path('label_table', seg=seg)] = _tsv('label_table', label_rows(seg))
     return {str(name): content for name, content in contents.items()}
