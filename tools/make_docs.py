@@ -1,5 +1,5 @@
 """
-Write the pages of docs/reference that repeat tables of the code, and the graph of the README.
+Write the pages of docs/reference that repeat tables of the code, graph and figure of the README.
 
 Usage
 -----
@@ -30,6 +30,7 @@ REFERENCE = ROOT / 'docs' / 'reference'
 README = ROOT / 'README.md'
 NOTICE = '<!-- Made by tools/make_docs.py from {source}; do not edit. -->'
 ARCHITECTURE = ROOT / 'docs' / 'architecture.md'
+DISPUTE = ROOT / 'docs' / '_static' / 'dispute.svg'
 GRAPH_MARKS = ('<!-- graph -->', '<!-- /graph -->')
 FOLDER_MARKS = ('<!-- folders -->', '<!-- /folders -->')
 
@@ -716,6 +717,29 @@ def _model_pages() -> dict[str, Callable[[], str]]:
 
 PAGES |= _model_pages()
 
+
+def dispute_figure() -> str:
+    """Draw what the public table says, from the output of `oxybold-table`, light and dark."""
+    import pandas as pd
+
+    from bids_app.reports.published_table import published_figure
+
+    inside = published_figure(pd.read_csv(ROOT / 'docs' / 'explanation' / 'dispute.tsv', sep='\t'))
+    width, height = map(float, re.findall(r'viewBox="0 0 (\S+) (\S+)"', inside)[0])
+    style = (ROOT / 'bids_app' / 'reports' / 'templates' / 'style.css').read_text('utf-8')
+    rules = re.findall(r'\.(?:plane|answer) [^{}]*\{[^}]*\}', style)
+    colours = re.findall(r':root \{[^}]*\}', style)
+    frame = f'x="-14" y="-14" width="{width + 28:g}" height="{height + 28:g}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-14 -14 {width + 28:g} {height + 28:g}" '
+        f'font-family="system-ui, sans-serif"><style>{colours[0]} '
+        f'@media (prefers-color-scheme: dark) {{ {colours[1]} }} {" ".join(rules)}</style>'
+        f'<rect {frame} rx="10" style="fill: var(--card)"/>'
+        + inside.replace('<svg ', f'<svg width="{width:g}" height="{height:g}" ', 1)
+        + '</svg>\n'
+    )
+
+
 # ---------------------------------------------------------------------------------------- main
 
 
@@ -723,6 +747,7 @@ def current() -> dict[Path, str]:
     """Make what every generated file should hold."""
     files = {REFERENCE / f'{name}.md': make() for name, make in PAGES.items()}
     files[README] = between(GRAPH_MARKS, README, graph_block())
+    files[DISPUTE] = dispute_figure()
     files[ARCHITECTURE] = between(FOLDER_MARKS, ARCHITECTURE, folders_block())
     return files
 

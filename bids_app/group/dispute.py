@@ -145,17 +145,4 @@ def _curve(
         left_out=[(one[gate], error[gate]) for one, error in found.gated.left_out],
         withheld=found.gated.withheld.get('all', ''),
     ):
-        one = point.found
-        yield {
-            'offset': 100 * point.offset,
-            'bold': point.bold,
-            'n_voxels': one.n_used,
-            'sign_fraction': one.sign_fraction,
-            'w_d': one.size.value,
-            'w_d_low': one.size.low,
-            'w_d_high': one.size.high,
-            'pi_d': one.count.value,
-            'pi_d_low': one.count.low,
-            'pi_d_high': one.count.high,
-            'note': one.reason or None,
-        }
+        yield point.as_row()

@@ -8,7 +8,7 @@ An error (or a true change) c that all voxels share adds c to sign(BOLD) D where
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
@@ -49,6 +49,23 @@ class OffsetPoint:
     offset: float
     bold: str
     found: Discordance
+
+    def as_row(self) -> dict[str, Any]:
+        """Row of a table, the offset in percent."""
+        one = self.found
+        return {
+            'offset': 100 * self.offset,
+            'bold': self.bold,
+            'n_voxels': one.n_used,
+            'sign_fraction': one.sign_fraction,
+            'w_d': one.size.value,
+            'w_d_low': one.size.low,
+            'w_d_high': one.size.high,
+            'pi_d': one.count.value,
+            'pi_d_low': one.count.low,
+            'pi_d_high': one.count.high,
+            'note': one.reason or None,
+        }
 
 
 def is_bold_equivalent_to_zero(

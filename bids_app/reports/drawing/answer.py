@@ -89,8 +89,8 @@ def _at(share: float) -> float:
 
 
 def _legend() -> str:
-    """Name the colours."""
-    parts = []
+    """Name what is drawn, and the colours."""
+    parts = ['<text class="left" x="0" y="13">opposite to BOLD:</text>']
     for number, (_, colour, words) in enumerate(SIGNS):
         x = LEFT + 100 * number
         parts.append(f'<circle class="{colour}" cx="{x + 6:.0f}" cy="9" r="5"/>')
