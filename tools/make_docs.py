@@ -729,9 +729,10 @@ def dispute_figure() -> str:
     style = (ROOT / 'bids_app' / 'reports' / 'templates' / 'style.css').read_text('utf-8')
     rules = re.findall(r'\.(?:plane|answer) [^{}]*\{[^}]*\}', style)
     colours = re.findall(r':root \{[^}]*\}', style)
+    outer = f'{width + 28:g} {height + 28:g}'
     frame = f'x="-14" y="-14" width="{width + 28:g}" height="{height + 28:g}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-14 -14 {width + 28:g} {height + 28:g}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-14 -14 {outer}" '
         f'font-family="system-ui, sans-serif"><style>{colours[0]} '
         f'@media (prefers-color-scheme: dark) {{ {colours[1]} }} {" ".join(rules)}</style>'
         f'<rect {frame} rx="10" style="fill: var(--card)"/>'

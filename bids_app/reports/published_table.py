@@ -160,6 +160,6 @@ def _html_table(title: str, head: Iterable[str], lines: Iterable[Iterable[str]])
         '<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in line) + '</tr>' for line in lines
     )
     return (
-        f'<h2>{escape(title)}</h2><div class="wide"><table class="published"><thead><tr>{columns}</tr></thead>'
-        f'<tbody>{body}</tbody></table></div>'
+        f'<h2>{escape(title)}</h2><div class="wide"><table class="published"><thead>'
+        f'<tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
     )

@@ -18,7 +18,13 @@ from bids_app.models.concordance.discordance import (
     Discordance,
     estimate_discordance,
 )
-from bids_app.models.constants import BOLD_EQUIVALENCE, ERROR_SCALES, OFFSETS, SIGN_ALPHA
+from bids_app.models.constants import (
+    BOLD_EQUIVALENCE,
+    ERROR_SCALES,
+    OFFSETS,
+    SIGN_ALPHA,
+)
+from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +60,7 @@ class OffsetPoint:
         """Row of a table, the offset in percent."""
         one = self.found
         return {
-            'offset': 100 * self.offset,
+            'offset': self.offset / PERCENT,
             'bold': self.bold,
             'n_voxels': one.n_used,
             'sign_fraction': one.sign_fraction,
