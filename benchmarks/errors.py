@@ -10,7 +10,7 @@ import argparse
 import json
 
 import numpy as np
-from bold import DESIGNS, TR, events_of
+from bold import TR, events_of
 from scipy.signal import lfilter
 
 from bids_app.engines.glm import fit_task_design, make_task_design
@@ -103,7 +103,6 @@ def gates(n_seeds: int) -> list[dict[str, object]]:
         n_volumes,
         repetition_time=TR,
         events=events_of(n_volumes),
-        conditions=list(DESIGNS[n_volumes]),
         baseline='control',
         contrasts=[('calc', 'control')],
     )

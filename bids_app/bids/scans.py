@@ -304,6 +304,8 @@ class BoldRun:
     events_file: Path
     events: tuple[Event, ...]
     """Explicit rows; gaps are the baseline where it has no rows."""
+    is_of_events: bool = False
+    """Whether the trial types are events whose response is estimated, not blocks."""
     repetition_time: float
     """s"""
     n_volumes: int

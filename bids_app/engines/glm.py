@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import fft
 
+from bids_app.engines.event_response import FIR, EventMeasure, fir_delays, measure_response
 from bids_app.errors import ModelInputError
 from bids_app.models.bold.block_median import drift_sensitivity, median_percent_change
 from bids_app.models.estimate import Estimate
@@ -56,6 +57,7 @@ RESPONSES: Mapping[str, str] = {
     'flexible': 'spm + derivative + dispersion',
     'spm': 'spm',
     'glover': 'glover',
+    FIR: FIR,
 }
 """Haemodynamic response -> the columns of each condition, as nilearn names them. The flexible one
 may come earlier or later and be narrower or wider than the response of SPM."""
@@ -279,6 +281,8 @@ class TaskDesign:
     """By which the drift columns lengthen the standard error of the worst contrast; no unit."""
     kept: BoolArray
     """(T,) volumes that count."""
+    measured: Mapping[str, EventMeasure] = field(default_factory=dict)
+    """Condition -> what is told of the response to one event; empty for blocks."""
 
 
 def make_task_design(
@@ -286,12 +290,12 @@ def make_task_design(
     *,
     repetition_time: float,
     events: Sequence[TimedEvent],
-    conditions: Sequence[str],
     baseline: str,
     contrasts: Sequence[tuple[str, str]],
     hrf_model: str = 'flexible',
     high_pass: float | None = None,
     window_start: float = 6.0,
+    measure: str | None = None,
     confounds: ArrayLike | None = None,
     censored: ArrayLike | None = None,
     first_time: float = 0.0,
@@ -306,23 +310,23 @@ def make_task_design(
     repetition_time : float
         s; time between volumes.
     events : sequence of (float, float, str)
-        Onset, duration (s) and trial type of every listed event. Those that start after the run
-        are not used.
-    conditions : sequence of str
-        Trial types of interest; the high-pass default follows from their cycles. Other trial
-        types are modelled too.
+        Onset, duration (s) and trial type of every listed event; the high-pass default follows
+        from their cycles. Those that start after the run are not used.
     baseline : str
         The baseline condition. Its blocks are its own rows, or the gaps between the events
         where it has none.
     contrasts : sequence of (str, str)
         Task and baseline of each contrast.
     hrf_model : str
-        Haemodynamic response: flexible, spm or glover; the last two have one shape.
+        Haemodynamic response: flexible, spm, glover or fir; spm and glover have one shape.
     high_pass : float, optional
         Cut-off of the cosine drift, Hz; default :func:`high_pass_of_design`, and lower where
         that lengthens the standard error of a contrast by more than 5 %.
     window_start : float
         A block counts from this time after its start to its end, s.
+    measure : str, optional
+        What the change is of conditions that are events: peak, mean or area of the response to
+        one event, in percent of the mean of the run. Default: that of blocks.
     confounds : (T, C) array_like, optional
         Further columns of the design.
     censored : (T,) array_like of bool, optional
@@ -340,9 +344,9 @@ def make_task_design(
     Raises
     ------
     ModelInputError
-        If a condition of a contrast has no block long enough for its window, or none that is
-        not censored, the run has fewer volumes than the design columns, or confounds are not
-        finite.
+        If a condition of a contrast has no event, no block long enough for its window, or none
+        that is not censored, the run has fewer volumes than the design columns, confounds are
+        not finite, or the events of a contrast cannot be told from the rest of the design.
 
     See Also
     --------
@@ -354,13 +358,16 @@ def make_task_design(
         raise ModelInputError(msg)
     run_length = n_volumes * repetition_time
     listed = [event for event in events if event[0] < run_length]
-    blocks = _blocks_of_conditions(listed, baseline, run_length)
-    windows = _windows(contrasts, blocks, kept, repetition_time, window_start)
-    of_interest = [blocks[name] for name in {*conditions, baseline} if name in blocks]
-    chosen = high_pass_of_design(of_interest, run_length) if high_pass is None else high_pass
+    blocks = _blocks_of_conditions(listed, None if measure else baseline, run_length)
+    windows = {}
+    if measure is None:
+        windows = _windows(contrasts, blocks, kept, repetition_time, window_start)
+    cycles = list(blocks.values())
+    chosen = high_pass_of_design(cycles, run_length) if high_pass is None else high_pass
     extra = _checked_confounds(confounds, n_volumes)
     further = np.column_stack([extra, np.eye(n_volumes)[:, ~kept]])
-    modelled = _modelled(listed, baseline, run_length, window_start)
+    modelled = listed if measure else _modelled(listed, baseline, run_length, window_start)
+    measured: dict[str, EventMeasure] = {}
 
     ramp = {LINE: np.linspace(-1 / 2, 1 / 2, n_volumes)}
 
@@ -374,11 +381,20 @@ def make_task_design(
         )
         return table.assign(**ramp)
 
-    def weights_of(table: pd.DataFrame) -> dict[str, FloatArray]:
+    def weights_of(table: pd.DataFrame, time: float = 0.0) -> dict[str, FloatArray]:
+        if measure is None:
+            return {
+                _contrast_label(task, base): _contrast_weights(
+                    table, (task, base), windows[task], windows[base]
+                )
+                for task, base in contrasts
+            }
+        measured.update(
+            (name, _measured(table, name, where, hrf_model, repetition_time, time, measure))
+            for name, where in blocks.items()
+        )
         return {
-            _contrast_label(task, base): _contrast_weights(
-                table, (task, base), windows[task], windows[base]
-            )
+            _contrast_label(task, base): _event_weights(table, (task, base), measured, kept)
             for task, base in contrasts
         }
 
@@ -396,10 +412,17 @@ def make_task_design(
     table, reference = (
         design_of(further, time).drop(columns=left_out) for time in (first_time, 0.0)
     )
-    weights = weights_of(reference)
-    return TaskDesign(
-        matrix=table.to_numpy(float), weights=weights, high_pass=chosen, loss=loss, kept=kept
+    # the coefficients of events are those of the columns at hand, whose derivatives depend on time
+    weights = weights_of(reference) if measure is None else weights_of(table, first_time)
+    design = TaskDesign(
+        matrix=table.to_numpy(float),
+        weights=weights,
+        high_pass=chosen,
+        loss=loss,
+        kept=kept,
+        measured=measured,
     )
+    return _checked(design) if measure else design
 
 
 def fit_task_design(
@@ -602,6 +625,7 @@ def make_time_course_design(
     high_pass: float,
     window_start: float = 6.0,
     tail: float = 12.0,
+    is_of_events: bool = False,
     confounds: ArrayLike | None = None,
     censored: ArrayLike | None = None,
 ) -> TaskDesign:
@@ -624,6 +648,9 @@ def make_time_course_design(
         The reference counts from this time after the start of its blocks, s.
     tail : float
         How long the response lasts after the end of a block, s.
+    is_of_events : bool
+        Whether the conditions are events: then all that are listed have columns, and the
+        reference is the mean of the run.
     confounds, censored : optional
         As of :func:`make_task_design`.
 
@@ -645,13 +672,14 @@ def make_time_course_design(
     kept = np.ones(n_volumes, bool) if censored is None else ~np.asarray(censored, bool)
     run_length = n_volumes * repetition_time
     listed = [event for event in events if event[0] < run_length]
-    blocks = _blocks_of_conditions(listed, baseline, run_length)
-    window = _windows([(baseline, baseline)], blocks, kept, repetition_time, window_start)[
-        baseline
-    ]
+    blocks = _blocks_of_conditions(listed, None if is_of_events else baseline, run_length)
+    window = kept
+    if not is_of_events:
+        pair = (baseline, baseline)
+        window = _windows([pair], blocks, kept, repetition_time, window_start)[baseline]
     times = repetition_time * np.arange(n_volumes, dtype=np.float64)
     bins: dict[str, FloatArray] = {}
-    for name in sorted(set(blocks) - {baseline}):
+    for name in sorted(set(blocks) - (set() if is_of_events else {baseline})):
         longest = max(duration for _, duration in blocks[name]) + tail
         since = np.array([times - onset for onset, _ in blocks[name]]) / repetition_time
         of_block = np.floor(np.round(since, 6))
@@ -685,13 +713,13 @@ def _contrast_label(task: str, baseline: str) -> str:
 
 
 def _blocks_of_conditions(
-    events: Sequence[TimedEvent], baseline: str, run_length: float
+    events: Sequence[TimedEvent], baseline: str | None, run_length: float
 ) -> dict[str, list[Block]]:
     """Give the blocks of every condition, the gaps for a baseline that is not listed."""
     blocks: dict[str, list[Block]] = {}
     for onset, duration, name in events:
         blocks.setdefault(name, []).append((onset, duration))
-    if baseline not in blocks:
+    if baseline is not None and baseline not in blocks:
         gaps = implicit_blocks(events, run_length)
         blocks |= {baseline: gaps} if gaps else {}
     return blocks
@@ -756,7 +784,8 @@ def _design_matrix(
 
     rows = [(onset, duration, _column(name)) for onset, duration, name in events]
     table = pd.DataFrame(rows, columns=['onset', 'duration', 'trial_type'])
-    per_condition = 1 + RESPONSES[hrf_model].count('+')
+    delays = fir_delays(float(frame_times[1] - frame_times[0])) if hrf_model == FIR else []
+    per_condition = len(delays) or 1 + RESPONSES[hrf_model].count('+')
     columns = per_condition * len({name for _, _, name in rows})
     if frame_times.size <= columns + confounds.shape[1] + 1:
         msg = f'{frame_times.size} volumes are too few for this design and its confounds'
@@ -767,6 +796,7 @@ def _design_matrix(
         hrf_model=RESPONSES[hrf_model],
         drift_model='cosine',
         high_pass=high_pass,
+        fir_delays=delays or None,
         add_regs=confounds if confounds.size else None,
         add_reg_names=[f'confound_{i}' for i in range(confounds.shape[1])] or None,
     )
@@ -800,6 +830,58 @@ def _contrast_weights(
         [_column(name) + part for name in conditions for part in COLUMNS_OF_RESPONSE]
     )
     return np.array([np.where(involved, task - baseline, 0.0), baseline])
+
+
+def _measured(  # noqa: PLR0917  (what a design is made of)
+    design: pd.DataFrame,
+    name: str,
+    events: Sequence[Block],
+    hrf_model: str,
+    repetition_time: float,
+    first_time: float,
+    measure: str,
+) -> EventMeasure:
+    """Tell what is measured of the response to one event of a condition."""
+    own = design.columns.str.startswith(_column(name))
+    return measure_response(
+        design.loc[:, own].to_numpy(float),
+        events,
+        hrf_model=hrf_model,
+        repetition_time=repetition_time,
+        first_time=first_time,
+        measure=measure,
+    )
+
+
+def _event_weights(
+    design: pd.DataFrame,
+    conditions: tuple[str, str],
+    measured: Mapping[str, EventMeasure],
+    kept: BoolArray,
+) -> FloatArray:
+    """Give the weights that make the response of the task less the baseline's, and the mean."""
+    task, baseline = conditions
+    if task not in measured:
+        msg = f'condition {task!r} has no event in this run; it has {sorted(measured)}'
+        raise ModelInputError(msg)
+    change = np.zeros(design.shape[1])
+    for name, sign in ((task, 1.0), (baseline, -1.0)):
+        if name in measured:  # a baseline that is not listed is what no column is of
+            change[design.columns.str.startswith(_column(name))] += sign * measured[name].weights
+    return np.array([change, design[kept].mean().to_numpy(float)])
+
+
+def _checked(design: TaskDesign) -> TaskDesign:
+    """Refuse a design whose coefficients do not determine its contrasts."""
+    projection = np.linalg.pinv(design.matrix) @ design.matrix
+    for label, (change, _) in design.weights.items():
+        if np.abs(change @ projection - change).max() > SLACK * np.abs(change).max():
+            msg = (
+                f'{label}: the run cannot tell the response to these events from the rest of the '
+                'design; choose a response of fewer columns (bold.hrf_model)'
+            )
+            raise ModelInputError(msg)
+    return design
 
 
 def _drift(design: pd.DataFrame) -> BoolArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -172,7 +173,7 @@ class _EchoesOutputSpec(TraitedSpec):
 
 
 class EstimateDecays(SimpleInterface):
-    """Fit signal, R2* and S0 to the echoes of every volume."""
+    """Estimate signal, R2* and S0 of every volume from its echoes."""
 
     input_spec = _EchoesInputSpec
     output_spec = _EchoesOutputSpec
@@ -207,6 +208,7 @@ class _DesignInputSpec(BaseInterfaceInputSpec):
     high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
     hrf_model = traits.Str('flexible', usedefault=True, desc='haemodynamic response', unit='')
     window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
+    measure = traits.Str(desc='of the response to one event; unset for blocks', unit='')
     contrasts = traits.List(
         traits.Tuple(traits.Str, traits.Str), mandatory=True, desc='task and baseline', unit=''
     )
@@ -253,7 +255,7 @@ class EstimatePercentChange(SimpleInterface):
                 series.shape[1] * inputs.repetition_time,
                 baseline=inputs.baseline,
                 keep=inputs.half,
-                shortest=inputs.window_start,
+                shortest=np.inf if isdefined(inputs.measure) else inputs.window_start,
             )
         common = {
             'repetition_time': inputs.repetition_time,
@@ -294,9 +296,9 @@ class EstimatePercentChange(SimpleInterface):
         for time in np.unique(times):
             design = make_task_design(
                 series.shape[1],
-                conditions=sorted({trial_type for _, _, trial_type in common['events']}),
                 hrf_model=inputs.hrf_model,
                 high_pass=cut_off,
+                measure=inputs.measure if isdefined(inputs.measure) else None,
                 first_time=time,
                 **common,
             )
@@ -306,11 +308,17 @@ class EstimatePercentChange(SimpleInterface):
         shares = share_of_noise(series, changes, points, design, **how)
         if not is_relative:
             changes = {label: _times(one, inputs.factor) for label, one in changes.items()}
-        facts = {
+        facts: dict[str, Any] = {
             'HighPassCutoff': round(design.high_pass, 6),
             'HighPassLoss': round(design.loss, 4),
             'SliceTimingCorrected': bool(given),
         }
+        if design.measured:
+            facts['Response'] = {
+                name: {'Measure': inputs.measure, 'Duration': one.duration,
+                       'From': round(one.start, 3), 'To': round(one.end, 3)}
+                for name, one in design.measured.items()
+            }  # fmt: skip
         return changes, shares, facts
 
 
@@ -361,16 +369,18 @@ class EstimateTimeCourses(SimpleInterface):
             'confounds': confounds,
             'censored': censored,
         }
-        cut_off = inputs.high_pass
+        cut_off, is_of_events = inputs.high_pass, isdefined(inputs.measure)
         if not isdefined(cut_off):
             cut_off = make_task_design(
                 series.shape[1],
-                conditions=sorted({trial_type for _, _, trial_type in inputs.events}),
                 contrasts=list(inputs.contrasts),
                 hrf_model=inputs.hrf_model,
+                measure=inputs.measure if is_of_events else None,
                 **common,
             ).high_pass
-        design = make_time_course_design(series.shape[1], high_pass=cut_off, **common)
+        design = make_time_course_design(
+            series.shape[1], high_pass=cut_off, is_of_events=is_of_events, **common
+        )
         parts = []
         for regions, labels in region_levels(atlas, read_atlas(inputs.atlas_table)):
             present = regions[regions['index'].isin(np.unique(labels))]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from bids_app.errors import SettingsError
+from bids_app.models.bold.events import MEASURES
 from bids_app.models.registry import choices
 
 NOT_NEGATIVE = (0.0, math.inf)
@@ -401,8 +402,23 @@ class BoldSettings:
 
     hrf_model: str = _setting(
         'flexible',
-        'haemodynamic response of the design: one whose delay and width are fitted, or one shape',
-        choices=('flexible', 'spm', 'glover'),
+        'haemodynamic response of the design: one whose delay and width are fitted, one shape, or '
+        '(of events) a free number per volume',
+        choices=('flexible', 'spm', 'glover', 'fir'),
+    )
+    design: str = _setting(
+        'auto',
+        'take trial types as blocks, whose plateau is compared, or as events, whose response is '
+        'estimated; auto: events where no trial type of the run has a block longer than '
+        'window_start',
+        choices=('auto', 'blocks', 'events'),
+    )
+    event_measure: str = _setting(
+        'peak',
+        'percent change of events: the response to one of them at its peak, its mean while above '
+        'half of the peak, or its mean from the start to 32 s after the end (its area over that '
+        'time); times are those of the canonical response',
+        choices=MEASURES,
     )
     noise_model: str = _setting(
         'fast',

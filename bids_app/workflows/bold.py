@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bids_app.settings import BoldSettings
 
 METHODS = {
+    'events': 'The response to one event of each trial type was estimated with a general linear '
+    'model and is given in percent of the mean signal',
     'glm': 'Percent BOLD change was estimated with a general linear model whose effect is '
     'the fitted signal of the task windows minus that of the baseline windows, over the latter',
     'block-median': 'Percent BOLD change was computed from the medians of the task windows and '
@@ -125,7 +127,9 @@ def _design(
     run: BoldRun, contrasts: tuple[Contrast, ...], settings: BoldSettings
 ) -> dict[str, Any]:
     """Give the inputs that describe the design."""
-    high_pass = {} if settings.high_pass is None else {'high_pass': settings.high_pass}
+    given: dict[str, Any] = {} if settings.high_pass is None else {'high_pass': settings.high_pass}
+    if run.is_of_events:
+        given['measure'] = settings.event_measure
     return {
         'repetition_time': run.repetition_time,
         'events': [(event.onset, event.duration, event.trial_type) for event in run.events],
@@ -134,7 +138,7 @@ def _design(
         'hrf_model': settings.hrf_model,
         'noise_model': settings.noise_model,
         'window_start': settings.window_start,
-        **high_pass,
+        **given,
     }
 
 
@@ -180,7 +184,7 @@ def init_bold_wf(
         Percent, or the unit of the series times the factor.
     """
     estimator = settings.estimator if factor is None else 'glm'
-    methods = METHODS[estimator] if factor is None else ''
+    methods = METHODS['events' if run.is_of_events else estimator] if factor is None else ''
     workflow = Workflow(name, methods=methods, citations=('abraham2014',) if methods else ())
     inputnode = ports('inputnode', 'series', 'mask', 'nuisance')
     outputnode = ports('outputnode', 'bold')

@@ -378,13 +378,45 @@ def test_a_trial_of_another_type_or_a_long_gap_ends_a_block(dataset, unit):
 
 
 @pytest.mark.parametrize('length', [0, 1, 6])
-def test_short_events_are_refused_before_anything_is_computed(length, dataset, unit):
+def test_short_events_alone_are_an_event_related_design_and_the_dry_run_says_so(
+    length, dataset, unit
+):
     dataset.add('anat/T1w', 'func/task-all_bold[x]')
     table(dataset, trials(length, 15, 2))
-    found = unit(dataset)
+    (run,) = unit(dataset).bold
+    assert run.is_of_events
+    assert {event.duration for event in run.events} == {length}
+    outcome = dry(dataset)
+    assert ('boldPct', 'calcMinusControl') in made(unit(dataset))
+    assert 'an event-related design (bold.design)' in outcome.out
+
+
+@pytest.mark.parametrize(
+    ('rows', 'settings', 'message'),
+    [
+        (trials(1, 15, 2), {'bold.design': 'blocks'}, 'percent change of blocks (bold.design)'),
+        (trials(1, 15, 2), {'bold.estimator': 'block-median'}, 'block-median needs blocks'),
+        (trials(30, 60, 1), {'bold.hrf_model': 'fir'}, 'fir is for events'),
+    ],
+)
+def test_choices_that_do_not_fit_the_design_are_refused_early(
+    rows, settings, message, dataset, collect
+):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    table(dataset, rows)
+    (found,) = collect(dataset, settings=settings)
     assert found.bold == ()
-    assert f'the longest are: calc {length:g} s; designs of short events' in said(found)
-    assert dry(dataset).out.count('will be made   boldPct') == 0
+    assert message in said(found)
+
+
+def test_all_trial_types_are_conditions_where_they_are_called_events(dataset, collect):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    table(dataset, [*trials(30, 60, 1), (70, 0.5, 'press'), (130, 0.5, 'press')])
+    (found,) = collect(dataset, settings={'bold.design': 'events'})
+    assert found.bold[0].is_of_events
+    labels = [contrast.label for contrast in found.contrasts]
+    assert labels == ['calcMinusControl', 'pressMinusControl']
+    assert found.problems == ()
 
 
 def test_a_trial_type_without_a_block_is_no_condition_but_stays_in_the_model(dataset, unit):

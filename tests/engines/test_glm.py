@@ -68,7 +68,6 @@ def fit(series, design=None, **changes):
     arguments = {
         'repetition_time': TR,
         'events': rows(N30 if design is None else design),
-        'conditions': list(N30 if design is None else design),
         'baseline': 'control',
         'contrasts': [('calc', 'control')],
     }
@@ -362,8 +361,7 @@ def test_errors_of_the_halves_are_independent_and_both_are_unbiased():
     found = []
     for keep in ('first', 'second'):
         half = alternate_blocks(events, 396.0, baseline='control', keep=keep, shortest=6.0)
-        conditions = sorted({name for _, _, name in half})
-        (change,) = fit(series, events=half, conditions=conditions, noise_model='ols').values()
+        (change,) = fit(series, events=half, noise_model='ols').values()
         found.append(change.value)
     assert np.mean(found[0]) == pytest.approx(np.mean(found[1]), abs=0.05)
     assert abs(np.corrcoef(found)[0, 1]) < 0.15
@@ -420,7 +418,6 @@ def test_default_cut_off_costs_less_than_a_twentieth_of_the_standard_error():
             n_volumes,
             repetition_time=TR,
             events=rows(design),
-            conditions=list(design),
             baseline='control',
             contrasts=[('calc', 'control')],
         )
@@ -430,7 +427,7 @@ def test_default_cut_off_costs_less_than_a_twentieth_of_the_standard_error():
 
 def test_cut_off_is_lowered_where_a_cosine_looks_like_the_task():
     events = [(120.0, 120.0, 'calc')]  # the task is the half cycle of the slowest drift
-    arguments = {'repetition_time': TR, 'events': events, 'conditions': ['calc'],
+    arguments = {'repetition_time': TR, 'events': events,
                  'baseline': 'control', 'contrasts': [('calc', 'control')]}  # fmt: skip
     forced = make_task_design(200, high_pass=1 / 120, **arguments)
     free = make_task_design(200, **arguments)

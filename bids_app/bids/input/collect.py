@@ -53,6 +53,7 @@ from bids_app.bids.output.dataset import HIDDEN
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.bids.scans import FoundAnatomy, ParticipantInputs, Problem, Suspicion
 from bids_app.errors import AppError, DatasetError, SelectionError, SettingsError
+from bids_app.models.bold.events import is_of_events
 from bids_app.settings import parcel_file
 
 if TYPE_CHECKING:
@@ -357,12 +358,13 @@ def _scans(
     run: RunSettings,
     settings: Settings,
 ) -> list[Scan]:
-    """Give the acquisitions behind files; trial types without a block are no conditions."""
-    needed = settings.bold.window_start
+    """Give the acquisitions behind files; beside blocks, shorter trial types are no conditions."""
+    needed, design = settings.bold.window_start, settings.bold.design
 
     def blocks(item: Found) -> tuple[str, ...]:
         longest = info.types_of(item.path)
-        return tuple(label for label, length in longest.items() if length > needed)
+        all_count = is_of_events(longest, design=design, shortest=needed)
+        return tuple(label for label, length in longest.items() if all_count or length > needed)
 
     tasks = _bare(run.tasks, 'task-')
     return [

@@ -290,7 +290,8 @@ def runs_for_contrast(
     Returns
     -------
     chosen : tuple of BoldRun
-        Runs that list the task, and list the baseline or have a long enough gap.
+        Runs that list the task, and list the baseline or have a long enough gap; of events a
+        baseline that is not listed is what no event is of.
     """
     may_be_gap = contrast.baseline == baseline or contrast.baseline in BASELINES
     return tuple(
@@ -299,14 +300,16 @@ def runs_for_contrast(
         if contrast.task in _listed(run, min_gap)
         and (
             contrast.baseline in _listed(run, min_gap)
-            or (may_be_gap and longest_gap(run) > min_gap)
+            or (may_be_gap and (run.is_of_events or longest_gap(run) > min_gap))
         )
     )
 
 
 def _listed(run: BoldRun, shortest: float) -> set[str]:
-    """Trial types of a run that have a block that is longer."""
-    return {event.trial_type for event in run.events if event.duration > shortest}
+    """Trial types of a run that have a block that is longer; all of a run of events."""
+    return {
+        event.trial_type for event in run.events if run.is_of_events or event.duration > shortest
+    }
 
 
 def longest_gap(run: BoldRun) -> float:

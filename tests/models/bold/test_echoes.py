@@ -107,7 +107,6 @@ def test_changes_of_r2_star_and_inflow_are_told_apart_with_true_errors(rng):
         n_volumes,
         repetition_time=TR,
         events=[(onset, 30.0, 'calc') for onset in ONSETS],
-        conditions=['calc'],
         baseline='control',
         contrasts=[('calc', 'control')],
     )

@@ -23,6 +23,7 @@ from bids_app.bids.input.sidecar import Probe
 from bids_app.bids.scans import BoldRun, Event
 from bids_app.errors import AppError
 from bids_app.models.bold.echoes import FEWEST_ECHOES
+from bids_app.models.bold.events import is_of_events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +111,7 @@ def read_bold(
             f'{found.path.name}: SliceTiming reaches {max(slice_times):g} s, RepetitionTime is '
             f'{repetition_time:g} s; correct one of them'
         )
-    events = _events(probe, companions[-1], duration)
+    events, of_events = _events(probe, companions[-1], duration)
     _check_header_time(probe, header, repetition_time)
     if not probe.ok or header is None or repetition_time is None:
         return None
@@ -121,6 +122,7 @@ def read_bold(
         file=echoes[0] if echoes else probe.file,
         events_file=companions[-1],
         events=events,
+        is_of_events=of_events,
         echoes=echoes,
         echo_times=echo_times,
         repetition_time=repetition_time,
@@ -321,8 +323,17 @@ def join_trials(events: Sequence[Event]) -> list[Event]:
     return sorted([*blocks, *points], key=lambda event: event.onset)
 
 
-def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ...]:
-    """Read the blocks of a run; every defect is a problem of the role events."""
+def _events(probe: Probe, path: Path, duration: float | None) -> tuple[tuple[Event, ...], bool]:
+    """
+    Read the blocks or events of a run; every defect is a problem of the role events.
+
+    Returns
+    -------
+    events : tuple of Event
+        In order of onset.
+    is_of_events : bool
+        Whether they are events, else blocks.
+    """
     own = Probe(
         reader=probe.reader,
         role='events',
@@ -350,10 +361,15 @@ def _events(probe: Probe, path: Path, duration: float | None) -> tuple[Event, ..
     _check_overlaps(own, known)
     _note_cut(own, known, duration)
     blocks = tuple(join_trials(known))
+    settings = probe.reader.settings.bold
+    if is_of_events(_longest(blocks), design=settings.design, shortest=settings.window_start):
+        _check_choices_of_events(own, _longest(known))
+        probe.ok = probe.ok and own.ok
+        return known, True
     _note_joined(own, known, blocks)
     _check_lengths(own, blocks)
     probe.ok = probe.ok and own.ok
-    return blocks
+    return blocks, False
 
 
 def _note_joined(probe: Probe, trials: Sequence[Event], blocks: Sequence[Event]) -> None:
@@ -372,26 +388,57 @@ def _note_joined(probe: Probe, trials: Sequence[Event], blocks: Sequence[Event])
             )
 
 
-def _check_lengths(probe: Probe, blocks: Sequence[Event]) -> None:
-    """Refuse a run without any block, and name the trial types that have none."""
-    needed = probe.reader.settings.bold.window_start
+def _longest(blocks: Sequence[Event]) -> dict[str, float]:
+    """Find the longest block of every trial type, s."""
     longest: dict[str, float] = {}
     for block in blocks:
         longest[block.trial_type] = max(longest.get(block.trial_type, 0.0), block.duration)
+    return longest
+
+
+def _check_choices_of_events(probe: Probe, longest: dict[str, float]) -> None:
+    """Refuse what is meant for blocks; say that the trial types are events."""
+    settings = probe.reader.settings.bold
+    shown = ', '.join(f'{label} {length:g} s' for label, length in sorted(longest.items()))
+    if settings.estimator == 'block-median':
+        probe.fail(
+            f'{probe.file.name}: bold.estimator block-median needs blocks longer than '
+            f'{settings.window_start:g} s (bold.window_start), the longest are: {shown}; choose '
+            'bold.estimator glm'
+        )
+        return
+    probe.reader.findings.note(
+        f'{probe.file.name}: an event-related design (bold.design): percent change is the '
+        f'{settings.event_measure} of the response to one event (bold.event_measure); the '
+        f'longest events: {shown}'
+    )
+
+
+def _check_lengths(probe: Probe, blocks: Sequence[Event]) -> None:
+    """Refuse a run without any block, and name the trial types that have none."""
+    settings = probe.reader.settings.bold
+    needed = settings.window_start
+    longest = _longest(blocks)
     short = {label: length for label, length in longest.items() if length <= needed}
+    if settings.hrf_model == 'fir':
+        probe.fail(
+            f'{probe.file.name}: bold.hrf_model fir is for events, and these are blocks; choose '
+            'another, or bold.design events'
+        )
     if not short or not probe.ok:
         return
     shown = ', '.join(f'{label} {length:g} s' for label, length in sorted(short.items()))
     if len(short) < len(longest):
         probe.reader.findings.note(
             f'{probe.file.name}: no change is made of trial types without a block longer than '
-            f'{needed:g} s (bold.window_start); they are part of the model: {shown}'
+            f'{needed:g} s (bold.window_start); they are part of the model: {shown}; with '
+            'bold.design events the response to all is estimated'
         )
     else:
         probe.fail(
-            f'{probe.file.name}: percent change needs blocks longer than {needed:g} s '
-            f'(bold.window_start), the longest are: {shown}; designs of short events are not '
-            'supported'
+            f'{probe.file.name}: percent change of blocks (bold.design) needs some longer than '
+            f'{needed:g} s (bold.window_start), the longest are: {shown}; choose bold.design auto '
+            'or events'
         )
 
 
