@@ -12,7 +12,7 @@ from bids_app.errors import ModelInputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from bids_app._typing import BoolArray, FloatArray
 
@@ -27,11 +27,11 @@ FEWEST_ECHOES = 2
 class DecaySeries:
     """What the echoes of a series say, volume by volume; each (V, T) of float32."""
 
-    signal: FloatArray
+    signal: NDArray[np.float32]
     """At the stated echo time, unit of the series."""
-    r2_star: FloatArray
+    r2_star: NDArray[np.float32]
     """1/s"""
-    s0: FloatArray
+    s0: NDArray[np.float32]
     """Signal at echo time 0, unit of the series."""
 
 
@@ -108,12 +108,12 @@ def fit_decay_series(
         raise ModelInputError(msg)
     n_voxels, n_volumes = arrays[0].shape
     counted = np.ones(n_volumes, bool) if kept is None else np.asarray(kept, bool)
-    made = np.empty((3, n_voxels, n_volumes), np.float32)
+    signal, r2_star, s0 = (np.empty_like(arrays[0], np.float32) for _ in DecaySeries.__slots__)
     for start in range(0, n_voxels, VOXELS_AT_ONCE):
         part = slice(start, start + VOXELS_AT_ONCE)
         train = np.stack([array[part] for array in arrays], axis=1).astype(np.float64)
-        made[:, part] = _fit(train, times, at, counted)
-    return DecaySeries(signal=made[0], r2_star=made[1], s0=made[2])
+        signal[part], r2_star[part], s0[part] = _fit(train, times, at, counted)
+    return DecaySeries(signal=signal, r2_star=r2_star, s0=s0)
 
 
 def _fit(train: FloatArray, times: FloatArray, at: float, kept: BoolArray) -> FloatArray:

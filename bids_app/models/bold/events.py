@@ -27,6 +27,7 @@ def is_of_events(longest: Mapping[str, float], *, design: str, shortest: float) 
     Returns
     -------
     is_of_events : bool
+        False where there is no trial type.
 
     Examples
     --------
