@@ -168,6 +168,38 @@ def make_design(
     ), left_out
 
 
+def find_columns(
+    folders: Iterable[Path], names: Iterable[str], participants: Sequence[str]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """
+    Find columns of participants.tsv.
+
+    Parameters
+    ----------
+    folders : iterable of Path
+        With participants.tsv; the first that has a column provides it.
+    names : iterable of str
+        Columns.
+    participants : sequence of str
+        Without sub-.
+
+    Returns
+    -------
+    columns : DataFrame
+        Of the participants that have a value in every column.
+    left_out : dict of str to str
+        The others, with the reason.
+
+    Raises
+    ------
+    SettingsError
+        If a column is not there.
+    """
+    tables = [_read(folder / 'participants.tsv') for folder in folders]
+    columns, left_out = _columns(tables, names, participants)
+    return columns.drop(index=list(left_out)), left_out
+
+
 def _columns(
     tables: Sequence[pd.DataFrame], names: Iterable[str], participants: Sequence[str]
 ) -> tuple[pd.DataFrame, dict[str, str]]:

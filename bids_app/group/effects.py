@@ -96,6 +96,8 @@ def maps_to_test(study: Study) -> Iterator[MapSet]:
             study.absences[f'{what} without {", ".join(lacking)}'] = None
         n, columns = len(stack.participants), 1 + len(study.design.columns)
         matrix = study.design.matrix(stack.participants)
+        if n == 1 and study.settings.group.reference:
+            continue  # one against many: no group is expected
         if n < MINIMUM:
             who = ', '.join(f'sub-{name}' for name in stack.participants) or 'no participant'
             study.absences[

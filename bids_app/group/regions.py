@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,15 +23,19 @@ from bids_app.group.statistics import (
     weigh_participants,
 )
 from bids_app.images import load_data
+from bids_app.interfaces._base import SHARED_NOISE, VOXELS_PER_SAMPLE
 from bids_app.interfaces.regions import add_labels, read_atlas, region_levels
 from bids_app.models.concordance.labels import false_discovery_rate
 from bids_app.models.constants import NORMAL_95
+from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.regions import summarise_regions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from bids_app.group.effects import Effect
+    from bids_app.group.inputs import MapSet, MapSource
     from bids_app.group.study import Study
 
 KEYS = ['level', 'index', 'name', 'network', 'quantity', 'unit']
@@ -152,9 +157,14 @@ def save_comparisons(study: Study, effects: Iterable[Effect]) -> None:
 def _compare(study: Study, effect: Effect) -> Iterator[pd.DataFrame]:
     """Give the rows of a quantity: its mean, then every test of the design."""
     maps, stack = effect.maps, effect.stack
-    parts = [parts[0] for parts in _region_means(study, {maps.quantity: effect}).values()]
-    values = np.stack([part['effect'].to_numpy(float) for part in parts])
-    places = parts[0][[*KEYS]].assign(
+    parts = list(region_means(study, maps).values())
+    values, variances = (
+        np.stack([part[name].to_numpy(float) for part in parts]) for name in ('effect', 'variance')
+    )
+    known = None if stack.variances is None else variances
+    places = parts[0][['level', 'index', 'name', 'network']].assign(
+        quantity=maps.quantity,
+        unit=table().quantities[maps.quantity].unit,
         condition=maps.condition,
         contrast=maps.contrast,
         coverage=np.mean([part['coverage'] for part in parts], axis=0),
@@ -166,7 +176,7 @@ def _compare(study: Study, effect: Effect) -> Iterator[pd.DataFrame]:
             if name is None
             else study.design.matrix_of(stack.participants, name)
         )
-        found = random_effects(values, None, design=design)
+        found = random_effects(values, known, design=design)
         is_tested = name is not None or maps.contrast is not None
         test = study.design.tests[name].meaning if name else 'mean'
         rows = places.assign(test=test, **_numbers(found, is_tested=is_tested))
@@ -175,9 +185,8 @@ def _compare(study: Study, effect: Effect) -> Iterator[pd.DataFrame]:
                 here = (rows['level'] == level).to_numpy()
                 rows.loc[here, 'q'] = false_discovery_rate(found.p[here])
                 family = f'{maps.name}_{name}_{level}'
-                rows.loc[here, 'p_fwe'] = _family_wise(
-                    study, family, (values[:, here], None), design
-                )
+                data = values[:, here], None if known is None else known[:, here]
+                rows.loc[here, 'p_fwe'] = _family_wise(study, family, data, design)
         yield rows
 
 
@@ -246,37 +255,67 @@ def _mean_of_sessions(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _from_maps(study: Study, effects: Mapping[str, Effect]) -> dict[str, pd.DataFrame]:
-    """Average the maps of each participant over regions; there are no random variances then."""
-    parts = _region_means(study, effects)
-    return {name: pd.concat(parts[name], ignore_index=True) for name in sorted(parts)}
-
-
-def _region_means(study: Study, effects: Mapping[str, Effect]) -> dict[str, list[pd.DataFrame]]:
-    """Give the table of regions of every participant, one per quantity."""
-    atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
-    levels = region_levels(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
+    """Average the maps of each participant over regions."""
     parts: dict[str, list[pd.DataFrame]] = {}
     for quantity, effect in effects.items():
         unit = table().quantities[quantity].unit
-        for number, participant in enumerate(effect.stack.participants):
-            values = effect.stack.row(number)
-            tables = [_means(values, regions, labels) for regions, labels in levels]
-            joined = pd.concat(tables, ignore_index=True).assign(quantity=quantity, unit=unit)
-            parts.setdefault(participant, []).append(joined)
-    return parts
+        for name, means in region_means(study, effect.maps).items():
+            parts.setdefault(name, []).append(means.assign(quantity=quantity, unit=unit))
+    return {name: pd.concat(parts[name], ignore_index=True) for name in sorted(parts)}
 
 
-def _means(values: Any, regions: pd.DataFrame, labels: Any) -> pd.DataFrame:
-    """Average the known voxels of each region."""
-    size = int(regions['index'].max()) + 1
-    known = np.isfinite(values) & (labels < size)
-    n = np.bincount(labels[known], minlength=size)[regions['index']]
-    total = np.bincount(labels[known], values[known], minlength=size)[regions['index']]
-    present = np.bincount(labels[labels < size], minlength=size)[regions['index']]
-    table = regions[['level', 'index', 'name', 'network']].copy()
-    table['index'] = table['index'].where(table['level'] == 'parcel')
-    table['effect'] = np.where(n > 0, total / np.maximum(n, 1), np.nan)
-    table['variance'] = np.nan
-    table['n_voxels'] = n
-    table['coverage'] = np.where(present > 0, n / np.maximum(present, 1), np.nan)
-    return table
+def region_means(study: Study, maps: MapSet) -> dict[str, pd.DataFrame]:
+    """
+    Average the maps of a quantity over regions.
+
+    Parameters
+    ----------
+    study : Study
+        With its mask and atlas.
+    maps : MapSet
+        Of one quantity.
+
+    Returns
+    -------
+    means : dict of str to DataFrame
+        Participant to its regions: level, index, name, network, effect, variance (random; NaN
+        where the maps have none), n_voxels, coverage.
+    """
+    if maps.name not in study.region_means:
+        study.region_means[maps.name] = _average(study, maps)
+    return study.region_means[maps.name]
+
+
+def _average(study: Study, maps: MapSet) -> dict[str, pd.DataFrame]:
+    """Average the maps of every participant."""
+    stack = study.stack(maps)
+    atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
+    levels = region_levels(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
+    means = {}
+    for number, participant in enumerate(stack.participants):
+        variance = stack.row_variance(number)
+        estimate = Estimate.of(stack.row(number), 0.0 if variance is None else variance)
+        facts = _noise_of(maps.sources[participant][0])
+        tables = []
+        for regions, labels in levels:
+            found = summarise_regions(
+                estimate,
+                labels,
+                regions['index'],
+                voxels_per_sample=facts.get(VOXELS_PER_SAMPLE, 1.0),
+                shared=facts.get(SHARED_NOISE, {}).get(regions['level'].iloc[0], 0.0),
+            )
+            rows = regions[['level', 'index', 'name', 'network']].copy()
+            rows['index'] = rows['index'].where(rows['level'] == 'parcel')
+            rows['effect'] = found['mean']
+            rows['variance'] = np.nan if variance is None else found['se'] ** 2
+            rows['n_voxels'], rows['coverage'] = found['n_voxels'], found['coverage']
+            tables.append(rows)
+        means[participant] = pd.concat(tables, ignore_index=True)
+    return means
+
+
+def _noise_of(source: MapSource) -> dict[str, Any]:
+    """Read from the sidecar of a map how the noise of its voxels hangs together."""
+    path = source.value.with_name(source.value.name.replace('.nii.gz', '.json'))
+    return dict(json.loads(path.read_text('utf-8'))) if path.is_file() else {}

@@ -247,7 +247,7 @@ def random_effects(
         weighting = Weighting(participants=_weights(x, v, known))
     n = known.sum(axis=0)
     weights = np.where(known, weighting.participants[:, None], 0.0)
-    coefficients, spread, regular = _regress(np.where(known, x, 0.0), weights, columns)
+    coefficients, spread, regular = regress(np.where(known, x, 0.0), weights, columns)
     freedom = n - columns.shape[1]
     enough = (n >= MINIMUM) & (freedom >= 1) & regular
     residuals = np.where(known, x, 0.0) - columns @ coefficients
@@ -273,7 +273,7 @@ def nuisance_residuals(
     if columns.shape[1] == 0:
         return x
     weights = np.where(known, weighting.participants[:, None], 0.0)
-    coefficients, _, _ = _regress(x, weights, columns)
+    coefficients, _, _ = regress(x, weights, columns)
     return np.where(known, x - columns @ coefficients, 0.0)
 
 
@@ -520,7 +520,7 @@ def _between_ratio(x: FloatArray, level: FloatArray, known: BoolArray) -> float:
     return float(optimize.brentq(misfit, 0.0, high, rtol=1e-3))
 
 
-def _regress(
+def regress(
     x: FloatArray, weights: FloatArray, columns: FloatArray
 ) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Fit a design in every voxel: coefficients (P, V), their unit variances (V, P), regular."""

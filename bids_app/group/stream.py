@@ -80,9 +80,15 @@ class Stack:
 
     def row(self, participant: int) -> FloatArray:
         """Read all voxels of one participant: values (V,)."""
+        return self._row(self.values, participant)
+
+    def row_variance(self, participant: int) -> FloatArray | None:
+        """Read its random variances (V,); None where the maps have none."""
+        return None if self.variances is None else self._row(self.variances, participant)
+
+    def _row(self, path: Path, participant: int) -> FloatArray:
         offset = 4 * participant * self.n_voxels
-        values = np.fromfile(self.values, np.float32, self.n_voxels, offset=offset)
-        return values.astype(float)
+        return np.fromfile(path, np.float32, self.n_voxels, offset=offset).astype(float)
 
     def _read(self, path: Path, where: slice | IntArray) -> FloatArray:
         # mapped for this block only: pages of the file never add up in memory

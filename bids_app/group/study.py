@@ -65,6 +65,8 @@ class Study:
     stacks: dict[str, Stack] = field(default_factory=dict)
     pls_rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Contrast -> rows of its table of latent variables."""
+    region_means: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Quantity -> participant -> its table of regions."""
 
     @property
     def n_voxels(self) -> int:

@@ -30,6 +30,7 @@ from bids_app.group.dispute import save_offsets
 from bids_app.group.effects import Effect, analyse_effect, maps_to_test, save_joint_pls
 from bids_app.group.inputs import GroupInputs, drop_suspects, from_derivatives
 from bids_app.group.maps import from_maps, list_shared_maps
+from bids_app.group.reference import save_deviations, save_norms
 from bids_app.group.regions import save_comparisons, save_regions
 from bids_app.group.robustness import save_robustness
 from bids_app.group.sessions import compare_sessions, session_labels
@@ -147,13 +148,18 @@ def _analyse(study: Study) -> bool:
     if study.settings.atlas != 'none':
         save_comparisons(study, everything)
     save_design(study)
+    made = bool(everything)
+    if study.settings.group.reference:
+        made |= save_deviations(study)
+    else:
+        save_norms(study, [effect.maps for effect in everything])
     labelled: dict[str, Concordance] = {}
     for contrast, of_contrast in effects.items():
         labelled |= _contrast(study, contrast, of_contrast)
     compared = [effects[one][name].maps for one in labelled for name in ('boldPct', 'cmro2')]
     save_conjunctions(study, labelled, study.about(*compared))
     save_joint_pls(study, effects)
-    return bool(everything)
+    return made
 
 
 def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[str, Concordance]:

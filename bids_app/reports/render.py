@@ -32,6 +32,7 @@ from bids_app.reports.drawing.charts import draw_chain
 from bids_app.reports.glance import PARTS, Glance, glance, remembered
 from bids_app.reports.group.answer import answers
 from bids_app.reports.group.coupling import coupling_charts
+from bids_app.reports.group.deviations import deviations
 from bids_app.reports.group.networks import network_cards
 from bids_app.reports.group.overview import inclusion_flow, quality_measures
 from bids_app.reports.group.published import compare
@@ -221,6 +222,7 @@ def render_group(output_dir: Path) -> Report:
     later = Aftermath()
     parts: dict[str, Callable[[], Any]] = {
         'answers': lambda: answers(files),
+        'deviations': lambda: deviations(files),
         'quality': lambda: _overview(output_dir),
         'coupling': lambda: coupling_charts(output_dir, included),
         'measures': lambda: quality_measures(output_dir, labels),

@@ -610,6 +610,12 @@ class GroupSettings:
         'treatment; default the labels of the sessions',
         flag='--session-column',
     )
+    reference: str | None = _setting(
+        None,
+        'folder of a norm: output of the group level, or the norm files of one; every participant '
+        'is compared with it',
+        flag='--reference',
+    )
     exclude: tuple[str, ...] = _setting(
         (),
         'leave out participants by verdict: incomplete, degraded, or quality of the blood flow',
