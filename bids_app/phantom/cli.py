@@ -124,6 +124,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='SD',
         help='relative SD of an unknown factor of every label-control difference (default: 0)',
     )
+    parser.add_argument(
+        '--concordant',
+        action='store_true',
+        help='metabolism follows BOLD everywhere (default: it opposes BOLD in two of four regions)',
+    )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser
 
@@ -172,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         coils=args.coils,
         soft_edges=args.soft_edges,
         scale_error=args.scale_error,
+        concordant=args.concordant,
     )
     started = time.monotonic()
     try:

@@ -71,7 +71,9 @@ EFFECTS = {
 """Per region: concordant positive, discordant positive, concordant and discordant negative."""
 
 
-def effects_of(condition: str, conditions: tuple[str, ...]) -> dict[int, Effect]:
+def effects_of(
+    condition: str, conditions: tuple[str, ...], *, concordant: bool = False
+) -> dict[int, Effect]:
     """
     Give what a condition changes in each region.
 
@@ -81,6 +83,8 @@ def effects_of(condition: str, conditions: tuple[str, ...]) -> dict[int, Effect]
         One of `conditions`.
     conditions : tuple of str
         All of the study.
+    concordant : bool
+        Metabolism follows BOLD in all regions.
 
     Returns
     -------
@@ -94,8 +98,11 @@ def effects_of(condition: str, conditions: tuple[str, ...]) -> dict[int, Effect]
     tasks = [name for name in conditions if name != baseline]
     turn = tasks.index(condition)
     regions = list(EFFECTS)
+    same = {2: 1, 4: 3} if concordant else {}
+    turned = [regions[(i + turn) % len(regions)] for i in range(len(regions))]
     return {
-        region: EFFECTS[regions[(i + turn) % len(regions)]] for i, region in enumerate(regions)
+        region: EFFECTS[same.get(other, other)]
+        for region, other in zip(regions, turned, strict=True)
     }
 
 

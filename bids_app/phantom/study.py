@@ -84,6 +84,8 @@ class Study:
     """That MESE and MEGRE magnitudes are joined from by the root of the sum of squares."""
     soft_edges: float = 0.0
     """Part of the slice over which the profile of gradient echoes falls to zero, each side."""
+    concordant: bool = False
+    """Whether metabolism follows BOLD in all regions."""
     scale_error: float = 0.0
     """SD of a factor of each label-control difference that nobody knows."""
 
@@ -230,7 +232,8 @@ class _Session:
         self.name = f'sub-{participant.label}'
         self.folder = study.root / self.name
         self.effects: dict[str, dict[int, Effect]] = {
-            c: effects_of(c, study.conditions) for c in study.conditions
+            c: effects_of(c, study.conditions, concordant=study.concordant)
+            for c in study.conditions
         }
         self.poses: dict[str, FloatArray] = {}
         scan = self.protocol.bold

@@ -32,6 +32,8 @@ def test_baseline_is_control_then_rest_then_the_first():
 def test_nothing_changes_in_the_baseline_and_tasks_differ():
     conditions = ('control', 'calc', 'mem')
     assert {e.label for e in effects_of('control', conditions).values()} == {7}
+    along = effects_of('calc', conditions, concordant=True)
+    assert [e.label for e in along.values()] == [1, 1, 3, 3]
     calc, mem = (effects_of(name, conditions) for name in ('calc', 'mem'))
     assert sorted(e.label for e in mem.values()) == [1, 2, 3, 4]
     assert all(calc[r].label != mem[r].label for r in calc)
