@@ -127,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--concordant',
         action='store_true',
-        help='metabolism follows BOLD everywhere (default: it opposes BOLD in two of four regions)',
+        help='metabolism follows BOLD everywhere (default: it opposes it in two of four regions)',
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     return parser

@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_app.models.constants import NORMAL_95
 from bids_app.reports.background import Scene
 from bids_app.reports.derivatives import load_upright, read_table, select, to_number
+from bids_app.reports.drawing.answer import SIGNS
 from bids_app.reports.drawing.figures import Scale, stack_slices
+from bids_app.reports.group.answer import bound_of
 from bids_app.reports.report_table import report_table
 from bids_app.reports.reportlets.base import Picture, tried_voxels
 from bids_app.reports.reportlets.tables import shown_cell
-from bids_app.reports.text import cell, contrast_text, contrast_words, map_title, percent
+from bids_app.reports.text import (
+    cell,
+    contrast_text,
+    contrast_words,
+    map_title,
+    percent,
+    with_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +47,9 @@ PARTS = ('anatomy', 'relaxation', 'flow', 'oxygen', 'change')
 
 THUMBNAILS = ('r2prime', 'cbf', 'oef', 'cmro2')
 """Rows of report.yml that are shown small."""
+
+USELESS_WIDTH = 0.5
+"""Width of the interval of a share from which on it says nothing, 1."""
 
 NUMBERS = ('cbf', 'cbv', 'oef', 'cmro2')
 """Rows of report.yml whose medians are named first."""
@@ -278,6 +291,7 @@ def _found(
             yield f'{table.title}, whole brain ± standard error: {", ".join(changes)}.'
     for file in select(scene.files, 'summary'):
         yield from _agreement(file)
+        yield from _share(file, select(scene.files, 'regions', **_contrast(file)))
 
 
 def _agreement(file: Derivative) -> Iterator[str]:
@@ -303,6 +317,54 @@ def _agreement(file: Derivative) -> Iterator[str]:
     if np.isfinite(shares).all():
         sign, noise = map(percent, shares)
         yield f'The sign rule calls {sign} discordant; noise alone would make {noise}.'
+
+
+def _contrast(file: Derivative) -> dict[str, str | None]:
+    """Entity of the contrast of a file."""
+    return {'contrast': file.entities.get('contrast')}
+
+
+def _share(file: Derivative, regions: Iterable[Derivative]) -> Iterator[str]:
+    """Say what share of the total change opposes BOLD, or what regions do instead."""
+    weighted = {
+        line['bold']: line
+        for line in read_table(file.path)
+        if line['network'] == 'all' and line['rule'] == 'size_weighted'
+    }
+    if 'all' not in weighted:
+        return
+    share, *signs = (bound_of(weighted.get(sign, {})) for sign, _, _ in SIGNS)
+    if not share.high - share.low <= USELESS_WIDTH:
+        reason = weighted['all'].get('note', '').partition('; ')[0]
+        if np.isfinite(share.value):
+            reason = f'the estimate is {share.text}'
+        yield (
+            'What share of metabolism opposes BOLD cannot be said for this participant alone: '
+            f'{reason}. Regions can: their errors include what scans minutes apart differ by.'
+        )
+        for table in regions:
+            yield from _networks(table)
+        return
+    up, down = (one.text for one in signs)
+    yield (
+        f'{share.text} of the total change of CMRO2 opposes BOLD: {up} where BOLD rises, {down} '
+        'where it falls.'
+    )
+
+
+def _networks(file: Derivative) -> Iterator[str]:
+    """List the changes of CMRO2 of networks, and name those beyond their error."""
+    texts, beyond = [], []
+    for line in read_table(file.path):
+        effect, error = (to_number(line.get(name)) for name in ('effect', 'se'))
+        is_shown = line['level'] == 'network' and line['quantity'] == 'cmro2'
+        if is_shown and np.isfinite(effect + error):
+            texts.append(f'{line["name"]} {with_error(effect, error)}')
+            if abs(effect) > NORMAL_95 * error:
+                beyond.append(line['name'])
+    if texts:
+        sure = f'surely changed: {", ".join(beyond)}' if beyond else 'none surely changed'
+        yield f'CMRO2 of networks ± standard error: {", ".join(texts)}; {sure}.'
 
 
 def _thumbnails(scene: Scene) -> Iterator[Picture]:

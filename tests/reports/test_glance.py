@@ -3,10 +3,12 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 
 from bids_app.reports import render
-from bids_app.reports.glance import Sign, _once, remembered
+from bids_app.reports.derivatives import Derivative
+from bids_app.reports.glance import Sign, _once, _share, remembered
 from tests.reports.conftest import run_summary
 
 
@@ -60,3 +62,26 @@ def test_the_list_of_participants_has_dots_words_and_thumbnails(output_dir, page
     assert record['signs'][0].partition(' ')[0] in row
     assert row.count('<img') == len(record['thumbnails']) == 4
     assert 'title="Anatomy: look at it"' in row
+
+
+@pytest.mark.parametrize(('interval', 'says'), [
+    ((0.05, 0.2), '10 % (5 to 20) of the total change of CMRO2 opposes BOLD: 10 % (5 to 20)'),
+    ((0.02, 0.8), 'cannot be said for this participant alone: the estimate is 10 % (2 to 80)'),
+    (None, 'cannot be said for this participant alone: no change detectable'),
+])  # fmt: skip
+def test_where_shares_say_nothing_regions_with_their_errors_do(tmp_path, interval, says):
+    numbers = (0.1, *interval) if interval else ('n/a',) * 3
+    rows = [('size_weighted', bold, 'all', *numbers, 'no change detectable; 9 blocks')
+            for bold in ('all', 'positive', 'negative')]  # fmt: skip
+    names = ('rule', 'bold', 'network', 'discordant_fraction', 'ci_low', 'ci_high', 'note')
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / 'summary.tsv', sep='\t', index=False)
+    networks = [('network', 'Vis', 'cmro2', 9.0, 3.0), ('network', 'Cont', 'cmro2', -2.0, 3.0)]
+    frame = pd.DataFrame(networks, columns=('level', 'name', 'quantity', 'effect', 'se'))
+    frame.to_csv(tmp_path / 'regions.tsv', sep='\t', index=False)
+    summary, regions = (
+        Derivative(tmp_path / f'{name}.tsv', name, {}) for name in ('summary', 'regions')
+    )
+    found = ' '.join(_share(summary, [regions]))
+    assert says in found
+    of_regions = 'Vis 9.0 ± 3.0, Cont −2.0 ± 3.0; surely changed: Vis.'
+    assert (of_regions in found) == ('cannot be said' in found)

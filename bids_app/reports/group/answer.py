@@ -59,13 +59,13 @@ def answers(files: Sequence[Derivative]) -> tuple[Answer, ...]:
             for key in ('group_offset_curve', 'group_offset')
         )
         rules = {
-            title: {line['bold']: _bound(line) for line in lines if line['rule'] == rule}
+            title: {line['bold']: bound_of(line) for line in lines if line['rule'] == rule}
             for rule, title in SHOWN.items()
         }
         measured = _measured(offsets)
         points = {
             sign: [
-                (to_number(line['offset']), _bound(line, 'w_d'))
+                (to_number(line['offset']), bound_of(line, 'w_d'))
                 for line in curve
                 if line['bold'] == sign
             ]
@@ -85,8 +85,8 @@ def answers(files: Sequence[Derivative]) -> tuple[Answer, ...]:
     return tuple(found)
 
 
-def _bound(line: Mapping[str, str], name: str = '') -> Bound:
-    """Read a share with its interval."""
+def bound_of(line: Mapping[str, str], name: str = '') -> Bound:
+    """Read a share with its interval from a line of a table; a summary has no prefix."""
     names = (name, f'{name}_low', f'{name}_high')
     columns = names if name else ('discordant_fraction', 'ci_low', 'ci_high')
     value, low, high = (to_number(line.get(column)) for column in columns)
