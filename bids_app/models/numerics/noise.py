@@ -56,6 +56,9 @@ RATIO_LIMITS = (0.5, 8.0)
 CORRELATION_LIMIT = 0.8
 """Of successive samples of one voxel, 1; ours."""
 
+PARTIAL_LIMIT = 0.98
+"""Of samples some lags apart beside what lies between them, 1; ours."""
+
 SIZES: Mapping[str, float] = MappingProxyType({'parcel': 20.0, 'network': 60.0, 'brain': math.inf})
 """Level of region -> side of the cubes that stand for it, mm; ours."""
 
@@ -303,11 +306,11 @@ def _ratio_of_group(raw: FloatArray, n_samples: int) -> FloatArray:
     """Give the long-run ratio of voxels that lend each other their correlations, (lags, V)."""
     mean = np.nanmean(raw, axis=1)
     lags = np.arange(1, len(mean) + 1)
-    ratio = 1.0
+    ratio = _spectrum_at_zero(mean[:1])
     for _ in range(CORRECTIONS):
         taken = ratio / n_samples
         typical = (mean * (1 - taken) + taken * (1 - lags / n_samples)) / (1 - lags / n_samples)
-        ratio = float(np.clip(_spectrum_at_zero(typical), *RATIO_LIMITS))
+        ratio = min(_spectrum_at_zero(typical), RATIO_LIMITS[1])
     first = raw[0] + (typical[0] - mean[0])
     scatter = float(np.nanvar(first))
     by_chance = (1 - min(typical[0] ** 2, 1.0)) / n_samples
@@ -323,15 +326,16 @@ def _ratio_of_group(raw: FloatArray, n_samples: int) -> FloatArray:
 
 def _spectrum_at_zero(correlations: FloatArray) -> float:
     """Give the spectrum at frequency 0 of the autoregression with these correlations, over it."""
-    from scipy.linalg import LinAlgError, solve_toeplitz  # slow to import
-
-    column = np.r_[1.0, correlations[:-1]]
-    try:
-        phi = solve_toeplitz(column, correlations)
-    except LinAlgError:
-        return RATIO_LIMITS[1]
-    left, gain = 1 - phi @ correlations, 1 - phi.sum()
-    return float(left / gain**2) if gain > 0 and left > 0 else RATIO_LIMITS[1]
+    # Levinson's recursion; ends where the series is as good as foretold by what came before
+    phi, left = np.zeros(0), 1.0
+    for lag, correlation in enumerate(correlations):
+        partial = (correlation - phi @ correlations[:lag][::-1]) / left
+        bounded = np.clip(partial, -PARTIAL_LIMIT, PARTIAL_LIMIT)
+        phi = np.append(phi - bounded * phi[::-1], bounded)
+        left *= 1 - bounded**2
+        if bounded != partial:
+            break
+    return float(left / (1 - phi.sum()) ** 2)
 
 
 def shared_noise(

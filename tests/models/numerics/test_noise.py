@@ -162,6 +162,15 @@ def test_mean_of_correlated_samples_has_the_error_of_the_long_run(n_samples, cor
     assert z.std() == pytest.approx(1, abs=limit)
 
 
+@pytest.mark.parametrize('noise', [0.0, 0.01, 0.3])
+@pytest.mark.parametrize('n_samples', [8, 20, 39, 60])
+def test_series_that_alternate_have_a_better_mean_than_independent_ones(n_samples, noise):
+    rng = np.random.default_rng(n_samples)
+    series = rng.uniform(1, 2, (200, 1)) * (-1.0) ** np.arange(n_samples)
+    series = series + noise * rng.normal(size=series.shape)
+    assert (long_run_ratio(series - series.mean(axis=1, keepdims=True)) < 1).all()
+
+
 def test_voxels_differ_in_the_correlation_of_their_noise():
     rng = np.random.default_rng(9)
     white = rng.normal(size=(4000, 90))
