@@ -1,7 +1,7 @@
 """
 Whether errors hold where noise is uneven, shared or slow, by generators of their own.
 
-`python benchmarks/errors.py [--seeds 20] [--part pairs bold dsc scans echoes]`
+`python benchmarks/errors.py [--seeds 20] [--part pairs bold dsc scans echoes constants]`
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from scipy.signal import lfilter
 from bids_app.engines.glm import fit_task_design, make_task_design
 from bids_app.models.asl.label_control import estimate_difference
 from bids_app.models.asl.scan_noise import describe_scan_noise
+from bids_app.models.asl.single_delay import cbf_from_difference
 from bids_app.models.dsc.relative_cbv import estimate_relative_cbv
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.between_scans import PRIORS, local_share
 from bids_app.models.numerics.noise import SIZES, cubes_of
 from bids_app.models.numerics.regions import summarise_regions
+from bids_app.models.oxygen.cmro2 import arterial_oxygen_content, estimate_cmro2
+from bids_app.models.oxygen.mqbold import estimate_oef
+from bids_app.models.oxygen.sensitivity import RELATIVE_ERROR, relative_error
 from bids_app.models.relaxometry.decay import fit_r2_star
 
 SHAPE, SIDE, PAIRS = (20, 20, 20), 4.0, 39
@@ -198,7 +202,98 @@ def echoes(n_seeds: int) -> list[dict[str, object]]:
     return rows
 
 
-PARTS = {'pairs': flows, 'bold': gates, 'dsc': boluses, 'scans': scans, 'echoes': echoes}
+ASSUMED = {
+    'oxygen.b0': 3.0,
+    'oxygen.hct': 0.42,
+    'oxygen.sao2': 0.97,
+    'oxygen.small_vessel_hct_ratio': 0.85,
+    'oxygen.susceptibility': 0.264e-6,
+    'oxygen.gyromagnetic_ratio': 2.6752e8,
+    'oxygen.oxygen_per_haemoglobin': 55.6,
+    'oxygen.haemoglobin_per_hct': 33.4,
+    'perfusion.labeling_efficiency': 0.85,
+    'perfusion.background_suppression_factor': 0.8,
+    'perfusion.t1_blood': 1.65,
+    'perfusion.partition_coefficient': 0.9,
+    'perfusion.label_duration': 1.8,
+    'perfusion.post_label_delay': 1.8,
+    'blood_volume.white_matter_cbv': 0.025,
+}
+LARGEST = {'oxygen.sao2': 1.0, 'perfusion.labeling_efficiency': 1.0}
+
+
+def signals(constants: dict[str, np.ndarray], oef: float, cbf: float) -> dict[str, np.ndarray]:
+    """R2', relative difference and blood volume over that of white matter of a participant."""
+    true = {name.partition('.')[2]: value for name, value in constants.items()}
+    t1, volume = true['t1_blood'], 1.6 * true['white_matter_cbv']
+    hct = true['small_vessel_hct_ratio'] * true['hct']
+    rate = 4 / 3 * np.pi * true['gyromagnetic_ratio'] * true['b0'] * true['susceptibility'] * hct
+    label = true['labeling_efficiency'] * true['background_suppression_factor']
+    arrived = np.exp(-true['post_label_delay'] / t1) - np.exp(
+        -(true['post_label_delay'] + true['label_duration']) / t1
+    )
+    flow = cbf / 6000 / true['partition_coefficient']
+    return {
+        'r2_prime': rate * oef * volume,
+        'difference': 2 * label * flow * t1 * arrived,
+        'relative_volume': np.full_like(t1, 1.6),
+        'content': true['haemoglobin_per_hct'] / 100 * true['hct'] * true['sao2']
+        * true['oxygen_per_haemoglobin'],
+    }  # fmt: skip
+
+
+def constants(n_seeds: int) -> list[dict[str, object]]:
+    """Coverage of random and total intervals where constants are as unknown as is stated."""
+    rng, n_draws = np.random.default_rng(2), 1000 * n_seeds
+    drawn = {
+        name: np.minimum(
+            value * (1 + RELATIVE_ERROR.get(name, (0.0,))[0] * rng.normal(size=n_draws)),
+            LARGEST.get(name, np.inf),
+        )
+        for name, value in ASSUMED.items()
+    }
+    oef, cbf = 0.4, 50.0
+    seen = signals(drawn, oef, cbf)
+    truth = {'oef': oef, 'cmro2': oef * cbf * seen.pop('content')}
+
+    def measured(value: np.ndarray, relative: float) -> Estimate:
+        error = relative * value.mean()
+        return Estimate.of(value + error * rng.normal(size=n_draws), error**2)
+
+    names: dict[str, dict[str, float]] = {'oxygen': {}, 'perfusion': {}, 'blood_volume': {}}
+    for name, value in ASSUMED.items():
+        branch, _, short = name.partition('.')
+        names[branch][short] = value
+    content = ('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct')
+    rate = ('b0', 'hct', 'small_vessel_hct_ratio', 'susceptibility', 'gyromagnetic_ratio')
+    volume = measured(ASSUMED['blood_volume.white_matter_cbv'] * seen['relative_volume'], 0.05)
+    flow = measured(cbf_from_difference(seen['difference'], 1.0, **names['perfusion']), 0.1)
+    made = {'oef': estimate_oef(measured(seen['r2_prime'], 0.08), volume,
+                                **{key: names['oxygen'][key] for key in rate})}  # fmt: skip
+    cao2 = arterial_oxygen_content(**{key: names['oxygen'][key] for key in content})
+    made['cmro2'] = estimate_cmro2(flow, made['oef'], cao2=cao2)
+    rows = []
+    for quantity, estimate in made.items():
+        off = estimate.value - truth[quantity]
+        by_constants = relative_error(ASSUMED, quantity) * estimate.value
+        rows.append(
+            {
+                'quantity': quantity,
+                'random': describe(off / np.sqrt(estimate.variance)),
+                'total': describe(off / np.sqrt(estimate.variance + by_constants**2)),
+            }
+        )
+    return rows
+
+
+PARTS = {
+    'pairs': flows,
+    'bold': gates,
+    'dsc': boluses,
+    'scans': scans,
+    'echoes': echoes,
+    'constants': constants,
+}
 
 
 def main() -> None:

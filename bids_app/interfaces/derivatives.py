@@ -10,7 +10,7 @@ import pandas as pd
 
 from bids_app.bids.output.names import row
 from bids_app.bids.output.write import write_copy, write_image, write_table
-from bids_app.images import load_masked
+from bids_app.images import grid_of, load_data, load_masked, save_image
 from bids_app.interfaces._base import (
     DEGREES,
     BaseInterfaceInputSpec,
@@ -72,10 +72,22 @@ class SaveDerivatives(SimpleInterface):
                 'key': item['key'],
                 'entities': item['entities'],
             }
-            path = _write(Path(getattr(files, item['part'])), target, sidecar)
+            if item['part'] == 'total':
+                error = item['sidecar']['ConstantsError']['Total']
+                source = _add_constants(files, error, name, runtime.cwd)
+            else:
+                source = Path(getattr(files, item['part']))
+            path = _write(source, target, sidecar)
             written.append(str(path))
         self._results['out_files'] = written
         return runtime
+
+
+def _add_constants(files: Bundle, relative_error: float, name: str, cwd: str) -> Path:
+    """Write the variance of a map with what the constants add to it."""
+    value, variance, _ = files.parts
+    total = load_data(variance) + (relative_error * load_data(value)) ** 2
+    return Path(save_image(total, grid_of(value), Path(cwd) / f'{name}.nii'))
 
 
 def _write(source: Path, target: dict[str, Any], sidecar: dict[str, Any]) -> Path:

@@ -74,6 +74,24 @@ def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[Data
     return tuple(rows[name] for name in sorted(rows))
 
 
+def known_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, float]:
+    """
+    Give the numbers of :func:`constants_table`, with field strength and blood of the participant.
+
+    Parameters
+    ----------
+    inputs, settings
+        As for :func:`constants_table`.
+
+    Returns
+    -------
+    constants : dict of str to float
+        Dotted name to value in SI, as :mod:`bids_app.models.oxygen.sensitivity` takes them.
+    """
+    blood = {f'oxygen.{name}': getattr(inputs, name) for name in ('b0', 'hct', 'sao2')}
+    return blood | {one.name: one.value for one in constants_table(inputs, settings)}
+
+
 def t1_blood(inputs: ParticipantInputs, settings: Settings) -> float:
     """
     Choose T1 of blood: the setting, else from haematocrit or field strength.

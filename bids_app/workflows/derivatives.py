@@ -65,7 +65,8 @@ class Sink:
         key : str
             Row of data/outputs.yml.
         part : str
-            ``value``, ``variance`` or ``status`` of a quantity.
+            ``value``, ``variance`` or ``status`` of a quantity; ``total``, the variance with that
+            of the constants, which `sidecar` tells as ``ConstantsError``.
         sidecar : mapping, optional
             Entries of the sidecar known when the graph is built.
         **entities : str or None

@@ -185,6 +185,18 @@ def test_image_is_written_under_its_name_in_its_unit_with_its_facts(oriented_fil
     assert sidecar['Model'] == 'x'
 
 
+def test_the_total_variance_holds_noise_and_constants_in_the_unit_of_the_file(files):
+    at = {'sub': '01', 'space': 'MESE', 'quantity': 'cbv'}
+    sidecar = {'ConstantsError': {'Total': 0.1}}
+    items = {'total': {'key': 'total_variance', 'entities': at, 'sidecar': sidecar,
+                       'part': 'total'}}  # fmt: skip
+    ports = {'total': files.quantity('map', 0.04, np.nan, variance=(1e-6, np.nan))['map']}
+    out, _ = save(files, items, **ports)
+    path = out / 'sub-01/perf/sub-01_space-MESE_stat-variance_desc-cbvTotal_statmap.nii.gz'
+    expected = 1e4 * (1e-6 + 0.004**2)
+    np.testing.assert_allclose(load_data(path)[files.inside], [expected, np.nan], rtol=1e-5)
+
+
 def test_tables_and_transforms_are_written_as_their_rows_say(files):
     summary = pd.DataFrame(concordance_summary([7, 7], rule='sign'))
     summary.to_csv(files.folder / 'summary.tsv', sep='\t', index=False, na_rep='n/a')

@@ -35,11 +35,14 @@ RELATIVE_ERROR: Mapping[str, tuple[float, str]] = MappingProxyType(
     }
 )
 """Constant -> relative standard deviation with which it is taken to be known, and why; ours. They
-are judgements, not measurements, and enter no map: only region tables and the shares of the
-report."""
+are judgements, not measurements, and enter no random variance: only region tables, maps of the
+total variance and the shares of the report."""
 
 OWN = ('oxygen.hct', 'oxygen.sao2')
 """Constants of the participant; the others are shared by a group, whose mean they do not spare."""
+
+DIGITS = 4
+"""Of a sidecar."""
 
 STEP = 1e-4
 """Relative step of the numerical derivatives."""
@@ -149,7 +152,36 @@ def relative_error(constants: Mapping[str, float], quantity: str) -> float:
     """
     if quantity not in PARTS:
         return 0.0
-    return math.sqrt(math.fsum(x**2 for x in relative_effects(constants, quantity).values()))
+    return math.hypot(*relative_effects(constants, quantity).values())
+
+
+def describe_effects(effects: Mapping[str, float]) -> dict[str, Any]:
+    """
+    Say what each constant adds to the relative error, and whose it is.
+
+    Parameters
+    ----------
+    effects : mapping of str to float
+        From :func:`relative_effects`.
+
+    Returns
+    -------
+    facts : dict
+        ``Total`` and the ``Effects`` of all, relative; of these ``SharedByGroup`` those that a
+        mean over participants does not spare.
+
+    Examples
+    --------
+    >>> describe_effects({'oxygen.hct': 0.03, 'perfusion.t1_blood': -0.04})['Total']
+    0.05
+    """
+    rounded = {name: round(effect, DIGITS) for name, effect in effects.items()}
+    rounded = {name: effect for name, effect in rounded.items() if effect}
+    return {
+        'Total': round(math.hypot(*effects.values()), DIGITS),
+        'Effects': rounded,
+        'SharedByGroup': [name for name in rounded if name not in OWN],
+    }
 
 
 def relative_effects(constants: Mapping[str, float], quantity: str = 'cmro2') -> dict[str, float]:

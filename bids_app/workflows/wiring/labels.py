@@ -16,7 +16,7 @@ from bids_app.settings import parcel_file, parcel_tasks
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.change import CHANGES, init_label_wf
-from bids_app.workflows.constants import branch_parameters, constants_table
+from bids_app.workflows.constants import branch_parameters, constants_table, known_constants
 from bids_app.workflows.oxygen import cao2_of, rate_of
 from bids_app.workflows.wiring.anatomy import atlas_of
 from bids_app.workflows.wiring.change import BOLD_CHANGES, contrast_sidecar
@@ -185,9 +185,7 @@ def _add_region_table(
         (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
         (atlas.node, node, [(atlas.port, 'atlas')]),
     ])  # fmt: skip
-    blood = ('b0', 'hct', 'sao2')
-    constants = {f'oxygen.{name}': getattr(graph.inputs, name) for name in blood}
-    constants |= {one.name: one.value for one in constants_table(graph.inputs, graph.settings)}
+    constants = known_constants(graph.inputs, graph.settings)
     node.inputs.constants = {
         label: relative_error(constants, quantity) for label, quantity in quantities.items()
     }

@@ -8,9 +8,14 @@ from bids_app.bids.output.names import label_of, row_of_quantity
 from bids_app.interfaces.perfusion import CombineTables
 from bids_app.interfaces.spatial import TISSUES, CombineRuns, ResampleQuantity, SmoothQuantity
 from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE
+from bids_app.models.oxygen.sensitivity import PARTS, describe_effects, relative_effects
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
-from bids_app.workflows.constants import constants_table, sidecar_parameters
+from bids_app.workflows.constants import (
+    constants_table,
+    known_constants,
+    sidecar_parameters,
+)
 from bids_app.workflows.oxygen import chain_constants, init_model_wf
 
 if TYPE_CHECKING:
@@ -143,7 +148,13 @@ def save_map(
     **entities: Any,
 ) -> None:
     """Save value, variance and status of a map on the quantification grid."""
-    sink.add_quantity(quantity, row_of_quantity(label), label, space=graph.space, **entities)
+    at: dict[str, Any] = {'space': graph.space, **entities}
+    sink.add_quantity(quantity, row_of_quantity(label), label, **at)
+    if label in PARTS:
+        effects = relative_effects(known_constants(graph.inputs, graph.settings), label)
+        facts = {**(at.pop('sidecar', None) or {}), 'ConstantsError': describe_effects(effects)}
+        at.pop('variant', None)  # of the value map only
+        sink.add(quantity, 'total_variance', part='total', quantity=label, sidecar=facts, **at)
 
 
 def add_derived(graph: Graph, sink: Sink, quantity: str, model: str) -> None:
