@@ -548,11 +548,15 @@ def draw_curves(
             'linewidth': 1.4,
             'marker': 'o' if len(x) < MANY_POINTS else '',
         }
-        axes.plot(x, values, **style, markersize=2.2, label=name)
+        axes.plot(x, values, **style, markersize=2.2, label=name, gid=f'{CURVE}{name}')
     _dress(axes, labels)
     if len(curves) > 1:
         _legend_above(axes, columns=columns)
     return figure
+
+
+CURVE = 'curve:'
+"""Start of the name of a curve in the SVG, so that a page can tell what is pointed at."""
 
 
 def draw_fits(
@@ -705,10 +709,31 @@ def svg(figure: Figure, *, name: str) -> str:
     text = re.sub(r'<metadata>.*?</metadata>\s*', '', text, flags=re.DOTALL)
     text = text.replace(PAGE_TEXT, 'currentColor')
     text = re.sub(r'font: ([\d.]+px) [^;\"]*', r'font: \1 system-ui, sans-serif', text)
+    text = re.sub(rf'id="{CURVE}([^"]*)"', r'data-curve="\1"', text)
     prefix = 'chart-' + re.sub(r'[^\w-]', '-', name)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(href="#|url\(#)', rf'\g<1>{prefix}-', text)
-    return re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', text, count=1)
+    attributes = f'viewBox="\\1"{_axes_of(figure)}'
+    return re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg {attributes}>', text, count=1)
+
+
+def _axes_of(figure: Figure) -> str:
+    """Say where the axes of curves lie, for a page that tells the value pointed at."""
+    axes = figure.axes[0]
+    if not any(str(line.get_gid()).startswith(CURVE) for line in axes.lines):
+        return ''
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    ends = axes.transData.transform([(left, bottom), (right, top)]) * POINTS / figure.dpi
+    height = figure.get_figheight() * POINTS
+    x = (left, right, *ends[:, 0])
+    y = (bottom, top, *(height - ends[:, 1]))
+    places = (f'data-{name}="{" ".join(f"{one:.6g}" for one in ends)}"'
+              for name, ends in (('x', x), ('y', y)))  # fmt: skip
+    return f' {" ".join(places)}'
+
+
+POINTS = 72
+"""Units of an SVG of matplotlib per inch."""
 
 
 def _palette(figure: Figure) -> Image.Image | None:
