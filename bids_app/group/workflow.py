@@ -33,6 +33,7 @@ from bids_app.group.maps import from_maps, list_shared_maps
 from bids_app.group.reference import save_deviations, save_norms
 from bids_app.group.regions import save_comparisons, save_regions
 from bids_app.group.robustness import save_robustness
+from bids_app.group.scales import save_scales
 from bids_app.group.sessions import compare_sessions, session_labels
 from bids_app.group.stats_model import stats_model
 from bids_app.group.study import Study, group_mask
@@ -174,6 +175,7 @@ def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[s
         save_response_mode(study, effects, found.gate, effects['boldPct'])
         save_baseline_tables(study, effects, found)
         save_offsets(study, effects, found)
+        save_scales(study, effects, found)
         save_robustness(study, effects, found)
         labelled[contrast] = found
     if study.settings.atlas != 'none':

@@ -1,0 +1,63 @@
+"""Shares at every scale: averages of participants with the errors between them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bids_app.group.scales import Scale, _at_scale, _averages
+from bids_app.group.stream import Stack
+from bids_app.models.concordance.ashr import spatial_blocks
+from bids_app.settings import Settings
+
+SIDE = 24
+
+
+def test_unit_is_the_mean_of_what_is_known_of_it():
+    values = np.array([1.0, 3.0, np.nan, np.nan, 7.0])
+    means = _averages(values, np.array([0, 0, 0, 1, -1]))
+    np.testing.assert_array_equal(means, [2.0, np.nan])
+
+
+def effect(folder, name, values):
+    """Make the part of an effect that a scale reads."""
+    values.astype(np.float32).tofile(folder / name)
+    stack = Stack(
+        participants=tuple(f'{n:02d}' for n in range(len(values))),
+        n_voxels=values.shape[1],
+        values=folder / name,
+        variances=None,
+    )
+    return SimpleNamespace(stack=stack, baseline=None, maps=SimpleNamespace(name=name))
+
+
+def test_averages_hold_the_truth_with_smaller_intervals_than_their_noise(tmp_path):
+    """A quarter opposes BOLD in patches larger than the cubes; two cubes share noise."""
+    rng = np.random.default_rng(5)
+    points = np.indices((SIDE,) * 3).reshape(3, -1).T
+    patch = spatial_blocks(points, side=4)
+    sign = np.where(rng.random(patch.max() + 1) < 0.6, 1.0, -1.0)[patch]
+    opposed = np.where(rng.random(patch.max() + 1) < 0.25, -1.0, 1.0)[patch]
+    shape = (16, points.shape[0])
+    bold = sign + 0.5 * rng.standard_normal(shape)
+    pair = spatial_blocks(points, side=4)
+    noise = 2.0 * rng.standard_normal((16, pair.max() + 1))[:, pair]
+    change = 4.0 * sign * opposed + 8.0 * rng.standard_normal(shape) + noise
+    study = SimpleNamespace(
+        settings=Settings(), design=SimpleNamespace(matrix=lambda names: np.ones((len(names), 1)))
+    )
+    both = effect(tmp_path, 'bold', bold), effect(tmp_path, 'cmro2', change)
+    unit = spatial_blocks(points, side=2)
+    centres = np.stack([_averages(axis, unit) for axis in points.T.astype(float)], axis=1)
+    scale = Scale(name='2', unit=unit, blocks=spatial_blocks(centres, side=4))
+    rows = {row['bold']: row for row in _at_scale(study, scale, both, 1.0)}
+    assert rows['all']['n_units'] == unit.max() + 1
+    truth = np.mean(opposed < 0)
+    for bold_sign in ('all', 'positive', 'negative'):
+        row = rows[bold_sign]
+        assert row['w_d_low'] - 0.02 <= truth <= row['w_d_high'] + 0.02
+        assert row['w_d'] == pytest.approx(truth, abs=0.08)
+    few = Scale(name='few', unit=np.where(unit < 20, unit, -1), blocks=np.arange(20))
+    (row,) = _at_scale(study, few, both, 1.0)
+    assert np.isnan(row['w_d'])
+    assert 'needed' in row['note']
