@@ -242,7 +242,19 @@ class AslSeries:
     """Of the dataset; without one the gradient echo gives the field."""
     found: FoundScan | None = None
     """Of a series that other software preprocessed."""
+    events: tuple[Event, ...] = ()
+    """Of a task that runs in the series; there is one such object per condition then."""
+    events_file: Path | None = None
+    baseline: str | None = None
+    """Of these events: its own rows, or the gaps."""
+    repetition_time: float | None = None
+    """Between volumes, s; known where there are events."""
     metadata: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def n_volumes(self) -> int:
+        """Of the series."""
+        return len(self.context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

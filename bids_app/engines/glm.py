@@ -65,6 +65,9 @@ may come earlier or later and be narrower or wider than the response of SPM."""
 COLUMNS_OF_RESPONSE = ('', '_derivative', '_dispersion')
 """What nilearn appends to the name of a condition."""
 
+CONDITION = 'condition_'
+"""Start of the name of the columns of a condition."""
+
 LARGEST_LOSS = 0.05
 """By which the drift columns may lengthen the standard error of a contrast; no unit."""
 
@@ -423,6 +426,103 @@ def make_task_design(
         measured=measured,
     )
     return _checked(design) if measure else design
+
+
+def make_perfusion_design(
+    context: Sequence[str],
+    *,
+    repetition_time: float,
+    events: Sequence[TimedEvent],
+    baseline: str,
+    hrf_model: str = 'flexible',
+    high_pass: float | None = None,
+    window_start: float = 6.0,
+    first_time: float = 0.0,
+) -> TaskDesign:
+    r"""
+    Make the design of a label-control series in which a task runs.
+
+    Parameters
+    ----------
+    context : (T,) sequence of str
+        Kind of every volume; those that are neither control nor label do not count.
+    repetition_time : float
+        s; time between volumes.
+    events, baseline, hrf_model, high_pass, window_start, first_time
+        As of :func:`make_task_design`.
+
+    Returns
+    -------
+    design : TaskDesign
+        Its "contrasts" are the conditions that have blocks, baseline included: control minus
+        label of each, in the unit of the series (``is_relative=False``); and `<a>Minus<b>`, the
+        change of that from the baseline.
+
+    Raises
+    ------
+    ModelInputError
+        If a condition has no volume in its blocks, or the design more columns than volumes.
+
+    See Also
+    --------
+    fit_task_design : What uses it.
+
+    Notes
+    -----
+    With s = 1/2 in control, -1/2 in label volumes and :math:`x_j` the columns of the tasks,
+
+    .. math:: y = c + \text{drift} + \sum_j b_j x_j + s\,\big(d + \sum_j d_j x_j\big)
+
+    so that what a task does to the signal of all volumes alike, BOLD and inflow, is apart from
+    what it does to control minus label [1]_. Of a condition that is
+
+    .. math:: \Delta M = d + \sum_j d_j \langle x_j \rangle_W
+
+    with the mean over the volumes of its windows.
+
+    References
+    ----------
+    .. [1] Mumford, Hernandez-Garcia, Lee & Nichols, NeuroImage 33:103, 2006.
+       doi:10.1016/j.neuroimage.2006.05.040
+    """
+    kinds = np.asarray(context)
+    sign = ((kinds == 'control').astype(float) - (kinds == 'label')) / 2
+    kept = sign != 0
+    run_length = kinds.size * repetition_time
+    listed = [event for event in events if event[0] < run_length]
+    blocks = _blocks_of_conditions(listed, baseline, run_length)
+    tasks = [
+        name
+        for name, where in blocks.items()
+        if name != baseline and max(length for _, length in where) > window_start
+    ]
+    pairs = [(name, baseline) for name in tasks]
+    windows = _windows(pairs, blocks, kept, repetition_time, window_start)
+    cycles = list(blocks.values())
+    chosen = high_pass_of_design(cycles, run_length) if high_pass is None else high_pass
+    unused = np.eye(kinds.size)[:, ~kept]
+    table, reference = (
+        _design_matrix(
+            _modelled(listed, baseline, run_length, window_start),
+            frame_times=time + repetition_time * np.arange(kinds.size, dtype=np.float64),
+            hrf_model=hrf_model,
+            high_pass=chosen,
+            confounds=unused,
+        )
+        for time in (first_time, 0.0)
+    )
+    of_task = np.asarray(table.columns.str.startswith(CONDITION))
+    labelled = sign[:, np.newaxis] * table.loc[:, of_task].to_numpy(float)
+    ramp = np.linspace(-1 / 2, 1 / 2, kinds.size)
+    matrix = np.column_stack([table.to_numpy(float), ramp, sign, labelled])
+    weights = {}
+    for name, window in windows.items():
+        level = reference.loc[window, of_task].mean().to_numpy(float)
+        own = np.concatenate([np.zeros(table.shape[1] + 1), [1.0], level])
+        weights[name] = np.array([own, own])
+    for task, base in pairs:
+        weights[_contrast_label(task, base)] = weights[task] - weights[base]
+    return TaskDesign(matrix=matrix, weights=weights, high_pass=chosen, loss=0.0, kept=kept)
 
 
 def fit_task_design(
@@ -804,7 +904,7 @@ def _design_matrix(
 
 def _column(condition: str) -> str:
     """Name the column of a condition; never that of a drift, the constant or a derivative."""
-    return f'condition_{condition}:'
+    return f'{CONDITION}{condition}:'
 
 
 def _checked_confounds(confounds: ArrayLike | None, n_volumes: int) -> FloatArray:

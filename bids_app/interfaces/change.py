@@ -45,6 +45,9 @@ class _ChangeInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     between_scans = traits.Enum(
         'learnt', 'prior', 'none', usedefault=True, desc='what scans differ by', unit=''
     )
+    within_scan = traits.List(
+        traits.Str, usedefault=True, desc='maps of which both conditions are of one scan', unit=''
+    )
 
 
 class _ChangeOutputSpec(TraitedSpec):
@@ -117,7 +120,12 @@ class ChangeInterface(SimpleInterface):
     def _scan_differences(self, paths):
         """Tell what the scans of the maps that both conditions have differ by."""
         how = self.inputs.between_scans
-        own = [name for name in PRIORS if all(f'{side}_{name}' in paths for side in SIDES)]
+        own = [
+            name
+            for name in PRIORS
+            if name not in self.inputs.within_scan
+            and all(f'{side}_{name}' in paths for side in SIDES)
+        ]
         found: dict[str, Any] = {}
         for name, side in ((name, side) for name in own for side in SIDES if how != 'none'):
             facts = facts_of(paths[f'{side}_{name}'])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bids_app.engines.glm import fit_task_design, make_perfusion_design, share_of_noise
 from bids_app.errors import InputDataError
 from bids_app.images import (
     grid_of,
@@ -115,7 +117,7 @@ class EstimateDifference(SimpleInterface):
             'noise_groups': groups,
         }
 
-        self._check_sign(series if groups is None else series[groups == GREY_MATTER])
+        self._check_sign(series, groups)
         difference = estimate_difference(series, **how)
         half = half_difference(series, **how)
 
@@ -131,8 +133,9 @@ class EstimateDifference(SimpleInterface):
         self._results['difference'] = save_estimate('difference', difference, *where, facts)
         return runtime
 
-    def _check_sign(self, grey_matter):
+    def _check_sign(self, series, groups):
         """Stop where label raises the signal of grey matter."""
+        grey_matter = series if groups is None else series[groups == GREY_MATTER]
         z = sign_of_difference(grey_matter, context=self.inputs.context)
         if z < SWAPPED_Z:
             msg = (
@@ -140,6 +143,91 @@ class EstimateDifference(SimpleInterface):
                 f'(z = {z:.1f}); control and label are probably swapped in its aslcontext.tsv'
             )
             raise InputDataError(msg)
+
+
+class _TaskDifferenceInputSpec(BaseInterfaceInputSpec):
+    series = image('label-control series', 'a.u.')
+    mask = image('voxels to estimate', '1')
+    noise_groups = image('tissue class; 1 is grey matter', '', optional=True)
+    context = traits.List(traits.Str, mandatory=True, desc='kind of every volume', unit='')
+    condition = traits.Str(mandatory=True, desc='that is wanted', unit='')
+    baseline = traits.Str(mandatory=True, desc='baseline trial type, or the gaps', unit='')
+    events = traits.List(
+        traits.Tuple(traits.Float, traits.Float, traits.Str),
+        mandatory=True,
+        desc='onset (s), duration (s), trial type',
+        unit='s',
+    )
+    repetition_time = traits.Float(mandatory=True, desc='between volumes', unit='s')
+    slice_times = traits.List(traits.Float, desc='of every slice', unit='s')
+    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
+    hrf_model = traits.Str('flexible', usedefault=True, desc='haemodynamic response', unit='')
+    noise_model = traits.Str('fast', usedefault=True, desc='noise of the series', unit='')
+    high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
+    window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
+
+
+class _TaskDifferenceOutputSpec(TraitedSpec):
+    difference = estimated('control minus label in one condition', 'a.u.')
+    n_pairs = traits.List(traits.Int, desc='pairs in its windows', unit='')
+
+
+class EstimateTaskDifference(EstimateDifference):
+    """Estimate control minus label in one condition of a task that runs in the series."""
+
+    input_spec = _TaskDifferenceInputSpec
+    output_spec = _TaskDifferenceOutputSpec
+
+    def _run_interface(self, runtime):
+        inputs = self.inputs
+        mask, grid = read_mask(inputs.mask)
+        groups = None
+        if isdefined(inputs.noise_groups):
+            groups = load_masked(inputs.noise_groups, mask, grid).astype(int)
+        series = load_masked(inputs.series, mask, grid)
+        self._check_sign(series, groups)
+        times = np.zeros(len(series))
+        if isdefined(inputs.slice_times) and inputs.slice_times:
+            times = np.asarray(inputs.slice_times)[np.nonzero(mask)[inputs.slice_axis]]
+        value, variance, status = np.zeros((3, len(series)))
+        for time in np.unique(times):
+            here = times == time
+            design = self._design(time)
+            one = fit_task_design(series[here], design, **self._how())[inputs.condition]
+            value[here], variance[here], status[here] = one.value, one.variance, one.status
+        made = Estimate.of(value, variance, status, one.dof)
+        shares = share_of_noise(
+            series,
+            {inputs.condition: made},
+            np.argwhere(mask) * grid.zooms,
+            replace(design, weights={inputs.condition: design.weights[inputs.condition]}),
+            **self._how(),
+        )
+        facts = {SHARED_NOISE: shares[inputs.condition]}
+        where = (mask, grid, runtime.cwd)
+        self._results['difference'] = save_estimate('difference', made, *where, facts)
+        filters = design.weights[inputs.condition][0] @ np.linalg.pinv(design.matrix)
+        # a mean difference of n pairs has 2/n of the variance of a volume
+        self._results['n_pairs'] = [max(1, round(2 / float(filters @ filters)))]
+        return runtime
+
+    def _how(self):
+        """Say how the design is fitted."""
+        return {'noise_model': self.inputs.noise_model, 'is_relative': False}
+
+    def _design(self, first_time):
+        """Make the design of the slices of one time."""
+        inputs = self.inputs
+        return make_perfusion_design(
+            inputs.context,
+            repetition_time=inputs.repetition_time,
+            events=list(inputs.events),
+            baseline=inputs.baseline,
+            hrf_model=inputs.hrf_model,
+            high_pass=inputs.high_pass if isdefined(inputs.high_pass) else None,
+            window_start=inputs.window_start,
+            first_time=first_time,
+        )
 
 
 def _facts_of_noise(found):

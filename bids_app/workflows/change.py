@@ -49,6 +49,8 @@ class ChangePlan:
     cbv_shared: bool = True
     """For the routes through BOLD: one measurement of CBV behind both conditions."""
     m0_shared: bool = False
+    within_scan: tuple[str, ...] = ()
+    """Maps of which both conditions alternate within one scan."""
     settings: ChangeSettings
     davis_map: Path | None = None
     """Of the maximum of BOLD, where it is given."""
@@ -120,6 +122,7 @@ def _interface(plan: ChangePlan, quantity: str) -> ChangeInterface:
         return EstimateChange(
             sources=names,
             between_scans=settings.between_scans,
+            within_scan=list(plan.within_scan),
             quantity=quantity,
             models=dict(plan.models),
             constants=dict(plan.constants),
@@ -129,6 +132,7 @@ def _interface(plan: ChangePlan, quantity: str) -> ChangeInterface:
     interface = EstimateChangeByBOLD(
         sources=names,
         between_scans=settings.between_scans,
+        within_scan=list(plan.within_scan),
         route=settings.route,
         cbv_shared=plan.cbv_shared,
         echo_time=plan.echo_time,

@@ -13,6 +13,7 @@ from bids_app.interfaces.perfusion import (
     EstimateDifference,
     EstimateM0,
     EstimateSharedArrival,
+    EstimateTaskDifference,
     MapDelay,
     NormaliseCBF,
     SeparateM0Error,
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bids_app.bids.scans import AslSeries, Readout
-    from bids_app.settings import AnatomySettings, PerfusionSettings
+    from bids_app.settings import AnatomySettings, BoldSettings, PerfusionSettings
+
+TASK_METHODS = (
+    'Control minus label of every condition within a series was estimated with a general linear '
+    'model in which what the task does to all volumes alike is apart'
+)
 
 TISSUES = ('grey_matter', 'white_matter', 'csf')
 
@@ -98,6 +104,7 @@ def init_perfusion_wf(
     series: AslSeries,
     model: str,
     settings: PerfusionSettings,
+    bold: BoldSettings,
     anatomy: AnatomySettings,
     constants: PerfusionConstants,
     has_tissue: bool,
@@ -115,6 +122,8 @@ def init_perfusion_wf(
         Row of the registry.
     settings : PerfusionSettings
         Constants and choices.
+    bold : BoldSettings
+        Response and noise, where a task runs in the series.
     anatomy : AnatomySettings
         How an M0 image of its own grid is aligned.
     constants : PerfusionConstants
@@ -153,7 +162,12 @@ def init_perfusion_wf(
         Table, where there is tissue.
     """
     spec = MODELS['cbf'][model]
-    workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
+    is_task = bool(series.events)
+    workflow = Workflow(
+        name,
+        methods=f'{TASK_METHODS}. {spec.methods}' if is_task else spec.methods,
+        citations=('mumford2006', spec.citation) if is_task else (spec.citation,),
+    )
     inputnode = ports(
         'inputnode', 'series', 'mask', 'noise_groups', *TISSUES, 'reference', 'voxel_shift'
     )
@@ -164,6 +178,7 @@ def init_perfusion_wf(
         model=model,
         delays=delays_of(series, model),
         settings=settings,
+        bold=bold,
         constants=constants,
         has_tissue=has_tissue,
         is_rigid=anatomy.registration == 'rigid',
@@ -249,6 +264,7 @@ class _Chain:
     model: str
     delays: Delays
     settings: PerfusionSettings
+    bold: BoldSettings
     constants: PerfusionConstants
     has_tissue: bool
     is_rigid: bool
@@ -263,7 +279,8 @@ class _Chain:
         """Build the branches this series has; returns what they make."""
         difference = self.add_difference()
         made = {}
-        if max(self.delays.n_pairs) >= min(self.delays.n_pairs) >= ROBUST_MINIMUM:
+        has_halves = not self.series.events
+        if has_halves and max(self.delays.n_pairs) >= min(self.delays.n_pairs) >= ROBUST_MINIMUM:
             made['half_difference'] = Quantity(difference, 'half_difference')
         if self.model == 'scanner':
             cbf = self.add_cbf(difference, None, None)
@@ -295,13 +312,34 @@ class _Chain:
         return made
 
     def add_difference(self) -> Any:
-        """Add the mean difference of every delay."""
+        """Add the mean difference of every delay, or that of the condition of a task."""
+        if self.series.events:
+            return self.add_task_difference()
         interface = EstimateDifference(
             context=list(self.delays.context),
             pairs=self.settings.pairs,
         )
         if fits_arrival(self.model):
             interface.inputs.delay_index = list(self.delays.index)
+        return self.node(interface, 'estimate_difference', 'series', 'mask', 'noise_groups')
+
+    def add_task_difference(self) -> Any:
+        """Add the difference in one condition of the task that runs in the series."""
+        series = self.series
+        interface = EstimateTaskDifference(
+            context=list(self.delays.context),
+            condition=series.condition,
+            baseline=series.baseline,
+            events=[(one.onset, one.duration, one.trial_type) for one in series.events],
+            repetition_time=series.repetition_time,
+            slice_times=list(series.slice_times),
+            slice_axis=series.slice_axis,
+            hrf_model=self.bold.hrf_model,
+            noise_model=self.bold.noise_model,
+            window_start=self.bold.window_start,
+        )
+        if self.bold.high_pass is not None:
+            interface.inputs.high_pass = self.bold.high_pass
         return self.node(interface, 'estimate_difference', 'series', 'mask', 'noise_groups')
 
     def add_delay(self) -> Any:
@@ -330,7 +368,9 @@ class _Chain:
         if m0.file is None:
             interface.inputs.value = m0.value if m0.value is not None else 1.0
         node = self.node(interface, 'estimate_m0', 'mask')
-        self.workflow.connect([(difference, node, [('difference', 'difference')])])
+        taken = [('difference', 'difference')]
+        taken += [('n_pairs', 'n_pairs')] if self.series.events else []
+        self.workflow.connect([(difference, node, taken)])
         if region != 'voxel':
             self.workflow.connect([(self.inputnode, node, [(region, 'fraction')])])
         if m0.file is not None:
@@ -462,5 +502,6 @@ class _Chain:
             interface.inputs.scaled = [str(m0), str(self.series.file)]
         node = self.node(interface, 'summarise_quality', 'mask', *TISSUES)
         connect_quantity(self.workflow, cbf, node, 'cbf')
-        self.workflow.connect([(difference, node, [('calibration', 'calibration')])])
+        if not self.series.events:
+            self.workflow.connect([(difference, node, [('calibration', 'calibration')])])
         return Quantity(node, 'table')

@@ -394,7 +394,7 @@ def test_short_events_alone_are_an_event_related_design_and_the_dry_run_says_so(
 @pytest.mark.parametrize(
     ('rows', 'settings', 'message'),
     [
-        (trials(1, 15, 2), {'bold.design': 'blocks'}, 'percent change of blocks (bold.design)'),
+        (trials(1, 15, 2), {'bold.design': 'blocks'}, 'the change of blocks needs some longer'),
         (trials(1, 15, 2), {'bold.estimator': 'block-median'}, 'block-median needs blocks'),
         (trials(30, 60, 1), {'bold.hrf_model': 'fir'}, 'fir is for events'),
     ],
@@ -568,3 +568,65 @@ def test_a_field_map_may_be_named_by_either_key(dataset, unit):
         dataset.image(f'sub-01/fmap/sub-01_run-{run}_magnitude.nii.gz')
     found = {run.task: run.field_map.name for run in unit(dataset).bold}
     assert found == {'x': 'sub-01_run-1_fieldmap', 'y': 'sub-01_run-2_fieldmap'}
+
+
+# ------------------------------------------------------------------------- a task within ASL
+
+
+def within_asl(dataset, rows=((10, 60, 'calc'), (130, 60, 'calc')), n_volumes=60):
+    """One series of control and label with a table of events."""
+    dataset.add('anat/T1w', 'perf/asl')
+    dataset.edit('*_asl.json', RepetitionTimePreparation=4.5, RepetitionTime=None)
+    dataset.image('sub-01/perf/sub-01_asl.nii.gz', shape=(3, 3, 2, n_volumes))
+    kinds = '\n'.join(['volume_type', *['label', 'control'] * (n_volumes // 2)])
+    dataset.text('sub-01/perf/sub-01_aslcontext.tsv', kinds)
+    lines = ['onset\tduration\ttrial_type', *('\t'.join(map(str, row)) for row in rows)]
+    dataset.text('sub-01/perf/sub-01_events.tsv', '\n'.join(lines))
+    return dataset
+
+
+def test_blocks_within_an_asl_series_are_conditions_with_one_m0(dataset, unit):
+    found = unit(within_asl(dataset))
+    assert found.problems == ()
+    assert [one.condition for one in found.asl] == ['calc', 'control']
+    assert {one.file for one in found.asl} == {found.asl[0].file}
+    assert all(one.m0.shared and one.repetition_time == 4.5 for one in found.asl)
+    assert found.conditions == ('control', 'calc')
+    assert {('cbf', 'calc'), ('cbf', 'control'), ('change_cbf', 'calcMinusControl')} <= made(found)
+    outcome = dry(dataset)
+    assert 'the conditions calc, control are those of the task within it' in outcome.out
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'PostLabelingDelay': [1.0, 1.0, 2.0, 2.0] * 15}, 'within a series of several delays'),
+        ({'M0Type': 'Absent', 'BackgroundSuppression': True,
+          'BackgroundSuppressionNumberPulses': 2}, 'within a series without M0'),
+        ({'RepetitionTimePreparation': [4.5, 5.0] * 30}, 'needs one time between its volumes'),
+    ],
+)  # fmt: skip
+def test_a_task_within_a_series_that_cannot_be_told_apart_is_refused(
+    change, message, dataset, unit
+):
+    within_asl(dataset)
+    dataset.edit('*_asl.json', **change)
+    if 'M0Type' in change:
+        for path in dataset.root.rglob('*_m0scan*'):
+            path.unlink()
+    found = unit(dataset)
+    assert message in said(found)
+    assert not {condition for name, condition in made(found) if name == 'cbf'}
+
+
+@pytest.mark.parametrize(
+    ('rows', 'message'),
+    [
+        ([(10, 2, 'calc'), (130, 2, 'calc')], 'needs some longer than 6 s'),
+        ([(0, 100, 'calc'), (100, 170, 'mem')], 'no baseline to compare with'),
+    ],
+)
+def test_events_of_asl_without_blocks_or_baseline_are_refused(rows, message, dataset, unit):
+    found = unit(within_asl(dataset, rows))
+    assert message in said(found)
+    assert found.asl == ()

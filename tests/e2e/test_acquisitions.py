@@ -1,4 +1,4 @@
-"""Other ways to acquire: BOLD of several echoes, events in place of blocks."""
+"""Other ways to acquire: BOLD of several echoes, events, a task within one ASL series."""
 
 import json
 
@@ -118,3 +118,85 @@ def test_response_to_events_is_found_where_it_is_with_its_error(events, contrast
     assert told['Measure'] == 'peak'
     assert told['Duration'] == 1
     assert 4 < told['From'] == told['To'] < 7
+
+
+FLOW, TASK_FLOW = 50.0, 65.0
+"""mL/100 g/min; the second in half of the slab."""
+BLOCKS = (60.0, 180.0, 300.0, 420.0, 540.0)
+"""Onsets of blocks of 60 s, s."""
+
+
+@pytest.fixture(scope='module')
+def task_in_asl(study, tmp_path_factory):
+    """One ASL series in which a task runs, with BOLD in all of its volumes, computed."""
+    root = support.start_dataset(tmp_path_factory.mktemp('functional') / 'study', study)
+    folder = support.add_participant(
+        root, study, '01', 't1w', 'asl',
+        rename=lambda name: None if 'calc' in name else name.replace('acq-control_', ''),
+    )  # fmt: skip
+    stem = folder / 'perf' / 'sub-01'
+    m0_about = json.loads(stem.with_name('sub-01_m0scan.json').read_text())
+    m0_about['IntendedFor'] = ['bids::sub-01/perf/sub-01_asl.nii.gz']
+    stem.with_name('sub-01_m0scan.json').write_text(json.dumps(m0_about))
+    about = json.loads(stem.with_name('sub-01_asl.json').read_text())
+    del about['TotalAcquiredPairs']
+    stem.with_name('sub-01_asl.json').write_text(json.dumps(about))
+    image = nb.load(f'{stem}_asl.nii.gz')
+    m0 = support.read(stem.with_name('sub-01_m0scan.nii.gz')).astype(float)
+    time = 4.5 * np.arange(160)
+    task = np.any([(time >= on + 4) & (time < on + 64) for on in BLOCKS], axis=0)
+    flow = np.full((*m0.shape, time.size), FLOW)
+    flow[:6][..., task] = TASK_FLOW
+    delay = 1.8 + np.array(about['SliceTiming'])  # Alsop et al. 2015, eq. 1
+    kept = 2 * 0.85 * 0.93**4 * 1.65 * (1 - np.exp(-1.8 / 1.65)) * np.exp(-delay / 1.65)
+    per_flow = m0 / (1 - np.exp(-4.5 / 1.6)) * kept / 0.9 / 6000
+    data = 0.15 * m0[..., np.newaxis] * (1 + 0.01 * task)
+    data[..., ::2] -= (per_flow[..., np.newaxis] * flow)[..., ::2]
+    data += 1.2e-3 * m0.max() * np.random.default_rng(4).standard_normal(data.shape)
+    nb.save(nb.Nifti1Image(data.astype(np.float32), image.affine), f'{stem}_asl.nii.gz')
+    kinds = ['volume_type', *['label', 'control'] * 80]
+    stem.with_name('sub-01_aslcontext.tsv').write_text('\n'.join(kinds) + '\n')
+    rows = [f'{onset}\t60\tcalc' for onset in BLOCKS]
+    table = '\n'.join(['onset\tduration\ttrial_type', *rows, ''])
+    stem.with_name('sub-01_events.tsv').write_text(table)
+    made = root.parent / 'out'
+    outcome = support.run_app(
+        root, made, 'participant', *support.anatomy_of(root), *support.HEADER,
+        '--set', 'perfusion.t1_tissue=1.6',
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.log
+    return made
+
+
+def flow_of(output, name):
+    """A map of the functional series in grey matter: the active half and the other."""
+    grey = support.read(output / 'sub-01/anat/sub-01_space-ASL_label-GM_probseg.nii.gz') > 0.8
+    values = support.read(output / f'sub-01/perf/sub-01_{name}.nii.gz')
+    half = np.zeros_like(grey)
+    half[:6] = True
+    return values[grey & half], values[grey & ~half]
+
+
+def test_flow_of_each_condition_within_a_series_is_the_true_one(task_in_asl):
+    for condition, true in (('calc', TASK_FLOW), ('control', FLOW)):
+        active, other = flow_of(task_in_asl, f'task-{condition}_space-ASL_cbf')
+        assert np.nanmean(active) == pytest.approx(true, rel=0.03)
+        assert np.nanmean(other) == pytest.approx(FLOW, rel=0.03)
+
+
+def test_change_of_flow_within_a_series_has_its_error_and_no_more(task_in_asl):
+    stem = 'space-ASL_contrast-calcMinusControl_stat-{}_desc-cbf_statmap'
+    effect, variance = (flow_of(task_in_asl, stem.format(one)) for one in ('effect', 'variance'))
+    z = [
+        (one - true) / np.sqrt(var)
+        for one, var, true in zip(effect, variance, (TASK_FLOW - FLOW, 0.0), strict=True)
+    ]
+    assert np.nanmean(effect[0]) == pytest.approx(TASK_FLOW - FLOW, rel=0.05)
+    for one in z:
+        assert np.nanstd(one) == pytest.approx(1, abs=0.12)
+    name = f'sub-01_{stem.format("effect")}.json'
+    about = json.loads((task_in_asl / 'sub-01/perf' / name).read_text())
+    assert about['BetweenScans'] == {}
+    name = 'sub-01_task-calc_space-ASL_cbf.json'
+    about = json.loads((task_in_asl / 'sub-01/perf' / name).read_text())
+    assert about['ConditionsWithinSeries'] is True

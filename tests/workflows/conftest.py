@@ -106,9 +106,18 @@ class Maker:
         return AseSeries(condition=condition, run=run, file=file, displacements=DISPLACEMENTS)
 
     def _asl(self, condition, run, words):
-        file = self.file(f'{condition}_{run}_asl.nii.gz')
-        m0 = M0Image(kind='Separate', file=self.file('m0.nii.gz'), shared='shared-m0' in words)
+        is_within = 'within' in words
+        file = self.file(f'{"" if is_within else condition}_{run}_asl.nii.gz')
+        shared = is_within or 'shared-m0' in words
+        m0 = M0Image(kind='Separate', file=self.file('m0.nii.gz'), shared=shared)
+        task = {
+            'events': (Event(onset=30.0, duration=30.0, trial_type='calc'),),
+            'events_file': self.file('asl_events.tsv'),
+            'baseline': 'control',
+            'repetition_time': 4.5,
+        }
         return AslSeries(
+            **(task if is_within else {}),
             condition=condition,
             run=run,
             file=file,

@@ -49,6 +49,8 @@ DATA = {
     'ASE beside everything': f'{FULL} ase:control,calc',
     'T1w alone': 't1w',
     'ASL of one condition': 't1w asl:control',
+    'task within ASL': f'{FULL} within',
+    'task within ASL alone': 't1w asl:control,calc within',
 }
 SETTINGS = {
     'default': {},
@@ -392,6 +394,17 @@ def test_movement_of_one_echo_is_applied_to_all_and_decay_alone_enters_cmro2(mak
     }
     assert halves['model_bold_all_second_r2_star'] == pytest.approx(-100 * 0.03)
     assert resample.inputs.other_echoes == []
+
+
+def test_flow_of_conditions_within_one_series_differs_by_no_scan(maker):
+    _, _, graph, _ = build(maker, f'{FULL} within')
+    change = graph.get_node('change_calcMinusControl')
+    assert change.get_node('estimate_change_in_cbf').inputs.within_scan == ['cbf']
+    model = graph.get_node('model_asl_calc')
+    assert model.get_node('estimate_difference').inputs.condition == 'calc'
+    _, _, graph, _ = build(maker, FULL)
+    change = graph.get_node('change_calcMinusControl')
+    assert change.get_node('estimate_change_in_cbf').inputs.within_scan == []
 
 
 def test_session_is_in_every_name(maker):

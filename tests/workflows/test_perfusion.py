@@ -13,7 +13,7 @@ from bids_app.interfaces._base import SimpleInterface
 from bids_app.models.asl.multi_delay import predict_difference
 from bids_app.models.asl.single_delay import difference_from_cbf
 from bids_app.models.status import Status
-from bids_app.settings import AnatomySettings, PerfusionSettings
+from bids_app.settings import AnatomySettings, BoldSettings, PerfusionSettings
 from bids_app.workflows._engine import unconnected_mandatory
 from bids_app.workflows.perfusion import (
     PerfusionConstants,
@@ -136,6 +136,7 @@ def unconnected_mandatory_but_inputs(workflow):
 
 def build(series, model='single-delay', has_tissue=True, readout=None, **settings):
     return init_perfusion_wf(
+        bold=BoldSettings(),
         series=series,
         model=model,
         settings=PerfusionSettings(**settings),

@@ -14,6 +14,7 @@ from bids_app.bids.input.conditions import (
     Scan,
     assign_conditions,
     find_labels,
+    longest_gap,
     make_plan,
     normalise,
     plan_unit,
@@ -59,7 +60,7 @@ from bids_app.settings import parcel_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from bids_app.bids.scans import BoldRun, DscSeries, FoundScan
+    from bids_app.bids.scans import AslSeries, BoldRun, DscSeries, FoundScan
     from bids_app.settings import BloodVolumeSettings, RunSettings, Settings
 
 MAIN_ROLES = {
@@ -363,7 +364,9 @@ def _scans(
 
     def blocks(item: Found) -> tuple[str, ...]:
         longest = info.types_of(item.path)
-        all_count = is_of_events(longest, design=design, shortest=needed)
+        all_count = item.get('suffix') == 'bold' and is_of_events(
+            longest, design=design, shortest=needed
+        )
         return tuple(label for label, length in longest.items() if all_count or length > needed)
 
     tasks = _bare(run.tasks, 'task-')
@@ -371,7 +374,7 @@ def _scans(
         Scan(
             family=family,
             entities=item.entities,
-            trial_types=blocks(item) if family == 'bold' else (),
+            trial_types=blocks(item) if family in ('bold', 'asl') else (),
         )
         for family in MAIN_ROLES
         for item in acquisitions(files, family)
@@ -961,7 +964,7 @@ def _asl(
             if preprocessed is None
             else read_cbf(reader, file, preprocessed, condition=condition, run=run)
         )
-        series += [] if made is None else [made]
+        series += [] if made is None else _by_condition(context, reader, made)
     settings = reader.settings
     wanted = settings.perfusion.arrival == 'shared' and len(series) > 0
     if wanted and not arrival_is_shared(series, settings):
@@ -980,6 +983,27 @@ def _asl(
         )
         for one in series
     )
+
+
+def _by_condition(context: _Context, reader: Reader, series: AslSeries) -> list[AslSeries]:
+    """Tell the conditions of a task apart that runs within a series."""
+    if not series.events:
+        return [series]
+    shortest, baseline = reader.settings.bold.window_start, context.plan.baseline
+    found = sorted({one.trial_type for one in series.events if one.duration > shortest})
+    if baseline is not None and baseline not in found and longest_gap(series) > shortest:
+        found.append(baseline)
+    if baseline not in found or len(found) < 2:
+        message = (
+            f'{series.file.name}: the task within the series has no baseline to compare with; '
+            f'conditions found: {", ".join(found)}; choose one with --baseline'
+        )
+        reader.findings.problem(Problem(role='asl', message=message, file=series.events_file))
+        return []
+    reader.findings.note(
+        f'{series.file.name}: the conditions {", ".join(found)} are those of the task within it'
+    )
+    return [replace(series, condition=one, baseline=baseline) for one in found]
 
 
 def _dsc(

@@ -17,7 +17,7 @@ from bids_app.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from bids_app.bids.scans import BoldRun
+    from bids_app.bids.scans import AslSeries, BoldRun
 
 BASELINES = ('control', 'rest')
 """Names taken for the baseline, in order, when none is chosen."""
@@ -312,14 +312,14 @@ def _listed(run: BoldRun, shortest: float) -> set[str]:
     }
 
 
-def longest_gap(run: BoldRun) -> float:
+def longest_gap(run: BoldRun | AslSeries) -> float:
     """
     Measure the longest stretch of a run without any event.
 
     Parameters
     ----------
-    run : BoldRun
-        With events in order of onset.
+    run : BoldRun or AslSeries
+        With events in order of onset, and a time between volumes.
 
     Returns
     -------
@@ -330,7 +330,7 @@ def longest_gap(run: BoldRun) -> float:
     for event in run.events:
         longest = max(longest, event.onset - end)
         end = max(end, event.onset + event.duration)
-    return max(longest, run.n_volumes * run.repetition_time - end)
+    return max(longest, run.n_volumes * (run.repetition_time or 0.0) - end)
 
 
 def make_plan(

@@ -57,7 +57,7 @@ class Record:
     sizes: tuple[int | None, ...]
     """Of the images among them, bytes."""
     types: Mapping[str, Types]
-    """BOLD file -> trial types."""
+    """BOLD file, or ASL file with a task in it -> trial types."""
     notes: tuple[str, ...] = ()
     """What is not read, and why."""
 
@@ -271,8 +271,9 @@ def _make_record(root: Path, label: str) -> Record:
     names = tuple(_split(path, root)[1] for path in files)
     types: dict[str, Types] = {}
     for path, name in zip(files, names, strict=True):
-        if 'bold' in _roles(name):
-            table = _events(path, files, root)
+        roles = _roles(name)
+        table = _events(path, files, root) if {'bold', 'asl'} & set(roles) else None
+        if 'bold' in roles or table:
             types[name] = longest_blocks(table) if table else {}
             changing = table or root  # a table may still appear at the top of the dataset
             stamps[os.path.relpath(changing, root)] = _stamp(changing)
@@ -307,8 +308,8 @@ def _roles(name: str) -> tuple[str, ...]:
 
 
 def _events(path: Path, files: Sequence[Path], root: Path) -> Path | None:
-    """Find the table of events of a BOLD file: beside it by its own name, else by inheritance."""
-    own = path.with_name(f'{path.name.partition(".")[0].removesuffix("_bold")}_events.tsv')
+    """Find the table of events of a series: beside it by its own name, else by inheritance."""
+    own = path.with_name(f'{path.name.partition(".")[0].rpartition("_")[0]}_events.tsv')
     if own in files:
         return own
     found = Found(path=path, entities=parse_name(path))

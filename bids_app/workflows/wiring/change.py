@@ -74,11 +74,20 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         cbv_exponent=volume.grubb_exponent if by_flow else 0.0,
         cbv_shared=known('cbv') and not per_condition('cbv'),
         m0_shared=known('m0_relative'),
+        within_scan=('cbf',) if _is_within_series(graph, both) else (),
         settings=settings.change,
         davis_map=_davis_map(graph),
         echo_time=graph.bold_echo_times.get(contrast.label, 0.0),
         rate=rate_of(graph.inputs, settings.oxygen) if is_by_bold and can['cmro2'] else 0.0,
     )
+
+
+def _is_within_series(graph: Graph, both: tuple[str, str]) -> bool:
+    """Tell whether the blood flow of both conditions comes from one series."""
+    files = [
+        {one.file for one in graph.inputs.asl if one.condition == condition} for condition in both
+    ]
+    return files[0] == files[1] != set()
 
 
 def chain_models(graph: Graph) -> dict[str, str]:

@@ -57,6 +57,7 @@ def add_perfusion(graph: Graph) -> None:
             series=scan.series,
             model=cbf_model(scan.series, graph.settings),
             settings=settings,
+            bold=graph.settings.bold,
             anatomy=graph.settings.anatomy,
             constants=constants,
             has_tissue=graph.has_anatomy,
@@ -160,6 +161,9 @@ def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list
         'ArterialSpinLabelingType': series.label_type,
         'M0Type': series.m0.kind,
     }
+    if series.events:
+        sidecar['Sources'] += graph.sources([series.events_file])
+        sidecar['ConditionsWithinSeries'] = True
     at: dict[str, Any] = {'condition': condition, 'sidecar': sidecar}
     for port in ('cbf', 'relative_cbf', 'att', 'abv', 'grey_cbf', 'white_cbf'):
         if (port, condition) in graph.maps:

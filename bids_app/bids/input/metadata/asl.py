@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.asl_delays import (
     describe_delays,
@@ -13,6 +13,7 @@ from bids_app.bids.input.asl_delays import (
     without_partner,
 )
 from bids_app.bids.input.files import companions_of, read_table
+from bids_app.bids.input.metadata.bold import read_events
 from bids_app.bids.input.metadata.m0 import read_m0
 from bids_app.bids.input.metadata.readout import read_readout, read_slice_times
 from bids_app.bids.input.sidecar import Probe, choose, is_number
@@ -102,6 +103,7 @@ def read_asl(
         _check_pairs(probe, context)
     if probe.ok and delays and durations:
         _check_delays(probe, labeling, (delays, durations, context), calibration)
+    task = _read_task(probe, header, (delays, durations, context), calibration)
     if not probe.ok or calibration is None or not durations:
         return None
     return AslSeries(
@@ -121,7 +123,64 @@ def read_asl(
         m0=calibration,
         readout=readout,
         metadata=probe.metadata,
+        **task,
     )
+
+
+def _read_task(
+    probe: Probe,
+    header: Header | None,
+    timing: tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]],
+    calibration: M0Image | None,
+) -> dict[str, Any]:
+    """Read the blocks of a task that runs in the series, and the time between its volumes."""
+    companions = companions_of(probe.found, probe.reader.root, 'events', '.tsv')
+    delays, durations, context = timing
+    if not companions or not probe.ok or header is None:
+        return {}
+    path = companions[-1]
+    if probe.condition is not None:
+        probe.reader.findings.note(
+            f'{path.name} is not used: the whole series is the condition {probe.condition}'
+        )
+        return {}
+    several = delays and len(distinct_delays(delays, durations, context)[1]) > 1
+    unfit = {
+        'without control and label volumes': not {'control', 'label'} <= set(context),
+        'of several delays': several and probe.reader.settings.perfusion.model != 'single-delay',
+        'without M0': calibration is not None and calibration.kind == 'Absent',
+    }
+    reasons = [name for name, applies in unfit.items() if applies]
+    if reasons:
+        probe.fail(
+            f'{probe.file.name}: the conditions of a task within a series {reasons[0]} are not '
+            f'told apart; move {path.name} away for one blood flow of the whole series',
+            path,
+        )
+        return {}
+    time = _time_between_volumes(probe, context)
+    if time is None:
+        return {}
+    events, _ = read_events(probe, path, header.n_volumes * time, role='asl')
+    return {'events': events, 'events_file': path, 'repetition_time': time}
+
+
+def _time_between_volumes(probe: Probe, context: Sequence[str]) -> float | None:
+    """Read the one time between volumes, s; a problem where there is none."""
+    used = sorted(index for pair in pairs_of(context) for index in pair)
+    key = 'RepetitionTimePreparation'
+    listed = probe.numbers(key, of=len(context), judged=used) or ()
+    times = {listed[index] for index in used} if len(listed) == len(context) else set(listed)
+    if len(times) == 1 and min(times) > 0:
+        return times.pop()
+    stated = probe.repetition_time()
+    if stated is None or len(times) > 1:
+        probe.fail(
+            f'{probe.file.name}: a task within the series needs one time between its volumes; '
+            f'{key} is {sorted(times) or "missing"}'
+        )
+        return None
+    return stated
 
 
 def read_cbf(

@@ -111,7 +111,7 @@ def read_bold(
             f'{found.path.name}: SliceTiming reaches {max(slice_times):g} s, RepetitionTime is '
             f'{repetition_time:g} s; correct one of them'
         )
-    events, of_events = _events(probe, companions[-1], duration)
+    events, of_events = read_events(probe, companions[-1], duration)
     _check_header_time(probe, header, repetition_time)
     if not probe.ok or header is None or repetition_time is None:
         return None
@@ -323,9 +323,22 @@ def join_trials(events: Sequence[Event]) -> list[Event]:
     return sorted([*blocks, *points], key=lambda event: event.onset)
 
 
-def _events(probe: Probe, path: Path, duration: float | None) -> tuple[tuple[Event, ...], bool]:
+def read_events(
+    probe: Probe, path: Path, duration: float | None, *, role: str = 'events'
+) -> tuple[tuple[Event, ...], bool]:
     """
-    Read the blocks or events of a run; every defect is a problem of the role events.
+    Read the blocks or events of a run.
+
+    Parameters
+    ----------
+    probe : Probe
+        Of the run.
+    path : Path
+        Its table.
+    duration : float or None
+        Of the run, s.
+    role : str
+        Whose problem a defect is; that of asl has blocks only.
 
     Returns
     -------
@@ -336,7 +349,7 @@ def _events(probe: Probe, path: Path, duration: float | None) -> tuple[tuple[Eve
     """
     own = Probe(
         reader=probe.reader,
-        role='events',
+        role=role,
         found=Found(path=path, entities=probe.found.entities),
         condition=probe.condition,
     )
@@ -362,7 +375,8 @@ def _events(probe: Probe, path: Path, duration: float | None) -> tuple[tuple[Eve
     _note_cut(own, known, duration)
     blocks = tuple(join_trials(known))
     settings = probe.reader.settings.bold
-    if is_of_events(_longest(blocks), design=settings.design, shortest=settings.window_start):
+    design = 'blocks' if role == 'asl' else settings.design
+    if is_of_events(_longest(blocks), design=design, shortest=settings.window_start):
         _check_choices_of_events(own, _longest(known))
         probe.ok = probe.ok and own.ok
         return known, True
@@ -436,9 +450,9 @@ def _check_lengths(probe: Probe, blocks: Sequence[Event]) -> None:
         )
     else:
         probe.fail(
-            f'{probe.file.name}: percent change of blocks (bold.design) needs some longer than '
-            f'{needed:g} s (bold.window_start), the longest are: {shown}; choose bold.design auto '
-            'or events'
+            f'{probe.file.name}: the change of blocks needs some longer than {needed:g} s '
+            f'(bold.window_start), the longest are: {shown}'
+            + ('' if probe.role == 'asl' else '; choose bold.design auto or events')
         )
 
 
