@@ -1,7 +1,7 @@
 """
 Whether errors hold where noise is uneven, shared or slow, by generators of their own.
 
-`python benchmarks/errors.py [--seeds 20] [--part pairs bold dsc scans echoes constants]`
+`python benchmarks/errors.py [--seeds 20] [--part pairs bold dsc scans echoes constants regions]`
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 from bold import TR, events_of
 from scipy.signal import lfilter
 
-from bids_app.engines.glm import fit_task_design, make_task_design
+from bids_app.engines.glm import TaskDesign, fit_task_design, make_task_design, share_of_noise
 from bids_app.models.asl.label_control import estimate_difference
 from bids_app.models.asl.scan_noise import describe_scan_noise
 from bids_app.models.asl.single_delay import cbf_from_difference
 from bids_app.models.dsc.relative_cbv import estimate_relative_cbv
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.between_scans import PRIORS, local_share
-from bids_app.models.numerics.noise import SIZES, cubes_of
+from bids_app.models.numerics.noise import SIZES, cubes_of, long_run_ratio, shared_noise
 from bids_app.models.numerics.regions import summarise_regions
 from bids_app.models.oxygen.cmro2 import arterial_oxygen_content, estimate_cmro2
 from bids_app.models.oxygen.mqbold import estimate_oef
@@ -75,18 +75,72 @@ def flows(n_seeds: int) -> list[dict[str, object]]:
     ]
     everywhere = np.ones(len(POINTS), bool)
     for kind in kinds:
-        z: dict[str, list[float]] = {'voxel': [], **{size: [] for size in SIZES}}
+        z = []
         for seed in range(n_seeds):
             series = pairs_of(np.random.default_rng(seed), **kind)
             found = estimate_difference(series, context=CONTEXT, robust=True)
             shared = describe_scan_noise(series, POINTS, everywhere, context=CONTEXT, robust=True)[
                 'shared'
             ]
-            z['voxel'].extend((found.value - FLOW) / np.sqrt(found.variance))
-            for size, side in SIZES.items():
-                region = summarise_regions(found, *cubes_of(POINTS, side), shared=shared[size])
-                z[size].extend((region['mean'] - FLOW) / region['se'])
-        rows.append({'noise': kind, **{size: describe(values) for size, values in z.items()}})
+            z.append(z_of_regions(found, FLOW, shared))
+        rows.append({'noise': kind, **together(z)})
+    return rows
+
+
+def z_of_regions(estimate: Estimate, truth: float, shared: dict[str, float]) -> dict[str, list]:
+    """Departure from the truth over its error, of voxels and of regions of every size."""
+    z: dict[str, list] = {'voxel': list((estimate.value - truth) / np.sqrt(estimate.variance))}
+    for size, side in SIZES.items():
+        region = summarise_regions(estimate, *cubes_of(POINTS, side), shared=shared[size])
+        z[size] = list((region['mean'] - truth) / region['se'])
+    return z
+
+
+def together(parts: list[dict[str, list]]) -> dict[str, dict[str, float]]:
+    """Describe z of several studies."""
+    return {size: describe(np.concatenate([part[size] for part in parts])) for size in parts[0]}
+
+
+def design_of(n_volumes: int) -> TaskDesign:
+    """Give the design of two conditions in blocks."""
+    return make_task_design(
+        n_volumes,
+        repetition_time=TR,
+        events=events_of(n_volumes),
+        baseline='control',
+        contrasts=[('calc', 'control')],
+    )
+
+
+def regions(n_seeds: int) -> list[dict[str, object]]:
+    """SD of z of BOLD changes and bolus areas, part of whose noise all voxels have in common."""
+    n_volumes, rows = 400, []
+    design = design_of(n_volumes)
+    time = 1.5 * np.arange(60.0)
+    bolus = 500 * np.exp(-0.9 * np.exp(-0.5 * ((time - 45) / 5) ** 2))
+    how = {'echo_time': 0.03, 'repetition_time': 1.5}
+    area = float(estimate_relative_cbv(bolus[None].repeat(200, 0), **how).relative_cbv.value[0])
+    for share in (0.0, 0.05, 0.2):
+        of_bold, of_bolus = [], []
+        for seed in range(n_seeds):
+            rng = np.random.default_rng(seed)
+
+            def noise(n_samples: int, rng=rng, share=share) -> np.ndarray:
+                own = slow(rng, 0.4, (len(POINTS), n_samples))
+                return np.sqrt(1 - share) * own + np.sqrt(share) * slow(rng, 0.4, (n_samples,))
+
+            series = 1000 + 10 * noise(n_volumes)
+            changes = fit_task_design(series, design)
+            shared = share_of_noise(series, changes, POINTS, design)['calcMinusControl']
+            of_bold.append(z_of_regions(changes['calcMinusControl'], 0.0, shared))
+            series = bolus + 5 * noise(time.size)
+            found = estimate_relative_cbv(series, **how)
+            before = slice(found.window.baseline_start, found.window.baseline_end)
+            relative = series[:, before] / series[:, before].mean(axis=1, keepdims=True) - 1
+            spread = long_run_ratio(relative) * relative.var(axis=1, ddof=1)
+            shared = shared_noise(relative, spread, POINTS)
+            of_bolus.append(z_of_regions(found.relative_cbv, area, shared))
+        rows += [{'share': share, 'bold': together(of_bold), 'bolus': together(of_bolus)}]
     return rows
 
 
@@ -103,13 +157,7 @@ def gates(n_seeds: int) -> list[dict[str, object]]:
     """Rejections of the BOLD gate without any effect, at 0.05 and over 0.001."""
     rng, n_volumes, n_voxels = np.random.default_rng(3), 400, 1000 * n_seeds
     shape = (n_voxels, n_volumes)
-    design = make_task_design(
-        n_volumes,
-        repetition_time=TR,
-        events=events_of(n_volumes),
-        baseline='control',
-        contrasts=[('calc', 'control')],
-    )
+    design = design_of(n_volumes)
     kinds = {
         'white': lambda: rng.normal(size=shape),
         'AR(1) .3': lambda: slow(rng, 0.3, shape),
@@ -289,6 +337,7 @@ def constants(n_seeds: int) -> list[dict[str, object]]:
 PARTS = {
     'pairs': flows,
     'bold': gates,
+    'regions': regions,
     'dsc': boluses,
     'scans': scans,
     'echoes': echoes,

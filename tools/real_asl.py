@@ -73,12 +73,47 @@ def check_brain(output: Path) -> bool:
 
 def print_halves(study: Path) -> int:
     """
-    Print z of the difference of halves of the pairs, with and without movement correction.
+    Print z of the difference of halves of the pairs, each aligned by itself, and without.
 
-    All voxels of a mask of the mean image: no registration, no M0.
+    All voxels of a mask of the mean image: no registration, no M0. `scatter` is the robust SD of
+    the difference, in the unit of the series.
     """
     from bids_app.engines.masks import mask_from_mean
-    from bids_app.models.asl.label_control import half_difference
+    from bids_app.models.asl.label_control import estimate_difference
+
+    image = nb.load(study / 'sub-01/perf/sub-01_asl.nii.gz')
+    rows = (study / 'sub-01/perf/sub-01_aslcontext.tsv').read_text().split()[1:]
+    kept = [index for index, kind in enumerate(rows) if kind in ('control', 'label')]
+    context = [rows[index] for index in kept]
+    series = np.asarray(image.dataobj, float)[..., kept]
+    brain = mask_from_mean(series, image.affine)
+    number = np.arange(len(kept)) // 2
+    splits = {'interleaved': number % 2 == 0, 'contiguous': number < len(kept) // 4}
+    for name, align in (('as acquired', None), ('movement undone', undo_movement)):
+        for split, first in splits.items():
+            halves = []
+            for chosen in (first, ~first):
+                part, kinds = series[..., chosen], list(np.array(context)[chosen])
+                if align:
+                    part = align(part, kinds, brain, (series.mean(axis=-1), image.affine))
+                halves.append(estimate_difference(part[brain], context=kinds, robust=True))
+            one, two = halves
+            difference = one.value - two.value
+            z = difference / np.sqrt(one.variance + two.variance)
+            known = np.isfinite(z)
+            robust, scatter = (1.4826 * np.median(np.abs(x[known])) for x in (z, difference))
+            covers = 100 * np.mean(np.abs(z[known]) < 1.96)
+            print(
+                f'{name}, {split}: SD of z {robust:.2f}, intervals cover {covers:.0f} %, '
+                f'scatter {scatter:.2f}'
+            )
+    return 0
+
+
+def undo_movement(
+    series: np.ndarray, context: list[str], brain: np.ndarray, like: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Align a series by itself, and its mean to an image with its affine."""
     from bids_app.models.numerics.resampling import resample_series
     from bids_app.models.preprocessing.realignment import (
         estimate_rigid_motion,
@@ -87,26 +122,15 @@ def print_halves(study: Path) -> int:
         motion_matrices,
     )
 
-    image = nb.load(study / 'sub-01/perf/sub-01_asl.nii.gz')
-    series = np.asarray(image.dataobj, float)
-    rows = (study / 'sub-01/perf/sub-01_aslcontext.tsv').read_text().split()
-    context = rows[1:]
-    brain = mask_from_mean(series, image.affine)
+    image, affine = like
     around = ndimage.binary_dilation(brain, iterations=2)
-    motion = estimate_rigid_motion(series, around, image.affine, courses=label_courses(context))
-    matrices = motion_matrices(motion, mask_centre(around, image.affine))
-    versions = {
-        'as acquired': series,
-        'movement undone': resample_series(series, matrices, image.affine),
-    }
-    for name, version in versions.items():
-        for split in ('interleaved', 'contiguous'):
-            half = half_difference(version[brain], context=context, robust=True, split=split)
-            z = half.value / np.sqrt(half.variance)
-            z = z[np.isfinite(z)]
-            robust, covers = 1.4826 * np.median(np.abs(z)), 100 * np.mean(np.abs(z) < 1.96)
-            print(f'{name}, {split}: SD of z {robust:.2f}, intervals cover {covers:.0f} %')
-    return 0
+    centre = mask_centre(around, affine)
+    motion = estimate_rigid_motion(series, around, affine, courses=label_courses(context))
+    matrices = motion_matrices(motion, centre)
+    mean = np.nan_to_num(resample_series(series, matrices, affine)).mean(axis=-1)
+    both = estimate_rigid_motion(np.stack([image, mean], axis=-1), around, affine)
+    (place,) = motion_matrices(both[1:] - both[:1], centre)
+    return np.nan_to_num(resample_series(series, matrices @ place, affine))
 
 
 def main() -> int:

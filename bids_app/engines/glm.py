@@ -80,6 +80,12 @@ SMALLEST_POWER = 1e-9
 SLACK = 1e-6
 """Of a coefficient that the design determines; no unit."""
 
+MOST_RESIDUALS = 4000
+"""Voxels whose residuals are looked at, at most."""
+
+LAGS_TOLD, DIGITS = 6, 3
+"""Of the autocorrelation in the sidecar."""
+
 COPIES_IN_FIT = 4
 """Arrays of the size of the data that the fit holds at once; sizes the chunks."""
 
@@ -662,6 +668,48 @@ def share_of_noise(
             of_means = np.nan_to_num(of_means)
             shares[label][size] = share_in_common(change.variance[known], cube, of_means)
     return shares
+
+
+def residual_autocorrelation(series: ArrayLike, design: TaskDesign) -> list[float]:
+    """
+    Give the autocorrelation of what a design leaves of the series.
+
+    Parameters
+    ----------
+    series : (V, T) array_like
+        BOLD signal, arbitrary unit.
+    design : TaskDesign
+        Fitted by ordinary least squares.
+
+    Returns
+    -------
+    correlations : list of float
+        Of volumes 1, 2 ... 6 apart, mean over voxels; pairs with a volume that does not count
+        are left out. Biased downwards, as the design takes slow noise along.
+
+    Examples
+    --------
+    >>> events = [(24.0 * n, 12.0, 'task') for n in range(10)]
+    >>> design = make_task_design(120, repetition_time=2.0, events=events, baseline='rest',
+    ...                           contrasts=[('task', 'rest')])
+    >>> white = 100 + np.random.default_rng(0).normal(size=(500, 120))
+    >>> max(abs(r) for r in residual_autocorrelation(white, design)) < 0.1
+    True
+    """
+    data = np.asarray(series)
+    data = data[np.isfinite(data[:, design.kept]).all(axis=1)]
+    data = np.where(design.kept, data[:: -(-len(data) // MOST_RESIDUALS) or 1], 0.0)
+    residuals = data - data @ np.linalg.pinv(design.matrix).T @ design.matrix.T
+    power = np.einsum('vt,vt->v', residuals, residuals)
+    residuals = residuals[power > 0] / np.sqrt(power[power > 0, np.newaxis])
+    if not len(residuals):
+        return []
+    n_volumes, found = design.kept.sum(), []
+    for lag in range(1, LAGS_TOLD + 1):
+        pairs = (design.kept[lag:] & design.kept[:-lag]).sum()
+        product = np.einsum('vt,vt->', residuals[:, lag:], residuals[:, :-lag])
+        found.append(round(float(product / len(residuals) * n_volumes / max(pairs, 1)), DIGITS))
+    return found
 
 
 def median_change(

@@ -14,6 +14,7 @@ from bids_app.engines.glm import (
     make_task_design,
     make_time_course_design,
     median_change,
+    residual_autocorrelation,
     share_of_noise,
 )
 from bids_app.images import load_data, load_masked, save_unmasked
@@ -312,6 +313,7 @@ class EstimatePercentChange(SimpleInterface):
             'HighPassCutoff': round(design.high_pass, 6),
             'HighPassLoss': round(design.loss, 4),
             'SliceTimingCorrected': bool(given),
+            'ResidualAutocorrelation': residual_autocorrelation(series, design),
         }
         if design.measured:
             facts['Response'] = {

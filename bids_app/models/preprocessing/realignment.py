@@ -46,6 +46,16 @@ MOST_ITERATIONS = 12
 CONVERGED = 1e-3
 """Step below which a volume is at its place, mm."""
 
+NOISE_SPREAD = (2 * np.sqrt(np.pi) * SMOOTHING) ** 3
+"""Voxels that share one sample of noise after that smoothing."""
+
+CHANCE = 2.0
+"""Standard errors within which movement that follows the contrast is taken to do so by chance;
+ours."""
+
+BINS = 7
+"""Frequencies over which the spectrum of movement is averaged; ours."""
+
 PASSES = 2
 """How often the mean image is made anew from the aligned volumes."""
 
@@ -70,7 +80,7 @@ def estimate_rigid_motion(
         Voxel indices to world coordinates, mm, RAS.
     courses : (T, K) array_like, optional
         How the contrast of the scan changes over time (label and control, a bolus). Movement
-        that follows them is taken for contrast and removed.
+        that follows them by more than chance is taken for contrast and removed.
 
     Returns
     -------
@@ -100,6 +110,13 @@ def estimate_rigid_motion(
     Volumes and mean are smoothed by less than a voxel, which widens the range (several voxels)
     and makes linear interpolation good enough. The mean is made twice.
 
+    Noise moves volumes too. With its part E of the mean square V of a shift or turn, from the
+    residual of the fits, the movement is multiplied by :math:`\max(1 - E/V, 0)`: where there is
+    no more than noise makes, there is none. Of the coefficient c by which movement follows a
+    course, whose chance error s follows from the spectrum of the rest,
+    :math:`c \max(1 - 4 s^2 / c^2, 0)` is removed. All of it would take along the movement that
+    label and control volumes differ by through chance, which no scatter of the pairs shows.
+
     References
     ----------
     .. [1] Baker & Matthews, Int J Comput Vis 56:221, 2004. doi:10.1023/B:VISI.0000011205.11775.fd
@@ -110,8 +127,12 @@ def estimate_rigid_motion(
     motion = np.zeros((len(smooth), DEGREES_OF_FREEDOM))
     for _ in range(PASSES):
         mean = _mean_in_place(smooth, motion, affine, centre)
-        motion = _fit_volumes(smooth, mean, motion, indices=indices, affine=affine, centre=centre)
+        motion, error = _fit_volumes(
+            smooth, mean, motion, indices=indices, affine=affine, centre=centre
+        )
         motion -= motion.mean(axis=0)
+    size = (motion**2).mean(axis=0)
+    motion *= np.where(size > error, 1 - error / np.where(size > error, size, 1.0), 0.0)
     return motion if courses is None else _without(motion, np.asarray(courses, float))
 
 
@@ -166,7 +187,7 @@ def estimate_echo_motion(
     for _ in range(PASSES):
         predicted = _predict_echoes(_in_place(smooth, motion, affine, centre), times)
         motion = np.concatenate([
-            _fit_volumes([echo], image, start[np.newaxis], **where)
+            _fit_volumes([echo], image, start[np.newaxis], **where)[0]
             for echo, image, start in zip(smooth, predicted, motion, strict=True)
         ])  # fmt: skip
         motion -= motion.mean(axis=0)
@@ -351,8 +372,8 @@ def _fit_volumes(
     indices: NDArray[Any],
     affine: FloatArray,
     centre: FloatArray,
-) -> FloatArray:
-    """Align every volume to the mean; start from the movement known so far."""
+) -> tuple[FloatArray, FloatArray]:
+    """Align every volume to the mean, from a start; give also the variance by noise, (6,)."""
     inverse = np.linalg.inv(affine)
     points = _world(affine, indices)
     at = tuple(indices.astype(int).T)
@@ -363,17 +384,22 @@ def _fit_volumes(
     shading = _polynomials(place) * level[:, np.newaxis]
     design = np.column_stack([slope, np.cross(points - centre, slope), shading])
     solver = np.linalg.pinv(design)
-    motion = np.empty((len(volumes), DEGREES_OF_FREEDOM))
+    motion, spread = np.empty((len(volumes), DEGREES_OF_FREEDOM)), np.empty(len(volumes))
     for t, volume in enumerate(volumes):
         matrix = motion_matrices(start[t : t + 1], centre)[0]
         for _ in range(MOST_ITERATIONS):
-            step = _step(volume, inverse @ matrix, points, level, solver)
+            change = _difference(volume, inverse @ matrix, points, level)
+            fitted = solver @ change
+            step = fitted[:DEGREES_OF_FREEDOM]
             matrix = matrix @ np.linalg.inv(motion_matrices(step[np.newaxis], centre)[0])
             if np.linalg.norm(step[:3]) + HEAD_RADIUS * np.linalg.norm(step[3:]) < CONVERGED:
                 break
+        left = change - design @ fitted
+        spread[t] = left @ left / max(len(left) - design.shape[1], 1)
         motion[t, 3:] = Rotation.from_matrix(matrix[:3, :3]).as_rotvec()
         motion[t, :3] = (matrix @ np.append(centre, 1))[:3] - centre
-    return motion
+    by_noise = (solver[:DEGREES_OF_FREEDOM] ** 2).sum(axis=1)
+    return motion, NOISE_SPREAD * spread.mean() * by_noise
 
 
 def _polynomials(place: FloatArray) -> FloatArray:
@@ -382,21 +408,16 @@ def _polynomials(place: FloatArray) -> FloatArray:
     return np.column_stack([np.ones(len(place)), place, *products])
 
 
-def _step(
-    volume: FloatArray,
-    to_voxel: FloatArray,
-    points: FloatArray,
-    level: FloatArray,
-    solver: FloatArray,
+def _difference(
+    volume: FloatArray, to_voxel: FloatArray, points: FloatArray, level: FloatArray
 ) -> FloatArray:
-    """Movement (6,) of the mean that would make it more like the volume where it lies now."""
+    """Give the volume, where it lies now and in the unit of the mean, minus the mean."""
     there = points @ to_voxel[:3, :3].T + to_voxel[:3, 3]
     value = ndimage.map_coordinates(volume, there.T, order=1, mode='nearest')
     last = np.array(volume.shape) - 1
     seen = ((there >= 0) & (there <= last)).all(axis=1)
     gain = (value[seen] @ level[seen]) / (level[seen] @ level[seen]) or 1.0
-    step: FloatArray = (solver @ np.where(seen, value / gain - level, 0.0))[:DEGREES_OF_FREEDOM]
-    return step
+    return np.where(seen, value / gain - level, 0.0)
 
 
 def _without(motion: FloatArray, courses: FloatArray) -> FloatArray:
@@ -404,7 +425,21 @@ def _without(motion: FloatArray, courses: FloatArray) -> FloatArray:
     n_volumes = len(motion)
     known = np.column_stack([np.ones(n_volumes), np.linspace(-1, 1, n_volumes)])
     regressors = courses - courses.mean(axis=0)
-    fitted = np.linalg.lstsq(np.column_stack([known, regressors]), motion, rcond=None)[0]
-    clean = motion - regressors @ fitted[known.shape[1] :]
+    design = np.column_stack([known, regressors])
+    inverse = np.linalg.pinv(design)
+    fitted = inverse @ motion
+    found = fitted[known.shape[1] :]
+    chance = _chance(motion - design @ fitted, inverse[known.shape[1] :])
+    limit = CHANCE**2 * chance
+    kept_share = np.where(found**2 > limit, limit / np.where(found != 0, found, 1.0) ** 2, 1.0)
+    clean = motion - regressors @ (found * (1 - kept_share))
     kept: FloatArray = clean - clean.mean(axis=0)
     return kept
+
+
+def _chance(rest: FloatArray, filters: FloatArray) -> FloatArray:
+    """Give the variance (K, 6) that movement as slow as the rest (T, 6) has in filters (K, T)."""
+    power = np.abs(np.fft.fft(rest, axis=0)) ** 2
+    power = ndimage.uniform_filter1d(power, min(BINS, len(rest)), axis=0, mode='wrap')
+    passed = np.abs(np.fft.fft(filters, axis=1)) ** 2
+    return np.asarray(passed @ power / len(rest) ** 2)

@@ -115,6 +115,21 @@ def test_what_follows_the_contrast_is_no_movement():
     assert found[:, 0] == pytest.approx(drift[:, 0], abs=0.05)
 
 
+def test_movement_in_which_label_and_control_differ_by_chance_is_kept():
+    motion = random_motion(40, 0.5, 0.5, seed=8)
+    series, mask, _ = moved_series(AFFINES['LAS'], motion, noise=5.0)
+    courses = label_courses(['control', 'label'] * 20)
+    found = estimate_rigid_motion(series, mask, AFFINES['LAS'], courses=courses)
+    zigzag = courses[:, 0] - 0.5
+    left, there = (zigzag @ part[:, :3] for part in (found - motion, motion))
+    assert np.linalg.norm(left) < 0.5 * np.linalg.norm(there)
+
+
+def test_noise_alone_moves_nothing():
+    series, mask, _ = moved_series(AFFINES['LAS'], np.zeros((20, 6)), noise=100.0)
+    assert not estimate_rigid_motion(series, mask, AFFINES['LAS']).any()
+
+
 ECHO_TIMES = np.arange(1, 7) * 0.006
 
 
