@@ -23,8 +23,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import curve_fit
 
+from bids_app.models.asl.kinetics import predict_difference
 from bids_app.models.asl.label_control import estimate_difference
-from bids_app.models.asl.multi_delay import fit_multi_delay, predict_difference
+from bids_app.models.asl.multi_delay import fit_multi_delay
 from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
 

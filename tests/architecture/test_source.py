@@ -48,6 +48,7 @@ def test_only_the_programs_exit_and_set_up_logging():
 
     assert {path for path in calls('sys.exit') if not path.startswith('phantom/')} <= {
         'cli/main.py',
+        'cli/power.py',
         'cli/table.py',
         '__main__.py',
     }

@@ -6,7 +6,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.models.asl.multi_delay import predict_difference
+from bids_app.models.asl.kinetics import predict_difference
 from tests.e2e import support
 
 pytestmark = pytest.mark.e2e

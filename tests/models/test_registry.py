@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bids_app.models import constants
-from bids_app.models.asl.multi_delay import predict_difference
+from bids_app.models.asl.kinetics import predict_difference
 from bids_app.models.estimate import Estimate
 from bids_app.models.oxygen.ase_qbold import predict_ase
 from bids_app.models.registry import MODELS, choices

@@ -10,7 +10,7 @@ import pytest
 from bids_app.bids.scans import AslSeries, M0Image, Readout
 from bids_app.errors import InputDataError
 from bids_app.interfaces._base import SimpleInterface
-from bids_app.models.asl.multi_delay import predict_difference
+from bids_app.models.asl.kinetics import predict_difference
 from bids_app.models.asl.single_delay import difference_from_cbf
 from bids_app.models.status import Status
 from bids_app.settings import AnatomySettings, BoldSettings, PerfusionSettings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.errors import ModelInputError
-from bids_app.models.asl.multi_delay import CONTINUOUS, PULSED, PULSED_QUIPSS
+from bids_app.models.asl.kinetics import CONTINUOUS, PULSED, PULSED_QUIPSS
 from bids_app.models.constants import (
     CBF_PLAUSIBLE,
     FIELD_OF_HCT_LINE,

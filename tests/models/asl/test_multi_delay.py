@@ -10,12 +10,11 @@ from scipy.integrate import quad
 from scipy.optimize import curve_fit
 
 from bids_app.errors import ModelInputError
+from bids_app.models.asl.kinetics import Kinetics, predict_difference
 from bids_app.models.asl.multi_delay import (
-    Kinetics,
     fit_multi_delay,
     fit_shared_arrival,
     fit_with_arteries,
-    predict_difference,
 )
 from bids_app.models.constants import LATEST_ARRIVAL
 from bids_app.models.estimate import Estimate

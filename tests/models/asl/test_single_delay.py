@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from bids_app.errors import ModelInputError
+from bids_app.models.asl.kinetics import predict_difference
 from bids_app.models.asl.label_control import (
     estimate_difference,
 )
-from bids_app.models.asl.multi_delay import predict_difference
 from bids_app.models.asl.single_delay import (
     cbf_from_difference,
     difference_from_cbf,
