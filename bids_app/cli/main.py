@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.cli.parser import LEVELS, parse, parse_status, run_settings
+from bids_app.cli.parser import LEVELS, parse, parse_init, parse_status, run_settings
 from bids_app.errors import AppError, ExitCode, OutputError
 from bids_app.settings import resolve
 
@@ -71,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     _start_logging(argv)
     if argv[:1] == ['status'] and not set(LEVELS) & set(argv):
         return _status(argv[1:])
+    if argv[:1] == ['init'] and not set(LEVELS) & set(argv):
+        return _init(argv[1:])
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupt)
@@ -235,6 +237,20 @@ def _status(argv: list[str]) -> int:
         found = cohort(options.output_dir.absolute())
         text = json.dumps(found, indent=2) if options.json else '\n'.join(describe(found))
         _say(f'{text}\n')
+    except SystemExit as request:  # --help
+        return int(request.code or 0)
+    except (Exception, KeyboardInterrupt) as error:
+        return _finish(_verdict_on(error), None)
+    return int(ExitCode.OK)
+
+
+def _init(argv: list[str]) -> int:
+    """Look at a dataset and write what a first run needs."""
+    try:
+        run, folder = parse_init(argv)
+        from bids_app.workflows.start import start
+
+        _say(start(run, folder))
     except SystemExit as request:  # --help
         return int(request.code or 0)
     except (Exception, KeyboardInterrupt) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import bids_app
+from bids_app.cli.describe import boutiques, completion, said_once, short_help
 from bids_app.cli.limits import memory_limit, processor_limit
 from bids_app.errors import ExitCode, SettingsError
 from bids_app.settings import RunSettings, Settings, field_of, flags, flatten, presets
@@ -34,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise; the program prints and exits in one place."""
-        msg = f'{message} (oxybold --help lists the options)'
+        msg = f'{message} (oxybold --help-all lists the options)'
         raise UsageError(msg)
 
 
@@ -56,8 +57,13 @@ def make_parser() -> argparse.ArgumentParser:
         '66 unreadable input, 70 program error, 73 cannot write the output, 74 disk full, '
         '75 interrupted.',
         allow_abbrev=False,
+        add_help=False,
     )
     add = parser.add_argument
+    add('-h', '--help', action=said_once(short_help), help='what is often used')
+    add('--help-all', action='help', help='all options')
+    add('--completion', action=said_once(completion), help='completion for bash and zsh')
+    add('--bids-exec-spec', action=said_once(boutiques), help='description for programs, as JSON')
     add('bids_dir', type=Path, help='BIDS dataset; only read')
     add('output_dir', type=Path, help='derivatives; BIDS_DIR/derivatives/NAME or outside BIDS_DIR')
     add('level', metavar='{participant,group}', help='analysis level')
@@ -175,6 +181,44 @@ def parse_status(argv: list[str]) -> argparse.Namespace:
     parser.add_argument('output_dir', type=Path, help='output of the participant level')
     parser.add_argument('--json', action='store_true', help='as JSON, for programs')
     return parser.parse_args(argv)
+
+
+def parse_init(argv: list[str]) -> tuple[RunSettings, Path]:
+    """
+    Parse the command line of ``oxybold init``.
+
+    Returns
+    -------
+    run : RunSettings
+        A dry run of all participants, with the derivatives of fMRIPrep and ASLPrep found.
+    folder : Path
+        Where the files go.
+
+    Raises
+    ------
+    UsageError
+        For unknown options, or without a dataset.
+    """
+    parser = Parser(
+        prog='oxybold init',
+        description='Look at a dataset and write commented settings, the metadata that is '
+        'missing, with blanks, and the commands to run. Nothing is written into the dataset.',
+        allow_abbrev=False,
+    )
+    parser.add_argument('bids_dir', type=Path, help='BIDS dataset; only read')
+    parser.add_argument('folder', type=Path, nargs='?', default=Path(), help='where the files '
+                        'go; default this folder')  # fmt: skip
+    options = parser.parse_args(argv)
+    bids_dir = options.bids_dir.resolve()
+    derivatives = bids_dir / 'derivatives'
+    found = [f'{name}={derivatives / name}' for name in USED if (derivatives / name).is_dir()]
+    line = [str(bids_dir), str(derivatives / 'oxybold'), 'participant', '--dry-run']
+    line += ['--derivatives', *found] if found else []
+    return run_settings(parse(line)[0], line), options.folder
+
+
+USED = ('fmriprep', 'aslprep')
+"""Derivatives that a first look takes along where they are."""
 
 
 def _positive_int(text: str) -> int:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import bids_app
-from bids_app.cli.parser import parse, parse_status
+from bids_app.cli.parser import parse, parse_init, parse_status
 from bids_app.engines import glm
 from bids_app.errors import ExitCode
 from bids_app.models import constants
@@ -213,6 +213,8 @@ def test_commands_that_are_shown_can_be_typed(words):
         assert {word for word in words[1:] if '=' not in word} <= set(targets)
     elif words[:2] == ['oxybold', 'status']:
         assert parse_status(words[2:])
+    elif words[:2] == ['oxybold', 'init']:
+        assert parse_init(words[2:])
     elif program == 'oxybold' and '[options]' not in words:
         assert parse(words[1 : words.index('>')] if '>' in words else words[1:])
     elif program == 'oxybold-phantom' and '[options]' not in words:
