@@ -15,7 +15,7 @@ from bids_app.errors import SettingsError
 from bids_app.group.formula import Encoding, check_rank, encode, variables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bids_app._typing import FloatArray
@@ -314,14 +314,19 @@ def excluded_by_verdict(
 
 def _poor_quality(output_dir: Path, participant: str) -> str:
     """List the measures of blood flow that break their rule."""
-    poor = []
+    return ', '.join(
+        f'{row.measure} of {row.condition} is {row.value:g} ({row.rule})'
+        for table in quality_tables(output_dir, participant)
+        for row in table[table['verdict'] == 'check'].itertuples()
+    )
+
+
+def quality_tables(output_dir: Path, participant: str) -> Iterator[pd.DataFrame]:
+    """Read what is known of the quality of a participant's blood flow, session by session."""
     for path in sorted((output_dir / f'sub-{participant}').rglob('*_cbf.tsv')):
         found = match(path.relative_to(output_dir).as_posix())
         if found is not None and found[0] == 'cbf_quality':
-            table = pd.read_csv(path, sep='\t', na_values=['n/a'])
-            for row in table[table['verdict'] == 'check'].itertuples():
-                poor.append(f'{row.measure} of {row.condition} is {row.value:g} ({row.rule})')
-    return ', '.join(poor)
+            yield pd.read_csv(path, sep='\t', na_values=['n/a'])
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app.group.concordance import noise_blocks, noise_width, study_regions
+from bids_app.group.design import quality_tables
 from bids_app.models.concordance.offset import (
     is_bold_equivalent_to_zero,
     mean_offset,
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 QUANTITIES = ('cmro2', 'cbf', 'oef', 'R2prime')
 """Changes that are measured where BOLD is absent."""
+
+SOURCES = {
+    'm0_median': 'M0 of grey matter, task over baseline',
+    'grey_matter_median': 'flow of grey matter, task over baseline',
+    'white_matter_median': 'flow of white matter, task over baseline',
+}
+"""Measure of the quality of blood flow -> what a difference of it between scans would explain."""
 
 CONSISTENT = 1.4826
 """Median absolute deviation of a normal distribution to its standard deviation, 1; exact."""
@@ -51,6 +59,9 @@ def save_offsets(study: Study, effects: Mapping[str, Effect], found: Concordance
     ]
     if rows:
         study.save_table(rows, 'group_offset', about, contrast=contrast)
+    study.save_table(
+        list(_sources(study, change, absent)), 'group_offset_sources', about, contrast=contrast
+    )
     curve = list(_curve(study, (bold, change), found))
     if curve:
         study.save_table(curve, 'group_offset_curve', about, contrast=contrast)
@@ -114,6 +125,58 @@ def _means(change: FloatArray, level: FloatArray) -> tuple[float, float]:
         return float('nan'), float('nan')
     base = level[known & np.isfinite(level)]
     return float(change[known].mean()), float(base.mean()) if base.size else float('nan')
+
+
+def _sources(study: Study, change: Effect, absent: BoolArray) -> Iterator[dict[str, Any]]:
+    """List what could make an offset, with the size that these scans show, percent."""
+    about, names = change.maps.about, change.stack.participants
+    pair = about.get('Task'), about.get('Baseline')
+    for measure, source in SOURCES.items():
+        values = [_ratio(study, name, measure, *pair) for name in names]
+        yield _source(source, [100 * (value - 1) for value in values])
+    baseline = study.inputs.baseline_of(change.maps)
+    if baseline is None:
+        return
+    stack = study.stack(baseline)
+    biases = []
+    for number, name in enumerate(names):
+        if name not in stack.participants:
+            continue
+        d, b = (one[absent] for one in (change.stack.row(number),
+                                        stack.row(stack.participants.index(name))))  # fmt: skip
+        known = np.isfinite(d) & (b > 0)
+        if known.any():
+            d, b = d[known], b[known]
+            biases.append(100 * float(np.mean(d / b) - d.mean() / b.mean()))
+    yield _source('CMRO2 where BOLD is absent, mean of ratios less ratio of means', biases)
+
+
+def _ratio(
+    study: Study, participant: str, measure: str, task: str | None, baseline: str | None
+) -> float:
+    """Divide a number of a participant's blood flow in the task by that of the baseline."""
+    values = []
+    for condition in (task, baseline):
+        found = [
+            float(value)
+            for table in quality_tables(study.run.output_dir, participant)
+            for value in table.value[(table.measure == measure) & (table.condition == condition)]
+        ]
+        values.append(float(np.mean(found)) if found else np.nan)
+    return values[0] / values[1] if values[1] else np.nan
+
+
+def _source(source: str, values: list[float]) -> dict[str, Any]:
+    """Average what the participants show of a source."""
+    mean, error, low, high = mean_offset(values)
+    return {
+        'source': source,
+        'percent': mean,
+        'se': error,
+        'low': low,
+        'high': high,
+        'n_participants': int(np.isfinite(values).sum()),
+    }
 
 
 def _outlying(values: FloatArray) -> BoolArray:

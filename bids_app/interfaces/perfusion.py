@@ -601,6 +601,7 @@ class _QualityInputSpec(BaseInterfaceInputSpec):
     calibration = traits.List(
         traits.Float, desc='scatter of odd minus even pairs over its error; its interval', unit='1'
     )
+    m0 = estimated('equilibrium signal', 'a.u.', optional=True)
     condition = traits.Str(desc='of the scan', unit='')
     run = traits.Str(desc='of the scan', unit='')
     is_absolute = traits.Bool(True, usedefault=True, desc='in mL/100 g/min', unit='')
@@ -635,6 +636,9 @@ class SummariseQuality(SimpleInterface):
         numbers = quality_index(smooth.value[mask], **tissue)
         tissue.pop('csf')
         numbers |= grey_matter_statistics(volume.value[mask], **tissue)
+        if isdefined(self.inputs.m0):
+            m0 = load_estimate(self.inputs.m0, mask, grid).value
+            numbers['m0_median'] = grey_matter_statistics(m0, **tissue)['grey_matter_median']
         numbers['calibration'], *ends = self.inputs.calibration or [float('nan')] * 3
         if isdefined(self.inputs.scaled):
             m0_slope, slope = (scale_slope_of(path) for path in self.inputs.scaled)

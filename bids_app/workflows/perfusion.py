@@ -278,7 +278,7 @@ class _Chain:
     def build(self) -> dict[str, Quantity]:
         """Build the branches this series has; returns what they make."""
         difference = self.add_difference()
-        made = {}
+        made, m0 = {}, None
         has_halves = not self.series.events
         if has_halves and max(self.delays.n_pairs) >= min(self.delays.n_pairs) >= ROBUST_MINIMUM:
             made['half_difference'] = Quantity(difference, 'half_difference')
@@ -301,7 +301,7 @@ class _Chain:
         if self.has_tissue:
             made |= self.add_tissue(made.get('cbf'))
             final = made.get('cbf') or made['relative_cbf']
-            made['quality'] = self.add_quality(final, difference)
+            made['quality'] = self.add_quality(final, difference, m0)
         return made
 
     def node(self, interface: Any, name: str, *inputs: str) -> Any:
@@ -490,7 +490,7 @@ class _Chain:
         connect_quantity(self.workflow, cbf, node, 'cbf')
         return {name: Quantity(node, name) for name in ('grey_cbf', 'white_cbf')}
 
-    def add_quality(self, cbf: Quantity, difference: Any) -> Quantity:
+    def add_quality(self, cbf: Quantity, difference: Any, m0_node: Any) -> Quantity:
         """Add the quality table."""
         interface = SummariseQuality(
             condition=self.series.condition or '',
@@ -504,4 +504,6 @@ class _Chain:
         connect_quantity(self.workflow, cbf, node, 'cbf')
         if not self.series.events:
             self.workflow.connect([(difference, node, [('calibration', 'calibration')])])
+        if m0 is not None and m0_node is not None:
+            connect_quantity(self.workflow, Quantity(m0_node, 'm0'), node, 'm0')
         return Quantity(node, 'table')

@@ -1,10 +1,12 @@
-"""Shares at every scale: averages of participants with the errors between them."""
+"""Shares at every scale, and what could make an offset."""
 
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from bids_app.group.dispute import _sources
 from bids_app.group.scales import Scale, _at_scale, _averages
 from bids_app.group.stream import Stack
 from bids_app.models.concordance.ashr import spatial_blocks
@@ -61,3 +63,31 @@ def test_averages_hold_the_truth_with_smaller_intervals_than_their_noise(tmp_pat
     (row,) = _at_scale(study, few, both, 1.0)
     assert np.isnan(row['w_d'])
     assert 'needed' in row['note']
+
+
+def test_sources_of_an_offset_have_the_size_that_the_scans_show(tmp_path):
+    """M0 rises by 2 +- 1 %, flow by 5 %; the baseline of half of the voxels is half as high."""
+    for name, m0 in zip(('00', '01', '02'), (101.0, 102.0, 103.0), strict=True):
+        rows = [
+            (condition, measure, value)
+            for condition, gains in (('control', (1.0, 1.0)), ('calc', (m0 / 100, 1.05)))
+            for measure, value in zip(('m0_median', 'grey_matter_median'), gains, strict=True)
+        ]
+        path = tmp_path / f'sub-{name}' / 'perf' / f'sub-{name}_desc-quality_cbf.tsv'
+        path.parent.mkdir(parents=True)
+        table = pd.DataFrame(rows, columns=['condition', 'measure', 'value'])
+        table.to_csv(path, sep='\t', index=False)
+    base = np.tile(np.where(np.arange(100) < 50, 50.0, 100.0), (3, 1))
+    change = effect(tmp_path, 'cmro2', np.full((3, 100), 1.5))
+    change.maps.about = {'Task': 'calc', 'Baseline': 'control'}
+    study = SimpleNamespace(
+        run=SimpleNamespace(output_dir=tmp_path),
+        inputs=SimpleNamespace(baseline_of=lambda maps: 'baseline'),
+        stack=lambda maps: effect(tmp_path, maps, base).stack,
+    )
+    m0, grey, white, ratio = _sources(study, change, np.ones(100, bool))
+    assert (m0['percent'], m0['se']) == pytest.approx((2.0, 1 / np.sqrt(3)))
+    assert (grey['percent'], grey['n_participants']) == (pytest.approx(5.0), 3)
+    assert white['n_participants'] == 0
+    # mean of 3 and 1.5 %, less 1.5 of 75
+    assert ratio['percent'] == pytest.approx(0.25)

@@ -317,6 +317,7 @@ def test_scale_slopes_that_differ_greatly_are_flagged_with_the_cause_and_kept(fi
     def quality_and_flow():
         made = run(build(series), files, tmp_path)
         table = pd.read_csv(made['quality'], sep='\t', na_filter=False).set_index('measure')
+        assert float(table.loc['m0_median', 'value']) == pytest.approx(1000, rel=1e-3)
         return table.loc['scale_slope_ratio'], inside(made['cbf'], files)
 
     series = single(tmp_path)
