@@ -3,16 +3,24 @@
 import platform
 import sys
 
-MACHINES = ('x86_64', 'amd64')
+MACHINES = {'Linux': ('x86_64', 'amd64'), 'Darwin': ('arm64',)}
 VERSIONS = ((3, 11), (3, 13))
 
 
-def problems(machine, version, has_venv):
+UNTESTED = (
+    'macOS is untested: every proof is of Linux on x86-64. Docker with --platform linux/amd64 '
+    'runs what is proven (docs/how-to/containers.md).'
+)
+
+
+def problems(system, machine, version, has_venv):
     """List what is missing, each with what to do."""
     found = []
-    if machine.lower() not in MACHINES:
+    if machine.lower() not in MACHINES.get(system, ()):
         found.append(
-            f'oxybold runs on x86-64 only, because antspyx has no other wheels; this is {machine}'
+            'oxybold installs on Linux on x86-64, and untested on macOS on Apple silicon, because '
+            f'antspyx has no other wheels; this is {system} on {machine}. Elsewhere: Docker with '
+            '--platform linux/amd64 (docs/how-to/containers.md)'
         )
     if not VERSIONS[0] <= version <= VERSIONS[1]:
         found.append(
@@ -35,4 +43,7 @@ def has_venv():
 
 
 if __name__ == '__main__':
-    sys.exit('\n'.join(problems(platform.machine(), sys.version_info[:2], has_venv())) or 0)
+    this = platform.system(), platform.machine(), sys.version_info[:2], has_venv()
+    if this[0] == 'Darwin':
+        sys.stderr.write(UNTESTED + '\n')
+    sys.exit('\n'.join(problems(*this)) or 0)

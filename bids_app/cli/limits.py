@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,10 @@ def processor_limit(root: Path = CGROUPS, own: Path = OWN) -> int:
     >>> processor_limit() > 0
     True
     """
-    limits = [float(len(os.sched_getaffinity(0)))]
+    if sys.platform == 'linux':
+        limits = [float(len(os.sched_getaffinity(0)))]
+    else:  # macOS knows no affinity, and no cgroups
+        limits = [float(os.cpu_count() or 1)]
     for folder in _folders('cpu', root, own):
         quota = _numbers(folder / 'cpu.cfs_quota_us') + _numbers(folder / 'cpu.cfs_period_us')
         for numbers in (_numbers(folder / 'cpu.max'), quota):

@@ -137,8 +137,9 @@ def _environment(scratch: Path, seed: int, n_threads: int) -> dict[str, str]:
 
 
 def end_with_parent() -> None:
-    """Let the kernel end this process when its parent has ended, even by a kill."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Let the kernel end this process when its parent has ended, even by a kill; Linux only."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _answer(request: Path, reply: Path) -> None:

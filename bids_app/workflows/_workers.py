@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -166,6 +167,10 @@ class Workers(Base):
         return note_crash(node, ''.join(trace), self._errors)
 
 
+UNIT = 1024 if sys.platform == 'linux' else 1
+"""Bytes of one unit of ru_maxrss; macOS counts bytes."""
+
+
 class PeakMemory:
     """Measures the most memory that this process, or a child it waited for, takes from now on."""
 
@@ -180,9 +185,9 @@ class PeakMemory:
         with contextlib.suppress(OSError, ValueError):
             for line in Path('/proc/self/status').read_text('ascii').splitlines():
                 if line.startswith('VmHWM'):
-                    own = int(line.split()[1])
+                    own = int(line.split()[1]) * 1024
         children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        return max(own, children if children > self._children else 0) * 1024 / 1e6
+        return max(own, children * UNIT if children > self._children else 0) / 1e6
 
 
 def run_measured(node: Any, updatehash: bool, taskid: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Limits of the cgroups, versions 1 and 2, of this process and of those around it."""
 
 import os
+import sys
 
 import pytest
 
@@ -64,3 +65,12 @@ def test_without_quota_the_affinity_holds(cgroups):
     files = {'cpu.max': 'max 100000', 'cpu,cpuacct/docker/x/cpu.cfs_quota_us': '-1',
              'cpu,cpuacct/docker/x/cpu.cfs_period_us': '100000'}  # fmt: skip
     assert processor_limit(**cgroups(V2 + V1, files)) == len(os.sched_getaffinity(0))
+
+
+def test_without_linux_the_processors_of_the_machine_count(cgroups, monkeypatch):
+    monkeypatch.setattr(sys, 'platform', 'darwin')
+    monkeypatch.delattr(os, 'sched_getaffinity')
+    nowhere = cgroups('', {})
+    (nowhere['own']).unlink()
+    assert processor_limit(**nowhere) == os.cpu_count()
+    assert memory_limit(**nowhere) > 0

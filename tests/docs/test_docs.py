@@ -284,16 +284,19 @@ def test_the_server_runs_make_test():
 @pytest.mark.parametrize(
     ('machine', 'version', 'has_venv', 'says'),
     [
-        ('x86_64', (3, 11), True, []),
-        ('x86_64', (3, 13), True, []),
-        ('aarch64', (3, 12), True, ['antspyx']),
-        ('x86_64', (3, 10), True, ['3.10']),
-        ('x86_64', (3, 14), True, ['3.14']),
-        ('x86_64', (3, 12), False, ['python3-venv']),
+        ('Linux x86_64', (3, 11), True, []),
+        ('Linux x86_64', (3, 13), True, []),
+        ('Darwin arm64', (3, 12), True, []),
+        ('Linux aarch64', (3, 12), True, ['antspyx']),
+        ('Darwin x86_64', (3, 12), True, ['antspyx']),
+        ('Windows AMD64', (3, 12), True, ['linux/amd64']),
+        ('Linux x86_64', (3, 10), True, ['3.10']),
+        ('Linux x86_64', (3, 14), True, ['3.14']),
+        ('Linux x86_64', (3, 12), False, ['python3-venv']),
     ],
 )
 def test_the_installation_says_what_is_missing(machine, version, has_venv, says):
-    found = load_tool('check_machine').problems(machine, version, has_venv)
+    found = load_tool('check_machine').problems(*machine.split(), version, has_venv)
     assert len(found) == len(says)
     assert all(word in text for word, text in zip(says, found, strict=True))
 

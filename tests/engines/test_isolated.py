@@ -106,3 +106,9 @@ def test_request_is_plain_json(tmp_path, monkeypatch):
     reply = run_isolated('correct_bias', cwd=tmp_path, image=tmp_path / 'x.nii', mask=None)
     assert reply == {'done': True}
     assert seen['arguments'] == {'image': str(tmp_path / 'x.nii'), 'mask': None}
+
+
+def test_without_linux_a_process_starts_all_the_same(monkeypatch):
+    monkeypatch.setattr(isolated.sys, 'platform', 'darwin')
+    monkeypatch.setattr(isolated.ctypes, 'CDLL', None)  # asked for, it would be an error
+    isolated.end_with_parent()
