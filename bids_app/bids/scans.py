@@ -318,6 +318,8 @@ class BoldRun:
     """Explicit rows; gaps are the baseline where it has no rows."""
     is_of_events: bool = False
     """Whether the trial types are events whose response is estimated, not blocks."""
+    context: tuple[str, ...] = ()
+    """Kind of every volume where the run is an ASL series: its label is not BOLD."""
     repetition_time: float
     """s"""
     n_volumes: int

@@ -68,6 +68,9 @@ COLUMNS_OF_RESPONSE = ('', '_derivative', '_dispersion')
 CONDITION = 'condition_'
 """Start of the name of the columns of a condition."""
 
+LABEL = 'label_'
+"""Start of the name of the columns of labelled blood."""
+
 LARGEST_LOSS = 0.05
 """By which the drift columns may lengthen the standard error of a contrast; no unit."""
 
@@ -294,7 +297,7 @@ class TaskDesign:
     """Condition -> what is told of the response to one event; empty for blocks."""
 
 
-def make_task_design(
+def make_task_design(  # noqa: PLR0913  (a run has that many sides)
     n_volumes: int,
     *,
     repetition_time: float,
@@ -307,6 +310,7 @@ def make_task_design(
     measure: str | None = None,
     confounds: ArrayLike | None = None,
     censored: ArrayLike | None = None,
+    label: ArrayLike | None = None,
     first_time: float = 0.0,
 ) -> TaskDesign:
     """
@@ -341,6 +345,9 @@ def make_task_design(
     censored : (T,) array_like of bool, optional
         Volumes that do not count, such as those without a steady state: each gets a column of
         its own, and no window holds it.
+    label : (T,) array_like of bool, optional
+        Volumes of an ASL series with labelled blood: it and what a task does to it have columns
+        of their own, so that the change is that of the control volumes.
     first_time : float
         When the first volume of these voxels is taken, s. The response is that at k times the
         repetition time all the same, so that slices can be compared.
@@ -388,7 +395,7 @@ def make_task_design(
             high_pass=chosen,
             confounds=columns,
         )
-        return table.assign(**ramp)
+        return _with_label(table, label).assign(**ramp)
 
     def weights_of(table: pd.DataFrame, time: float = 0.0) -> dict[str, FloatArray]:
         if measure is None:
@@ -977,7 +984,10 @@ def _contrast_weights(
     involved = design.columns.isin(
         [_column(name) + part for name in conditions for part in COLUMNS_OF_RESPONSE]
     )
-    return np.array([np.where(involved, task - baseline, 0.0), baseline])
+    is_of_label = design.columns.str.startswith(LABEL)
+    return np.array(
+        [np.where(involved, task - baseline, 0.0), np.where(is_of_label, 0.0, baseline)]
+    )
 
 
 def _measured(  # noqa: PLR0917  (what a design is made of)
@@ -1030,6 +1040,16 @@ def _checked(design: TaskDesign) -> TaskDesign:
             )
             raise ModelInputError(msg)
     return design
+
+
+def _with_label(design: pd.DataFrame, label: ArrayLike | None) -> pd.DataFrame:
+    """Add columns for labelled blood, and for what each condition does to it."""
+    if label is None:
+        return design
+    lowered = -np.asarray(label, float)
+    own = design.columns[design.columns.str.startswith(CONDITION)]
+    columns = {f'{LABEL}{name}': lowered * design[name].to_numpy(float) for name in own}
+    return design.assign(**{LABEL: lowered}, **columns)
 
 
 def _drift(design: pd.DataFrame) -> BoolArray:

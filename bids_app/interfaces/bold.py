@@ -210,6 +210,7 @@ class _DesignInputSpec(BaseInterfaceInputSpec):
     hrf_model = traits.Str('flexible', usedefault=True, desc='haemodynamic response', unit='')
     window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
     measure = traits.Str(desc='of the response to one event; unset for blocks', unit='')
+    context = traits.List(traits.Str, desc='kind of every volume, of an ASL series', unit='')
     contrasts = traits.List(
         traits.Tuple(traits.Str, traits.Str), mandatory=True, desc='task and baseline', unit=''
     )
@@ -272,6 +273,8 @@ class EstimatePercentChange(SimpleInterface):
             extra = [facts | {'DriftSensitivity': drift[label]} for label in changes]
         else:
             common['confounds'] = confounds
+            if isdefined(inputs.context) and inputs.context:
+                common['label'] = np.array(inputs.context) == 'label'
             points = np.argwhere(mask) * grid.zooms
             changes, shares, facts_of_fit = self._fit(series, mask, points, common)
             facts |= {'Confounds': names, 'NoiseModel': inputs.noise_model} | facts_of_fit

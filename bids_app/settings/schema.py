@@ -441,7 +441,7 @@ class BoldSettings:
     echo_time: float | None = _setting(
         None,
         'echo time for which the percent change of a run of several echoes is stated; default '
-        'that of its middle echo',
+        'that of its middle echo, of two the later',
         unit='s',
         limits=(5e-4, 0.5),
     )

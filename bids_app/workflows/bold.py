@@ -130,6 +130,8 @@ def _design(
     given: dict[str, Any] = {} if settings.high_pass is None else {'high_pass': settings.high_pass}
     if run.is_of_events:
         given['measure'] = settings.event_measure
+    if run.context:
+        given['context'] = list(run.context)
     return {
         'repetition_time': run.repetition_time,
         'events': [(event.onset, event.duration, event.trial_type) for event in run.events],
@@ -183,7 +185,9 @@ def init_bold_wf(
     bold : quantity, one per contrast
         Percent, or the unit of the series times the factor.
     """
-    estimator = settings.estimator if factor is None else 'glm'
+    # medians would take the label of ASL for signal
+    is_by_model = factor is not None or bool(run.context)
+    estimator = 'glm' if is_by_model else settings.estimator
     methods = METHODS['events' if run.is_of_events else estimator] if factor is None else ''
     workflow = Workflow(name, methods=methods, citations=('abraham2014',) if methods else ())
     inputnode = ports('inputnode', 'series', 'mask', 'nuisance')

@@ -443,13 +443,15 @@ def test_axes_of_length_1_are_left_out(dataset, unit):
     assert (len(found.mese), len(found.t1w), found.bold[0].n_volumes) == (1, 1, 200)
 
 
-def test_several_echoes_of_bold_are_refused_with_the_filter_to_write(dataset, unit):
+def test_several_echoes_of_bold_are_one_run_and_of_dsc_are_refused(dataset, unit):
     dataset.add('anat/T1w', 'func/task-all_echo-1_bold[calc]', 'func/task-all_echo-2_bold[calc]')
+    dataset.edit('*echo-1_bold.json', EchoTime=0.012)
+    dataset.add('perf/echo-1_dsc', 'perf/echo-2_dsc')
     found = unit(dataset)
-    assert found.bold == ()
+    assert [run.echo_times for run in found.bold] == [(0.012, 0.03)]
+    assert found.dsc == ()
     assert 'echoes are not combined: choose one with --bids-filter-file, such as ' in said(found)
-    assert '{"bold": {"echo": "1"}}' in said(found)
-    assert unit(dataset, bids_filters={'bold': {'echo': '1'}}).bold
+    assert '{"dsc": {"echo": "1"}}' in said(found)
 
 
 ANATOMY = ('desc-preproc_T1w', 'desc-brain_mask', 'label-GM_probseg', 'label-WM_probseg',
@@ -630,3 +632,33 @@ def test_events_of_asl_without_blocks_or_baseline_are_refused(rows, message, dat
     found = unit(within_asl(dataset, rows))
     assert message in said(found)
     assert found.asl == ()
+
+
+def second_echo(dataset, time=0.03):
+    """Give the series of :func:`within_asl` a second echo."""
+    folder = dataset.root / 'sub-01/perf'
+    for path in list(folder.glob('sub-01_asl.*')):
+        for echo, own in ((1, 0.011), (2, time)):
+            copy = folder / path.name.replace('sub-01_', f'sub-01_echo-{echo}_')
+            copy.write_bytes(path.read_bytes())
+            if path.suffix == '.json':
+                copy.write_text(json.dumps(json.loads(path.read_text()) | {'EchoTime': own}))
+        path.unlink()
+
+
+def test_later_echoes_of_a_task_within_asl_are_bold(dataset, unit):
+    second_echo(within_asl(dataset))
+    found = unit(dataset)
+    assert found.problems == ()
+    (run,) = found.bold
+    assert (run.task, run.echo_times, run.echo_time) == ('asl', (0.011, 0.03), 0.03)
+    assert run.context == found.asl[0].context
+    assert {('boldPct', 'calcMinusControl'), ('boldR2star', 'calcMinusControl'),
+            ('change_cbf', 'calcMinusControl')} <= made(found)  # fmt: skip
+
+
+def test_first_echo_of_asl_must_be_the_shortest(dataset, unit):
+    second_echo(within_asl(dataset), time=0.005)
+    found = unit(dataset)
+    assert found.bold == ()
+    assert 'must be the one of the shortest EchoTime' in said(found)

@@ -122,26 +122,31 @@ def test_response_to_events_is_found_where_it_is_with_its_error(events, contrast
 
 FLOW, TASK_FLOW = 50.0, 65.0
 """mL/100 g/min; the second in half of the slab."""
+ECHO_TIMES = (0.0112, 0.030)
+"""s"""
+RATE = -0.5
+"""Change of R2* there, 1/s."""
 BLOCKS = (60.0, 180.0, 300.0, 420.0, 540.0)
 """Onsets of blocks of 60 s, s."""
 
 
 @pytest.fixture(scope='module')
 def task_in_asl(study, tmp_path_factory):
-    """One ASL series in which a task runs, with BOLD in all of its volumes, computed."""
+    """One ASL series of two echoes in which a task runs, with BOLD in all volumes, computed."""
     root = support.start_dataset(tmp_path_factory.mktemp('functional') / 'study', study)
     folder = support.add_participant(
         root, study, '01', 't1w', 'asl',
-        rename=lambda name: None if 'calc' in name else name.replace('acq-control_', ''),
+        rename=lambda name: None if 'calc' in name else name.replace(
+            'acq-control_', 'echo-1_' if '_asl.' in name else ''
+        ),
     )  # fmt: skip
     stem = folder / 'perf' / 'sub-01'
     m0_about = json.loads(stem.with_name('sub-01_m0scan.json').read_text())
-    m0_about['IntendedFor'] = ['bids::sub-01/perf/sub-01_asl.nii.gz']
+    m0_about['IntendedFor'] = ['bids::sub-01/perf/sub-01_echo-1_asl.nii.gz']
     stem.with_name('sub-01_m0scan.json').write_text(json.dumps(m0_about))
-    about = json.loads(stem.with_name('sub-01_asl.json').read_text())
+    about = json.loads(stem.with_name('sub-01_echo-1_asl.json').read_text())
     del about['TotalAcquiredPairs']
-    stem.with_name('sub-01_asl.json').write_text(json.dumps(about))
-    image = nb.load(f'{stem}_asl.nii.gz')
+    image = nb.load(f'{stem}_echo-1_asl.nii.gz')
     m0 = support.read(stem.with_name('sub-01_m0scan.nii.gz')).astype(float)
     time = 4.5 * np.arange(160)
     task = np.any([(time >= on + 4) & (time < on + 64) for on in BLOCKS], axis=0)
@@ -150,10 +155,18 @@ def task_in_asl(study, tmp_path_factory):
     delay = 1.8 + np.array(about['SliceTiming'])  # Alsop et al. 2015, eq. 1
     kept = 2 * 0.85 * 0.93**4 * 1.65 * (1 - np.exp(-1.8 / 1.65)) * np.exp(-delay / 1.65)
     per_flow = m0 / (1 - np.exp(-4.5 / 1.6)) * kept / 0.9 / 6000
-    data = 0.15 * m0[..., np.newaxis] * (1 + 0.01 * task)
+    data = np.tile(0.15 * m0[..., np.newaxis], time.size)
     data[..., ::2] -= (per_flow[..., np.newaxis] * flow)[..., ::2]
-    data += 1.2e-3 * m0.max() * np.random.default_rng(4).standard_normal(data.shape)
-    nb.save(nb.Nifti1Image(data.astype(np.float32), image.affine), f'{stem}_asl.nii.gz')
+    rate = np.zeros(data.shape)
+    rate[:6][..., task] = RATE
+    rng = np.random.default_rng(4)
+    for echo, echo_time in enumerate(ECHO_TIMES, start=1):
+        decay = np.exp(-20 * (echo_time - ECHO_TIMES[0]) - echo_time * rate)
+        noise = 1.2e-3 * m0.max() * rng.standard_normal(data.shape)
+        nb.save(nb.Nifti1Image((data * decay + noise).astype(np.float32), image.affine),
+                f'{stem}_echo-{echo}_asl.nii.gz')  # fmt: skip
+        own = json.dumps(about | {'EchoTime': echo_time})
+        stem.with_name(f'sub-01_echo-{echo}_asl.json').write_text(own)
     kinds = ['volume_type', *['label', 'control'] * 80]
     stem.with_name('sub-01_aslcontext.tsv').write_text('\n'.join(kinds) + '\n')
     rows = [f'{onset}\t60\tcalc' for onset in BLOCKS]
@@ -162,7 +175,7 @@ def task_in_asl(study, tmp_path_factory):
     made = root.parent / 'out'
     outcome = support.run_app(
         root, made, 'participant', *support.anatomy_of(root), *support.HEADER,
-        '--set', 'perfusion.t1_tissue=1.6',
+        '--set', 'perfusion.t1_tissue=1.6', '--atlas', 'none',
     )  # fmt: skip
     assert outcome.code == 0, outcome.log
     return made
@@ -200,3 +213,19 @@ def test_change_of_flow_within_a_series_has_its_error_and_no_more(task_in_asl):
     name = 'sub-01_task-calc_space-ASL_cbf.json'
     about = json.loads((task_in_asl / 'sub-01/perf' / name).read_text())
     assert about['ConditionsWithinSeries'] is True
+
+
+@pytest.mark.parametrize(
+    ('quantity', 'true'),
+    [('boldPct', -100 * 0.030 * RATE), ('boldR2star', RATE), ('boldS0Pct', 0.0)],
+)
+def test_bold_of_the_later_echo_is_apart_from_the_label(task_in_asl, quantity, true):
+    stem = f'func/sub-01_task-asl_space-ASL_contrast-calcMinusControl_stat-{{}}_desc-{quantity}'
+    effect, variance = (
+        support.read(task_in_asl / 'sub-01' / f'{stem.format(one)}_statmap.nii.gz')
+        for one in ('effect', 'variance')
+    )
+    z = effect / np.sqrt(variance)
+    assert np.nanmean(effect[:6]) == pytest.approx(true, rel=0.05, abs=0.05)
+    assert np.nanmean(effect[6:]) == pytest.approx(0, abs=0.05)
+    assert 0.8 < np.nanstd(z[6:]) < 1.1

@@ -8,6 +8,7 @@ from bids_app.engines.glm import (
     fit_task_design,
     implicit_blocks,
     make_perfusion_design,
+    make_task_design,
     volumes_in_blocks,
 )
 from bids_app.errors import ModelInputError
@@ -44,13 +45,17 @@ def series_of(rng, n_voxels, *, flow, bold, sd=2.0):
     return static + drift + sign * perfusion + sd * noise
 
 
-def level(condition):
-    """Mean of the response to flow over the windows of a condition."""
+def window_of(condition):
+    """Volumes that count for a condition."""
     blocks = [event[:2] for event in EVENTS]
     if condition == 'control':
         blocks = implicit_blocks(EVENTS, N_VOLUMES * TR)
-    window = volumes_in_blocks(blocks, n_volumes=N_VOLUMES, repetition_time=TR, window_start=6.0)
-    return response(2.5)[window].mean()
+    return volumes_in_blocks(blocks, n_volumes=N_VOLUMES, repetition_time=TR, window_start=6.0)
+
+
+def level(condition):
+    """Mean of the response to flow over the windows of a condition."""
+    return response(2.5)[window_of(condition)].mean()
 
 
 def design_of(**options):
@@ -117,3 +122,19 @@ def test_blocks_too_short_are_refused():
             CONTEXT, repetition_time=TR, events=[(0.0, 700.0, 'calc')], baseline='control',
             window_start=30.0,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize('flow', [0.0, 0.4])
+def test_bold_of_control_volumes_does_not_depend_on_flow(rng, flow):
+    series = series_of(rng, 1, flow=flow, bold=0.01, sd=0.0)
+    design = make_task_design(
+        N_VOLUMES,
+        repetition_time=TR,
+        events=EVENTS,
+        baseline='control',
+        contrasts=[('calc', 'control')],
+        label=np.array(CONTEXT) == 'label',
+    )
+    found = fit_task_design(series, design)['calcMinusControl'].value[0]
+    rise = [response(2.0)[window_of(name)].mean() for name in ('calc', 'control')]
+    assert found == pytest.approx(rise[0] - rise[1], rel=0.03)

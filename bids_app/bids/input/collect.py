@@ -24,7 +24,7 @@ from bids_app.bids.input.files import companions_of, read_json
 from bids_app.bids.input.input_map import Listing, RoleMap, choose_role_map, list_roles
 from bids_app.bids.input.inventory import FilesByLabel, Inventory, take_inventory
 from bids_app.bids.input.metadata.asl import read_asl, read_cbf
-from bids_app.bids.input.metadata.bold import longest_blocks, read_bold
+from bids_app.bids.input.metadata.bold import longest_blocks, read_bold, read_bold_of_asl
 from bids_app.bids.input.metadata.dsc import read_dsc
 from bids_app.bids.input.metadata.echoes import by_echo
 from bids_app.bids.input.metadata.fieldmaps import choose_field_map, read_field_maps
@@ -558,9 +558,9 @@ def _collect_unit(
         for (condition, run), item in _single(context, reader, files['ase'], 'ase').items()
         if (one := read_ase(reader, item, condition=condition, run=run)) is not None
     )
-    asl = _asl(context, reader, files)
+    asl, of_asl = _asl(context, reader, files)
     dsc = _dsc(context, reader, files)
-    bold = _bold(context, reader, files)
+    bold = (*_bold(context, reader, files), *of_asl)
     needs_b0 = any(acquisitions(files, family) for family in ('asl', 'megre', 'ase'))
     b0 = read_field_strength(reader) if needs_b0 else math.nan
     hct, sao2 = read_blood(reader, context.info.blood, context.participant)
@@ -954,17 +954,23 @@ def _of_equal_length(
 
 def _asl(
     context: _Context, reader: Reader, files: Mapping[str, tuple[Found, ...]]
-) -> tuple[Any, ...]:
-    """Read the ASL series; mark an M0 image that serves several conditions."""
-    series = []
-    for (condition, run), item in _single(context, reader, files['asl'], 'asl').items():
+) -> tuple[tuple[AslSeries, ...], tuple[BoldRun, ...]]:
+    """Read the ASL series and BOLD of their echoes; mark an M0 image of several conditions."""
+    series: list[AslSeries] = []
+    runs = []
+    for (condition, run), items in _trains(context, reader, files['asl'], 'asl').items():
+        item, *later = items
         (file,), preprocessed = _preprocessed(context, reader, [item], 'asl')
         made = (
             read_asl(reader, file, m0=files['m0'], condition=condition, run=run)
             if preprocessed is None
             else read_cbf(reader, file, preprocessed, condition=condition, run=run)
         )
-        series += [] if made is None else _by_condition(context, reader, made)
+        if made is None:
+            continue
+        of_echoes = read_bold_of_asl(reader, item, later, made) if later else None
+        runs += [] if of_echoes is None else [of_echoes]
+        series += _by_condition(context, reader, made)
     settings = reader.settings
     wanted = settings.perfusion.arrival == 'shared' and len(series) > 0
     if wanted and not arrival_is_shared(series, settings):
@@ -976,13 +982,14 @@ def _asl(
     served: dict[Path | None, set[str | None]] = {}
     for one in series:
         served.setdefault(one.m0.file, set()).add(one.condition)
-    return tuple(
+    marked = tuple(
         replace(
             one,
             m0=replace(one.m0, shared=one.m0.file is not None and len(served[one.m0.file]) > 1),
         )
         for one in series
     )
+    return marked, tuple(runs)
 
 
 def _by_condition(context: _Context, reader: Reader, series: AslSeries) -> list[AslSeries]:
@@ -1090,14 +1097,22 @@ def _bold(
             by_task.setdefault(task, []).append(item)
     runs = []
     for task in sorted(by_task):
-        trains = _grouped(context, reader, by_task[task], 'bold')
-        singles = {key: items for key, items in trains.items() if not _is_train(items)}
-        found = _one_each(reader, singles, 'bold')
-        for key, items in trains.items():
-            if key in found or key not in singles:
-                made = _read_bold(context, reader, by_echo(items), key)
-                runs += [] if made is None else [made]
+        for key, items in _trains(context, reader, by_task[task], 'bold').items():
+            made = _read_bold(context, reader, items, key)
+            runs += [] if made is None else [made]
     return tuple(runs)
+
+
+def _trains(
+    context: _Context, reader: Reader, found: Sequence[Found], family: str
+) -> dict[tuple[str | None, str | None], list[Found]]:
+    """Group files of which each condition and run has one, or one per echo."""
+    groups = _grouped(context, reader, found, family)
+    singles = {key: items for key, items in groups.items() if not _is_train(items)}
+    known = _one_each(reader, singles, family)
+    return {
+        key: by_echo(items) for key, items in groups.items() if key in known or key not in singles
+    }
 
 
 def _is_train(items: Sequence[Found]) -> bool:

@@ -133,7 +133,9 @@ class _Sieve:
             lost = tuple(sorted({*lost, *self._lost(_head(path))}))
         if not self._enough('bold', run, lost, data.shape[1]):
             return None
-        lost = tuple(sorted({*lost, *range(self._unsteady(run, data))}))
+        # dummy scans of a run; the M0 volumes of an ASL series are no volumes of it
+        unsteady = 0 if run.context else self._unsteady(run, data)
+        lost = tuple(sorted({*run.lost, *lost, *range(unsteady)}))
         kept = [volume for volume in range(data.shape[1]) if volume not in lost]
         if has_lost_its_mean(data[:, kept]):
             self._refuse(

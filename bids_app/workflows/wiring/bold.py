@@ -74,7 +74,8 @@ def _add_run(graph: Graph, sink: Sink, scan: Scan) -> None:
     if scan.series.echoes:
         _fit_echoes(graph, scan)
     graph.nuisance[scan.name] = _add_nuisance(graph, sink, scan)
-    if graph.has_template and graph.settings.atlas != 'none':
+    # courses of an ASL series would hold what the task does to its label
+    if graph.has_template and graph.settings.atlas != 'none' and not scan.series.context:
         _add_time_courses(graph, sink, scan)
 
 

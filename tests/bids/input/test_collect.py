@@ -157,10 +157,13 @@ def test_defective_echoes_of_bold_are_one_problem_that_says_what_to_do(
     assert {problem.role for problem in unit.problems} == {'bold'}
 
 
-def test_echoes_of_asl_are_ambiguous_until_one_is_chosen(dataset, collect):
+def test_echoes_of_asl_give_flow_from_the_first_one(dataset, collect):
     dataset.add('perf/echo-1_asl', 'perf/echo-2_asl')
     (unit,) = collect(dataset)
-    assert 'echoes are not combined' in unit.problems[0].message
+    (series,) = unit.asl
+    assert 'echo-1' in series.file.name
+    assert unit.bold == ()
+    assert any('later echoes of this ASL series are not used' in note for note in unit.notes)
 
 
 def test_filters_that_leave_nothing_select_nothing(dataset, collect):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from bids_app.bids.input.files import Header
     from bids_app.bids.input.sidecar import Reader
-    from bids_app.bids.scans import FoundScan
+    from bids_app.bids.scans import AslSeries, FoundScan
 
 
 JOIN_GAP = 2.0
@@ -136,6 +136,65 @@ def read_bold(
     )
 
 
+def read_bold_of_asl(
+    reader: Reader, found: Found, others: Sequence[Found], series: AslSeries
+) -> BoldRun | None:
+    """
+    Read the echoes of an ASL series, in which a task runs, as a BOLD run.
+
+    Parameters
+    ----------
+    reader : Reader
+        Collects problems and notes.
+    found : Found
+        First echo, from which blood flow is made.
+    others : sequence of Found
+        The later ones.
+    series : AslSeries
+        What was read of the first echo.
+
+    Returns
+    -------
+    run : BoldRun or None
+        None when anything is wrong with the echoes, or no task runs in them (a note then).
+    """
+    if not series.events or series.events_file is None or series.repetition_time is None:
+        reader.findings.note(
+            f'{found.path.name}: the later echoes of this ASL series are not used: no task runs '
+            'in it (no events.tsv of its name)'
+        )
+        return None
+    probe = Probe.of(reader, 'bold', found, None)
+    header = probe.header((4,))
+    echoes, echo_times = _read_echoes(probe, others, header)
+    if probe.ok and echoes[0] != series.file:
+        probe.fail(
+            f'{found.path.name}: blood flow is made of echo 1, which must be the one of the '
+            f'shortest EchoTime; found {", ".join(f"{time:g}" for time in echo_times)} s'
+        )
+    if not probe.ok:
+        return None
+    unused = [i for i, kind in enumerate(series.context) if kind not in ('control', 'label')]
+    return BoldRun(
+        task='asl',
+        run=series.run,
+        file=echoes[0],
+        events_file=series.events_file,
+        events=series.events,
+        echoes=echoes,
+        echo_times=echo_times,
+        repetition_time=series.repetition_time,
+        n_volumes=series.n_volumes,
+        lost=tuple(unused),
+        echo_time=_stated_time(reader, echo_times),
+        slice_times=series.slice_times,
+        slice_axis=series.slice_axis,
+        readout=series.readout,
+        context=series.context,
+        metadata=probe.metadata,
+    )
+
+
 def _read_echoes(
     first: Probe, others: Sequence[Found], header: Header | None
 ) -> tuple[tuple[Path, ...], tuple[float, ...]]:
@@ -156,7 +215,7 @@ def _read_echoes(
 def _stated_time(reader: Reader, echo_times: Sequence[float]) -> float:
     """Choose the echo time that percent change is stated for, s: the middle one by default."""
     wanted = reader.settings.bold.echo_time
-    return echo_times[(len(echo_times) - 1) // 2] if wanted is None else wanted
+    return echo_times[len(echo_times) // 2] if wanted is None else wanted
 
 
 def _check_task(probe: Probe, task: str) -> None:
