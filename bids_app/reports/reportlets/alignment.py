@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
 from bids_app.bids.output.names import table as output_table
 from bids_app.reports.background import ScanScene, Scene, slices_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bids_app._typing import FloatArray
+    from bids_app._typing import BoolArray, FloatArray
     from bids_app.reports.derivatives import Derivative
 
 
@@ -101,6 +102,55 @@ def _outlined(
     return figures.draw_outlines(backdrop, drawn, slices)
 
 
+EDGE = 2
+"""Voxels on both sides of the outline of the brain that tell whether an image fills it."""
+
+DISPLACED = 0.5
+"""Displacement from which a voxel tells whether the field has the right sign, voxels."""
+
+FEW = 100
+"""Voxels below which nothing is said."""
+
+
+def fit_fact(
+    before: FloatArray, after: FloatArray, brain: BoolArray, shifts: FloatArray
+) -> Fact | None:
+    """
+    Tell whether an image fills the outline of the brain better without its distortion.
+
+    A phase whose sign is turned, as some scanners write it, doubles the distortion.
+
+    Parameters
+    ----------
+    before, after : (X, Y, Z) array
+        Image as acquired and with the distortion undone, any unit.
+    brain : (X, Y, Z) bool array
+        Of the T1w image.
+    shifts : (X, Y, Z) array
+        Displacement, voxels.
+
+    Returns
+    -------
+    fact : Fact or None
+        Correlation of both images with the mask near its outline, where the field displaces; None
+        where it displaces too few voxels.
+    """
+    edge = ndimage.binary_dilation(brain, iterations=EDGE)
+    edge &= ~ndimage.binary_erosion(brain, iterations=EDGE)
+    edge &= (np.abs(shifts) >= DISPLACED) & np.isfinite(before) & np.isfinite(after)
+    if edge.sum() < FEW or np.ptp(before[edge]) == 0 or np.ptp(after[edge]) == 0:
+        return None
+    fits = [float(np.corrcoef(one[edge], brain[edge])[0, 1]) for one in (before, after)]
+    return Fact(
+        name='fit to the outline of the brain, where displaced',
+        text=f'{fits[0]:.2f} as acquired, {fits[1]:.2f} without distortion',
+        verdict='good' if fits[1] >= fits[0] else 'check',
+        rule='usual: better without; if not, the phase may have the other sign '
+        '(a negative relaxometry.phase_scale or anatomy.fieldmap_phase_scale turns it)',
+        beyond=max(0.0, fits[0] - fits[1]),
+    )
+
+
 def draw_distortion(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet]:
     """Show an echo-planar scan without its distortion, with it, and the displacement."""
     for file in select(scene.files, row.output):
@@ -122,6 +172,8 @@ def draw_distortion(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet
                               label='displacement (voxels)')  # fmt: skip
         drawn = figures.draw_map(shifts, scan.slices, scale, mask=inside)
         text = range_text(shifts[inside], row.unit)
+        undone = load_upright(file.path)[0]
+        facts = () if scan.brain is None else (fit_fact(acquired, undone, scan.brain, shifts),)
         yield make_reportlet(
             row,
             file,
@@ -131,6 +183,7 @@ def draw_distortion(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet
             ],
             before=outlined(before),
             before_is='as acquired',
+            facts=facts,
             where=' '.join(label for label in same.values() if label),
             extra={'range': text},
         )
