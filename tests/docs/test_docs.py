@@ -343,3 +343,10 @@ def test_the_workflow_of_github_runs_what_exists():
     made = [step.split()[1] for step in steps if step.startswith('make ')]
     assert made
     assert set(made) <= set(targets)
+
+
+def test_the_table_of_faults_names_tests_that_exist():
+    rows = re.findall(r'`([\w/]+\.py)::(\w+)`', (ROOT / 'docs/reference/faults.md').read_text())
+    assert len(rows) > 40
+    for path, name in rows:
+        assert f'def {name}(' in (ROOT / 'tests' / path).read_text(), (path, name)
