@@ -61,6 +61,8 @@ class Design:
         The only quantity that is analysed; None: all.
     encoding : Encoding, optional
         The formula, where the columns come from one.
+    members : mapping of str to str
+        Participant to its value in the first column of words; empty without one.
     """
 
     columns: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class Design:
     tests: Mapping[str, Test] = field(default_factory=dict)
     quantity: str | None = None
     encoding: Encoding | None = None
+    members: Mapping[str, str] = field(default_factory=dict)
 
     def matrix(self, participants: Sequence[str]) -> FloatArray:
         """Give ones and the columns."""
@@ -165,7 +168,9 @@ def make_design(
             name: Test(meaning=meaning[name], weights=_unit(1 + number, 1 + len(columns)))
             for number, name in enumerate(columns)
         },
-    ), left_out
+        members=dict(found[settings.groups].drop(list(left_out)).map(str)) if settings.groups
+        else {},
+    ), left_out  # fmt: skip
 
 
 def find_columns(
@@ -242,6 +247,7 @@ def _from_formula(
         tests=_tests_of(columns, encoding.levels),
         quantity=quantity.strip() or None,
         encoding=encoding,
+        members=dict(data[next(iter(encoding.levels))].map(str)) if encoding.levels else {},
     ), left_out  # fmt: skip
 
 

@@ -51,6 +51,8 @@ class MapSource:
         Where `value` is a file on its way: what it was made from.
     session : str
         Label without ses-; empty where there are none.
+    mirrored : bool
+        Whether the hemispheres are exchanged when it is read.
     """
 
     value: Path
@@ -60,6 +62,7 @@ class MapSource:
     factor: float = 1.0
     made_from: tuple[Path, ...] = ()
     session: str = ''
+    mirrored: bool = False
 
     @property
     def has_variance(self) -> bool:
@@ -173,9 +176,11 @@ class GroupInputs:
         return next(iter(of_condition + shared), None)
 
 
-def from_derivatives(output_dir: Path, participants: Iterable[str]) -> GroupInputs:
+def from_derivatives(
+    output_dir: Path, participants: Iterable[str], *, space: str = SPACE
+) -> GroupInputs:
     """
-    Find what the participant level of this program wrote in template space.
+    Find what the participant level of this program wrote in a space.
 
     Parameters
     ----------
@@ -183,6 +188,8 @@ def from_derivatives(output_dir: Path, participants: Iterable[str]) -> GroupInpu
         Derivatives.
     participants : iterable of str
         Labels without sub-.
+    space : str
+        That of the template, or a native one.
 
     Returns
     -------
@@ -193,7 +200,7 @@ def from_derivatives(output_dir: Path, participants: Iterable[str]) -> GroupInpu
     files: dict[tuple[str, ...], dict[str, dict[str, Path]]] = {}
     tasks: dict[tuple[str, ...], set[str]] = {}
     grey: dict[str, tuple[Path, ...]] = {}
-    for path, key, entities in _template_maps(output_dir, names):
+    for path, key, entities in _find_maps(output_dir, names, space):
         if key == 'probseg':
             if entities['label'] == 'GM':
                 grey[entities['sub']] = (*grey.get(entities['sub'], ()), path)
@@ -292,15 +299,15 @@ def contrast_of(path: Path) -> dict[str, str]:
     return contrast
 
 
-def _template_maps(
-    output_dir: Path, participants: Iterable[str]
+def _find_maps(
+    output_dir: Path, participants: Iterable[str], space: str
 ) -> Iterator[tuple[Path, str, dict[str, str]]]:
-    """Find the maps in template space that the group can use, with row and entities."""
+    """Find the maps in a space that the group can use, with row and entities."""
     wanted = {'contrast', 'probseg', 'variance', *MAPS}
     for participant in participants:
-        for path in sorted((output_dir / f'sub-{participant}').rglob(f'*space-{SPACE}*.nii.gz')):
+        for path in sorted((output_dir / f'sub-{participant}').rglob(f'*space-{space}*.nii.gz')):
             key, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})
-            if key in wanted and entities.get('space') == SPACE:
+            if key in wanted and entities.get('space') == space:
                 yield path, key, entities
 
 

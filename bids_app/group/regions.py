@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +14,7 @@ from scipy import stats
 
 from bids_app.bids.output.names import row, table
 from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.errors import SettingsError
 from bids_app.group.effects import random_of
 from bids_app.group.permutation import max_statistic, measure_asymmetry
 from bids_app.group.statistics import (
@@ -22,7 +26,7 @@ from bids_app.group.statistics import (
     smallest_equivalence,
     weigh_participants,
 )
-from bids_app.images import load_data
+from bids_app.images import grid_of, load_data
 from bids_app.interfaces._base import SHARED_NOISE, VOXELS_PER_SAMPLE
 from bids_app.interfaces.regions import add_labels, read_atlas, region_levels
 from bids_app.models.concordance.labels import false_discovery_rate
@@ -32,11 +36,12 @@ from bids_app.models.numerics.regions import summarise_regions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
+    from bids_app._typing import IntArray
     from bids_app.group.effects import Effect
     from bids_app.group.inputs import MapSet, MapSource
     from bids_app.group.study import Study
+    from bids_app.images import Grid
 
 KEYS = ['level', 'index', 'name', 'network', 'quantity', 'unit']
 """What tells a row of the tables from the others."""
@@ -130,7 +135,9 @@ def _family_wise(study: Study, name: str, data: tuple[Any, Any], design: Any) ->
     ).p
 
 
-def save_comparisons(study: Study, effects: Iterable[Effect]) -> None:
+def save_comparisons(
+    study: Study, effects: Iterable[Effect], rois: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """
     Describe regions over participants and test what the design asks, from the maps of all.
 
@@ -140,9 +147,18 @@ def save_comparisons(study: Study, effects: Iterable[Effect]) -> None:
         With its design.
     effects : iterable of Effect
         Every quantity, of conditions and changes.
+    rois : mapping of str to (MapSet, dict)
+        Regions of interest, as in :class:`bids_app.group.rois.RoiStudy`.
     """
     effects = list(effects)
-    rows = [row for effect in effects for row in _compare(study, effect)]
+    of_regions: list[tuple[MapSet, dict[str, pd.DataFrame]]] = []
+    if study.settings.atlas != 'none':
+        of_regions = [(effect.maps, region_means(study, effect.maps)) for effect in effects]
+    of_regions += [(maps, _same_regions(means)) for maps, means in rois.values()]
+    rows = [part for maps, means in of_regions for part in _compare(study, maps, means)]
+    if of_regions:
+        values = pd.concat(_values(study, maps, means) for maps, means in of_regions)
+        study.save_table(values.to_dict('records'), 'group_values', {})
     if rows:
         joined = pd.concat(rows).astype({'index': object})
         for column in ('index', 'n_participants'):
@@ -154,28 +170,56 @@ def save_comparisons(study: Study, effects: Iterable[Effect]) -> None:
         )
 
 
-def _compare(study: Study, effect: Effect) -> Iterator[pd.DataFrame]:
+def _values(study: Study, maps: MapSet, means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """List what the tests over participants are made from."""
+    unit = table().quantities[maps.quantity].unit
+    parts = [
+        regions[['level', 'name', 'network']].assign(
+            participant=f'sub-{name}', group=study.design.members.get(name),
+            quantity=maps.quantity, condition=maps.condition, contrast=maps.contrast,
+            unit=unit, value=regions['effect'],
+            se=np.sqrt(regions['variance'].to_numpy(float)),
+        )
+        for name, regions in means.items()
+    ]  # fmt: skip
+    return pd.concat(parts)
+
+
+def _same_regions(means: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Give everybody a line for every region of interest, by name."""
+    names = dict.fromkeys(name for table in means.values() for name in table['name'])
+    lines = pd.DataFrame({'name': list(names), 'level': 'roi', 'network': 'all', 'index': None})
+    numbers = ['effect', 'variance', 'n_voxels', 'coverage']
+    return {
+        participant: lines.merge(
+            table.groupby('name')[numbers].mean(), left_on='name', right_index=True, how='left'
+        )
+        for participant, table in sorted(means.items())
+    }
+
+
+def _compare(
+    study: Study, maps: MapSet, means: Mapping[str, pd.DataFrame]
+) -> Iterator[pd.DataFrame]:
     """Give the rows of a quantity: its mean, then every test of the design."""
-    maps, stack = effect.maps, effect.stack
-    parts = list(region_means(study, maps).values())
+    people, parts = list(means), list(means.values())
+    matrix = study.design.matrix(people)
+    if len(people) < MINIMUM or np.linalg.matrix_rank(matrix) < matrix.shape[1]:
+        return
     values, variances = (
         np.stack([part[name].to_numpy(float) for part in parts]) for name in ('effect', 'variance')
     )
-    known = None if stack.variances is None else variances
+    known = variances if np.isfinite(variances).any() else None
     places = parts[0][['level', 'index', 'name', 'network']].assign(
         quantity=maps.quantity,
         unit=table().quantities[maps.quantity].unit,
         condition=maps.condition,
         contrast=maps.contrast,
-        coverage=np.mean([part['coverage'] for part in parts], axis=0),
+        coverage=pd.DataFrame([part['coverage'].to_numpy() for part in parts]).mean().to_numpy(),
     )
     names = [None, *study.design.tests]
     for name in names:
-        design = (
-            study.design.matrix(stack.participants)
-            if name is None
-            else study.design.matrix_of(stack.participants, name)
-        )
+        design = matrix if name is None else study.design.matrix_of(people, name)
         found = random_effects(values, known, design=design)
         is_tested = name is not None or maps.contrast is not None
         test = study.design.tests[name].meaning if name else 'mean'
@@ -289,33 +333,112 @@ def region_means(study: Study, maps: MapSet) -> dict[str, pd.DataFrame]:
 def _average(study: Study, maps: MapSet) -> dict[str, pd.DataFrame]:
     """Average the maps of every participant."""
     stack = study.stack(maps)
-    atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
-    levels = region_levels(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
+    levels = study_levels(study)
     means = {}
     for number, participant in enumerate(stack.participants):
         variance = stack.row_variance(number)
         estimate = Estimate.of(stack.row(number), 0.0 if variance is None else variance)
-        facts = _noise_of(maps.sources[participant][0])
-        tables = []
-        for regions, labels in levels:
-            found = summarise_regions(
-                estimate,
-                labels,
-                regions['index'],
-                voxels_per_sample=facts.get(VOXELS_PER_SAMPLE, 1.0),
-                shared=facts.get(SHARED_NOISE, {}).get(regions['level'].iloc[0], 0.0),
-            )
-            rows = regions[['level', 'index', 'name', 'network']].copy()
-            rows['index'] = rows['index'].where(rows['level'] == 'parcel')
-            rows['effect'] = found['mean']
-            rows['variance'] = np.nan if variance is None else found['se'] ** 2
-            rows['n_voxels'], rows['coverage'] = found['n_voxels'], found['coverage']
-            tables.append(rows)
-        means[participant] = pd.concat(tables, ignore_index=True)
+        table = region_estimate(estimate, levels, noise_of(maps.sources[participant][0]))
+        means[participant] = table.assign(variance=np.nan) if variance is None else table
     return means
 
 
-def _noise_of(source: MapSource) -> dict[str, Any]:
+def study_levels(study: Study) -> tuple[tuple[pd.DataFrame, IntArray], ...]:
+    """Give the regions of the atlas, level by level, and the label of every voxel of the mask."""
+    atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
+    levels = region_levels(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
+    own = (read_regions(text, study.grid) for text in study.settings.group.regions)
+    return (*levels, *((regions, labels[study.mask]) for regions, labels in own))
+
+
+def read_regions(text: str, grid: Grid) -> tuple[pd.DataFrame, IntArray]:
+    """
+    Read an atlas of the user.
+
+    Parameters
+    ----------
+    text : str
+        NAME=IMAGE,TSV: labels in template space, on any grid, and a table with index and name,
+        with or without network.
+    grid : Grid
+        Of the template.
+
+    Returns
+    -------
+    regions : DataFrame
+        index, name, network, level (the name).
+    labels : (X, Y, Z) ndarray of int
+        Of the nearest voxel of the image.
+
+    Raises
+    ------
+    SettingsError
+        If the text or the table is not understood.
+    """
+    name, _, files = text.partition('=')
+    image, _, listed = files.rpartition(',')
+    if not re.fullmatch('[A-Za-z0-9]+', name) or not Path(image).is_file():
+        msg = f'--regions {text} should be NAME=IMAGE,TSV with files that there are'
+        raise SettingsError(msg)
+    regions = pd.read_csv(listed, sep='\t') if Path(listed).is_file() else pd.DataFrame()
+    if not {'index', 'name'} <= set(regions) or regions['index'].duplicated().any():
+        msg = f'--regions {text}: {listed} should have columns index (each once) and name'
+        raise SettingsError(msg)
+    places = np.moveaxis(np.indices(grid.shape, dtype=float), 0, -1)
+    source = grid_of(image)
+    way = np.linalg.inv(source.affine) @ grid.affine
+    at = np.rint(places @ way[:3, :3].T + way[:3, 3]).astype(int)
+    inside = ((at >= 0) & (at < source.shape)).all(axis=-1)
+    data = np.rint(load_data(image)).astype(int)
+    labels = np.zeros(grid.shape, int)
+    labels[inside] = data[tuple(at[inside].T)]
+    if 'network' not in regions:
+        regions['network'] = 'all'
+    return regions[['index', 'name', 'network']].assign(level=name), labels
+
+
+def region_estimate(
+    estimate: Estimate,
+    levels: Iterable[tuple[pd.DataFrame, IntArray]],
+    noise: Mapping[str, Any],
+) -> pd.DataFrame:
+    """
+    Average a map over the regions of all levels.
+
+    Parameters
+    ----------
+    estimate : (V,) Estimate
+        Any quantity.
+    levels : iterable of (DataFrame, (V,) ndarray of int)
+        From :func:`study_levels`.
+    noise : mapping
+        From :func:`noise_of`.
+
+    Returns
+    -------
+    table : DataFrame
+        level, index, name, network, effect, variance, n_voxels, coverage.
+    """
+    tables = []
+    shared = noise.get(SHARED_NOISE, {})
+    for regions, labels in levels:
+        level = regions['level'].iloc[0]
+        found = summarise_regions(
+            estimate,
+            labels,
+            regions['index'],
+            voxels_per_sample=noise.get(VOXELS_PER_SAMPLE, 1.0),
+            shared=shared.get(level, shared.get('parcel', 0.0)),
+        )
+        rows = regions[['level', 'index', 'name', 'network']].copy()
+        rows['index'] = rows['index'].where(~rows['level'].isin(('network', 'brain')))
+        rows['effect'], rows['variance'] = found['mean'], found['se'] ** 2
+        rows['n_voxels'], rows['coverage'] = found['n_voxels'], found['coverage']
+        tables.append(rows)
+    return pd.concat(tables, ignore_index=True)
+
+
+def noise_of(source: MapSource) -> dict[str, Any]:
     """Read from the sidecar of a map how the noise of its voxels hangs together."""
     path = source.value.with_name(source.value.name.replace('.nii.gz', '.json'))
     return dict(json.loads(path.read_text('utf-8'))) if path.is_file() else {}

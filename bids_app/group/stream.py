@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app.errors import AppError, GridMismatchError
+from bids_app.group.mirror import other_side
 from bids_app.group.statistics import RandomEffects, random_effects, weigh_participants
 from bids_app.images import Grid, grid_of, load_data
 
@@ -188,7 +189,7 @@ def _participant(
     sources: Sequence[MapSource], mask: BoolArray, grid: Grid
 ) -> tuple[FloatArray, FloatArray]:
     """Read and average the sessions of a participant; variances are NaN where there are none."""
-    pairs = [_source(source, mask, grid) for source in sources]
+    pairs = [read_source(source, mask, grid) for source in sources]
     values = np.stack([pair[0] for pair in pairs])
     errors = np.stack([pair[1] for pair in pairs])
     known = np.isfinite(values)
@@ -202,15 +203,42 @@ def _participant(
         )
 
 
-def _source(source: MapSource, mask: BoolArray, grid: Grid) -> tuple[FloatArray, FloatArray]:
-    """Read one map, or the difference of two, in the unit of the output table."""
-    value = on_grid(source.value, grid)[mask]
+def read_source(source: MapSource, mask: BoolArray, grid: Grid) -> tuple[FloatArray, FloatArray]:
+    """
+    Read one map, or the difference of two, in the unit of the output table.
+
+    Parameters
+    ----------
+    source : MapSource
+        Of a participant.
+    mask : (X, Y, Z) ndarray of bool
+        Voxels that are wanted.
+    grid : Grid
+        That the files must be on.
+
+    Returns
+    -------
+    value, variance : (V,) ndarray of float64
+        Variances are NaN where there are none.
+
+    Raises
+    ------
+    GridMismatchError
+        If a file is on another grid.
+    """
+
+    def read(path: Path) -> FloatArray:
+        data = on_grid(path, grid)
+        masked: FloatArray = (other_side(data) if source.mirrored else data)[mask]
+        return masked
+
+    value = read(source.value)
     if source.minus is not None:
-        value = value - on_grid(source.minus, grid)[mask]
+        value = value - read(source.minus)
     variance = np.zeros_like(value) if source.has_variance else np.full_like(value, np.nan)
     for path in (source.variance, source.minus_variance):
         if source.has_variance and path is not None:
-            variance = variance + on_grid(path, grid)[mask]
+            variance = variance + read(path)
     return value * source.factor, variance * source.factor**2
 
 

@@ -25,14 +25,16 @@ from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.errors import ExitCode, SelectionError
 from bids_app.group.baseline import save_baseline_tables, save_conjunctions
 from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
-from bids_app.group.design import excluded_by_verdict, make_design
+from bids_app.group.design import excluded_by_verdict, find_columns, make_design
 from bids_app.group.dispute import save_offsets
 from bids_app.group.effects import Effect, analyse_effect, maps_to_test, save_joint_pls
+from bids_app.group.hemispheres import add_asymmetries, turn_affected
 from bids_app.group.inputs import GroupInputs, drop_suspects, from_derivatives
 from bids_app.group.maps import from_maps, list_shared_maps
 from bids_app.group.reference import save_deviations, save_norms
 from bids_app.group.regions import save_comparisons, save_regions
 from bids_app.group.robustness import save_robustness
+from bids_app.group.rois import RoiStudy, save_rois
 from bids_app.group.scales import save_scales
 from bids_app.group.sessions import compare_sessions, session_labels
 from bids_app.group.stats_model import stats_model
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from bids_app.bids.input.external_maps import MapListing
     from bids_app.bids.input.input_map import RoleMap
     from bids_app.bids.run.outcome import Verdict
-    from bids_app.settings import RunSettings, Settings
+    from bids_app.settings import GroupSettings, RunSettings, Settings
 
     Suspects = Mapping[tuple[str, str], tuple[str, ...]]
 
@@ -99,12 +101,10 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     with tempfile.TemporaryDirectory(dir=_scratch(run)) as folder:
         found, unused = find_inputs(run, names, settings, shared, Path(folder))
         inputs, suspects = drop_suspects(found, _suspicions(run), settings.group.accept_suspects)
-        if settings.group.session_contrasts:
-            label_of = session_labels(run.bids_dir, settings.group.session_column)
-            wanted = settings.group.session_contrasts
-            inputs, unpaired = compare_sessions(inputs, wanted, label_of)
-            left_out |= unpaired
-        if not inputs.all_maps:
+        inputs, unpaired = _arrange(inputs, run, settings.group, names)
+        left_out |= unpaired
+        rois = _rois(run, settings.group, names)
+        if not inputs.all_maps and not (rois and rois.values):
             msg = (
                 f'{run.output_dir} holds no maps in {TEMPLATE} of {", ".join(names)}; run '
                 f'the participant level with a T1w image and {TEMPLATE} among '
@@ -128,28 +128,53 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
                 [
                     *(f'sub-{one} left out: {why}' for one, why in left_out.items()),
                     *_sentences(suspects),
+                    *(rois.absences if rois else ()),
                 ]
             ),
             defects=dict.fromkeys(
                 [*(f'sub-{name}: {reason}' for name, reason in unusable), *unused]
             ),
         )
-        made = _analyse(study)
+        if settings.group.asymmetry == 'yes':
+            add_asymmetries(study)
+        made = _analyse(study, rois)
         _participants(study, left_out | dict(unusable), suspects)
         return _finish(study, names, made=made)
 
 
-def _analyse(study: Study) -> bool:
+def _arrange(
+    inputs: GroupInputs, run: RunSettings, settings: GroupSettings, names: tuple[str, ...]
+) -> tuple[GroupInputs, dict[str, str]]:
+    """Compare sessions and turn sides where that is asked; name who is left out."""
+    unpaired: dict[str, str] = {}
+    if settings.session_contrasts:
+        label_of = session_labels(run.bids_dir, settings.session_column)
+        inputs, unpaired = compare_sessions(inputs, settings.session_contrasts, label_of)
+    if settings.affected_side:
+        column = settings.affected_side
+        sides, _ = find_columns((run.output_dir, run.bids_dir), [column], names)
+        inputs = turn_affected(inputs, sides[column], column)
+    return inputs, unpaired
+
+
+def _rois(run: RunSettings, settings: GroupSettings, names: tuple[str, ...]) -> RoiStudy | None:
+    """Average the native maps over regions of interest, where that is asked."""
+    if settings.roi is None:
+        return None
+    chosen = [one for one in read_summaries(run.output_dir) if one['participant'] in names]
+    return save_rois(run.output_dir, Path(settings.roi).absolute(), chosen)
+
+
+def _analyse(study: Study, rois: RoiStudy | None) -> bool:
     """Make everything that the maps allow; say whether there was anything."""
     everything = [analyse_effect(study, maps) for maps in maps_to_test(study)]
     effects: dict[str, dict[str, Effect]] = {}
     for effect in everything:
         if effect.maps.contrast is not None:
             effects.setdefault(effect.maps.contrast, {})[effect.maps.quantity] = effect
-    if study.settings.atlas != 'none':
-        save_comparisons(study, everything)
+    save_comparisons(study, everything, rois.values if rois else {})
     save_design(study)
-    made = bool(everything)
+    made = bool(everything or (rois and rois.values))
     if study.settings.group.reference:
         made |= save_deviations(study)
     else:

@@ -193,6 +193,17 @@ def _nearest(labels: NDArray[np.generic], voxel: FloatArray) -> NDArray[np.uint8
     return np.where(inside, labels[tuple(index.T)], 0).astype(np.uint8)
 
 
+TERRITORY = (1, 4)
+"""Regions whose left part is the territory that a disease changes."""
+
+
+def change_territory(anatomy: Anatomy, factor: float) -> None:
+    """Multiply OEF of grey matter in the left part of two regions."""
+    voxels = np.arange(anatomy.region.shape[0])
+    is_left = (voxels < (len(voxels) - 1) / 2)[:, None, None]
+    anatomy.maps[np.isin(anatomy.region, TERRITORY) & is_left, CHANNELS.index('oef')] *= factor
+
+
 def make_head(
     rng: np.random.Generator,
     *,

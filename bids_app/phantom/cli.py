@@ -35,7 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
         '--conditions',
         metavar='A,B',
         help='labels with commas; control, else rest, else the first is the baseline '
-        '(default: control,calc; with --layout ds004873 rest,control,mem,calc)',
+        '(default: control,calc; with --layout ds004873 rest,control,mem,calc; with --design '
+        'patients rest)',
     )
     parser.add_argument('--seed', type=int, default=0, metavar='S', help='default: 0')
     parser.add_argument(
@@ -56,6 +57,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar='NAME',
         help='spoil the DSC series: no-bolus, early-bolus, truncated, clipped, one-sided, motion, '
         'negative, saturated-arteries; or give it arteries (arteries), which no other phantom has',
+    )
+    parser.add_argument(
+        '--design',
+        choices=('tasks', 'patients'),
+        default='tasks',
+        help='patients: a study at rest; the second half are patients with a higher OEF in a '
+        'territory of the left hemisphere, and older (default: tasks)',
     )
     parser.add_argument(
         '--redundant-sets',
@@ -157,8 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = (
         args.conditions.split(',')
         if args.conditions
+        else ('rest',) if args.design == 'patients'
         else CONDITIONS.get(args.layout, CONDITIONS['bids'])
-    )
+    )  # fmt: skip
     study = Study(
         root=args.out,
         n_participants=args.participants,
@@ -169,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dsc_defect=args.dsc_defect,
         redundant_sets=args.redundant_sets,
         layout=args.layout,
+        design=args.design,
         distorted=args.distort_epi,
         asymmetric_spin_echo=args.asymmetric_spin_echo,
         bold_echoes=args.bold_echoes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +122,13 @@ class Participant:
     """Fraction."""
     flow_scale: float
     """Global factor of CBF."""
+    extraction_scale: float = 1.0
+    """Global factor of OEF."""
+    territory_scale: float = 1.0
+    """Factor of OEF in the territory of a patient, on the left."""
+    age: float | None = None
+    """Years; where the study has groups."""
+    is_patient: bool = False
     b0: float = 3.0
     """T"""
 
@@ -157,7 +164,8 @@ class Participant:
         r2 = _with_grey(1 / T2, tissue.factors['r2'])
         flow = _with_grey(FLOW * self.flow_scale, tissue.factors['cbf'] * ratio[0, tissue.region])
         volume = _with_grey(BLOOD_VOLUME, tissue.factors['cbv'])
-        extraction = _with_grey(EXTRACTION, tissue.factors['oef'] * ratio[1, tissue.region])
+        level = EXTRACTION * self.extraction_scale
+        extraction = _with_grey(level, tissue.factors['oef'] * ratio[1, tissue.region])
         r2_prime = self.dephasing_rate * extraction * volume
         return Values(r2=r2, r2_prime=r2_prime, flow=flow, volume=volume, extraction=extraction)
 
@@ -183,6 +191,34 @@ def _with_grey(values: FloatArray, factor: FloatArray) -> FloatArray:
     spread = np.tile(values, (len(factor), 1))
     spread[:, 0] *= factor
     return spread
+
+
+TERRITORY_DIFFERENCE = 0.06
+"""OEF of grey matter that patients have more in the territory, fraction."""
+
+AGE_SLOPE = 0.002
+"""OEF of grey matter per year of age; with groups."""
+
+AGES = {False: (40.0, 6.0), True: (50.0, 6.0)}
+"""Mean and SD of the age of controls and patients, years: age is confounded with the group."""
+
+PEOPLE = 0.02
+"""SD of OEF of grey matter between people of one age; with groups."""
+
+
+def make_person(rng: np.random.Generator, person: Participant, *, is_patient: bool) -> Participant:
+    """Give a participant of a study of patients an age, what follows from it, and the disease."""
+    mean, spread = AGES[is_patient]
+    age = round(float(np.clip(rng.normal(mean, spread), 20, 80)), 1)
+    level = AGE_SLOPE * (age - AGES[False][0]) + PEOPLE * float(np.clip(rng.normal(), -2, 2))
+    grey = float(EXTRACTION[0])
+    return replace(
+        person,
+        age=age,
+        is_patient=is_patient,
+        extraction_scale=1.0 + level / grey,
+        territory_scale=1.0 + TERRITORY_DIFFERENCE / (grey + level) if is_patient else 1.0,
+    )
 
 
 def make_participant(rng: np.random.Generator, label: str) -> Participant:

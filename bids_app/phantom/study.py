@@ -14,13 +14,20 @@ import numpy as np
 
 from bids_app import __version__
 from bids_app.phantom import acquisition, measurement, physics, truth
-from bids_app.phantom.anatomy import Anatomy, make_head, make_slab, random_rigid
+from bids_app.phantom.anatomy import Anatomy, change_territory, make_head, make_slab, random_rigid
 from bids_app.phantom.defects import DEFECTS, spoil
 from bids_app.phantom.derivatives import write_fmriprep, write_truth
 from bids_app.phantom.design import Design, make_design
 from bids_app.phantom.files import write_image, write_json, write_table
 from bids_app.phantom.layouts import FIRST_LABEL, LAYOUTS, make_untidy, write_untidy_dataset
-from bids_app.phantom.participant import baseline_of, effects_of, make_participant
+from bids_app.phantom.participant import (
+    AGE_SLOPE,
+    TERRITORY_DIFFERENCE,
+    baseline_of,
+    effects_of,
+    make_participant,
+    make_person,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +76,9 @@ class Study:
     background: str = 'mild'
     dsc_defect: str | None = None
     redundant_sets: bool = False
+    design: str = 'tasks'
+    """patients: the second half are patients, older and with a changed territory; no BOLD where
+    there is one condition."""
     layout: str = 'bids'
     """ds004873: names and sidecars of that dataset, with the redundant sets."""
     distorted: bool = False
@@ -116,14 +126,26 @@ class Study:
         if self.dsc_defect not in (None, *DEFECTS):
             msg = f'--dsc-defect must be one of {", ".join(DEFECTS)}; got {self.dsc_defect!r}'
             raise ValueError(msg)
-        if self.layout not in LAYOUTS:
-            msg = f'--layout must be one of {", ".join(LAYOUTS)}; got {self.layout!r}'
-            raise ValueError(msg)
+        self._check_layout()
         acquisition.protocol(self.grid)
         make_design(self.conditions, length=480.0)
         if self.root.exists() and any(self.root.iterdir()):
             msg = f'{self.root} must be a new or empty folder; remove it or name another'
             raise ValueError(msg)
+
+    def _check_layout(self) -> None:
+        """Refuse layouts that there are not, or not of groups."""
+        if self.layout not in LAYOUTS:
+            msg = f'--layout must be one of {", ".join(LAYOUTS)}; got {self.layout!r}'
+            raise ValueError(msg)
+        if self.design == 'patients' and (self.layout != 'bids' or self.n_participants < 2):
+            msg = '--design patients takes --layout bids and two participants or more'
+            raise ValueError(msg)
+
+    @property
+    def has_bold(self) -> bool:
+        """Whether there is a BOLD run; patients at rest have none."""
+        return self.design == 'tasks' or len(self.conditions) > 1
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -160,6 +182,12 @@ def make_study(study: Study) -> Iterator[str]:
     participants = [
         make_participant(study.stream(label, 'blood'), label) for label in study.labels
     ]
+    if study.design == 'patients':
+        half = len(participants) // 2
+        participants = [
+            make_person(study.stream(one.label, 'person'), one, is_patient=number >= half)
+            for number, one in enumerate(participants)
+        ]
     _write_dataset(study, participants)
     if study.layout == 'ds004873':
         write_untidy_dataset(study.root, participants, acquisition.protocol(study.grid))
@@ -188,30 +216,49 @@ def _write_dataset(study: Study, participants: list[Any]) -> None:
     ignored = ['*_dsc.*', *(['*_ASE.*'] if study.asymmetric_spin_echo else [])]
     text = ''.join(f'{line}\n' for line in ignored)
     (root / '.bidsignore').write_text(text, encoding='utf-8')
+    has_groups = study.design == 'patients'
+    more = ('group', 'age', 'affected_side') if has_groups else ()
     write_table(
         root / 'participants.tsv',
-        ('participant_id', 'Hct', 'SaO2'),
-        [(f'sub-{p.label}', f'{p.hct * 100:.1f}', f'{p.sao2 * 100:.0f}') for p in participants],
-    )
+        ('participant_id', 'Hct', 'SaO2', *more),
+        [
+            (f'sub-{p.label}', f'{p.hct * 100:.1f}', f'{p.sao2 * 100:.0f}',
+             *(_group_cells(p) if has_groups else ()))
+            for p in participants
+        ],
+    )  # fmt: skip
     write_json(
         root / 'participants.json',
         {
             'Hct': {'Description': 'Haematocrit of venous blood', 'Units': 'percent'},
             'SaO2': {'Description': 'Arterial oxygen saturation', 'Units': 'percent'},
+            **({'age': {'Description': 'Age', 'Units': 'year'}} if has_groups else {}),
         },
     )
+
+
+def _group_cells(person: Any) -> tuple[str, str, str]:
+    """Write group, age and affected side."""
+    if person.is_patient:
+        return 'patient', f'{person.age:.1f}', 'left'
+    return 'control', f'{person.age:.1f}', 'n/a'
 
 
 def _readme(study: Study) -> str:
     """Say what the dataset is."""
     baseline = baseline_of(study.conditions)
+    bold = f'; one block-design BOLD run in which {baseline} is the gaps of events.tsv'
+    patients = (
+        '. Patients have a higher OEF in the frontal and temporal region of the left hemisphere '
+        f'(+{TERRITORY_DIFFERENCE:g}) and are older; OEF rises by {AGE_SLOPE:g} a year'
+    )
     return (
         '# Digital study of oxygen metabolism\n\n'
         f'Made by `oxybold-phantom` {__version__} (grid {study.grid}, seed {study.seed}, '
         f'conditions {", ".join(study.conditions)}). No person was scanned.\n\n'
         'Multi-echo spin echo once; multi-echo gradient echo (magnitude, phase) and PCASL with '
-        'M0 per condition; one DSC series (not in the BIDS schema, see .bidsignore); one '
-        f'block-design BOLD run in which {baseline} is the gaps of events.tsv.\n\n'
+        'M0 per condition; one DSC series (not in the BIDS schema, see .bidsignore)'
+        f'{bold if study.has_bold else patients}.\n\n'
         'The truth is in `derivatives/truth`: what a perfect measurement of these scans would '
         'give, on the grid of the spin echo. Tissue maps follow MNI152 (McConnell Brain Imaging '
         'Centre).\n'
@@ -228,6 +275,7 @@ class _Session:
         self.protocol = replace(made, megre=replace(made.megre, geometry=edged))
         self.is_living = study.noise == 'physiological'
         anatomy = _anatomy(study, participant.label, self.protocol)
+        change_territory(anatomy, participant.territory_scale)
         self.subject: Subject = acquisition.Subject(participant, anatomy)
         self.name = f'sub-{participant.label}'
         self.folder = study.root / self.name
@@ -281,7 +329,8 @@ class _Session:
             maps.cbf[condition] = self.make_labeling(condition)
             if self.study.asymmetric_spin_echo:
                 self.make_asymmetric_echoes(condition)
-        self.make_bold(maps)
+        if self.study.has_bold:
+            self.make_bold(maps)
         quantification = self.protocol.mese.geometry
         write_truth(
             self.study.root / 'derivatives' / 'truth',

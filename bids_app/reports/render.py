@@ -35,6 +35,7 @@ from bids_app.reports.group.coupling import coupling_charts
 from bids_app.reports.group.deviations import deviations
 from bids_app.reports.group.networks import network_cards
 from bids_app.reports.group.overview import inclusion_flow, quality_measures
+from bids_app.reports.group.people import people
 from bids_app.reports.group.published import compare
 from bids_app.reports.group.shares import share_table
 from bids_app.reports.group.tables import ContrastTables, contrast_tables
@@ -223,6 +224,7 @@ def render_group(output_dir: Path) -> Report:
     parts: dict[str, Callable[[], Any]] = {
         'answers': lambda: answers(files),
         'deviations': lambda: deviations(files),
+        'people': lambda: people(files, output_dir),
         'quality': lambda: _overview(output_dir),
         'coupling': lambda: coupling_charts(output_dir, included),
         'measures': lambda: quality_measures(output_dir, labels),

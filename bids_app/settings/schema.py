@@ -610,6 +610,30 @@ class GroupSettings:
         'treatment; default the labels of the sessions',
         flag='--session-column',
     )
+    regions: tuple[str, ...] = _setting(
+        (),
+        'NAME=IMAGE,TSV ...: further atlases in template space for the tables of regions; the '
+        'table has columns index and name',
+        flag='--regions',
+    )
+    roi: str | None = _setting(
+        None,
+        'BIDS derivatives with sub-XX/**/*_mask or *_dseg: regions of interest of each '
+        'participant, on the T1w image or in the native space of the maps; needs no template',
+        flag='--roi',
+    )
+    asymmetry: str = _setting(
+        'no',
+        'compare the hemispheres: maps and region tables of the asymmetry index of every quantity',
+        choices=('no', 'yes'),
+        flag='--asymmetry',
+    )
+    affected_side: str | None = _setting(
+        None,
+        'column of participants.tsv with left or right (n/a: none): maps are mirrored so that the '
+        'affected side of everybody is the left one',
+        flag='--affected-side',
+    )
     reference: str | None = _setting(
         None,
         'folder of a norm: output of the group level, or the norm files of one; every participant '

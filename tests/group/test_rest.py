@@ -147,3 +147,23 @@ def test_family_wise_error_of_a_difference_with_a_covariate_is_nominal(tmp_path)
         )  # fmt: skip
         hits += found.p.min() <= 0.05
     assert 0.03 <= hits / 200 <= 0.07
+
+
+def test_report_draws_every_participant_by_group_and_what_was_tested(patients):
+    from bids_app.engines.templates import SPACE
+    from bids_app.reports.derivatives import list_derivatives
+    from bids_app.reports.group.people import people
+
+    charts = people(list_derivatives(patients.folder, f'tpl-{SPACE}'), patients.folder)
+    by_title = {chart.title: chart.svg for chart in charts.strips}
+    assert set(by_title) == {'OEF of rest (%), grey matter', 'T2 (ms), grey matter'}
+    oef = by_title['OEF of rest (%), grey matter']
+    assert oef.count('<circle') == PEOPLE
+    assert 'control (6)' in oef
+    assert 'patient (6)' in oef
+    titles = [chart.title for chart in charts.forests]
+    assert 'OEF of rest (%): patient minus control' in titles
+    values = pd.read_csv(patients.folder / charts.tables[0], sep='\t', na_values=['n/a'])
+    brain = values[(values.level == 'brain') & (values.quantity == 'oef')]
+    assert brain.groupby('group').size().to_dict() == {'control': 6, 'patient': 6}
+    assert (brain.se > 0).all()

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from bids_app.phantom import anatomy
-from bids_app.phantom.anatomy import CHANNELS, make_head, make_slab, smooth_field
+from bids_app.phantom.anatomy import CHANNELS, change_territory, make_head, make_slab, smooth_field
 
 
 @pytest.fixture(scope='module')
@@ -132,3 +132,18 @@ def test_quarter_turns_follow_the_right_hand():
     assert anatomy.rotation(np.array([0, 0, 90.0])) @ [1, 0, 0] == pytest.approx([0, 1, 0])
     assert anatomy.rotation(np.array([90.0, 0, 0])) @ [0, 1, 0] == pytest.approx([0, 0, 1])
     assert anatomy.rotation(np.array([0, 90.0, 0])) @ [0, 0, 1] == pytest.approx([1, 0, 0])
+
+
+def test_territory_is_the_left_part_of_two_regions():
+    at = {'centre': (-24.0, 40.0, 20.0), 'size': (48.0, 48.0, 40.0)}
+    plain, changed = (make_slab(np.random.default_rng(1), **at) for _ in range(2))
+    change_territory(changed, 1.16)
+    oef = CHANNELS.index('oef')
+    ratio = changed.maps[..., oef] / plain.maps[..., oef]
+    left = np.arange(len(ratio)) < (len(ratio) - 1) / 2
+    inside = np.isin(plain.region, (1, 4)) & left[:, None, None]
+    assert inside.sum() > 1000
+    np.testing.assert_allclose(ratio, np.where(inside, 1.16, 1.0), rtol=1e-5)
+    np.testing.assert_array_equal(
+        np.delete(changed.maps, oef, axis=-1), np.delete(plain.maps, oef, axis=-1)
+    )

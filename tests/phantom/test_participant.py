@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 
 from bids_app.phantom.participant import (
+    AGE_SLOPE,
     EFFECTS,
+    EXTRACTION,
+    TERRITORY_DIFFERENCE,
     baseline_of,
     effects_of,
     make_participant,
+    make_person,
 )
 
 
@@ -43,3 +47,23 @@ def test_blood_stays_in_the_range_of_the_target_study():
     people = [make_participant(np.random.default_rng(i), '01') for i in range(300)]
     assert all(0.36 <= p.hct <= 0.48 and 0.96 <= p.sao2 <= 1.0 for p in people)
     assert np.mean([p.hct for p in people]) == pytest.approx(0.42, abs=0.005)
+
+
+def test_patients_are_older_and_their_territory_has_the_difference_on_top_of_age():
+    healthy, ill = (
+        [
+            make_person(np.random.default_rng(seed), make_participant(
+                np.random.default_rng(seed), '01'), is_patient=patient)
+            for seed in range(200)
+        ]
+        for patient in (False, True)
+    )  # fmt: skip
+    ages = [np.array([one.age for one in group]) for group in (healthy, ill)]
+    assert ages[1].mean() - ages[0].mean() == pytest.approx(10, abs=1.5)
+    oef = [EXTRACTION[0] * np.array([one.extraction_scale for one in group])
+           for group in (healthy, ill)]  # fmt: skip
+    slope = np.polyfit(np.concatenate(ages), np.concatenate(oef), 1)[0]
+    assert slope == pytest.approx(AGE_SLOPE, rel=0.15)
+    territory = oef[1] * [one.territory_scale for one in ill]
+    np.testing.assert_allclose(territory - oef[1], TERRITORY_DIFFERENCE)
+    assert {one.territory_scale for one in healthy} == {1.0}

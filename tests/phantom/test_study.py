@@ -285,3 +285,16 @@ def test_help_and_version_answer_without_the_sciences():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_study_of_patients_has_groups_one_condition_and_no_bold(tmp_path):
+    root = tmp_path / 'study'
+    arguments = ['--grid', 'tiny', '--participants', '2', '--design', 'patients']
+    assert main([str(root), *arguments]) == 0
+    table = (root / 'participants.tsv').read_text().splitlines()
+    assert table[0] == 'participant_id\tHct\tSaO2\tgroup\tage\taffected_side'
+    assert [line.split('\t')[3] for line in table[1:]] == ['control', 'patient']
+    assert {path.name.split('_')[1] for path in root.glob('sub-*/anat/*MEGRE.json')} == {
+        'task-rest'
+    }
+    assert not list(root.rglob('*_bold*'))
