@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bids_app.bids.input.query import parse_name
 from bids_app.bids.output.names import table
 from bids_app.bids.output.write import write_table
 from bids_app.errors import AppError, SettingsError
@@ -57,8 +57,7 @@ class Roi:
     @property
     def space(self) -> str | None:
         """Space of the name of the file; None where it has none."""
-        found = re.search(r'_space-([A-Za-z0-9]+)_', self.path.name)
-        return found[1] if found else None
+        return parse_name(self.path).get('space')
 
 
 def find_rois(folder: Path, participant: str) -> list[Roi]:
@@ -80,9 +79,10 @@ def find_rois(folder: Path, participant: str) -> list[Roi]:
     rois: list[Roi] = []
     for path in sorted((folder / f'sub-{participant}').rglob('*.nii*')):
         stem = path.name.partition('.')[0]
-        named = re.search(r'_(?:label|desc)-([A-Za-z0-9]+)', stem)
+        entities = parse_name(path)
+        named = entities.get('label') or entities.get('desc')
         if stem.endswith('_mask'):
-            rois.append(Roi(name=named[1] if named else 'mask', path=path, index=None))
+            rois.append(Roi(name=named or 'mask', path=path, index=None))
         elif stem.endswith('_dseg'):
             labels = path.with_name(f'{stem}.tsv')
             names: Mapping[int, str]
@@ -91,7 +91,7 @@ def find_rois(folder: Path, participant: str) -> list[Roi]:
                 names = dict(zip(lines['index'], lines['name'].map(str), strict=True))
             else:
                 found = np.unique(load_data(path).astype(int))
-                names = {int(one): f'{named[1] if named else "label"}{one}' for one in found}
+                names = {int(one): f'{named or "label"}{one}' for one in found}
             rois += [Roi(name=name, path=path, index=int(one)) for one, name in names.items()
                      if one > 0]  # fmt: skip
     return rois
@@ -202,8 +202,7 @@ def _means(output_dir: Path, maps: MapSet, rois: Sequence[Roi], name: str) -> pd
 def _inside(output_dir: Path, roi: Roi, grid: Grid, path: Path, name: str) -> IntArray:
     """Tell which voxels of a map have their centre in a region, 1 or 0."""
     of_roi = grid_of(roi.path)
-    own = re.search(r'_space-([A-Za-z0-9]+)_', path.name)
-    space = own[1] if own else STRUCTURAL
+    space = parse_name(path).get('space', STRUCTURAL)
     to_roi = np.eye(4)
     if not (roi.space == space or (roi.space is None and of_roi.matches(grid))):
         to_roi = _to_structural(output_dir, roi, space, name)

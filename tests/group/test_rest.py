@@ -167,3 +167,38 @@ def test_report_draws_every_participant_by_group_and_what_was_tested(patients):
     brain = values[(values.level == 'brain') & (values.quantity == 'oef')]
     assert brain.groupby('group').size().to_dict() == {'control': 6, 'patient': 6}
     assert (brain.se > 0).all()
+
+
+def test_page_of_the_study_holds_its_charts_and_their_files(patients):
+    from bids_app.reports.render import render_group
+
+    report = render_group(patients.folder)
+    assert report.missing == ()
+    page = report.path.read_text()
+    assert 'id="people"' in page
+    assert 'download="OEF of rest (%), grey matter.svg"' in page
+    assert 'href="tpl-MNI152NLin6Asym/tpl-MNI152NLin6Asym_desc-values_summary.tsv"' in page
+
+
+def test_studies_of_one_modality_reach_the_group_and_who_lacks_what_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(workflow, 'render_group', lambda output_dir: None)
+    monkeypatch.setattr(workflow, 'render_index', lambda output_dir: '')
+    study = Study(tmp_path)
+    rng = np.random.default_rng(8)
+    for sub in ('01', '02', '03', '04'):
+        study.summary(sub)
+        study.image(0.9, 'probseg', sub=sub, label='GM')
+        rows = {'cbf': ('cbf', 'rest', 50.0)} if sub < '03' else {
+            'T2map': ('T2', None, 0.08), 'R2primemap': ('R2prime', 'rest', 4.0)
+        }  # fmt: skip
+        for key, (quantity, condition, level) in rows.items():
+            at = {'sub': sub, 'condition': condition}
+            study.image(level * (1 + 0.05 * rng.standard_normal((4, 4, 4))), key, **at)
+            study.image((0.1 * level) ** 2, 'variance', quantity=quantity, **at)
+    (verdict,) = study.group(**{'group.permutations': 20}).verdicts
+    assert rest_map(study, 'cbf', 'effect', condition='rest').is_file()
+    assert rest_map(study, 'T2', 'effect').is_file()
+    assert rest_map(study, 'R2prime', 'effect', condition='rest').is_file()
+    assert 'cbf of rest without 03, 04' in verdict.reasons
+    table = pd.read_csv(study.path('group_participants'), sep='\t').set_index('participant')
+    assert 'no map of T2' in table.loc['sub-01', 'reason']

@@ -71,7 +71,7 @@ def study(tmp_path_factory):
 
 def test_native_maps_are_averaged_with_every_error_without_t1w_or_template(study):
     assert study.verdict.code == 0
-    table = pd.read_csv(study.folder / 'sub-01' / 'sub-01_desc-rois_regions.tsv', sep='\t')
+    table = pd.read_csv(study.folder / 'sub-01' / 'sub-01_desc-rois_summary.tsv', sep='\t')
     assert set(table.roi) == {'lesion', 'half1', 'half2'}
     lesion = table[(table.roi == 'lesion') & (table.quantity == 'oef')].iloc[0]
     assert lesion.n_voxels == 3 * 3 * 2

@@ -45,6 +45,8 @@ def asymmetry_index(first: Estimate, second: Estimate) -> Estimate:
     total = a + b
     known = np.isfinite(total) & (total > 0)
     safe = np.where(known, total, 1.0)
-    value: FloatArray = np.where(known, 2.0 * (a - b) / safe, np.nan)
-    squares = b**2 * first.variance + a**2 * second.variance
-    return Estimate.of(value, np.where(known, 16.0 * squares / safe**4, np.nan))
+    gain = 2.0 / safe
+    value: FloatArray = np.where(known, gain * (a - b), np.nan)
+    by_first, by_second = gain**2 * b, gain**2 * a
+    variance = by_first**2 * first.variance + by_second**2 * second.variance
+    return Estimate.of(value, np.where(known, variance, np.nan))
