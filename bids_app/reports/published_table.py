@@ -6,7 +6,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from bids_app.reports.drawing.answer import SIGNS, Bound, draw_answer
+from bids_app.reports.drawing.answer import SIGNS, T_TEST, Bound, draw_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 RULES = {
     'sign_fraction': 'sign rule',
-    't_test': 't test rule',
+    't_test': T_TEST,
     'noise_only': 'what noise alone, would show',
     'pi_d': 'of the changes, (pi_d)',
     'w_d': 'of the total change, (w_d)',

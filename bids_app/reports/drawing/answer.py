@@ -18,6 +18,8 @@ ROW, TRACK = 46.0, 12.0
 """Height of a rule, and of each of its three signs of BOLD."""
 PANEL = 190.0
 """Height of the curve."""
+T_TEST = 't test rule'
+"""The rule that decides some voxels only."""
 SIGNS = (('all', 'c4', 'all'), ('positive', 'c1', 'BOLD up'), ('negative', 'c0', 'BOLD down'))
 """Sign of BOLD, colour class, words; the order of the tracks."""
 
@@ -125,7 +127,8 @@ def _rule(title: str, shares: Mapping[str, Bound], top: float) -> str:
             continue
         if not np.isfinite(share.value):
             if number == 1:
-                parts.append(f'<text class="left" x="{LEFT + 8}" y="{y + 4:.1f}">withheld</text>')
+                why = 'no voxel decided' if title == T_TEST else 'withheld'
+                parts.append(f'<text class="left" x="{LEFT + 8}" y="{y + 4:.1f}">{why}</text>')
             continue
         bar = ''
         if np.isfinite(share.low + share.high):
@@ -175,6 +178,9 @@ def _panel(
     for offset in offsets:
         text = f'{offset:+g} %'.replace('+0', '0').replace('-', '−')
         parts.append(f'<text x="{x_of(offset):.1f}" y="{top + PANEL + 18:.1f}">{text}</text>')
+    if not any(np.isfinite(one.value) for points in curve.values() for _, one in points):
+        y = top + PANEL / 4
+        parts.append(f'<text x="{middle:.0f}" y="{y:.1f}">withheld with every offset</text>')
     for sign, colour, about in SIGNS:
         known = [(o, one) for o, one in curve.get(sign, ()) if np.isfinite(one.value)]
         banded = [(o, one) for o, one in known if np.isfinite(one.low + one.high)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_app.models.concordance.offset import crossings
 from bids_app.reports.derivatives import read_table, select, to_number
-from bids_app.reports.drawing.answer import SIGNS, Bound, draw_answer
+from bids_app.reports.drawing.answer import SIGNS, T_TEST, Bound, draw_answer
 from bids_app.reports.text import contrast_text, with_interval
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = {
     'sign': 'sign rule',
-    'ttest': 't test rule',
+    'ttest': T_TEST,
     'noise_only': 'what noise alone, would show',
     'noise_corrected': 'of the changes, (pi_d)',
     'size_weighted': 'of the total change, (w_d)',
@@ -158,6 +158,6 @@ def _offset(
         passed += [f'{words} at {one:+.1f} %'.replace('-', '−') for one in at]
     if passed:
         sentences.append(f'With an offset subtracted, one half is passed: {", ".join(passed)}.')
-    elif points:
+    elif any(np.isfinite(one.value) for listed in points.values() for _, one in listed):
         sentences.append('No offset from −3 to +3 % makes a share pass one half.')
     return sentences

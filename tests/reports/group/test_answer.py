@@ -30,7 +30,7 @@ def group(tmp_path, monkeypatch):
         lambda files, key, **at: [file for file in files if file.key == key],
     )
 
-    def make(w_d, note='', curve=True):
+    def make(w_d, note='', curve=True, has_share=True):
         header = ('rule', 'bold', 'network', 'discordant_fraction', 'ci_low', 'ci_high', 'note')
         rows = [('sign', 'all', 'all', 0.36, 'n/a', 'n/a', ''),
                 ('noise_only', 'all', 'all', 0.25, 'n/a', 'n/a', '')]  # fmt: skip
@@ -38,7 +38,8 @@ def group(tmp_path, monkeypatch):
             rows.append(('size_weighted', bold, 'all', value, 0.1, 0.4, note))
         files = [File(write(tmp_path, 'summary', header, *rows), 'group_summary')]
         if curve:
-            lines = [(offset, bold, 0.3 + offset / 10, 0.1, 0.9)
+            values = (0.3, 0.1, 0.9) if has_share else ('n/a',) * 3
+            lines = [(offset, bold, values[0] + offset / 10 if has_share else 'n/a', *values[1:])
                      for offset in (-3, 0, 3) for bold in ('all', 'positive')]  # fmt: skip
             names = ('offset', 'bold', 'w_d', 'w_d_low', 'w_d_high')
             files.append(File(write(tmp_path, 'curve', names, *lines), 'group_offset_curve'))
@@ -73,6 +74,13 @@ def test_answer_says_why_nothing_can_be_said(group):
     assert answer.sentences[0].endswith('cannot be said: no change detectable.')
     assert len(answer.sentences) == 2
     assert 'withheld' in answer.chart
+
+
+def test_curve_that_is_withheld_says_so_and_crosses_nothing(group):
+    answer = group(('n/a',) * 3, note='no change beyond an offset', has_share=False)
+    assert 'withheld with every offset' in answer.chart
+    assert not any('one half' in sentence for sentence in answer.sentences)
+    assert 'withheld with every offset' not in group((0.24, 0.03, 0.79)).chart
 
 
 @pytest.mark.parametrize('curve', [True, False])
