@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bids_app.bids.input.files import check_readable, read_table
+from bids_app.bids.input.inventory import take_inventory
 from bids_app.bids.input.suspect_scans import find_suspects
 from bids_app.bids.output.dataset import check_private
 from bids_app.errors import InputDataError, MissingInputError, SettingsError
@@ -257,7 +258,6 @@ def test_what_a_link_out_of_the_dataset_holds_is_not_told(tmp_path):
 
 
 def test_of_many_equal_files_three_are_named(tmp_path):
-    from bids_app.bids.input.query import scan_names
 
     first, found = None, {}
     for n in range(400):
@@ -268,7 +268,8 @@ def test_of_many_equal_files_three_are_named(tmp_path):
             first = path
         else:
             os.link(first, path)
-        found[f'{n:03d}'] = scan_names(tmp_path, f'{n:03d}')
+    inventory = take_inventory(tmp_path)
+    found = {label: inventory.files(label) for label in inventory.records}
     suspects = find_suspects(found, lambda _: (), tmp_path)
     assert len(suspects) == 400
     for (suspicion,) in suspects.values():

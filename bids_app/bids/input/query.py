@@ -218,32 +218,11 @@ def _equal(value: str | None, wanted: Any) -> bool:
     )
 
 
-def scan_names(root: PathLike, participant: str) -> tuple[Found, ...]:
-    """
-    List a participant's files by their names; nothing is opened.
-
-    Folders are not searched deeper than BIDS goes, and none that is a link to a folder around it.
-
-    Parameters
-    ----------
-    root : path
-        The dataset.
-    participant : str
-        Label without ``sub-``.
-
-    Returns
-    -------
-    found : tuple of Found
-        Files in the datatype folders of the participant and of its sessions.
-    """
-    _, places, _ = participant_folders(Path(root), participant)
-    listed = [path for place in places for path in files_in(place)]
-    return tuple(Found(path=path, entities=parse_name(path)) for path in listed)
-
-
 def participant_folders(root: Path, participant: str) -> tuple[list[Path], list[Path], list[Path]]:
     """
     Find the folders of a participant.
+
+    Folders are not searched deeper than BIDS goes, and none that is a link to a folder around it.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bids_app.bids.input.inventory import take_inventory
 from bids_app.bids.input.query import (
     Found,
     assign_roles,
@@ -11,7 +12,6 @@ from bids_app.bids.input.query import (
     labelled_folders,
     load_roles,
     parse_name,
-    scan_names,
 )
 from bids_app.errors import SettingsError
 
@@ -81,7 +81,7 @@ def test_filter_on_an_unknown_role_lists_the_roles():
 )
 def test_ignored_modalities_have_no_files(word, roles, dataset):
     dataset.add('anat/task-a_MEGRE[phase]', 'perf/asl', 'func/task-x_bold[a]')
-    listed = scan_names(dataset.root, '01')
+    listed = take_inventory(dataset.root).files('01')
     before, after = assign_roles(listed), assign_roles(listed, ignore=(word,))
     assert {name for name in before if before[name] and not after[name]} == roles
 
@@ -95,14 +95,14 @@ def test_pybids_finds_the_same_files(dataset):
     indexer = BIDSLayoutIndexer(validate=False, index_metadata=False)
     layout = BIDSLayout(dataset.root, validate=False, indexer=indexer)
     listed = {Path(name).resolve() for name in layout.get(subject='01', return_type='file')}
-    assert {found.path.resolve() for found in scan_names(dataset.root, '01')} == listed
+    assert {found.path.resolve() for found in take_inventory(dataset.root).files('01')} == listed
 
 
 def test_only_files_of_the_participant_are_listed(dataset):
     dataset.add('ses-a/anat/T1w', 'ses-a/anat/MESE', 'ses-b/perf/acq-x_asl', 'ses-b/perf/dsc')
     dataset.add('anat/T1w', sub='011')
     dataset.text('sub-01_stray.json', '')
-    listed = scan_names(dataset.root, '01')
+    listed = take_inventory(dataset.root).files('01')
     assert {item.get('subject') for item in listed} == {'01'}
     assert {item.get('session') for item in listed} == {'a', 'b'}
     assert {item.get('datatype') for item in listed} == {'anat', 'perf'}
@@ -118,7 +118,8 @@ def test_links_to_folders_around_are_not_followed_and_others_are(dataset):
     (folder / 'ses-e' / 'anat').symlink_to(dataset.root / 'elsewhere')
     (dataset.root / 'sub-02').symlink_to('.')
     assert labelled_folders(dataset.root, 'sub-') == (['01'], [])
-    assert {item.get('session') for item in scan_names(dataset.root, '01')} == {None, 'e'}
+    files = take_inventory(dataset.root).files('01')
+    assert {item.get('session') for item in files} == {None, 'e'}
 
 
 def test_derivatives_sourcedata_and_hidden_folders_are_never_searched(dataset):
@@ -126,7 +127,7 @@ def test_derivatives_sourcedata_and_hidden_folders_are_never_searched(dataset):
     for folder in ('derivatives/x', 'sourcedata', 'code', '.git', 'derivatives'):
         dataset.image(f'{folder}/sub-01/anat/sub-01_MESE.nii.gz')
     dataset.text('sub-01/anat/._sub-01_MESE.nii.gz', 'fork')
-    assert [f.path.name for f in scan_names(dataset.root, '01')] == [
+    assert [f.path.name for f in take_inventory(dataset.root).files('01')] == [
         'sub-01_T1w.json', 'sub-01_T1w.nii.gz',
     ]  # fmt: skip
 
@@ -135,7 +136,7 @@ def test_empty_and_broken_json_do_not_stop_the_query(dataset):
     dataset.add('anat/T1w')
     dataset.text('sub-01/anat/sub-01_T1w.json', '')
     dataset.text('task-all_bold.json', '{broken')
-    assert len(scan_names(dataset.root, '01')) == 2
+    assert len(take_inventory(dataset.root).files('01')) == 2
 
 
 FMRIPREP = (
