@@ -219,6 +219,12 @@ class PerfusionSettings:
         limits=(0.01, 1.0),
         replay=Scale('cbf', 'single-delay', -1),
     )
+    bolus_duration: float | None = _setting(
+        None,
+        'duration of the bolus of PASL without cut-off; without it such a series is refused',
+        unit='s',
+        limits=(0.01, 10.0),
+    )
     t1_blood: float | None = _setting(
         None, 'T1 of blood; default by t1_blood_from', unit='s', limits=(0.1, 10.0)
     )

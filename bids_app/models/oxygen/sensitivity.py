@@ -7,6 +7,7 @@ import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from bids_app.models.asl.kinetics import PULSED
 from bids_app.models.asl.single_delay import cbf_from_difference
 from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
 from bids_app.models.oxygen.mqbold import dephasing_rate
@@ -28,6 +29,7 @@ RELATIVE_ERROR: Mapping[str, tuple[float, str]] = MappingProxyType(
         'perfusion.labeling_efficiency': (0.06, 'differs with flow velocity and field offset'),
         'perfusion.background_suppression_factor': (0.05, '0.75 against 0.815 for four pulses'),
         'perfusion.t1_blood': (0.06, 'differs with haematocrit and oxygenation'),
+        'perfusion.bolus_duration': (0.15, 'width of the labelled slab and speed of the blood'),
         'perfusion.partition_coefficient': (0.05, 'grey matter 0.98, white matter 0.82 mL/g'),
         'blood_volume.white_matter_cbv': (0.15, 'published values reach from 2 to 3 mL/100 mL'),
         'blood_volume.grey_matter_cbv': (0.15, 'published values reach from 4 to 6 mL/100 mL'),
@@ -59,6 +61,9 @@ FLOW = (
     'post_label_delay',
 )
 """Constants of the three parts of the chain, without their branch."""
+
+BOLUS = 'bolus_duration'
+"""In place of the duration of labelling, of pulsed labelling whose bolus is not cut off."""
 
 VOLUMES = ('white_matter_cbv', 'grey_matter_cbv', 'grubb_factor')
 """Constants that blood volume is proportional to, each in its own model."""
@@ -115,7 +120,7 @@ PARTS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
 def _predict(constants: Mapping[str, float], quantity: str) -> float:
     """Predict a quantity of a fixed signal from the constants, relative to an unknown scale."""
     of_flow, of_volume, of_rate, of_content = PARTS[quantity]
-    flow = _flow(_given(constants, 'perfusion', FLOW))
+    flow = _flow(_given(constants, 'perfusion', (*FLOW, BOLUS)))
     volumes = _given(constants, 'blood_volume', (*VOLUMES, 'grubb_exponent'))
     exponent = volumes.pop('grubb_exponent', 0.0)
     volume = math.prod(volumes.values()) * flow**exponent
@@ -258,6 +263,9 @@ def _given(
 def _flow(constants: dict[str, Any]) -> float:
     """Give CBF of a unit signal; 1 where the flow was not made from a labelled series here."""
     constants = {SUPPRESSED: 1.0, **constants}
+    bolus = constants.pop(BOLUS, None)
+    if bolus is not None:
+        constants |= {'label_duration': bolus, 'labeling': PULSED}
     if not set(FLOW) <= set(constants):
         return 1.0
     return float(cbf_from_difference(1.0, 1.0, **constants))

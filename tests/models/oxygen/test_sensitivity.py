@@ -75,6 +75,14 @@ def test_several_delays_and_no_suppression_are_understood():
     )
 
 
+def test_flow_goes_as_one_over_the_duration_of_an_uncut_bolus():
+    pulsed = {name: one for name, one in CONSTANTS.items() if 'label_duration' not in name}
+    pulsed['perfusion.bolus_duration'] = 0.9
+    error = RELATIVE_ERROR['perfusion.bolus_duration'][0]
+    effects = relative_effects(pulsed, 'cbf')
+    assert effects['perfusion.bolus_duration'] == pytest.approx(-error, rel=1e-3)
+
+
 def test_flow_that_was_given_needs_no_constants_of_labelling():
     given = {name: value for name, value in CONSTANTS.items() if 'perfusion' not in name}
     assert not [name for name in relative_effects(given) if 'perfusion' in name]

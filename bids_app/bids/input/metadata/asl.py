@@ -344,6 +344,12 @@ def _repeated(probe: Probe, header: Header | None) -> tuple[str, ...]:
 def _label_type(probe: Probe) -> str:
     """Read how blood was labelled."""
     stated = str(probe.require('ArterialSpinLabelingType', 'write PCASL, CASL or PASL'))
+    if stated.upper().startswith(('VS', 'VELOCITY')):
+        probe.fail(
+            f'{probe.file.name}: velocity-selective labelling ({stated}) has neither the bolus '
+            'nor the arrival of any model here and is not quantified'
+        )
+        return stated.upper()
     if stated.upper() not in LABELING_EFFICIENCY and stated != 'None':
         probe.fail(
             f'{probe.file.name}: ArterialSpinLabelingType {stated!r} is not known; it is one of '
@@ -371,12 +377,7 @@ def _labeling(
                 probe.lack(key)
         return 'pulsed', ()
     if flag is not True:
-        probe.fail(
-            f'{probe.file.name}: BolusCutOffFlag is {flag!r}: the duration of an uncut bolus is '
-            'not known, and a CBF that is wrong by the same unknown factor would come of a guess; '
-            'PASL is quantified with QUIPSS, QUIPSSII or Q2TIPS'
-        )
-        return 'pulsed', ()
+        return 'pulsed', _uncut_bolus(probe, flag) * len(context)
     technique = str(probe.require('BolusCutOffTechnique', f'one of {", ".join(CUT_OFFS)}'))
     name = technique.upper().replace(' ', '').replace('-', '').replace('_', '')
     if name not in CUT_OFFS:
@@ -392,6 +393,27 @@ def _labeling(
     # of Q2TIPS: first and last saturation pulse; the first ends the bolus
     _add_time(probe, 'BolusCutOffDelayTime', 'perfusion.label_duration', listed[:1])
     return CUT_OFFS[name], listed[:1] * len(context)
+
+
+def _uncut_bolus(probe: Probe, flag: object) -> tuple[float, ...]:
+    """Take the duration of a bolus that is not cut off from the setting; a problem without it."""
+    given = probe.reader.settings.perfusion.bolus_duration
+    if given is None:
+        probe.fail(
+            f'{probe.file.name}: BolusCutOffFlag is {flag!r}: the duration of an uncut bolus is '
+            'not known, and a CBF that is wrong by the same unknown factor would come of a guess; '
+            'give it with perfusion.bolus_duration, or use QUIPSS, QUIPSSII or Q2TIPS'
+        )
+        return ()
+    probe.reader.findings.value(
+        DataValue(name='perfusion.bolus_duration', value=given, unit='s', origin='setting')
+    )
+    probe.reader.findings.note(
+        f'{probe.file.name}: its bolus is not cut off; CBF goes as 1 over the duration that was '
+        f'given (perfusion.bolus_duration, {given:g} s), whose error stands among those of the '
+        'constants'
+    )
+    return (given,)
 
 
 def _delays(probe: Probe, context: Sequence[str]) -> tuple[float, ...]:
@@ -483,8 +505,9 @@ def _check_cut(probe: Probe, table: Sequence[tuple[float, float]]) -> None:
     (last, cut), early = table[-1], [delay for delay, cut in table if delay <= cut]
     if last <= cut:
         probe.fail(
-            f'{probe.file.name}: BolusCutOffDelayTime {cut:g} s is not before the readout at '
-            f'{last:g} s (PostLabelingDelay, of PASL from the inversion on)'
+            f'{probe.file.name}: the end of the bolus at {cut:g} s (BolusCutOffDelayTime, or '
+            f'perfusion.bolus_duration) is not before the readout at {last:g} s '
+            '(PostLabelingDelay, of PASL from the inversion on)'
         )
     elif early:
         listed = ', '.join(f'{delay:g}' for delay in early)

@@ -113,6 +113,19 @@ def test_pulsed_labelling_takes_its_bolus_from_the_cut_off(full, unit, technique
     assert calc.labeling_efficiency == 0.98
 
 
+def test_pulsed_labelling_without_a_cut_off_takes_a_duration_that_is_given(full, unit):
+    full.edit('*calc_asl.json', **PASL | {'BolusCutOffFlag': False, 'BolusCutOffTechnique': None,
+                                          'BolusCutOffDelayTime': None})  # fmt: skip
+    found = unit(full, settings={'perfusion.bolus_duration': 0.9})
+    assert found.problems == ()
+    calc = {asl.condition: asl for asl in found.asl}['calc']
+    assert (calc.labeling, calc.label_duration[0]) == ('pulsed', 0.9)
+    assert {one.name: one.value for one in found.values}['perfusion.bolus_duration'] == 0.9
+    assert any('its bolus is not cut off' in note for note in found.notes)
+    found = unit(full, settings={'perfusion.bolus_duration': 5.0})
+    only_problem(found, 'not before the readout', role='asl')
+
+
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
@@ -124,7 +137,8 @@ def test_pulsed_labelling_takes_its_bolus_from_the_cut_off(full, unit, technique
         ({'BolusCutOffDelayTime': 700}, ('divide by 1000',)),
         ({'BolusCutOffDelayTime': 1.9}, ('not before the readout',)),
         ({'BolusCutOffTechnique': 'QUIPSS', 'PostLabelingDelay': [1, 2, 3]}, ('saturates',)),
-        ({'ArterialSpinLabelingType': 'VSASL'}, ("'VSASL' is not known",)),
+        ({'ArterialSpinLabelingType': 'VSASL'}, ('velocity-selective labelling (VSASL)',)),
+        ({'ArterialSpinLabelingType': 'EPISTAR'}, ("'EPISTAR' is not known",)),
         ({'LookLocker': True}, ('Look-Locker',)),
     ],
 )
