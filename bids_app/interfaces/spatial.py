@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from bids_app.interfaces._base import (
 )
 from bids_app.models.asl.quality import judge_quality
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.between_scans import compare_maps
 from bids_app.models.numerics.combining import combine_runs, smooth_in_mask
 from bids_app.models.numerics.detail import measure_detail, tissue_trend
 from bids_app.models.numerics.noise import calibrate_errors
@@ -685,6 +687,14 @@ class CombineRuns(SimpleInterface):
             **_joined_facts([facts_of(path) for path in self.inputs.quantity], found),
         }
         combined = combine_runs(runs, by_scatter=self.inputs.by_scatter)
+        if self.inputs.by_scatter:
+            points = np.argwhere(mask) * grid.zooms
+            stated = combine_runs(runs).variance
+            larger = np.divide(combined.variance, stated, out=np.ones_like(stated),
+                               where=stated > 0)  # fmt: skip
+            shown = [run.with_variance(run.variance * larger) for run in runs]
+            pairs = [compare_runs(*pair, points) for pair in itertools.pairwise(shown)]
+            facts[SCAN_DIFFERENCES] = [found for found in pairs if found]
         self._results['quantity'] = save_estimate(
             'quantity', combined, mask, grid, runtime.cwd, facts
         )
@@ -702,6 +712,18 @@ class CombineRuns(SimpleInterface):
         table.insert(1, 'run', 'n/a')
         table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
         return str(path)
+
+
+def compare_runs(first, second, points):
+    """Tell what two scans of one relaxation rate differ by, (1/s)^2; empty without a voxel."""
+    known = np.isfinite(first.value) & np.isfinite(second.value)
+    if not known.any():
+        return {}
+    one, two = first.at(known), second.at(known)
+    difference = Estimate.of(one.value - two.value, one.variance + two.variance)
+    level = Estimate.of((one.value + two.value) / 2, difference.variance / 4)
+    found = compare_maps(difference, level, points[known], is_relative=False)
+    return {part: round(variance, 6) for part, variance in found.items()}
 
 
 def _joined_facts(runs, found):

@@ -354,6 +354,25 @@ def test_runs_that_differ_by_more_than_their_errors_are_found(tmp_path):
     assert row.low < 1.5 < row.high
 
 
+def test_runs_of_a_rate_tell_what_scans_differ_by(tmp_path):
+    shape = (20, 20, 10)
+    files = Files(tmp_path, Grid(shape, np.diag([4.0, 4, 4, 1])))
+    mask = files.image('everywhere', np.ones(shape, np.uint8))
+    rng = np.random.default_rng(5)
+    shifts = np.array([[0.0, 0.0], [1.0, 0.4]])  # in common, and of one half of the head
+    halves = np.arange(20)[:, np.newaxis, np.newaxis] < 10
+    runs = [
+        files.bundle(f'run{n}', rng.normal(20, 0.5, shape) + common + local * halves, 9.0)
+        for n, (common, local) in enumerate(shifts)
+    ]
+    outputs = files.run(spatial.CombineRuns(mask=mask, quantity=runs, by_scatter=True))
+    (seen,) = facts_of(outputs.quantity)['ScanDifferences']
+    assert seen['common'] == pytest.approx(1.2**2 / 2, rel=0.05)
+    assert seen['local'] == pytest.approx(0.2**2 / 2, abs=0.03)
+    np.testing.assert_allclose(np.sqrt(np.median(files.read(outputs.quantity, 'variance'))),
+                               0.5 / np.sqrt(2), rtol=0.25)  # fmt: skip
+
+
 def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
     def runs(*facts):
         ports = files.quantity('first', 10.0, 1.0, variance=1.0, facts=facts[0])

@@ -13,17 +13,14 @@ from bids_app.models.asl.label_control import (
     pairs_per_delay,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.numerics.between_scans import compare_halves
-from bids_app.models.numerics.noise import SIZES, calibrate_levels, cubes_of, shared_noise
-from bids_app.models.numerics.regions import summarise_regions
+from bids_app.models.numerics.between_scans import compare_maps
+from bids_app.models.numerics.noise import calibrate_levels, shared_noise
 from bids_app.models.status import is_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import BoolArray, FloatArray
+    from bids_app._typing import BoolArray
 
 SPLITS = ('interleaved', 'contiguous')
 """Odd against even pairs; the first half against the second."""
@@ -52,7 +49,7 @@ def describe_scan_noise(
         ``shared``, of :func:`bids_app.models.numerics.noise.shared_noise`; for each of
         :data:`SPLITS` what :func:`bids_app.models.numerics.noise.calibrate_levels` says; and
         ``difference``, of
-        :func:`bids_app.models.numerics.between_scans.compare_halves`. Only ``shared`` where a
+        :func:`bids_app.models.numerics.between_scans.compare_maps`. Only ``shared`` where a
         delay has fewer than four pairs, and that empty where there is one pair in all.
 
     See Also
@@ -77,8 +74,9 @@ def describe_scan_noise(
         kept = region & ~is_missing(half.status)
         found[split] = calibrate_levels(half.at(kept), points[kept], shared)
         if split == 'contiguous':
-            both = (half.at(kept), difference.at(kept))
-            found['difference'] = _compare(both, points[kept], shared)
+            found['difference'] = compare_maps(
+                half.at(kept), difference.at(kept), points[kept], shared
+            )
     return found
 
 
@@ -89,15 +87,3 @@ def _over_delays(difference: Estimate) -> Estimate:
     variance = difference.variance.sum(axis=1) / difference.value.shape[1] ** 2
     return Estimate.of(difference.value.mean(axis=1), variance, difference.status[:, 0],
                        difference.dof)  # fmt: skip
-
-
-def _compare(
-    maps: Sequence[Estimate], points: FloatArray, shared: Mapping[str, float]
-) -> dict[str, float]:
-    """Compare the halves in regions of the size of parcels, and in the brain."""
-    half, level = (
-        [summarise_regions(one, *cubes_of(points, SIZES[size]), shared=shared[size])
-         for size in ('parcel', 'brain')]
-        for one in maps
-    )  # fmt: skip
-    return compare_halves(half[0], level[0], (half[1], level[1]))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app.errors import ModelInputError
+from bids_app.models.numerics.noise import SIZES, cubes_of
+from bids_app.models.numerics.regions import summarise_regions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from bids_app._typing import FloatArray
+    from bids_app.models.estimate import Estimate
     from bids_app.models.numerics.regions import RegionSummary
 
 REGION_VOLUME = 8000.0
@@ -121,8 +124,8 @@ def learn_scan_difference(
     quantity : str
         One of :data:`PRIORS`.
     samples : iterable of dict
-        Each from :func:`compare_halves`: variances ``common`` and ``local`` of one scan, relative
-        to the value.
+        Each from :func:`compare_maps`: variances ``common`` and ``local`` of the halves of one
+        scan or of two runs, relative to the value where the prior is.
     n_scans : int
         Scans whose mean is compared.
 
@@ -163,7 +166,7 @@ def learn_scan_difference(
         joined = total / (PRIOR_SCANS + len(samples))
         return float(np.sqrt(max(joined, SMALLEST_SHARE * before) / n_scans))
 
-    learnt = f'; joined with the halves of {len(samples)} scans of this participant'
+    learnt = f'; joined with {len(samples)} differences of halves or runs of this participant'
     return ScanDifference(
         common=join('common'),
         local=join('local'),
@@ -209,6 +212,47 @@ def compare_halves(
     beyond = apart**2 - (half['se'][usable] / scale) ** 2
     found['local'] = float(np.mean(beyond)) / 2 if usable.any() else 0.0
     return found
+
+
+def compare_maps(
+    difference: Estimate,
+    level: Estimate,
+    points: ArrayLike,
+    shared: Mapping[str, float] | None = None,
+    *,
+    is_relative: bool = True,
+) -> dict[str, float]:
+    """
+    Compare two measurements in regions of the size of parcels, and in the brain.
+
+    Parameters
+    ----------
+    difference, level : (V,) Estimate
+        Of two halves or scans, and their mean.
+    points : (V, 3) array_like
+        Where the voxels lie, mm.
+    shared : dict of str to float, optional
+        From :func:`bids_app.models.numerics.noise.shared_noise`; default none.
+    is_relative : bool
+        As the prior of the quantity.
+
+    Returns
+    -------
+    variances : dict of str to float
+        From :func:`compare_halves`; of a quantity that is not relative, in its unit squared.
+    """
+    of_difference, of_level = (
+        [
+            summarise_regions(
+                one, *cubes_of(points, SIZES[size]), shared=(shared or {}).get(size, 0)
+            )
+            for size in ('parcel', 'brain')
+        ]
+        for one in (difference, level)
+    )
+    found = compare_halves(of_difference[0], of_level[0], (of_difference[1], of_level[1]))
+    scale = 1.0 if is_relative or not found else float(of_level[1]['mean'][0]) ** 2
+    return {part: scale * variance for part, variance in found.items()}
 
 
 def local_share(n_voxels: ArrayLike, voxel_volume: float) -> FloatArray:

@@ -493,7 +493,9 @@ def _prior_of(variance: FloatArray, dof: FloatArray, used: BoolArray) -> tuple[f
     return variance_prior(variance[positive], dof[positive])
 
 
-def variance_prior(variance: ArrayLike, dof: ArrayLike) -> tuple[float, float]:
+def variance_prior(
+    variance: ArrayLike, dof: ArrayLike, *, caution: float = 0.0
+) -> tuple[float, float]:
     r"""
     Fit a scaled inverse chi-square to variances by the moments of their logarithms.
 
@@ -503,6 +505,9 @@ def variance_prior(variance: ArrayLike, dof: ArrayLike) -> tuple[float, float]:
         Estimates, positive, any unit; 100 or more.
     dof : float or (V,) array_like
         Degrees of freedom of each.
+    caution : float
+        Standard errors by which the true variances are taken to be less alike than is found:
+        tails far out hang on it.
 
     Returns
     -------
@@ -543,8 +548,10 @@ def variance_prior(variance: ArrayLike, dof: ArrayLike) -> tuple[float, float]:
     middle = np.median(centred)
     spread = MAD_TO_SD * np.median(np.abs(centred - middle))
     centred = np.minimum(centred, middle + OUTLYING * spread)
-    excess = float(np.var(centred, ddof=1) - np.mean(special.polygamma(1, half)))
     mean = float(centred.mean())
+    squares = (centred - mean) ** 2
+    excess = float(np.mean(squares) - np.mean(special.polygamma(1, half)))
+    excess += caution * float(squares.std() / np.sqrt(squares.size))
     if excess <= special.polygamma(1, LARGEST_PRIOR_DOF / 2):
         return LARGEST_PRIOR_DOF, float(np.exp(mean))
     found = optimize.brentq(
