@@ -4,6 +4,7 @@ Movement, alignment and normalisation against the truth of the phantom.
 python benchmarks/anatomy.py motion      movement within a BOLD series of 400 volumes
 python benchmarks/anatomy.py verdict     verdicts on scans that fit and on scans that do not
 python benchmarks/anatomy.py poses       brain and alignment of heads turned and shifted
+python benchmarks/anatomy.py heads       brains of turned, cropped, defaced, noisy, shaded heads
 python benchmarks/anatomy.py coarse      brain, tissue, scans and template of a coarse participant
 python benchmarks/anatomy.py study       the same at study size (minutes)
 """
@@ -21,10 +22,11 @@ from scipy.spatial.transform import Rotation
 
 from bids_app.engines.isolated import run_isolated
 from bids_app.engines.masks import mask_from_mean
+from bids_app.errors import InputDataError
 from bids_app.images import Grid, grid_of, load_affine, load_data, save_affine, save_image
 from bids_app.interfaces.alignment import measure_alignment
 from bids_app.models.numerics.resampling import average_over_voxel
-from bids_app.models.preprocessing.coregistration import mask_overlap
+from bids_app.models.preprocessing.coregistration import judge_brain, mask_overlap
 from bids_app.models.preprocessing.realignment import (
     estimate_rigid_motion,
     mask_centre,
@@ -209,6 +211,64 @@ def measure_poses(first: int = 300, n_heads: int = 5) -> None:
     print(f'failures: {failures} of {n_heads} (bar: none)')
 
 
+def measure_heads(first: int = 500, n_heads: int = 100) -> None:
+    """Print the Dice of the brain of heads that are turned and spoilt in every way, by chance."""
+    dices, unnamed = [], 0
+    for seed in range(first, first + n_heads):
+        rng = np.random.default_rng(seed)
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder)
+            t1w, true = spoilt_head(seed, rng, work)
+            out = {'out_mask': work / 'found.nii', 'out_corrected': work / 'corrected.nii'}
+            try:
+                reply = run_isolated('extract_brain', cwd=work, t1w=t1w, **out)
+            except InputDataError as error:
+                print(f'{seed}: refused: {error}', flush=True)
+                continue
+            dices.append(overlap_of(out['out_mask'], true))
+        unnamed += (
+            dices[-1] < 0.9 and judge_brain(reply['placed'], reply['likeness']).name == 'good'
+        )
+        print(f'{seed}: Dice {dices[-1]:.3f}, volume {reply["volume"]:.0f} mL, likeness '
+              f'{reply["placed"]:.2f}, {reply["likeness"]:.2f}', flush=True)  # fmt: skip
+    good = sum(dice >= 0.96 for dice in dices)
+    print(f'{n_heads} heads: {n_heads - len(dices)} refused, Dice 0.96 or more in {good}, '
+          f'smallest {min(dices):.3f}, below 0.9 without a word: {unnamed}')  # fmt: skip
+
+
+def spoilt_head(seed: int, rng, folder: Path):
+    """Write a head turned up to 40 degrees, shaded, noisy, perhaps defaced or cut; its brain."""
+    one = subject(seed, PROTOCOL)
+    image, brain = acquisition.structural(one, PROTOCOL.t1w)
+    grid = Grid(PROTOCOL.t1w.shape, PROTOCOL.t1w.affine)
+    points = np.moveaxis(np.indices(image.shape), 0, -1) @ grid.affine[:3, :3].T
+    points = points + grid.affine[:3, 3]
+    inside = points[brain > 0.5]
+    centre, reach = inside.mean(axis=0), np.ptp(inside, axis=0) / 2
+    around = (points - centre) / reach
+    slope, bend = 0.35 * rng.uniform(-1, 1, (2, 3))
+    image = image * np.exp(around @ slope + around**2 @ bend)
+    if rng.random() < 0.5:  # a plane before and below the brain takes the face away
+        image = np.where(around @ [0, 1, -1] > 1.9, 0, image)
+    level = np.percentile(image[brain > 0.5], 80)
+    noise = level / rng.uniform(10, 40)
+    image = np.hypot(image + noise * rng.standard_normal(image.shape),
+                     noise * rng.standard_normal(image.shape))  # fmt: skip
+    below = inside[:, 2].min() - grid.affine[2, 3]
+    cut = int(rng.uniform(0, below / 2))  # slices of the neck that were not acquired
+    turn = rng.standard_normal(3)
+    lie = np.eye(4)
+    lie[:3, :3] = Rotation.from_rotvec(
+        turn / np.linalg.norm(turn) * np.deg2rad(rng.uniform(0, 40))
+    ).as_matrix()
+    lie[:3, 3] = rng.uniform(-40, 40, 3)
+    lie = lie @ grid.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, cut], [0, 0, 0, 1]])
+    image, brain = image[..., cut:], brain[..., cut:]
+    place = Grid(image.shape, lie)
+    t1w = save_image(image.astype(np.float32), place, folder / 't1w.nii')
+    return t1w, save_image(brain, place, folder / 'brain.nii')
+
+
 def _lying(path: str, lie) -> str:
     """Turn a head by its header."""
     grid = grid_of(path)
@@ -310,6 +370,7 @@ if __name__ == '__main__':
         'motion': measure_motion,
         'verdict': measure_verdict,
         'poses': measure_poses,
+        'heads': measure_heads,
         'coarse': lambda: measure_participant(PROTOCOL),
         'study': lambda: measure_participant(acquisition.protocol('study')),
     }

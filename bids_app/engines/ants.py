@@ -8,12 +8,15 @@ Positions in files follow NIfTI (RAS mm); transforms are ITK files (LPS inside).
 
 from __future__ import annotations
 
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_app.engines.hdf5 import copy_without_times
+from bids_app.engines.masks import mask_from_mean
 from bids_app.engines.templates import packaged_template
 from bids_app.errors import InputDataError
 from bids_app.images import (
@@ -26,12 +29,21 @@ from bids_app.images import (
     save_affine,
     save_image,
 )
+from bids_app.models.preprocessing.coregistration import (
+    GOOD_OVERLAP,
+    SURE_PLACE,
+    mask_overlap,
+    mutual_information,
+)
 
 if TYPE_CHECKING:
     from bids_app._typing import BoolArray, FloatArray, PathLike
 
-BRAIN_VOLUME = (900.0, 2100.0)
-"""Limits of a plausible brain mask, mL."""
+START_TURN = 30.0
+"""Of a head or a scan about each axis, tried where it does not fit as its header says, degrees."""
+
+START_ZOOM = 4.0
+"""Voxel size at which starts are compared, mm."""
 
 HEAD_HEIGHT = 125.0
 """From the top of the head down, what locates it left-right and front-back, mm."""
@@ -41,6 +53,9 @@ DILATION = 8.0
 
 SAMPLES = 100_000
 """Voxels of a scan that rigid registration looks at, at most."""
+
+N_UPRIGHT = 2
+"""Starts of a scan that are not turned come first: the header, and the centres of mass."""
 
 MINIMUM_OVERLAP = 500
 """Voxels of the brain inside a scan, below which the second pass is not run."""
@@ -164,6 +179,7 @@ def extract_brain(
     *,
     template: PathLike | None = None,
     template_mask: PathLike | None = None,
+    volumes: tuple[float, float] = (900.0, 2100.0),
     seed: int = 0,
     scratch: PathLike = '.',
 ) -> dict[str, Any]:
@@ -178,6 +194,8 @@ def extract_brain(
         To write, on the grid of `t1w`: brain (0, 1) and corrected image.
     template, template_mask : path or None
         T1w with skull and its brain; None means the packaged ones.
+    volumes : (float, float)
+        Smallest and largest plausible brain, mL.
     seed : int
         Not used; set before the process started.
     scratch : path
@@ -186,54 +204,59 @@ def extract_brain(
     Returns
     -------
     reply : dict
-        ``mask``, ``corrected``, ``volume`` (mL).
+        ``mask``, ``corrected``, ``volume`` (mL); ``turn`` (degrees) and ``shift`` (mm, of the
+        middle of the brain) of the head from the template; ``placed`` and ``likeness``, see
+        :func:`bids_app.models.preprocessing.coregistration.judge_brain`.
 
     Raises
     ------
     InputDataError
-        If the image has no contrast, or the mask is no plausible brain (900 to 2100 mL).
+        If the image has no contrast, or the volume of the mask is not in `volumes`.
 
     Notes
     -----
-    At 2 mm: heads aligned by their tops, rigid, affine, then a coarse deformation, all restricted
-    to the surroundings of the template's brain; its mask is carried back.
+    At 4 mm: heads aligned by their tops, rigid, affine, then a coarse deformation, all restricted
+    to the surroundings of the template's brain; its mask is carried back. Where a head and the
+    template stay unlike, the rigid step also starts turned by 30 degrees about each axis.
     """
     import ants
 
     del seed
     source = _read(t1w)
-    head = _correct(_to_zooms(source, 2.0), None, (20, 20), grid_zoom=8.0)
-    fixed = _read(template or packaged_template('T1w'))
+    head = _to_zooms(_correct(_to_zooms(source, 2.0), None, (20, 20), grid_zoom=8.0), START_ZOOM)
+    fixed = _to_zooms(_read(template or packaged_template('T1w')), START_ZOOM)
     brain = _read(template_mask or packaged_template('desc-brain_mask'))
-    surroundings = _dilate(brain, DILATION)
+    around = _to_zooms(_dilate(brain, DILATION), START_ZOOM)
 
-    start = save_affine(_align_tops(fixed, head), Path(scratch) / 'tops.txt')
-    quick = {'mask': surroundings, 'mask_all_stages': True}
-    for kind in ('Rigid', 'Affine'):
-        start = ants.registration(
-            fixed, head, kind, initial_transform=start, outprefix=f'{scratch}/{kind}', **quick
-        )['fwdtransforms'][0]
+    rigid, placed = _place_head(fixed, head, around, scratch)
+    affine = _quick(fixed, head, 'Affine', rigid, where=around, prefix=f'{scratch}/affine')
     warp = ants.registration(
-        _to_zooms(fixed, 4.0),
-        _to_zooms(head, 4.0),
+        fixed,
+        head,
         'SyNOnly',
-        initial_transform=start,
+        initial_transform=affine,
         outprefix=f'{scratch}/warp',
-        mask=_to_zooms(surroundings, 4.0),
+        mask=around,
         mask_all_stages=True,
         reg_iterations=(20, 10),
     )
-    carried = ants.apply_transforms(source, brain, warp['invtransforms']).numpy()
-    mask = carried > 0.5
+    mask = ants.apply_transforms(source, brain, warp['invtransforms']).numpy() > 0.5
+    likeness = _least_likeness(fixed, warp['warpedmovout'], around)
 
     grid = grid_of(t1w)
     volume = float(mask.sum() * abs(np.linalg.det(grid.affine[:3, :3])) / 1000)
-    _check_volume(volume, t1w)
+    middle = np.append(_centre(brain), 1)
+    motion = _matrix(rigid)
+    _check_volume(volume, volumes, t1w)
     corrected = _correct(source, source.new_image_like(mask.astype('float32')), (20, 20, 10))
     return {
         'mask': save_image(mask, grid, out_mask),
         'corrected': save_image(corrected.numpy(), grid, out_corrected),
         'volume': volume,
+        'turn': _angle(motion),
+        'shift': float(np.linalg.norm((motion @ middle - middle)[:3])),
+        'placed': placed,
+        'likeness': likeness,
     }
 
 
@@ -342,14 +365,12 @@ def register_rigid(
     -----
     Mutual information over the voxels of the scan, whose thick slices are not interpolated:
     `fixed`, averaged to the size of the scan's voxels, is moved, and the result inverted. Two
-    passes: the brain alone, from the headers or from the centres of mass where those agree
-    better; then the whole of `fixed`, seen through the brain mask only. The first finds the
-    brain, but the edge that masking cuts into `fixed` pulls it by up to a millimetre; the second
-    has no such edge. The scan's bias field is removed for each, for the second inside the brain
+    passes: the brain alone, from several starts; then the whole of `fixed`, seen through the
+    brain mask only. The first finds the brain, but the edge that masking cuts into `fixed` pulls
+    it by up to a millimetre; the second has no such edge. The scan's bias field is removed for
+    each, for the second inside the brain
     alone, which halves the error that is left.
     """
-    import ants
-
     del seed
     scan = _read(moving)
     if not np.ptp(scan.numpy()) > 0:
@@ -361,26 +382,21 @@ def register_rigid(
     seen = (_read(moving_mask).numpy() > 0.5) if moving_mask else np.ones(scan.shape, bool)
 
     shaped_brain = _average_like(head * brain, scan)
-    start = _best_start(corrected, shaped_brain, scratch)
-    transform = _mutual_information(
-        corrected, shaped_brain, start, seen=seen, shrink=(2, 1), scratch=scratch
-    )
-    inside = ants.apply_transforms(scan, brain, [transform]).numpy() > 0.5
-    inside &= seen
+    transform = _align_brain(corrected, shaped_brain, brain, seen=seen, scratch=scratch)
+    inside = _carried(scan, brain, transform) & seen
     if inside.sum() >= MINIMUM_OVERLAP:
         where = scan.new_image_like(inside.astype('float32'))
         corrected = _correct(scan, where, (10, 10), grid_zoom=8.0)
         shaped_head = _average_like(head, scan)
         transform = _mutual_information(
-            corrected, shaped_head, transform, seen=inside, shrink=(1,), scratch=scratch
+            corrected, shaped_head, transform, seen=inside, shrink=(1,), prefix=f'{scratch}/head_'
         )
 
     matrix = np.linalg.inv(_matrix(transform))
     centre = np.append(_centre(shaped_brain), 1)
-    angle = np.arccos(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1))
     return {
         'transform': save_affine(matrix, out_transform),
-        'rotation': float(np.rad2deg(angle)),
+        'rotation': _angle(matrix),
         'translation': [float(x) for x in (matrix @ centre - centre)[:3]],
     }
 
@@ -554,6 +570,12 @@ def _matrix(path: PathLike) -> FloatArray:
     return np.asarray(LPS @ matrix @ LPS, float)
 
 
+def _angle(matrix: Any) -> float:
+    """Angle of a rigid matrix, degrees."""
+    cosine = np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)
+    return float(np.rad2deg(np.arccos(cosine)))
+
+
 def _correct(image: Any, mask: Any, iterations: tuple[int, ...], *, grid_zoom: float = 4.0) -> Any:
     """N4 on a grid of about `grid_zoom`, mm; the field is applied to every voxel."""
     import ants
@@ -595,15 +617,81 @@ def _dilate(mask: Any, distance: float) -> Any:
     return mask.new_image_like((outside <= distance).astype('float32'))
 
 
-def _align_tops(fixed: Any, moving: Any) -> FloatArray:
-    """Bring the tops of heads together: translation, points of fixed to points of moving."""
-    matrix = np.eye(4)
-    matrix[:3, 3] = _head_position(moving) - _head_position(fixed)
+def _turns() -> list[FloatArray]:
+    """Give the rotations that starts are turned by: none first, then about each axis."""
+    from scipy.spatial.transform import Rotation
+
+    vectors = np.deg2rad(START_TURN) * np.concatenate([np.eye(3), -np.eye(3)])
+    return [np.eye(3), *Rotation.from_rotvec(vectors).as_matrix()]
+
+
+def _place_head(fixed: Any, head: Any, where: Any, scratch: PathLike) -> tuple[str, float]:
+    """
+    Lay a head on the template rigidly.
+
+    Tops of heads first, as the header says; where that leaves them unlike, also from turned ones.
+
+    Returns
+    -------
+    transform, likeness : str, float
+        File; mutual information there, nats.
+    """
+    import ants
+
+    inside = where.numpy() > 0.5
+    best = ('', -np.inf)
+    for number, turn in enumerate(_turns()):
+        tops = save_affine(_align_tops(fixed, head, turn), Path(scratch) / f'tops_{number}.txt')
+        found = _quick(
+            fixed, head, 'Rigid', tops, where=where, prefix=f'{scratch}/place_{number}_'
+        )
+        seen = ants.apply_transforms(fixed, head, [found]).numpy()
+        likeness = mutual_information(fixed.numpy()[inside], seen[inside])
+        best = max(best, (found, likeness), key=itemgetter(1))
+        if likeness > SURE_PLACE:
+            break
+    return best
+
+
+def _least_likeness(fixed: Any, head: Any, where: Any) -> float:
+    """Tell how alike two images are in that eighth of a region where they are least so, nats."""
+    points = np.argwhere(where.numpy() > 0.5)
+    eighth = (points > np.median(points, axis=0)) @ [1, 2, 4]
+    one, other = (image.numpy()[tuple(points.T)] for image in (fixed, head))
+    return min(mutual_information(one[eighth == n], other[eighth == n]) for n in range(8))
+
+
+def _quick(fixed: Any, moving: Any, kind: str, start: str, *, where: Any, prefix: str) -> str:
+    """Register coarse images by mutual information; return the transform's file."""
+    import ants
+
+    result = ants.registration(
+        fixed,
+        moving,
+        kind,
+        initial_transform=start,
+        outprefix=prefix,
+        mask=where,
+        mask_all_stages=True,
+        aff_iterations=(60, 40),
+        aff_shrink_factors=(2, 1),
+        aff_smoothing_sigmas=(1, 0),
+        aff_random_sampling_rate=0.5,
+    )
+    return str(result['fwdtransforms'][0])
+
+
+def _align_tops(fixed: Any, moving: Any, turn: FloatArray | None = None) -> FloatArray:
+    """Bring the tops of heads together: points of fixed to points of moving, turned (3, 3)."""
+    matrix, upright = np.eye(4), np.eye(3)
+    turn = upright if turn is None else turn
+    matrix[:3, :3] = turn
+    matrix[:3, 3] = turn @ (_head_position(moving, turn) - _head_position(fixed, upright))
     return matrix
 
 
-def _head_position(image: Any) -> FloatArray:
-    """Middle of the upper head in x and y, its top in z, RAS mm."""
+def _head_position(image: Any, turn: FloatArray) -> FloatArray:
+    """Middle of the upper head in x and y, its top in z, RAS mm, of a head that is turned."""
     from skimage.filters import threshold_otsu
 
     from bids_app.engines.masks import largest_component
@@ -615,19 +703,20 @@ def _head_position(image: Any) -> FloatArray:
         raise InputDataError(msg)
     head = largest_component(data > threshold_otsu(data))
     affine = _affine_of(image)
-    points = np.argwhere(head) @ affine[:3, :3].T + affine[:3, 3]
+    points = (np.argwhere(head) @ affine[:3, :3].T + affine[:3, 3]) @ turn
     top = np.percentile(points[:, 2], 99.8)
     upper = points[points[:, 2] > top - HEAD_HEIGHT]
     return np.append(np.median(upper[:, :2], axis=0), top)
 
 
-def _check_volume(volume: float, path: PathLike) -> None:
-    """Refuse what cannot be an adult's brain."""
-    low, high = BRAIN_VOLUME
+def _check_volume(volume: float, limits: tuple[float, float], path: PathLike) -> None:
+    """Refuse what cannot be a brain."""
+    low, high = limits
     if not low <= volume <= high:
         msg = (
             f'{path}: the brain found has {volume:.0f} mL, expected {low:.0f} to {high:.0f}; '
-            'check that it is a T1w image of the whole head, or give masks (-d NAME=PATH)'
+            'check that it is a T1w image of the whole head, give masks (-d NAME=PATH), or, for '
+            'other brains than those of adults, anatomy.smallest_brain and anatomy.largest_brain'
         )
         raise InputDataError(msg)
 
@@ -676,8 +765,6 @@ def _brain_of(path: PathLike, mask: PathLike | None, image: Any) -> Any:
     """Brain mask on the grid of an image; found in the file itself where none is given."""
     import ants
 
-    from bids_app.engines.masks import mask_from_mean
-
     if mask:
         brain = _to_zooms(_read(mask), 2.0)
     else:
@@ -694,6 +781,63 @@ def _average_like(image: Any, scan: Any) -> Any:
     return _average(image, np.maximum(zooms, image.spacing))
 
 
+def _align_brain(
+    scan: Any, shaped_brain: Any, brain: Any, *, seen: BoolArray, scratch: PathLike
+) -> str:
+    """
+    Align the brain alone to a scan.
+
+    From the likeliest of the header, the centres of mass and those turned about each axis. Where
+    that is a turned one, or the brain found in the scan is not there afterwards, from all of
+    them, and the alignment with the most alike images counts.
+    """
+    starts = _starts(scan, shaped_brain, scratch)
+    order = np.argsort([_cost(scan, shaped_brain, start) for start in starts], kind='stable')
+    first = int(order[0])
+
+    def align(number: int) -> str:
+        prefix = f'{scratch}/rigid_{number}_'
+        return _mutual_information(
+            scan, shaped_brain, starts[number], seen=seen, shrink=(2, 1), prefix=prefix
+        )
+
+    found = align(first)
+    if first < N_UPRIGHT:
+        own = mask_from_mean(scan.numpy(), _affine_of(scan))
+        if mask_overlap(own & seen, _carried(scan, brain, found) & seen) >= GOOD_OVERLAP:
+            return found
+    others = [align(number) for number in range(len(starts)) if number != first]
+    return min([found, *others], key=partial(_cost, scan, shaped_brain))
+
+
+def _carried(scan: Any, brain: Any, transform: str) -> BoolArray:
+    """Carry a brain to the grid of a scan."""
+    import ants
+
+    return np.asarray(ants.apply_transforms(scan, brain, [transform]).numpy() > 0.5, bool)
+
+
+def _cost(fixed: Any, moving: Any, transform: str) -> float:
+    """Tell how unlike two images are with a transform: mutual information, negative."""
+    import ants
+
+    there = ants.apply_transforms(fixed, moving, [transform])
+    return float(ants.image_similarity(fixed, there, 'MattesMutualInformation'))
+
+
+def _starts(fixed: Any, moving: Any, scratch: PathLike) -> list[str]:
+    """Give identity, the shift of the centres of mass, and turns about these, as files."""
+    here, there = _centre(fixed), _centre(moving)
+    matrices = [np.eye(4)]
+    for turn in _turns():
+        matrix = np.eye(4)
+        matrix[:3, :3] = turn
+        matrix[:3, 3] = there - turn @ here
+        matrices.append(matrix)
+    folder = Path(scratch)
+    return [save_affine(m, folder / f'start_{number}.txt') for number, m in enumerate(matrices)]
+
+
 def _mutual_information(
     scan: Any,
     image: Any,
@@ -701,7 +845,7 @@ def _mutual_information(
     *,
     seen: BoolArray,
     shrink: tuple[int, ...],
-    scratch: PathLike,
+    prefix: str,
 ) -> str:
     """Move an image rigidly to a scan, looking at some voxels; return the transform's file."""
     import ants
@@ -712,7 +856,7 @@ def _mutual_information(
         image,
         'Rigid',
         initial_transform=start,
-        outprefix=f'{scratch}/rigid_{len(shrink)}_',
+        outprefix=prefix,
         aff_random_sampling_rate=min(1.0, SAMPLES / seen.size),
         aff_iterations=(200, 100)[: len(shrink)],
         aff_shrink_factors=shrink,
@@ -729,22 +873,3 @@ def _centre(image: Any) -> FloatArray:
     import ants
 
     return np.asarray(LPS[:3, :3] @ np.asarray(ants.get_center_of_mass(image)), float)
-
-
-def _best_start(fixed: Any, moving: Any, scratch: PathLike) -> str:
-    """Identity, or the shift of the centres of mass where that makes the images more alike."""
-    import ants
-
-    shift = np.eye(4)
-    shift[:3, 3] = _centre(moving) - _centre(fixed)
-    starts = [
-        save_affine(matrix, Path(scratch) / f'start_{index}.txt')
-        for index, matrix in enumerate((np.eye(4), shift))
-    ]
-    costs = [
-        ants.image_similarity(
-            fixed, ants.apply_transforms(fixed, moving, [start]), 'MattesMutualInformation'
-        )
-        for start in starts
-    ]
-    return starts[int(np.argmin(costs))]

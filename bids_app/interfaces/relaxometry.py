@@ -53,6 +53,9 @@ class _EchoInputSpec(BaseInterfaceInputSpec):
 
 class _R2InputSpec(_EchoInputSpec):
     model = traits.Enum(*choices('r2'), usedefault=True, desc='name in the registry', unit='')
+    refocusing_thickness = traits.Float(
+        desc='thickness that refocusing pulses select over that of the slice', unit='1'
+    )
 
 
 class _R2OutputSpec(TraitedSpec):

@@ -56,6 +56,7 @@ from bids_app.models.numerics.resampling import (
     sample_linear,
     voxel_coordinates,
 )
+from bids_app.models.preprocessing.coregistration import judge_brain
 from bids_app.models.status import Status
 
 VARIANCE_SHARES = 'VarianceShares'
@@ -95,16 +96,19 @@ class AverageHeads(SimpleInterface):
 
 class _ExtractBrainInputSpec(BaseInterfaceInputSpec):
     t1w = image('T1w image of the whole head', 'a.u.')
+    smallest = traits.Float(900.0, usedefault=True, desc='smallest plausible brain', unit='mL')
+    largest = traits.Float(2100.0, usedefault=True, desc='largest plausible brain', unit='mL')
     random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')
 
 
 class _ExtractBrainOutputSpec(TraitedSpec):
     t1w = result('bias-corrected T1w image', 'a.u.')
     brain_mask = result('brain', '1')
+    table = File(exists=True, desc='verdict on the brain, one row', unit='')
 
 
 class ExtractBrain(SimpleInterface):
-    """Correct the bias field of a T1w image and find the brain."""
+    """Correct the bias field of a T1w image, find the brain, and judge it."""
 
     input_spec = _ExtractBrainInputSpec
     output_spec = _ExtractBrainOutputSpec
@@ -113,14 +117,28 @@ class ExtractBrain(SimpleInterface):
         folder = Path(runtime.cwd)
         self._results['t1w'] = str(folder / 't1w.nii')
         self._results['brain_mask'] = str(folder / 'brain_mask.nii')
-        run_isolated(
+        reply = run_isolated(
             'extract_brain',
             t1w=self.inputs.t1w,
+            volumes=(self.inputs.smallest, self.inputs.largest),
             out_mask=self._results['brain_mask'],
             out_corrected=self._results['t1w'],
             cwd=runtime.cwd,
             seed=self.inputs.random_seed,
         )
+        verdict = judge_brain(reply['placed'], reply['likeness'])
+        row = {
+            'scan': 'T1w',
+            'shift': round(reply['shift'], 2),
+            'turn': round(reply['turn'], 2),
+            'overlap': np.nan,
+            'similarity': round(reply['likeness'], 4),
+            'similarity_moved': np.nan,
+            'verdict': verdict.name,
+            'reason': verdict.reason,
+        }
+        self._results['table'] = str(folder / 'brain.tsv')
+        pd.DataFrame([row]).to_csv(self._results['table'], sep='\t', index=False, na_rep='n/a')
         return runtime
 
 

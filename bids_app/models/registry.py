@@ -105,6 +105,16 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'extended phase graphs, the refocusing angle being a polynomial in space through '
             'those of the voxels',
         ),
+        'epg-slice': ModelSpec(
+            function='bids_app.models.relaxometry.epg_slice:fit_r2_epg_slice',
+            data=('signal',),
+            parameters=('echo_times', 'refocusing_thickness', 'noise_groups', 'noise_floor'),
+            unit='1/s',
+            citation='lebel2010',
+            methods='R2 was estimated from the multi-echo spin echo by least squares with '
+            'extended phase graphs across the profile of the slice, the transmit field of each '
+            'voxel being fitted along; what other slice profiles would change is in its variance',
+        ),
     },
     'r2_star': {
         'exponential': ModelSpec(

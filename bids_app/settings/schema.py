@@ -99,6 +99,18 @@ class AnatomySettings:
         'what their maker and their range tell, else they are not used',
         unit='rad',
     )
+    smallest_brain: float = _setting(
+        900.0,
+        'brain found in a T1w image below which it is refused',
+        unit='mL',
+        limits=(1.0, 5000.0),
+    )
+    largest_brain: float = _setting(
+        2100.0,
+        'brain found in a T1w image above which it is refused',
+        unit='mL',
+        limits=(1.0, 5000.0),
+    )
     tissue_detail: bool = _setting(
         True,
         'predict from the tissue of the T1w image what lies between the voxels of a scan; else '
@@ -127,8 +139,19 @@ class AnatomySettings:
 class RelaxometrySettings:
     """T2, T2* and R2'."""
 
-    t2_model: str = _setting(
-        'exponential', 'model of T2', choices=choices('r2'), flag='--t2-model'
+    t2_model: str | None = _setting(
+        None,
+        'model of T2; default epg-slice for 2D trains whose echoes are multiples of the first, '
+        'else drop-first, exponential where there are only three echoes',
+        choices=choices('r2'),
+        flag='--t2-model',
+    )
+    refocusing_thickness: float | None = _setting(
+        None,
+        'thickness that the refocusing pulses of a 2D multi-echo spin echo select over that of '
+        'the slice; default the one that fits the echoes best',
+        unit='1',
+        limits=(0.5, 10.0),
     )
     t2_star_model: str = _setting(
         'exponential', 'model of T2*', choices=choices('r2_star'), flag='--t2star-model'

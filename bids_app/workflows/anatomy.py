@@ -89,6 +89,8 @@ def init_anatomy_wf(
         Regions on the grid of the T1w image.
     template_grey_matter, template_mask : file
         On the grid of the template.
+    verdict : file
+        Table on the brain that was found here; absent where the anatomy was found elsewhere.
     """
     has_template, is_computed = is_normalised(t1w, found, settings)
     if found:
@@ -112,7 +114,9 @@ def init_anatomy_wf(
         'atlas',
         'template_grey_matter',
         'template_mask',
+        'verdict',
     )
+    workflow.add_nodes([outputnode])
     if found:
         known = TISSUE_PORTS if is_computed else (*TISSUE_PORTS, *TRANSFORM_PORTS)
         for port in known:
@@ -173,7 +177,10 @@ def _connect_own_anatomy(
 ) -> None:
     """Compute what the source node offers."""
     seed = settings.random_seed
-    extract = pe.Node(ExtractBrain(random_seed=seed), name='extract_brain')
+    find = ExtractBrain(
+        smallest=settings.smallest_brain, largest=settings.largest_brain, random_seed=seed
+    )
+    extract = pe.Node(find, name='extract_brain')
     extract.inputs.t1w = str(t1w[0])
     if len(t1w) > 1:
         heads = AverageHeads(images=[str(path) for path in t1w], random_seed=seed)
@@ -185,6 +192,7 @@ def _connect_own_anatomy(
         (extract, segment, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
         (extract, normalise, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
         (extract, source, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
+        (extract, workflow.get_node('outputnode'), [('table', 'verdict')]),
         (segment, source, [(port, port) for port in ('grey_matter', 'white_matter', 'csf')]),
         (normalise, source, [(port, port) for port in TRANSFORM_PORTS]),
     ])  # fmt: skip

@@ -45,7 +45,7 @@ from bids_app.bids.output.manifest import (
 from bids_app.bids.output.names import output_path
 from bids_app.bids.output.write import write_json, write_text
 from bids_app.bids.run.cohort import note_end, note_waiting
-from bids_app.bids.run.coverage import RESULTS, poor_maps
+from bids_app.bids.run.coverage import RESULTS, doubts_of_brain, poor_maps
 from bids_app.bids.run.feasible import capabilities
 from bids_app.bids.run.outcome import (
     MACHINE_CODES,
@@ -393,6 +393,7 @@ def _run_unit(
         'graph': graph,
         'methods': methods,
         'errors': [asdict(error) for error in errors],
+        'doubts': later.attempt('doubts', lambda: doubts_of_brain(expected, paths), []),
         'has_results': any(
             path.is_file() and key in RESULTS
             for (key, _), path in zip(expected, paths, strict=True)
@@ -465,6 +466,7 @@ def _judge(
     is_sound = not (errors or problems or changed) and any(record['written'] for record in records)
     signs = [f'suspicious ({one.kind}): {one.reason}' for u in units for one in u.suspicions]
     signs += [warning for unit in units for warning in unit.warnings]
+    signs += [doubt for record in records for doubt in record['doubts']]
     verdict = judge(
         participant,
         absences=_absences(rows),

@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.run.feasible import can_have, cbf_model, cbv_model, oef_model
+from bids_app.bids.run.feasible import can_have, cbf_model, cbv_model, oef_model, t2_model
 from bids_app.bids.scans import DataValue
 from bids_app.models.asl.single_delay import t1_blood_at, t1_blood_from_hct, t1_tissue_at
 from bids_app.models.registry import MODELS
@@ -132,7 +132,7 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
         Dotted.
     """
     models = {
-        'r2': settings.relaxometry.t2_model if inputs.mese else None,
+        'r2': t2_model(inputs.mese[0], settings)[0] if inputs.mese else None,
         'r2_star': settings.relaxometry.t2_star_model if inputs.megre else None,
         'cbf': cbf_model(inputs.asl[0], settings) if inputs.asl else None,
         'cbv': cbv_model(inputs, settings),

@@ -142,7 +142,24 @@ def without_failed(
         useless.append(error)
     if lost and len(lost) == len(scans) and has_head and _do_not_fit(useless):
         lost, has_head = {}, False
+        problems = [_head_problem(inputs, problems), *_of_field_maps(problems)]
     return _reduce(inputs, lost, maps, problems, has_head=has_head), useless
+
+
+def _head_problem(inputs: ParticipantInputs, problems: Sequence[Problem]) -> Problem:
+    """Blame the T1w image for what no scan agrees with."""
+    blamed = [one for one in problems if one.role != 'fieldmaps']
+    file = inputs.anatomy.t1w if inputs.anatomy else inputs.t1w[0]
+    message = (
+        f'no scan lies on the T1w image (of {len(blamed)}; the first: {blamed[0].message}); so '
+        'the T1w image is in doubt, its brain mask, its header or its head, and left out'
+    )
+    return Problem(role='t1w', message=message, file=file, code=blamed[0].code)
+
+
+def _of_field_maps(problems: Sequence[Problem]) -> list[Problem]:
+    """Give the problems that are about field maps."""
+    return [one for one in problems if one.role == 'fieldmaps']
 
 
 def _do_not_fit(errors: Sequence[StepError]) -> bool:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from bids_app.settings import RelaxometrySettings
 
 
-def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str = 'r2') -> Workflow:
+def init_r2_wf(
+    *,
+    series: EchoSeries,
+    settings: RelaxometrySettings,
+    model: tuple[str, str],
+    name: str = 'r2',
+) -> Workflow:
     """
     Build the graph from a multi-echo spin echo to R2.
 
@@ -30,7 +36,9 @@ def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str =
     series : EchoSeries
         Files and echo times (s).
     settings : RelaxometrySettings
-        Model.
+        Noise floor, and what is known of the pulses.
+    model : tuple of str
+        Row of the registry, and why it was chosen.
     name : str
         Node name in the parent graph.
 
@@ -46,24 +54,28 @@ def init_r2_wf(*, series: EchoSeries, settings: RelaxometrySettings, name: str =
     decays : file
         Echoes and fit of a few voxels.
     """
-    spec = MODELS['r2'][settings.t2_model]
-    workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
+    row, reason = model
+    spec = MODELS['r2'][row]
+    methods = f'{spec.methods} ({reason})'
+    workflow = Workflow(name, methods=methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', 'noise_groups')
     outputnode = ports('outputnode', 'decays', 'r2')
     estimate = pe.Node(
         EstimateR2(
-            model=settings.t2_model,
+            model=row,
             signal=[str(path) for path in series.magnitude],
             echo_times=list(series.echo_times),
             noise_floor=settings.noise_floor,
         ),
         name='estimate_r2',
     )
+    if settings.refocusing_thickness is not None:
+        estimate.inputs.refocusing_thickness = settings.refocusing_thickness
     workflow.connect([
         (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
     ])  # fmt: skip
     workflow.connect([(estimate, outputnode, [('r2', 'r2')])])
-    decays = _connect_decays(workflow, estimate, 'r2', settings.t2_model)
+    decays = _connect_decays(workflow, estimate, 'r2', row)
     decays.inputs.signal = estimate.inputs.signal
     return workflow
 

@@ -6,8 +6,14 @@ import pytest
 from scipy import ndimage
 
 from bids_app.engines.ants import (
+    DILATION,
     _check_volume,
+    _dilate,
+    _matrix,
+    _place_head,
     _tissue_fractions,
+    _to_ants,
+    _to_zooms,
     segment_tissue,
     template_coordinates,
 )
@@ -15,6 +21,7 @@ from bids_app.engines.isolated import run_isolated
 from bids_app.engines.templates import packaged_template
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, grid_of, load_affine, load_data, save_affine, save_image
+from bids_app.models.preprocessing.coregistration import judge_brain
 
 CENTRE = np.array([0.0, -20.0, 10.0])
 TISSUES = ('GM', 'WM', 'CSF')
@@ -221,6 +228,16 @@ def test_coordinates_of_an_affine_are_its_points(tmp_path):
     np.testing.assert_allclose(found, apply(motion, points_of(grid)), atol=1e-4)
 
 
+def test_head_is_found_however_its_header_turns_it(head, tmp_path):
+    (t1w, brain, *_), affine = head
+    turn = rigid((40, -5), (20, -30, 10))
+    fixed, moving = (_to_zooms(_to_ants(t1w, a), 4.0) for a in (affine, turn @ affine))
+    around = _to_zooms(_dilate(_to_ants(brain, affine), DILATION), 4.0)
+    found, likeness = _place_head(fixed, moving, around, tmp_path)
+    assert mean_error(_matrix(found), turn, head) < 2
+    assert judge_brain(likeness, likeness).name == 'good'
+
+
 @pytest.mark.prove
 def test_brain_is_extracted_from_a_turned_head(head, tmp_path):
     (t1w, brain, *_), affine = head
@@ -294,6 +311,12 @@ def test_brain_is_extracted_from_heads_as_they_come(head, grid, change, tmp_path
     mask = load_data(out) > 0
     assert 2 * (mask & (true > 0)).sum() / (mask.sum() + (true > 0).sum()) > 0.97
     assert ndimage.label(mask)[1] == 1
+
+
+@pytest.mark.prove
+def test_scan_is_found_however_its_header_turns_it(align, head):
+    motion = rigid((-35, 10), (5, 10, -10))
+    assert mean_error(align('spin-echo', motion)[0], motion, head) < 0.5
 
 
 @pytest.mark.parametrize('volume', [899.0, 2101.0, 0.0])

@@ -59,11 +59,16 @@ def test_engine_gets_the_arguments_it_takes_and_makes_the_outputs(task, files, m
         for path in written:
             Path(path).touch()
         made.update(written)
+        return {'turn': 20.0, 'shift': 3.0, 'placed': 0.1, 'likeness': 0.4}
 
     made = set()
     monkeypatch.setattr(spatial, 'run_isolated', engine)
     outputs = files.run(calls(files)[task]).get()
+    table = outputs.pop('table', None)
     assert set(outputs.values()) == made
+    if table:
+        (row,) = pd.read_csv(table, sep='\t').to_dict('records')
+        assert (row['scan'], row['turn'], row['verdict']) == ('T1w', 20, 'check')
 
 
 # ------------------------------------------------------------------------------ masks, tissue

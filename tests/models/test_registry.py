@@ -142,6 +142,15 @@ CASES = {
         per_voxel={'noise_groups': NOISE_GROUPS.copy()},
         scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
     ),
+    'r2/epg-slice': lambda: Case(
+        data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
+        per_voxel={'noise_groups': NOISE_GROUPS.copy()},
+        scalars={
+            'echo_times': SPIN_ECHOES.copy(),
+            'refocusing_thickness': 10.0,
+            'noise_floor': 'rician',
+        },
+    ),
     'r2/epg-smooth': lambda: Case(
         data={
             'signal': decay(SPIN_ECHOES, spread(10, 16), 1),

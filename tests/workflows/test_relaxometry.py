@@ -7,6 +7,7 @@ import pytest
 
 from bids_app.bids.scans import EchoSeries
 from bids_app.images import Grid, save_image
+from bids_app.models.registry import choices
 from bids_app.settings import RelaxometrySettings
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
 
@@ -90,9 +91,9 @@ def test_redundant_sets_are_merged_and_cited(magnitude_only, images):
     )['connect']
 
 
-@pytest.mark.parametrize('model', ['exponential', 'drop-first', 'epg', 'epg-smooth'])
+@pytest.mark.parametrize('model', choices('r2'))
 def test_models_of_t2_are_named_in_the_methods(model, magnitude_only):
-    settings = RelaxometrySettings(t2_model=model, noise_floor='none')
-    graph = init_r2_wf(series=magnitude_only, settings=settings)
+    settings = RelaxometrySettings(noise_floor='none')
+    graph = init_r2_wf(series=magnitude_only, settings=settings, model=(model, 'by hand'))
     assert graph.get_node('estimate_r2').inputs.model == model
     assert graph.get_node('estimate_r2').inputs.noise_floor == 'none'

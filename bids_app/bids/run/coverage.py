@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.input.files import read_table
 from bids_app.bids.output.names import output_path
 from bids_app.models.status import DESCRIPTIONS, Status, is_missing
 
@@ -66,6 +67,31 @@ def poor_maps(
             how_much += '' if share else f' in {where}'
             sentences.append(f'{name} has {how_much}: {_reason(path)}')
     return sentences
+
+
+def doubts_of_brain(
+    expected: Sequence[tuple[str, Mapping[str, Any]]], paths: Sequence[Path]
+) -> list[str]:
+    """
+    Say why the brain that was found in a T1w image is in doubt.
+
+    Parameters
+    ----------
+    expected, paths : sequence
+        As for :func:`poor_maps`.
+
+    Returns
+    -------
+    sentences : list of str
+        None where it is not.
+    """
+    return [
+        f'T1w image: {row["reason"]}'
+        for (key, _), path in zip(expected, paths, strict=True)
+        if key == 'alignment' and path.is_file()
+        for row in read_table(path, ('scan', 'verdict', 'reason'))
+        if row['scan'] == 'T1w' and row['verdict'] != 'good'
+    ]
 
 
 def _coverage(path: Path, entities: Mapping[str, Any], output_dir: Path) -> tuple[float, str]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.asl_delays import distinct_delays
 from bids_app.bids.input.conditions import for_condition, runs_for_contrast
+from bids_app.bids.input.metadata.relaxometry import MIN_ECHOES, is_even_train
 from bids_app.models.contrast.difference import maps_behind
 from bids_app.models.registry import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bids_app.bids.scans import AslSeries, Contrast, ParticipantInputs
+    from bids_app.bids.scans import AslSeries, Contrast, EchoSeries, ParticipantInputs
     from bids_app.settings import Settings
 
 MADE, ABSENT, DEFECTIVE = 'made', 'absent', 'defective'
@@ -186,6 +187,34 @@ def derived_models(inputs: ParticipantInputs, settings: Settings) -> dict[str, s
         'oef': oef_model(inputs, settings),
         'cmro2': settings.oxygen.cmro2_model,
     }
+
+
+def t2_model(series: EchoSeries, settings: Settings) -> tuple[str, str]:
+    """
+    Decide which model of T2 a multi-echo spin echo is for, by what its sidecar says.
+
+    Parameters
+    ----------
+    series : EchoSeries
+        One series.
+    settings : Settings
+        With `relaxometry.t2_model`.
+
+    Returns
+    -------
+    model, reason : str
+        Row of the registry; why this one.
+    """
+    if settings.relaxometry.t2_model is not None:
+        return settings.relaxometry.t2_model, 'chosen by the settings'
+    if len(series.echo_times) <= MIN_ECHOES:
+        return 'exponential', 'fewer than four echoes'
+    kind = str(series.metadata.get('MRAcquisitionType', '')).upper()
+    if kind == '3D':
+        return 'drop-first', 'a slab (3D), whose first echo lacks stimulated echoes'
+    if kind == '2D' and is_even_train(series.echo_times):
+        return 'epg-slice', 'slices (2D), across which the refocusing angle changes'
+    return 'drop-first', 'the sidecar does not say how the echoes were refocused'
 
 
 def cbf_model(series: AslSeries, settings: Settings) -> str:

@@ -90,7 +90,7 @@ def fitted_curve(
     dephasing : (V, E) array_like
         Signal fraction that the background gradient leaves; broadcasts.
     model : str
-        ``epg`` for a train with imperfect refocusing, whose angle is searched; ``drop-first``
+        ``epg...`` for a train with imperfect refocusing, whose angle is searched; ``drop-first``
         leaves the first echo out; any other is one exponential.
 
     Returns
@@ -116,7 +116,7 @@ def fitted_curve(
     times = np.asarray(echo_times, float)
     measured = np.nan_to_num(np.asarray(signal, float))
     rates = np.where(is_missing(status), np.nan, np.asarray(rate, float))
-    if model == 'epg':
+    if model.startswith('epg'):
         angles = REFOCUSING_ANGLES[:, None]
         spacing = float(times.min())
         shapes = predict_echo_train(

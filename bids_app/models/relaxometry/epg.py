@@ -114,7 +114,7 @@ def predict_echo_train(
     """
     angle = np.radians(np.asarray(refocusing_angle, float))
     rate, miss = np.broadcast_arrays(np.asarray(r2, float), np.cos(angle / 2) ** 2)
-    signal, _ = _train(rate.ravel(), miss.ravel(), echo_spacing, n_echoes)
+    signal, _ = echo_train(rate.ravel(), miss.ravel(), echo_spacing, n_echoes)
     return signal.reshape(*rate.shape, n_echoes)
 
 
@@ -170,10 +170,10 @@ def fit_r2_epg(
     >>> fit_r2_epg(1000 * train, echo_times=0.016 * np.arange(1, 9)).value.round(6)
     array([13.5])
     """
-    train = _Train.of(signal, echo_times, noise_floor)
+    train = Train.of(signal, echo_times, noise_floor)
     fit, _, usual = _fit_train(train, noise_groups)
     own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
-    return _estimate(train, fit, usual, dof, fit.covariance[:, 1, 1] * own)
+    return estimate_of_train(train, fit, usual, dof, fit.covariance[:, 1, 1] * own)
 
 
 def fit_r2_epg_smooth(
@@ -238,7 +238,7 @@ def fit_r2_epg_smooth(
     ... ).value.round(4)
     array([13.5, 10. ])
     """
-    train = _Train.of(signal, echo_times, noise_floor)
+    train = Train.of(signal, echo_times, noise_floor)
     positions = np.asarray(positions, float)
     if positions.shape != (len(train.signal), 3) or not np.isfinite(positions).all():
         msg = f'positions must be finite and of shape ({len(train.signal)}, 3)'
@@ -248,13 +248,14 @@ def fit_r2_epg_smooth(
     fit, _, usual = _fit_train(train, noise_groups, miss)
     own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     known = fit.covariance[:, 1, 1] * own
-    return _estimate(train, fit, usual, dof, known + _slope(train, fit, miss) ** 2 * spread)
+    variance = known + _slope(train, fit, miss) ** 2 * spread
+    return estimate_of_train(train, fit, usual, dof, variance)
 
 
-def _slope(train: _Train, fit: FitResult, miss: FloatArray) -> FloatArray:
+def _slope(train: Train, fit: FitResult, miss: FloatArray) -> FloatArray:
     """Give the change of the rate of a fit with a known miss by that miss."""
     s0 = fit.parameters[:, :1]
-    echoes, (by_rate, by_miss) = _train(
+    echoes, (by_rate, by_miss) = echo_train(
         fit.parameters[:, 1], miss, train.spacing, train.signal.shape[1]
     )
     push = s0 * by_miss * train.usable
@@ -296,8 +297,23 @@ def _polynomial(positions: FloatArray, count: int) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Train:
-    """Echoes in order, and which of them can be used."""
+class Train:
+    """
+    Echoes in order, and which of them can be used.
+
+    Parameters
+    ----------
+    signal : (V, E) ndarray of float64
+        Magnitude, scanner units.
+    usable : (V, E) ndarray of bool
+        Finite and positive, in voxels with enough echoes.
+    spacing : float
+        s.
+    status : (V,) ndarray of uint8
+        Codes of :class:`bids_app.models.status.Status`.
+    noise_floor : str
+        As for :func:`bids_app.models.relaxometry.decay.fit_r2`.
+    """
 
     signal: FloatArray
     usable: BoolArray
@@ -306,8 +322,29 @@ class _Train:
     noise_floor: str
 
     @classmethod
-    def of(cls, signal: ArrayLike, echo_times: ArrayLike, noise_floor: str) -> _Train:
-        """Check and order the echoes."""
+    def of(cls, signal: ArrayLike, echo_times: ArrayLike, noise_floor: str) -> Train:
+        """
+        Check and order the echoes.
+
+        Parameters
+        ----------
+        signal : (V, E) array_like
+            Magnitude.
+        echo_times : (E,) array_like
+            s.
+        noise_floor : {'rician', 'none'}
+            How it is handled.
+
+        Returns
+        -------
+        train : Train
+            In order of echo time.
+
+        Raises
+        ------
+        ModelInputError
+            As :func:`fit_r2_epg`.
+        """
         signal, echo_times = check_train(signal, echo_times)
         if noise_floor not in NOISE_FLOORS:
             msg = f'noise_floor must be one of {", ".join(NOISE_FLOORS)}, got {noise_floor!r}'
@@ -329,7 +366,7 @@ class _Train:
 
 
 def _fit_train(
-    train: _Train, noise_groups: ArrayLike | None, miss: FloatArray | None = None
+    train: Train, noise_groups: ArrayLike | None, miss: FloatArray | None = None
 ) -> tuple[FitResult, FloatArray, FloatArray]:
     """Fit S0, R2 and, unless known, the miss; give also pooled noise and pooled residual."""
     weights = train.usable.astype(float)
@@ -344,17 +381,37 @@ def _fit_train(
     return fit, noise, usual
 
 
-def _estimate(
-    train: _Train, fit: FitResult, usual: FloatArray, dof: float, variance: FloatArray
+def estimate_of_train(
+    train: Train, fit: FitResult, usual: FloatArray, dof: float, variance: FloatArray
 ) -> Estimate:
-    """Flag the rates of a fit."""
+    """
+    Flag the rates of a fit.
+
+    Parameters
+    ----------
+    train : Train
+        What was fitted.
+    fit : FitResult
+        Its second parameter is R2, 1/s.
+    usual : (V,) ndarray of float64
+        Pooled residual variance.
+    dof : float
+        Degrees of freedom of the variance.
+    variance : (V,) ndarray of float64
+        Of R2.
+
+    Returns
+    -------
+    r2 : Estimate
+        1/s.
+    """
     rate = fit.parameters[:, 1]
     status = combine_status(train.status, fit.status, flag_fit(rate, fit, usual))
     return Estimate.of(rate, variance, status, dof=dof)
 
 
 def _solve(
-    train: _Train,
+    train: Train,
     rows: BoolArray,
     noise: FloatArray | None = None,
     miss: FloatArray | None = None,
@@ -367,7 +424,7 @@ def _solve(
     ) -> tuple[FloatArray, FloatArray]:
         s0 = parameters[:, :1]
         of_angle = np.asarray(known[0], float)[:, 0] if known else parameters[:, 2]
-        echoes, slopes = _train(parameters[:, 1], of_angle, train.spacing, len(times))
+        echoes, slopes = echo_train(parameters[:, 1], of_angle, train.spacing, len(times))
         columns = [echoes, s0 * slopes[0], s0 * slopes[1]]
         return s0 * echoes, np.stack(columns[: parameters.shape[1]], axis=2)
 
@@ -406,10 +463,30 @@ def _spacing(echo_times: FloatArray) -> float:
     return spacing
 
 
-def _train(
+def echo_train(
     rate: FloatArray, miss: FloatArray, spacing: float, n_echoes: int
 ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
-    """Run the graph for V voxels; give the echoes (V, E) and their slopes by rate and miss."""
+    """
+    Run the graph for many voxels.
+
+    Parameters
+    ----------
+    rate : (V,) ndarray of float64
+        R2, 1/s.
+    miss : (V,) ndarray of float64
+        cos^2 of half the refocusing angle.
+    spacing : float
+        s.
+    n_echoes : int
+        Length of the train.
+
+    Returns
+    -------
+    echoes : (V, E) ndarray of float64
+        Relative to the signal at echo time 0.
+    slopes : tuple of (V, E) ndarray of float64
+        By rate, and by miss.
+    """
     n_orders = n_echoes + 1
     # value, slope by rate, slope by miss; orders 0..n of F+ and F-, W; voxels last (contiguous)
     plus = np.zeros((N_TANGENTS, n_orders, len(rate)))

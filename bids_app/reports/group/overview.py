@@ -136,7 +136,7 @@ def _measures_of(output_dir: Path, participant: str) -> list[tuple[tuple[str, st
     files = list_derivatives(output_dir, participant)
     found: list[tuple[tuple[str, str], float]] = []
     for file in select(files, 'alignment'):
-        lines = read_table(file.path)
+        lines = [line for line in read_table(file.path) if line.get('scan') != 'T1w']
         found.append(
             (
                 ('worst overlap of a scan with the T1w image', '1'),

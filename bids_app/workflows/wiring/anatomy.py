@@ -94,9 +94,10 @@ def add_scan(graph: Graph, scan: Scan) -> None:
 
 
 def _save_verdicts(graph: Graph) -> None:
-    """Join the verdicts on all scans and save them, with those that failed left out."""
+    """Join the verdicts on the brain and all scans, and save them."""
     sink = graph.sink('save_verdicts')
-    tables = [Quantity(graph.alignment[scan.name], 'verdict') for scan in graph.scans]
+    own = [] if graph.inputs.anatomy else [Quantity(graph.anatomy, 'verdict')]
+    tables = own + [Quantity(graph.alignment[scan.name], 'verdict') for scan in graph.scans]
     sidecar = {'Sources': graph.sources(path for scan in graph.scans for path in scan.images)}
     sink.add(join_tables(graph, tables, 'verdicts'), 'alignment', sidecar=sidecar)
     graph.close(sink)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.run.feasible import t2_model
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import SmoothQuantity
 from bids_app.workflows._engine import Quantity, connect_quantity, pe
@@ -30,21 +31,32 @@ def add_relaxometry(graph: Graph) -> None:
     models: dict[str, Workflow] = {}
 
     def build(scan: Scan) -> Workflow:
-        init = init_r2_wf if scan.kind == 'mese' else init_r2_star_wf
-        models[scan.name] = init(series=scan.series, settings=settings, name=f'model_{scan.name}')
+        given = {'series': scan.series, 'settings': settings, 'name': f'model_{scan.name}'}
+        models[scan.name] = (
+            init_r2_wf(model=t2_model(scan.series, graph.settings), **given)
+            if scan.kind == 'mese'
+            else init_r2_star_wf(**given)
+        )
         return models[scan.name]
 
     ports = ('noise_groups',)
     sink = graph.sink('save_relaxometry')
-    for kind, quantities, label, model in (
-        ('mese', ('r2',), 'T2', settings.t2_model),
-        ('megre', ('r2_star', 'motion'), 'T2star', settings.t2_star_model),
+    for kind, quantities, label in (
+        ('mese', ('r2',), 'T2'),
+        ('megre', ('r2_star', 'motion'), 'T2star'),
     ):
         groups = add_per_condition(graph, kind, quantities, build, ports)
         quantity = quantities[0]
         for condition, scans in groups.items():
             files = [path for scan in scans for path in scan.series.files]
+            model, reason = (
+                t2_model(scans[0].series, graph.settings)
+                if kind == 'mese'
+                else (settings.t2_star_model, '')
+            )
             parameters = sidecar_parameters(quantity, model, table)
+            if reason:
+                parameters['Model']['Reason'] = reason
             sidecar = {'Sources': graph.sources(files), **parameters}
             if kind == 'megre':
                 sidecar |= _correction_entries(scans, settings)

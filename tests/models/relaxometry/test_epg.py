@@ -42,11 +42,11 @@ def test_graph_equals_turning_the_spins(angle):
 
 def test_derivatives_of_the_graph_are_its_slopes():
     rate, miss, step = np.array([9.0, 14.0]), np.array([0.1, -0.05]), 1e-6
-    _, (by_rate, by_miss) = epg._train(rate, miss, SPACING, 8)
+    _, (by_rate, by_miss) = epg.echo_train(rate, miss, SPACING, 8)
 
     def difference(rate_step, miss_step):
         ends = [
-            epg._train(rate + side * rate_step, miss + side * miss_step, SPACING, 8)[0]
+            epg.echo_train(rate + side * rate_step, miss + side * miss_step, SPACING, 8)[0]
             for side in (1, -1)
         ]
         return (ends[0] - ends[1]) / (2 * step)

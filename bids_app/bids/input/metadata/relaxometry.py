@@ -38,8 +38,36 @@ LINE_AXES = {'i': 0, 'j': 1}
 """PhaseEncodingDirection -> axis of the array; slices lie along the third."""
 KNOWN_SHARES = {'mocohr': 0.5, 'mocoqr': 0.25}
 """Label of a redundant set, lower case -> share of the phase-encoding lines (ds004873)."""
+
+
 EPG_TOLERANCE = 0.01
 """Deviation of an echo time relative to the first."""
+
+
+def is_even_train(echo_times: Sequence[float]) -> bool:
+    """
+    Tell whether echoes come at 1, 2, 3 ... times the first, as equal refocusing pulses make them.
+
+    Parameters
+    ----------
+    echo_times : sequence of float
+        s, in order.
+
+    Returns
+    -------
+    is_even : bool
+        Within 1 % of the first.
+
+    Examples
+    --------
+    >>> is_even_train([0.016, 0.032, 0.048]), is_even_train([0.016, 0.035, 0.048])
+    (True, False)
+    """
+    first = echo_times[0]
+    return all(
+        abs(time - number * first) <= EPG_TOLERANCE * first
+        for number, time in enumerate(echo_times, start=1)
+    )
 
 
 def read_echoes(
@@ -92,7 +120,7 @@ def read_echoes(
     check_same_grid(first, headers)
     check_echo_times(first, times)
     axis, n_slices = read_slice_axis(first, headers[first.file]) if role != 'mese' else (2, None)
-    if role == 'mese' and reader.settings.relaxometry.t2_model.startswith('epg'):
+    if role == 'mese' and (reader.settings.relaxometry.t2_model or '').startswith('epg'):
         _check_train_of_epg(first, times)
     if not all(probe.ok for probe in probes):
         return None
@@ -239,9 +267,7 @@ def _check_train_of_epg(probe: Probe, times: Sequence[float | None]) -> None:
     known = sorted(time for time in times if time is not None)
     if not known or len(known) < len(times):
         return
-    expected = [known[0] * number for number in range(1, len(known) + 1)]
-    pairs = zip(known, expected, strict=True)
-    if any(abs(found - wanted) > EPG_TOLERANCE * known[0] for found, wanted in pairs):
+    if not is_even_train(known):
         listed = ', '.join(f'{time:g}' for time in known)
         probe.fail(
             f'{probe.file.name}: the epg models of T2 need echoes at 1, 2, 3 ... times the first; '

@@ -1,10 +1,13 @@
 """Echo series from sidecars: times, parts, redundant sets."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from bids_app.bids.run.feasible import t2_model
+from bids_app.settings import RelaxometrySettings, Settings
 from tests.bids.support import only_problem
 
 
@@ -160,3 +163,22 @@ def test_echo_times_that_epg_cannot_have_are_named(full, unit):
     assert not found.mese
     assert any('drop-first' in problem.message for problem in found.problems)
     assert unit(full).mese
+
+
+@pytest.mark.parametrize(
+    ('said', 'model', 'word'),
+    [
+        ({'MRAcquisitionType': '2D'}, 'epg-slice', 'slices'),
+        ({'MRAcquisitionType': '2D', 'EchoTime': 0.02}, 'drop-first', 'does not say'),
+        ({'MRAcquisitionType': '3D'}, 'drop-first', 'slab'),
+        ({}, 'drop-first', 'does not say'),
+    ],
+)
+def test_model_of_t2_follows_the_sidecar(full, unit, said, model, word):
+    full.edit('*echo-1_MESE.json', **said)
+    (series,) = unit(full).mese
+    chosen, reason = t2_model(series, Settings())
+    assert chosen == model
+    assert word in reason
+    by_hand = replace(Settings(), relaxometry=RelaxometrySettings(t2_model='epg'))
+    assert t2_model(series, by_hand)[0] == 'epg'
