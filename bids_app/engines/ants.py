@@ -76,6 +76,9 @@ HALF_WIDTH = 1024.0
 NORMALISATION_ZOOM = 2.0
 """Voxel size at which brains are brought to the template, mm."""
 
+NORMALISATION_MARGIN = 10.0
+"""Around the brain of the template, what the deformation covers, mm; outside it is affine."""
+
 SLOPPY_ZOOM = 4.0
 """The same where it shall be quick, mm."""
 
@@ -450,12 +453,12 @@ def normalise_to_template(
     fixed = _read(template or packaged_template('T1w'))
     brain = _read(template_mask or packaged_template('desc-brain_mask'))
     zoom, how = NORMALISATION_ZOOM, {
-        'syn_metric': 'CC', 'syn_sampling': CORRELATION_RADIUS, 'reg_iterations': (40, 20, 10)
+        'syn_metric': 'CC', 'syn_sampling': CORRELATION_RADIUS, 'reg_iterations': (40, 20, 4)
     }  # fmt: skip
     if sloppy:
         zoom, how = SLOPPY_ZOOM, {'reg_iterations': (20, 10)}
     result = ants.registration(
-        _to_zooms(fixed * brain, zoom),
+        _to_zooms(_crop(fixed * brain, brain, NORMALISATION_MARGIN), zoom),
         _to_zooms(_read(t1w) * _read(mask), zoom),
         'SyN',
         outprefix=f'{scratch}/normalise',
@@ -679,6 +682,17 @@ def _quick(fixed: Any, moving: Any, kind: str, start: str, *, where: Any, prefix
         aff_random_sampling_rate=0.5,
     )
     return str(result['fwdtransforms'][0])
+
+
+def _crop(image: Any, mask: Any, margin: float) -> Any:
+    """Cut an image to the box of a mask and a margin around it, mm."""
+    import ants
+
+    inside = np.argwhere(mask.numpy() > 0.5)
+    around = np.ceil(margin / np.asarray(image.spacing)).astype(int)
+    low = np.maximum(inside.min(axis=0) - around, 0)
+    high = np.minimum(inside.max(axis=0) + around + 1, image.shape)
+    return ants.crop_indices(image, low.tolist(), high.tolist())
 
 
 def _align_tops(fixed: Any, moving: Any, turn: FloatArray | None = None) -> FloatArray:

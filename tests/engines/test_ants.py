@@ -322,7 +322,7 @@ def test_scan_is_found_however_its_header_turns_it(align, head):
 @pytest.mark.parametrize('volume', [899.0, 2101.0, 0.0])
 def test_implausible_brain_volume_is_an_error_that_says_what_to_do(volume):
     with pytest.raises(InputDataError, match=r'sub-01_T1w.* mL.*-d NAME=PATH'):
-        _check_volume(volume, 'sub-01_T1w.nii.gz')
+        _check_volume(volume, (900.0, 2100.0), 'sub-01_T1w.nii.gz')
 
 
 def mixed_brain(rng, n=60_000):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.asl_delays import distinct_delays
 from bids_app.bids.input.conditions import for_condition, runs_for_contrast
-from bids_app.bids.input.metadata.relaxometry import MIN_ECHOES, is_even_train
+from bids_app.bids.input.metadata.relaxometry import is_even_train
 from bids_app.models.contrast.difference import maps_behind
 from bids_app.models.registry import MODELS
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from bids_app.bids.scans import AslSeries, Contrast, EchoSeries, ParticipantInputs
     from bids_app.settings import Settings
+
+FEWEST_FOR_STIMULATED = 4
+"""Echoes that a model of imperfect refocusing needs; drop-first has three left then."""
 
 MADE, ABSENT, DEFECTIVE = 'made', 'absent', 'defective'
 
@@ -207,7 +210,7 @@ def t2_model(series: EchoSeries, settings: Settings) -> tuple[str, str]:
     """
     if settings.relaxometry.t2_model is not None:
         return settings.relaxometry.t2_model, 'chosen by the settings'
-    if len(series.echo_times) <= MIN_ECHOES:
+    if len(series.echo_times) < FEWEST_FOR_STIMULATED:
         return 'exponential', 'fewer than four echoes'
     kind = str(series.metadata.get('MRAcquisitionType', '')).upper()
     if kind == '3D':

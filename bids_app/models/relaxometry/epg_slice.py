@@ -46,6 +46,9 @@ THICKNESSES = (0.9, 1.0, 1.12, 1.25, 1.4, 1.6, 2.0, 2.5, 3.5, 6.0, 10.0)
 MOST_TRIED = 1500
 """Voxels that they are tried on."""
 
+HAMMING = 0.46
+"""Of the window: the share that falls to the edges."""
+
 PULSE_STEPS = 128
 
 SLICE_REACH = 2.0
@@ -355,7 +358,7 @@ def _terms(profile: _Profile) -> tuple[Any, Any]:
     summed *= 2 * places[1]
     coefficients = np.linalg.solve(chebyshev.chebvander(nodes, n), summed.reshape(n + 1, -1))
     table = np.moveaxis(coefficients.reshape(summed.shape), 0, 1)
-    spline = make_interp_spline(fields, table, k=3)
+    spline = make_interp_spline(fields, table)
     return spline, spline.derivative()
 
 
@@ -368,7 +371,7 @@ def _pulse(
     Angles in rad; places in thicknesses from the middle.
     """
     time = (np.arange(PULSE_STEPS) + 0.5) / PULSE_STEPS - 0.5
-    shape = np.sinc(time_bandwidth * time) * (0.54 + 0.46 * np.cos(2 * np.pi * time))
+    shape = np.sinc(time_bandwidth * time) * (1 - HAMMING + HAMMING * np.cos(2 * np.pi * time))
     shape /= shape.sum()
     half_turn = np.exp(-1j * np.pi * time_bandwidth * places / PULSE_STEPS)
     a = np.ones((len(angles), len(places)), complex)

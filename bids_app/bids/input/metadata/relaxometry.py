@@ -38,8 +38,6 @@ LINE_AXES = {'i': 0, 'j': 1}
 """PhaseEncodingDirection -> axis of the array; slices lie along the third."""
 KNOWN_SHARES = {'mocohr': 0.5, 'mocoqr': 0.25}
 """Label of a redundant set, lower case -> share of the phase-encoding lines (ds004873)."""
-
-
 EPG_TOLERANCE = 0.01
 """Deviation of an echo time relative to the first."""
 
