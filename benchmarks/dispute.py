@@ -281,9 +281,9 @@ def print_table(path):
 
 
 HEADER = (
-    '| truth | offset | variant | N | studies | withheld | w_d bias | w_d covers | w_d width | '
-    'pi_d covers | pi_d width | w_d at the offset covers | decided | wrong | expected wrong |\n'
-    '|' + '---|' * 15
+    '| truth | offset | variant | N | studies | withheld | w_d bias | w_d covers | bias as placed '
+    '| covers as placed | w_d width | pi_d covers | pi_d width | w_d at the offset covers '
+    '| decided | wrong | expected wrong |\n|' + '---|' * 17
 )
 
 
@@ -314,6 +314,8 @@ def as_line(cell, rows):
         f'{100 * withheld:.0f} %',
         mean([one['size'][0] - one['w'] for one in defined], 3),
         mean([covers(one, 'size', 'w') for one in found]),
+        mean([one['size'][0] - one['w_placed'] for one in defined], 3),
+        mean([covers(one, 'size', 'w_placed') for one in defined]),
         mean([one['size'][2] - one['size'][1] for one in found]),
         mean([covers(one, 'count', 'pi') for one in found]),
         mean([one['count'][2] - one['count'][1] for one in found]),
