@@ -10,7 +10,7 @@ import numpy as np
 from bids_app.models.concordance.offset import crossings
 from bids_app.reports.derivatives import read_table, select, to_number
 from bids_app.reports.drawing.answer import SIGNS, T_TEST, Bound, draw_answer
-from bids_app.reports.text import contrast_text, with_interval
+from bids_app.reports.text import contrast_text, number, with_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -78,6 +78,7 @@ def answers(files: Sequence[Derivative]) -> tuple[Answer, ...]:
                 sentences=(
                     *_shares(rules, _reason(lines)),
                     *_offset(measured, points),
+                    *_outlying(offsets),
                 ),
                 chart=draw_answer(rules, points, measured[1:] if measured else None),
             )
@@ -137,6 +138,16 @@ def _measured(lines: Iterable[Mapping[str, str]]) -> tuple[float, float, float] 
             value, low, high = (to_number(line.get(name)) for name in names)
             return value, low, high
     return None
+
+
+def _outlying(lines: Iterable[Mapping[str, str]]) -> list[str]:
+    """Name the participants whose change where BOLD is absent is unlike that of the others."""
+    found = [
+        f'{line["participant"]} ({number(to_number(line["percent"]))} %)'
+        for line in lines
+        if line['quantity'] == 'cmro2' and line.get('note', 'n/a') not in {'n/a', ''}
+    ]
+    return [f'There unlike the others: {", ".join(found)}.'] if found else []
 
 
 def _offset(

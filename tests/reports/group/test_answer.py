@@ -50,9 +50,12 @@ def group(tmp_path, monkeypatch):
                 'percent',
                 'percent_low',
                 'percent_high',
+                'note',
             )
-            line = ('cmro2', 'all', 'group', 2.6, 1.2, 4.0)
-            files.append(File(write(tmp_path, 'offset', names, line), 'group_offset'))
+            lines = [('cmro2', 'all', 'group', 2.6, 1.2, 4.0, 'n/a'),
+                     ('cmro2', 'all', 'sub-02', -9.3, 'n/a', 'n/a', 'unlike the others'),
+                     ('cbf', 'all', 'sub-01', 9.3, 'n/a', 'n/a', 'unlike the others')]  # fmt: skip
+            files.append(File(write(tmp_path, 'offset', names, *lines), 'group_offset'))
         return answers(files)[0]
 
     return make
@@ -66,6 +69,7 @@ def test_answer_gives_share_interval_and_both_signs(group):
     assert 'The sign rule calls 36 % discordant; noise alone would make 25 %' in text
     assert 'Where BOLD does not change, CMRO2 changes by 2.6 % (1.2 to 4.0)' in text
     assert 'one half is passed: all at +2.0 %, BOLD up at +2.0 %' in text
+    assert 'There unlike the others: sub-02 (−9.3 %).' in text
     assert answer.title == 'calc minus control'
 
 
