@@ -1,5 +1,6 @@
 """oxybold as a Python package: public names, and the page that shows them."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -33,9 +34,16 @@ def test_importing_loads_nothing_heavy():
 def test_models_on_arrays_run_as_the_page_says():
     blocks = re.findall('```python\n(.*?)```', PAGE.read_text('utf-8'), re.DOTALL)
     names = {}
-    exec(blocks[1], names)
+    exec(blocks[-1], names)
     change = names['change']
     assert f'{change.value[0]:.1f} and {change.variance[0] ** 0.5:.1f} umol' in PAGE.read_text()
+
+
+def test_every_public_function_has_an_example():
+    for name in set(oxybold.__all__) - {'load'}:
+        thing = getattr(oxybold, name)
+        if inspect.isfunction(thing):
+            assert '>>>' in thing.__doc__, name
 
 
 def test_a_folder_that_is_no_output_is_refused(tmp_path):

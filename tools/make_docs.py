@@ -10,11 +10,13 @@ Every page is a function without side effects that returns Markdown; `PAGES` lis
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 import sys
 import tempfile
-from functools import partial
+from enum import Enum
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -464,7 +466,88 @@ def validation_page() -> str:
     )
 
 
+def api_page() -> str:
+    """Print what is meant to be used from Python, from its docstrings."""
+    import oxybold
+
+    names = [name for name in oxybold.__all__ if not name.startswith('_')]
+    parts = [
+        'What `import oxybold` gives. The text is that of `help(oxybold.NAME)`; every example is\n'
+        'run by `make check`, in the module that is named. How they work together:\n'
+        '[use oxybold from Python](../how-to/python.md).',
+        table(('Name', 'What it is'),
+              [(f'[`{name}`](#{name.lower()})', _summary(getattr(oxybold, name)))
+               for name in names]),
+        *(_api_entry(name, getattr(oxybold, name)) for name in names),
+    ]  # fmt: skip
+    return page('Python API', 'the docstrings of what oxybold/__init__.py names', *parts)
+
+
+def _summary(thing: object) -> str:
+    return _markdown((inspect.getdoc(thing) or '').partition('\n\n')[0].replace('\n', ' '))
+
+
+def _api_entry(name: str, thing: Any) -> str:
+    """Signature and docstring of a public name as Markdown."""
+    from numpydoc.docscrape import NumpyDocString
+
+    found = NumpyDocString(inspect.getdoc(thing) or '')
+    parts = [f'## {name}', f'```python\n{_signature(name, thing)}\n```', _summary(thing)]
+    parts += [_markdown('\n'.join(found['Extended Summary']))] if found['Extended Summary'] else []
+    for title in ('Parameters', 'Returns', 'Raises'):
+        rows = [
+            (
+                code(one.name or one.type),
+                one.type if one.name else '',
+                _markdown(' '.join(one.desc)),
+            )
+            for one in found[title]
+        ]
+        parts += [table((title, 'Type', 'Meaning'), rows)] if rows else []
+    for title in ('Notes', 'References'):
+        text = _markdown('\n'.join(found[title]))
+        parts += [f'**{title}**', text] if text else []
+    if inspect.isclass(thing):
+        members = [
+            (code(member), _summary(value))
+            for member, value in vars(thing).items()
+            if not member.startswith('_') and inspect.getdoc(value)
+            and (callable(value) or isinstance(value, property | cached_property | classmethod))
+        ]  # fmt: skip
+        parts += [table(('Member', 'What it is'), members)] if members else []
+    if found['Examples']:
+        example = '\n'.join(found['Examples'])
+        parts += [f'**Example**, in `{thing.__module__}`', f'```python\n{example}\n```']
+    return '\n\n'.join(parts)
+
+
+def _signature(name: str, thing: Any) -> str:
+    """Names of the arguments with their defaults; types stand in the table."""
+    if not callable(thing) or (inspect.isclass(thing) and issubclass(thing, Enum)):
+        return f'oxybold.{name}'
+    signature = inspect.signature(thing)
+    bare = [one.replace(annotation=inspect.Parameter.empty)
+            for one in signature.parameters.values()]  # fmt: skip
+    arguments = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+    return f'oxybold.{name}{arguments}'
+
+
+def _markdown(text: str) -> str:
+    """Turn the reStructuredText of a docstring into Markdown."""
+    text = re.sub(
+        r'^\.\. math::[ ]*(.*(?:\n(?:[ ]+.*|(?=\n[ ]{4})))*)',
+        lambda found: f'$$\n{found[1].strip()}\n$$',
+        text,
+        flags=re.MULTILINE,
+    )
+    text = re.sub(r':math:`([^`]*)`', lambda found: f'${found[1]}$', text)
+    text = re.sub(r':\w+:`~?([^`]*)`', r'`\1`', text).replace('``', '`')
+    text = re.sub(r'^\.\. \[(\d+)\] ', r'\1. ', text, flags=re.MULTILINE)
+    return re.sub(r'\[(\d+)\]_', r'[\1]', text)
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    'api': api_page,
     'settings': settings_page,
     'models': models_page,
     'inputs': inputs_page,

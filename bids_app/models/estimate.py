@@ -40,6 +40,12 @@ class Estimate:
     See Also
     --------
     Estimate.of : Build one and let NaN, variance and status be made consistent.
+
+    Examples
+    --------
+    >>> flow = Estimate.of([50.0, np.nan], 25.0)
+    >>> flow.value, flow.variance, (flow.status == 0).tolist()
+    (array([50., nan]), array([25., nan]), [True, False])
     """
 
     value: FloatArray

@@ -1,11 +1,14 @@
 """What a run wrote, read from Python."""
 
+import re
+
 import nibabel as nb
 import numpy as np
 import pytest
 
 import oxybold
 from bids_app.errors import MissingInputError, SettingsError
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -42,3 +45,14 @@ def test_what_is_not_there_is_said_with_what_is(finished):
         one.labels('calcMinusControl', rule='best')
     with pytest.raises(MissingInputError, match=r'no participant 03 .* there is 01, 02'):
         _ = oxybold.load(finished.output)['03']
+
+
+def test_the_page_runs_as_it_stands_with_nilearn_and_pybids(finished):
+    text = (ROOT / 'docs' / 'how-to' / 'python.md').read_text('utf-8')
+    names = {}
+    for block in re.findall('```python\n(.*?)```', text, re.DOTALL)[:-1]:
+        exec(block.replace('derivatives/oxybold', str(finished.output)), names)
+    flow = names['flow'].image.get_fdata()
+    mean = names['apply_mask'](names['flow'].image, names['known']).mean()
+    assert mean == pytest.approx(np.nanmean(flow), rel=1e-5)
+    assert {found.get_metadata()['Units'] for found in names['maps']} == {'mL/100 g/min'}

@@ -400,6 +400,16 @@ def fit_oef(
     See Also
     --------
     fit_oef_loglinear : The same by a straight line.
+
+    Examples
+    --------
+    >>> tau = np.arange(0, 0.065, 0.004)
+    >>> signal = predict_ase(tau, [100.0], [4.26], [0.03])
+    >>> oef, r2_prime = fit_oef(
+    ...     signal, displacements=tau, b0=3.0, hct=0.4, small_vessel_hct_ratio=0.85,
+    ...     susceptibility=0.264e-6, gyromagnetic_ratio=267.52219e6)
+    >>> oef.value.round(2), r2_prime.value.round(2)
+    (array([0.47]), array([4.26]))
     """
     maps = fit_ase(
         signal,
