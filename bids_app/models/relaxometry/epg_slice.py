@@ -338,7 +338,7 @@ def _terms(profile: _Profile) -> tuple[Any, Any]:
     from scipy.interpolate import make_interp_spline
 
     n = profile.n_echoes
-    nodes = np.cos(np.pi * (np.arange(n + 1) + 0.5) / (n + 1))
+    nodes = np.cos(np.pi * (2 * np.arange(n + 1) + 1) / (2 * (n + 1)))
     rates = -np.log((nodes + 1) * LARGEST_DECAY / 2) / profile.spacing
     fields = np.linspace(*B1_LIMITS, B1_POINTS)
     places = np.linspace(0, SLICE_REACH, SLICE_POINTS)
@@ -370,7 +370,7 @@ def _pulse(
 
     Angles in rad; places in thicknesses from the middle.
     """
-    time = (np.arange(PULSE_STEPS) + 0.5) / PULSE_STEPS - 0.5
+    time = (2 * np.arange(PULSE_STEPS) + 1 - PULSE_STEPS) / (2 * PULSE_STEPS)
     shape = np.sinc(time_bandwidth * time) * (1 - HAMMING + HAMMING * np.cos(2 * np.pi * time))
     shape /= shape.sum()
     half_turn = np.exp(-1j * np.pi * time_bandwidth * places / PULSE_STEPS)
