@@ -30,6 +30,7 @@ from bids_app.models.registry import choices
 from bids_app.models.relaxometry.background_field import (
     dephasing_factor,
     field_map_from_echoes,
+    is_outside_kspace,
     slice_gradient,
 )
 from bids_app.models.relaxometry.decay import index_motion, misfit_of_rate, time_from_rate
@@ -222,7 +223,7 @@ class _DephasingOutputSpec(TraitedSpec):
 
 
 class PredictDephasing(SimpleInterface):
-    """Predict the signal that the through-slice background gradient leaves at each echo."""
+    """Predict the signal that the background gradient leaves at each echo."""
 
     input_spec = _DephasingInputSpec
     output_spec = _DephasingOutputSpec
@@ -245,6 +246,9 @@ class PredictDephasing(SimpleInterface):
         )
         dephasing = factor(gradient.value)
         stronger = factor(np.abs(gradient.value) + np.sqrt(gradient.variance))
+        if self.inputs.slice_profile != 'none':
+            lost = self._lost_in_plane(field_map, mask, grid)
+            dephasing, stronger = (np.where(lost, 0.0, part) for part in (dephasing, stronger))
 
         folder = Path(runtime.cwd)
         self._results['gradient'] = save_image(gradient.value, grid, folder / 'gradient.nii')
@@ -253,6 +257,16 @@ class PredictDephasing(SimpleInterface):
             stronger - dephasing, grid, folder / 'dephasing_error.nii'
         )
         return runtime
+
+    def _lost_in_plane(self, field_map, mask, grid):
+        """Tell which echoes gradients in the plane have pushed out of k-space, (X, Y, Z, E)."""
+        times = np.asarray(self.inputs.echo_times)
+        lost = np.zeros((*mask.shape, len(times)), bool)
+        for axis in {0, 1, 2} - {self.inputs.slice_axis}:
+            size = float(grid.zooms[axis]) * MILLIMETRE
+            along = slice_gradient(field_map, mask, slice_spacing=size, axis=axis).value
+            lost |= is_outside_kspace(along, voxel_size=size, echo_times=times)
+        return lost
 
 
 class _IndexMotionInputSpec(BaseInterfaceInputSpec):

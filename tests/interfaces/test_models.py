@@ -121,6 +121,20 @@ def test_dephasing_of_a_field_that_rises_across_slices(axis, tmp_path):
     np.testing.assert_allclose(load_data(outputs.dephasing)[1, 1, 1], expected, rtol=1e-5)
 
 
+def test_echoes_that_leave_kspace_in_the_plane_do_not_count(tmp_path):
+    files = Files(tmp_path, Grid((3, 3, 3), np.diag([2.0, 2.0, 4.0, 1.0])))
+    outputs = files.run(
+        PredictDephasing(
+            field_map=files.image('field', 25.0 * np.indices((3, 3, 3))[1]),
+            field_map_variance=files.image('noise', np.full((3, 3, 3), 0.01)),
+            mask=files.image('whole', np.ones((3, 3, 3), bool)),
+            echo_times=[0.01, 0.02],
+        )
+    )
+    np.testing.assert_allclose(load_data(outputs.dephasing)[1, 1, 1], [1, 0], atol=1e-6)
+    np.testing.assert_allclose(load_data(outputs.dephasing_error)[1, 1, 1, 1], 0, atol=1e-6)
+
+
 def test_difference_is_control_minus_label_over_pairs(files):
     series = files.voxels('asl', [10.0, 13, 11, 16], [20.0, 20, 20, 24])
     context = ['label', 'control'] * 2

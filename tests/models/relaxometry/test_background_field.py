@@ -11,6 +11,7 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.relaxometry.background_field import (
     dephasing_factor,
     field_map_from_echoes,
+    is_outside_kspace,
     slice_gradient,
 )
 from tests import strategies
@@ -307,3 +308,22 @@ def test_profiles_are_the_transform_of_their_slice(profile):
         gradient, slice_thickness=thickness, echo_times=[time], profile=profile
     )
     assert found[0] == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize(('turns', 'left'), [(0.3, 1.0), (0.45, 1.0), (0.55, 0.0)])
+def test_an_echo_in_the_plane_stays_whole_until_it_leaves_kspace(turns, left):
+    n, parts, size, time = 64, 32, 2e-3, 0.03
+    places = (np.arange(n * parts) + 0.5) / parts - n / 2
+    line = np.where(np.abs(places) < n / 4, np.exp(2j * np.pi * turns * places), 0)
+    waves = np.exp(-2j * np.pi * np.outer(np.arange(n) - n // 2, places) / n)
+    sampled = waves @ line / parts
+    middle = np.abs(sampled.sum()) / n
+    assert middle == pytest.approx(left, abs=0.05)
+    gradient = turns / (GYROMAGNETIC_RATIO / (2 * np.pi) * size * time)
+    lost = is_outside_kspace(gradient, voxel_size=size, echo_times=[time / 2, time])
+    assert lost.tolist() == [False, turns > 0.4]
+
+
+def test_size_of_a_voxel_in_the_plane_is_positive():
+    with pytest.raises(ModelInputError, match='voxel_size'):
+        is_outside_kspace(1e-6, voxel_size=0.0, echo_times=[0.01])
