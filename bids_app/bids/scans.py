@@ -297,6 +297,8 @@ class Event:
     """s"""
     trial_type: str
     """Lower-case, alphanumeric: the condition label."""
+    modulators: tuple[float, ...] = ()
+    """Values of the columns bold.modulators; NaN where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

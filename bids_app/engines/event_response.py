@@ -127,6 +127,58 @@ def measure_response(
     )
 
 
+def modulated_columns(
+    events: Sequence[tuple[float, float, str]],
+    values: Sequence[Sequence[float]],
+    names: Sequence[str],
+    *,
+    hrf_model: str,
+    repetition_time: float,
+    n_volumes: int,
+) -> dict[str, FloatArray]:
+    """
+    Make columns for a response that varies from event to event with what is known of each.
+
+    Parameters
+    ----------
+    events : sequence of (float, float, str)
+        Onset (s), duration (s) and trial type.
+    values : (N, M) sequence of sequence of float
+        Of each event; any unit. NaN counts as the mean of its type.
+    names : (M,) sequence of str
+        Of the modulators.
+    hrf_model : str
+        That of Glover, else the canonical one of SPM.
+    repetition_time : float
+        s
+    n_volumes : int
+        Of the run.
+
+    Returns
+    -------
+    columns : dict of str to (T,) ndarray
+        `<trial type>_<modulator>`: the response to events weighted by the distance from the mean
+        of their type, so that the response to the type is that at the mean. None where all are
+        equal.
+    """
+    times = repetition_time * np.arange(n_volumes, dtype=np.float64)
+    canonical = 'glover' if hrf_model == 'glover' else 'spm'
+    kinds = np.array([kind for _, _, kind in events])
+    numbers = np.array(values, float).reshape(len(events), len(names))
+    columns = {}
+    for kind in sorted(set(kinds)):
+        own = [event[:2] for event in events if event[2] == kind]
+        for index, name in enumerate(names):
+            value = numbers[kinds == kind, index]
+            known = np.isfinite(value)
+            mean = value[known].mean() if known.any() else 0.0
+            distance = np.where(known, value - mean, 0.0)
+            if np.any(distance != 0):
+                column = _raw_columns(own, canonical, times, distance)[:, 0]
+                columns[f'{kind}_{name}'] = column / np.abs(distance).max()
+    return columns
+
+
 def _counted(shape: FloatArray, times: FloatArray, duration: float, measure: str) -> Any:
     """Tell which times of the canonical response (N,) count."""
     if measure == 'peak':
@@ -136,12 +188,14 @@ def _counted(shape: FloatArray, times: FloatArray, duration: float, measure: str
     return times <= duration + RESPONSE_LENGTH
 
 
-def _raw_columns(events: Sequence[tuple[float, float]], hrf_model: str, times: Any) -> FloatArray:
+def _raw_columns(
+    events: Sequence[tuple[float, float]], hrf_model: str, times: Any, size: Any = 1.0
+) -> FloatArray:
     """Convolve events with each part of a response, as nilearn does, (T, B)."""
     from nilearn.glm.first_level import compute_regressor
 
     onsets, durations = np.array(events, float).T
-    condition = np.array([onsets, durations, np.ones_like(onsets)])
+    condition = np.array([onsets, durations, size * np.ones_like(onsets)])
     if hrf_model == FIR:
         delays = fir_delays(float(times[1] - times[0]))
         return np.asarray(compute_regressor(condition, FIR, times, fir_delays=delays)[0])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bids_app.engines.event_response import modulated_columns
 from bids_app.engines.glm import (
     alternate_blocks,
     fit_task_design,
@@ -211,6 +212,7 @@ class _DesignInputSpec(BaseInterfaceInputSpec):
     window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
     measure = traits.Str(desc='of the response to one event; unset for blocks', unit='')
     context = traits.List(traits.Str, desc='kind of every volume, of an ASL series', unit='')
+    modulators = traits.Dict(desc='column of events.tsv and its value per event', unit='')
     contrasts = traits.List(
         traits.Tuple(traits.Str, traits.Str), mandatory=True, desc='task and baseline', unit=''
     )
@@ -251,6 +253,10 @@ class EstimatePercentChange(SimpleInterface):
         series = load_masked(inputs.series, mask, grid)
         confounds, censored, names = _nuisance(inputs.nuisance)
         events = list(inputs.events)
+        if isdefined(inputs.modulators) and inputs.modulators:
+            columns = self._modulated(events, series.shape[1])
+            names += list(columns)
+            confounds = np.column_stack([confounds, *columns.values()])
         if inputs.half != 'all':
             events = alternate_blocks(
                 events,
@@ -285,6 +291,17 @@ class EstimatePercentChange(SimpleInterface):
             for index, estimate in enumerate(changes.values())
         ]
         return runtime
+
+    def _modulated(self, events, n_volumes):
+        """Make the columns of responses that vary from event to event."""
+        return modulated_columns(
+            events,
+            list(zip(*self.inputs.modulators.values(), strict=True)),
+            list(self.inputs.modulators),
+            hrf_model=self.inputs.hrf_model,
+            repetition_time=self.inputs.repetition_time,
+            n_volumes=n_volumes,
+        )
 
     def _fit(self, series, mask, points, common):
         """Fit the slices of each time with the design of that time."""

@@ -449,6 +449,11 @@ class BoldSettings:
         'time); times are those of the canonical response',
         choices=MEASURES,
     )
+    modulators: tuple[str, ...] = _setting(
+        (),
+        'numeric columns of events.tsv with which the response to events may vary; percent change '
+        'is then that at their mean',
+    )
     noise_model: str = _setting(
         'fast',
         'noise of the time series: white noise and noise of many memories, up to 1/f (fast); of '

@@ -130,6 +130,10 @@ def _design(
     given: dict[str, Any] = {} if settings.high_pass is None else {'high_pass': settings.high_pass}
     if run.is_of_events:
         given['measure'] = settings.event_measure
+        given['modulators'] = {
+            name: [event.modulators[index] for event in run.events]
+            for index, name in enumerate(settings.modulators)
+        }
     if run.context:
         given['context'] = list(run.context)
     return {

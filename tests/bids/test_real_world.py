@@ -397,6 +397,7 @@ def test_short_events_alone_are_an_event_related_design_and_the_dry_run_says_so(
         (trials(1, 15, 2), {'bold.design': 'blocks'}, 'the change of blocks needs some longer'),
         (trials(1, 15, 2), {'bold.estimator': 'block-median'}, 'block-median needs blocks'),
         (trials(30, 60, 1), {'bold.hrf_model': 'fir'}, 'fir is for events'),
+        (trials(30, 60, 1), {'bold.modulators': ('onset',)}, 'bold.modulators is for events'),
     ],
 )
 def test_choices_that_do_not_fit_the_design_are_refused_early(
@@ -407,6 +408,20 @@ def test_choices_that_do_not_fit_the_design_are_refused_early(
     (found,) = collect(dataset, settings=settings)
     assert found.bold == ()
     assert message in said(found)
+
+
+def test_modulators_of_events_are_read_and_a_column_that_is_not_there_is_named(dataset, collect):
+    dataset.add('anat/T1w', 'func/task-all_bold[x]')
+    rows = [f'{20 * n}\t1\tcalc\t{0.5 + n if n else "n/a"}' for n in range(8)]
+    dataset.text('sub-01/func/sub-01_task-all_events.tsv',
+                 '\n'.join(['onset\tduration\ttrial_type\trt', *rows]))  # fmt: skip
+    (found,) = collect(dataset, settings={'bold.modulators': ('rt',)})
+    (run,) = found.bold
+    values = [event.modulators[0] for event in run.events]
+    assert np.isnan(values[0])
+    assert values[1:] == [1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
+    (found,) = collect(dataset, settings={'bold.modulators': ('speed',)})
+    assert 'columns are onset, duration, trial_type, rt' in said(found)
 
 
 def test_all_trial_types_are_conditions_where_they_are_called_events(dataset, collect):

@@ -91,13 +91,14 @@ def events(study, tmp_path_factory):
     data = mean * (1 + active * course + 0.008 * rng.standard_normal(image.shape))
     nb.save(nb.Nifti1Image(data.astype(np.float32), image.affine, image.header),
             f'{stem}_bold.nii.gz')  # fmt: skip
-    rows = [f'{onset:.3f}\t1\t{one}' for onset, one in zip(onsets, types, strict=True)]
-    table = '\n'.join(['onset\tduration\ttrial_type', *rows, ''])
+    speed = rng.uniform(0.5, 1.5, onsets.size).round(3)
+    rows = [f'{on:.3f}\t1\t{one}\t{rt}' for on, one, rt in zip(onsets, types, speed, strict=True)]
+    table = '\n'.join(['onset\tduration\ttrial_type\trt', *rows, ''])
     (folder / 'func/sub-01_task-all_events.tsv').write_text(table)
     made = root.parent / 'out'
     outcome = support.run_app(
         root, made, 'participant', *support.anatomy_of(root), *support.HEADER,
-        '--contrasts', 'faces-control', 'faces-houses', '--atlas', 'none',
+        '--contrasts', 'faces-control', 'faces-houses', '--set', 'bold.modulators=rt',
     )  # fmt: skip
     assert outcome.code == 0, outcome.log
     return made
@@ -118,6 +119,7 @@ def test_response_to_events_is_found_where_it_is_with_its_error(events, contrast
     assert told['Measure'] == 'peak'
     assert told['Duration'] == 1
     assert 4 < told['From'] == told['To'] < 7
+    assert about['Confounds'] == ['faces_rt', 'houses_rt']
 
 
 FLOW, TASK_FLOW = 50.0, 65.0

@@ -8,6 +8,7 @@ from nilearn.glm.first_level import FirstLevelModel, compute_regressor
 from scipy.signal import lfilter
 from scipy.stats import gamma
 
+from bids_app.engines.event_response import modulated_columns
 from bids_app.engines.glm import fit_task_design, make_task_design, make_time_course_design
 from bids_app.errors import ModelInputError
 
@@ -175,3 +176,28 @@ def test_courses_of_events_need_no_block_of_baseline(rng):
     }
     assert peaks['faces'] == pytest.approx(1.0, rel=0.15)
     assert peaks['houses'] == pytest.approx(0.5, rel=0.15)
+
+
+def test_a_response_that_varies_with_a_modulator_is_that_at_its_mean(rng):
+    rows = events_of(rng)
+    speed = rng.uniform(0.4, 1.6, len(rows))
+    faces = np.array([name == 'faces' for _, _, name in rows])
+    size = 10 * (1 + 0.8 * (speed - speed[faces].mean()))
+    signal = sum(
+        one * shape(TIMES - onset, 6.0, 16.0)
+        for one, (onset, _, name) in zip(size, rows, strict=True)
+        if name == 'faces'
+    )
+    series = 1000 + signal + 3 * rng.normal(size=(400, N_VOLUMES))
+    unknown = np.where(faces, speed, np.nan)
+    columns = modulated_columns(
+        rows, unknown[:, np.newaxis], ['speed'], hrf_model='flexible', repetition_time=TR,
+        n_volumes=N_VOLUMES,
+    )  # fmt: skip
+    assert list(columns) == ['faces_speed']
+    plain, modulated = (
+        fit_task_design(series, design_of(rows, confounds=extra))['facesMinusControl']
+        for extra in (None, np.column_stack(list(columns.values())))
+    )
+    assert modulated.value.mean() == pytest.approx(1.0, rel=0.03)
+    assert np.median(modulated.variance) < 0.8 * np.median(plain.variance)

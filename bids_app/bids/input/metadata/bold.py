@@ -493,11 +493,15 @@ def _check_lengths(probe: Probe, blocks: Sequence[Event]) -> None:
     needed = settings.window_start
     longest = _longest(blocks)
     short = {label: length for label, length in longest.items() if length <= needed}
-    if settings.hrf_model == 'fir':
-        probe.fail(
-            f'{probe.file.name}: bold.hrf_model fir is for events, and these are blocks; choose '
-            'another, or bold.design events'
-        )
+    for name, is_chosen in (
+        ('bold.hrf_model fir', settings.hrf_model == 'fir'),
+        ('bold.modulators', bool(settings.modulators) and probe.role == 'events'),
+    ):
+        if is_chosen:
+            probe.fail(
+                f'{probe.file.name}: {name} is for events, and these are blocks; leave it, or '
+                'choose bold.design events'
+            )
     if not short or not probe.ok:
         return
     shown = ', '.join(f'{label} {length:g} s' for label, length in sorted(short.items()))
@@ -572,7 +576,29 @@ def _event(probe: Probe, row: Row) -> Event | None:
             )
             return None
         numbers.append(value)
-    return Event(onset=numbers[0], duration=numbers[1], trial_type=normalise(row['trial_type']))
+    return Event(
+        onset=numbers[0],
+        duration=numbers[1],
+        trial_type=normalise(row['trial_type']),
+        modulators=_modulators(probe, row),
+    )
+
+
+def _modulators(probe: Probe, row: Row) -> tuple[float, ...]:
+    """Read the modulators of one row; NaN where a cell is empty."""
+    values = []
+    for name in probe.reader.settings.bold.modulators if probe.role == 'events' else ():
+        text = row.get(name)
+        value = math.nan if text in MISSING_VALUES else _seconds(text or '')
+        if value is None:
+            found = f'found {text!r}' if text is not None else f'columns are {", ".join(row)}'
+            probe.fail(
+                f'{probe.file.name}, line {row.line}: {name} (bold.modulators) should be a '
+                f'number; {found}'
+            )
+            return ()
+        values.append(value)
+    return tuple(values)
 
 
 def _seconds(text: str) -> float | None:
