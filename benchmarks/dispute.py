@@ -278,6 +278,23 @@ def print_table(path):
     for cell in cells(offset_variants=True):
         if cell in by_cell:
             print(as_line(cell, by_cell[cell]))
+    changed = [
+        rows
+        for cell, rows in by_cell.items()
+        if cell.variant == 'plain' and not cell.offset and cell.truth != 'null'
+    ]
+    print_reliability([row for rows in changed for row in rows])
+
+
+def print_reliability(rows):
+    """Print how often voxels oppose BOLD where the posterior says so."""
+    bins = np.sum([row['labels']['reliability'] for row in rows], axis=0)
+    print('\n| posterior | voxels | mean posterior | truly opposite |\n|---|---|---|---|')
+    for number, (voxels, posterior, opposite) in enumerate(bins):
+        if voxels:
+            low, high = number / 10, (number + 1) / 10
+            shares = f'{posterior / voxels:.3f} | {opposite / voxels:.3f}'
+            print(f'| {low:.1f} to {high:.1f} | {voxels:.0f} | {shares} |')
 
 
 HEADER = (
