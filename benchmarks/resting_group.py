@@ -64,7 +64,8 @@ def make_study(out: Path, raw: Path, n_participants: int) -> None:
             data = np.full(brain.shape, np.nan)
             mixed = rng.normal(size=BASES) @ fields / np.sqrt(BASES)
             data[brain] = level * (1 + 0.05 * rng.normal() + 0.15 * mixed)
-            write(out / output_path(key, condition=condition, **at), data, affine)
+            variant = {'variant': 'dsc'} if key == 'cbv' else {}
+            write(out / output_path(key, condition=condition, **variant, **at), data, affine)
             data[brain] = (0.1 * level) ** 2
             name = output_path('variance', quantity=quantity, condition=condition, **at)
             place(out / name, lambda path, data=data: write(path, data, affine))

@@ -440,5 +440,5 @@ def region_estimate(
 
 def noise_of(source: MapSource) -> dict[str, Any]:
     """Read from the sidecar of a map how the noise of its voxels hangs together."""
-    path = source.value.with_name(source.value.name.replace('.nii.gz', '.json'))
+    path = source.value.with_name(f'{source.value.name.partition(".")[0]}.json')
     return dict(json.loads(path.read_text('utf-8'))) if path.is_file() else {}
