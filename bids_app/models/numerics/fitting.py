@@ -32,7 +32,7 @@ SMALLEST_DAMPING = 1e-12
 SMALLEST_DETERMINANT = 1e-12
 """Of the scaled curvature; below it the data do not determine the parameters; no unit."""
 
-SMALLEST_SHAPE = 1e-8
+SMALLEST_SHAPE = 1e-6
 """Part of a shape of unit length that the shapes before it leave; less is none; no unit."""
 
 MAX_CHUNK = 16_384
@@ -328,16 +328,25 @@ def _without_misfit(
     n_samples, n_free = jacobian.shape[1:]
     shapes = misfit(prediction)[:, :, : max(n_samples - n_free, 0) // 2]
     columns = np.concatenate([jacobian, shapes], axis=2)
-    columns = np.where(weights > 0, np.nan_to_num(columns) * weights, 0.0)
-    length = np.linalg.norm(columns, axis=1, keepdims=True)
-    axes, mixing = np.linalg.qr(columns / np.where(length > 0, length, 1.0))
-    n_used = (problem.root_weights > 0).sum(axis=1)
-    allowed = n_free + np.maximum(n_used - n_free, 0) // 2
-    independent = np.abs(np.einsum('vkk->vk', mixing)) > SMALLEST_SHAPE
-    independent &= np.arange(independent.shape[1]) < allowed[:, np.newaxis]
+    columns = np.where(weights > 0, np.nan_to_num(columns, posinf=0, neginf=0) * weights, 0.0)
     residual = weights[:, :, 0] * (problem.data - prediction)
     residual = np.where(weights[:, :, 0] > 0, residual, 0.0)
-    explained = np.where(independent, np.einsum('vnk,vn->vk', axes, residual), 0.0)
+    length = np.sqrt(np.einsum('vnk,vnk->vk', columns, columns))
+    columns /= np.where(length > 0, length, 1.0)[:, np.newaxis]
+    gram = np.swapaxes(columns, 1, 2) @ columns
+    # so that no column is all that those before it are; where it is, it explains nothing
+    gram += SMALLEST_SHAPE**2 * np.eye(columns.shape[2])
+    mixing = np.linalg.cholesky(gram)
+    product = np.einsum('vnk,vn->vk', columns, residual)
+    along = np.empty_like(product)  # the residual on each column beside those before it
+    for k in range(columns.shape[2]):
+        before = np.einsum('vj,vj->v', mixing[:, k, :k], along[:, :k])
+        along[:, k] = (product[:, k] - before) / mixing[:, k, k]
+    n_used = (problem.root_weights > 0).sum(axis=1)
+    allowed = n_free + np.maximum(n_used - n_free, 0) // 2
+    independent = np.einsum('vkk->vk', mixing) > 2 * SMALLEST_SHAPE
+    independent &= np.arange(independent.shape[1]) < allowed[:, np.newaxis]
+    explained = np.where(independent, along, 0.0)
     left = np.einsum('vn,vn->v', residual, residual) - (explained**2).sum(axis=1)
     return np.maximum(left, 0.0), n_used - independent.sum(axis=1).astype(float)
 
