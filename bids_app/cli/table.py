@@ -6,13 +6,13 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app import __version__
 from bids_app.errors import AppError, ExitCode, ModelInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from bids_app._typing import BoolArray, FloatArray, IntArray
 
@@ -124,8 +124,28 @@ def analyse(arguments: argparse.Namespace) -> str:
             frame.to_csv(path, sep='\t', index=False, na_rep='n/a')
     page = published_page(name, *frames.values(), assumed=arguments.assumed_se)
     out.with_name(f'{out.name}.html').write_text(page, 'utf-8')
-    shown = frames[''][frames[''].offset == 0] if len(frames['']) else frames['_counts']
-    return str(shown.to_string(index=False, float_format='{:.2f}'.format))
+    if not len(frames['']):
+        return str(frames['_counts'].to_string(index=False, float_format='{:.2f}'.format))
+    lines = frames[''][frames[''].offset == 0].to_dict('records')
+    return str(pd.DataFrame(_in_words(line) for line in lines).to_string(index=False))
+
+
+def _in_words(line: Mapping[Any, Any]) -> dict[str, str]:
+    """Write the shares of a line with their intervals."""
+    from bids_app.reports.text import percent, with_interval
+
+    ends = ('', '_low', '_high')
+    shares = {'sign rule': 'sign_fraction', 'noise only': 'noise_only', 't test': 't_test'}
+    return {
+        'BOLD': str(line['bold']),
+        'voxels': f'{line["n_voxels"]}',
+        **{title: percent(line[name]) for title, name in shares.items() if name in line},
+        **{
+            f'{name} (%)': with_interval(*(100 * line[f'{name}{end}'] for end in ends))
+            for name in ('w_d', 'pi_d')
+        },
+        **({'note': line['note']} if line['note'] else {}),
+    }
 
 
 # --- reading --------------------------------------------------------------------------------
