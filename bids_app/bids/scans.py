@@ -113,6 +113,14 @@ class EchoSeries:
     """Merged sidecar of the first echo, as found."""
 
     @property
+    def combined_coils(self) -> int:
+        """Receivers that the sidecar says were combined by sum of squares; else 1."""
+        method = str(self.metadata.get('CoilCombinationMethod', '')).lower()
+        count = self.metadata.get('NumberReceiveCoilActiveElements')
+        is_sum = 'sum' in method and 'square' in method
+        return count if is_sum and isinstance(count, int) and count > 0 else 1
+
+    @property
     def has_phase(self) -> bool:
         """Whether the field can be known."""
         return bool(self.phase or self.real)

@@ -50,6 +50,9 @@ class _EchoInputSpec(BaseInterfaceInputSpec):
     noise_floor = traits.Enum(
         'rician', 'none', usedefault=True, desc='noise floor of magnitude images', unit=''
     )
+    coils = traits.Int(
+        1, usedefault=True, desc='receivers combined as the root of the sum of squares', unit=''
+    )
 
 
 class _R2InputSpec(_EchoInputSpec):

@@ -71,7 +71,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'exponential': ModelSpec(
             function='bids_app.models.relaxometry.decay:fit_r2',
             data=('signal',),
-            parameters=('echo_times', 'noise_groups', 'noise_floor'),
+            parameters=('echo_times', 'noise_groups', 'noise_floor', 'coils'),
             unit='1/s',
             citation='hirsch2014',
             methods='R2 was estimated from the multi-echo spin echo by mono-exponential '
@@ -80,7 +80,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'drop-first': ModelSpec(
             function='bids_app.models.relaxometry.decay:fit_r2_without_first',
             data=('signal',),
-            parameters=('echo_times', 'noise_groups', 'noise_floor'),
+            parameters=('echo_times', 'noise_groups', 'noise_floor', 'coils'),
             unit='1/s',
             citation='hirsch2014',
             methods='R2 was estimated from the multi-echo spin echo without its first echo by '
@@ -89,7 +89,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'epg': ModelSpec(
             function='bids_app.models.relaxometry.epg:fit_r2_epg',
             data=('signal',),
-            parameters=('echo_times', 'noise_groups', 'noise_floor'),
+            parameters=('echo_times', 'noise_groups', 'noise_floor', 'coils'),
             unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
@@ -98,7 +98,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'epg-smooth': ModelSpec(
             function='bids_app.models.relaxometry.epg:fit_r2_epg_smooth',
             data=('signal', 'positions'),
-            parameters=('echo_times', 'noise_groups', 'noise_floor'),
+            parameters=('echo_times', 'noise_groups', 'noise_floor', 'coils'),
             unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
@@ -108,7 +108,13 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'epg-slice': ModelSpec(
             function='bids_app.models.relaxometry.epg_slice:fit_r2_epg_slice',
             data=('signal',),
-            parameters=('echo_times', 'refocusing_thickness', 'noise_groups', 'noise_floor'),
+            parameters=(
+                'echo_times',
+                'refocusing_thickness',
+                'noise_groups',
+                'noise_floor',
+                'coils',
+            ),
             unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
@@ -126,6 +132,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
                 'noise_groups',
                 'dephasing_floor',
                 'noise_floor',
+                'coils',
             ),
             unit='1/s',
             citation='hirsch2013',

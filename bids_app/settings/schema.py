@@ -176,6 +176,12 @@ class RelaxometrySettings:
         'noise floor of magnitude images near the noise: modelled, or ignored',
         choices=('rician', 'none'),
     )
+    coils: int | None = _setting(
+        None,
+        'receivers whose magnitudes were combined as the root of the sum of their squares, which '
+        'lifts the noise floor; default what the sidecar says, else 1',
+        limits=(1.0, 256.0),
+    )
     phase_scale: float | None = _setting(
         None,
         'radians per unit of the phase images; default 1 where their sidecar says Units: rad, '

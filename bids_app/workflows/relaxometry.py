@@ -66,6 +66,7 @@ def init_r2_wf(
             signal=[str(path) for path in series.magnitude],
             echo_times=list(series.echo_times),
             noise_floor=settings.noise_floor,
+            coils=settings.coils or series.combined_coils,
         ),
         name='estimate_r2',
     )
@@ -135,6 +136,7 @@ def init_r2_star_wf(
             echo_times=echo_times,
             dephasing_floor=settings.dephasing_floor if series.has_phase else 0.0,
             noise_floor=settings.noise_floor,
+            coils=settings.coils or series.combined_coils,
         ),
         name='estimate_r2_star',
     )

@@ -130,17 +130,17 @@ CASES = {
     'r2/exponential': lambda: Case(
         data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
         per_voxel={'noise_groups': NOISE_GROUPS.copy()},
-        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
+        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician', 'coils': 1},
     ),
     'r2/drop-first': lambda: Case(
         data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
         per_voxel={'noise_groups': NOISE_GROUPS.copy()},
-        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
+        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician', 'coils': 1},
     ),
     'r2/epg': lambda: Case(
         data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
         per_voxel={'noise_groups': NOISE_GROUPS.copy()},
-        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
+        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician', 'coils': 1},
     ),
     'r2/epg-slice': lambda: Case(
         data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
@@ -149,6 +149,7 @@ CASES = {
             'echo_times': SPIN_ECHOES.copy(),
             'refocusing_thickness': 10.0,
             'noise_floor': 'rician',
+            'coils': 1,
         },
     ),
     'r2/epg-smooth': lambda: Case(
@@ -157,7 +158,7 @@ CASES = {
             'positions': 2 * np.argwhere(np.ones((N_VOXELS, 1, 1))),
         },
         per_voxel={'noise_groups': NOISE_GROUPS.copy()},
-        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician'},
+        scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician', 'coils': 1},
     ),
     'r2_star/exponential': lambda: Case(
         data={
@@ -172,6 +173,7 @@ CASES = {
             'echo_times': GRADIENT_ECHOES.copy(),
             'dephasing_floor': 0.2,
             'noise_floor': 'rician',
+            'coils': 1,
         },
     ),
     'cbf/single-delay': lambda: Case(

@@ -54,6 +54,9 @@ SMALLEST_SPREAD = 1e-12
 ROUNDING = 1e-9
 """Residual relative to the signal that is no misfit but arithmetic; no unit."""
 
+COMBINED_PASSES = 3
+"""Of the fit where many coils were combined: the first misfit passes for noise."""
+
 NOISE_FLOORS = ('rician', 'none')
 """How the noise floor of magnitude images is handled."""
 
@@ -109,6 +112,7 @@ def fit_r2(
     echo_times: ArrayLike,
     noise_groups: ArrayLike | None = None,
     noise_floor: str = 'rician',
+    coils: int = 1,
 ) -> Estimate:
     """
     Estimate R2 from a train of spin echoes.
@@ -123,6 +127,9 @@ def fit_r2(
         Voxels with alike noise, see :func:`bids_app.models.numerics.noise.moderate_variance`.
     noise_floor : {'rician', 'none'}
         Whether the mean of the noisy magnitude is modelled where an echo comes near the noise.
+    coils : int
+        Receivers whose magnitudes were combined as the root of the sum of their squares, which
+        lifts the floor; 1 for any other combination.
 
     Returns
     -------
@@ -164,7 +171,7 @@ def fit_r2(
     signal, echo_times = check_train(signal, echo_times)
     usable = np.isfinite(signal) & (signal > 0)
     train = _Train(signal, np.ones(signal.shape), usable, echo_times)
-    return _fit_decay(train, status_of_train(signal, usable), noise_groups, noise_floor)
+    return _fit_decay(train, status_of_train(signal, usable), noise_groups, (noise_floor, coils))
 
 
 def fit_r2_without_first(
@@ -173,6 +180,7 @@ def fit_r2_without_first(
     echo_times: ArrayLike,
     noise_groups: ArrayLike | None = None,
     noise_floor: str = 'rician',
+    coils: int = 1,
 ) -> Estimate:
     """
     Estimate R2 from a train of spin echoes without its first echo.
@@ -185,7 +193,7 @@ def fit_r2_without_first(
         s; at least 4 different ones, positive, in any order.
     noise_groups : (V,) array_like of int, optional
         Voxels with alike noise, see :func:`bids_app.models.numerics.noise.moderate_variance`.
-    noise_floor : {'rician', 'none'}
+    noise_floor, coils : str, int
         As for :func:`fit_r2`.
 
     Returns
@@ -228,6 +236,7 @@ def fit_r2_without_first(
         echo_times=echo_times[kept],
         noise_groups=noise_groups,
         noise_floor=noise_floor,
+        coils=coils,
     )
 
 
@@ -240,6 +249,7 @@ def fit_r2_star(
     noise_groups: ArrayLike | None = None,
     dephasing_floor: float = DEPHASING_FLOOR,
     noise_floor: str = 'rician',
+    coils: int = 1,
 ) -> Estimate:
     r"""
     Estimate R2* from a train of gradient echoes in a known background gradient.
@@ -259,7 +269,7 @@ def fit_r2_star(
     dephasing_floor : float
         Echoes from the first on whose `dephasing` lies below this are not used, also where
         `dephasing` rises again beyond its first zero.
-    noise_floor : {'rician', 'none'}
+    noise_floor, coils : str, int
         As for :func:`fit_r2`.
 
     Returns
@@ -316,7 +326,7 @@ def fit_r2_star(
     lost = (status == Status.OK) & (usable.sum(axis=1) < MINIMUM_ECHOES)
     status[lost] = Status.GRADIENT_TOO_STRONG
     train = _Train(signal, dephasing, usable, echo_times)
-    return _fit_decay(train, status, noise_groups, noise_floor, dephasing_error)
+    return _fit_decay(train, status, noise_groups, (noise_floor, coils), dephasing_error)
 
 
 def index_motion(
@@ -522,7 +532,27 @@ class _Train:
         return _Train(self.signal[rows], self.factor[rows], self.usable[rows], self.echo_times)
 
 
-def rician_mean(signal: FloatArray, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
+def check_floor(noise_floor: str, coils: int) -> tuple[str, int]:
+    """Return both or raise."""
+    if noise_floor not in NOISE_FLOORS:
+        msg = f'noise_floor must be one of {", ".join(NOISE_FLOORS)}, got {noise_floor!r}'
+        raise ModelInputError(msg)
+    if coils < 1:
+        msg = f'coils must be 1 or more, got {coils}'
+        raise ModelInputError(msg)
+    return noise_floor, coils
+
+
+def floor_passes(noise_floor: str, coils: int) -> int:
+    """Tell how often a fit is repeated with the floor: the noise is known better each time."""
+    if noise_floor == 'none':
+        return 0
+    return 1 if coils == 1 else COMBINED_PASSES
+
+
+def rician_mean(
+    signal: FloatArray, noise: FloatArray, coils: int = 1
+) -> tuple[FloatArray, FloatArray]:
     r"""
     Give the mean of a magnitude with noise in both channels, and its derivative.
 
@@ -532,6 +562,8 @@ def rician_mean(signal: FloatArray, noise: FloatArray) -> tuple[FloatArray, Floa
         Magnitude without noise.
     noise : (...) ndarray
         Standard deviation of one channel, positive; broadcasts.
+    coils : int
+        Receivers combined as the root of the sum of squares.
 
     Returns
     -------
@@ -544,12 +576,18 @@ def rician_mean(signal: FloatArray, noise: FloatArray) -> tuple[FloatArray, Floa
 
     .. math:: E = \sigma \sqrt{\pi/2}\,[(1 + 2x) I_0^e(x) + 2x I_1^e(x)]
 
+    for one coil; for n of them, whose mean square is :math:`S^2 + 2n\sigma^2` and whose variance
+    is near :math:`\sigma^2`, :math:`E = \sqrt{S^2 + (2n - 1)\sigma^2}`.
+
     Examples
     --------
     >>> mean, slope = rician_mean(np.array([0.0, 10.0]), np.array(1.0))
     >>> mean.round(3), slope.round(3)
     (array([ 1.253, 10.05 ]), array([0.   , 0.995]))
     """
+    if coils > 1:
+        mean = np.sqrt(signal**2 + (2 * coils - 1) * noise**2)
+        return np.asarray(mean), np.asarray(signal / mean)
     ratio = signal / noise
     x = ratio**2 / 4
     zeroth, first = special.i0e(x), special.i1e(x)
@@ -559,7 +597,7 @@ def rician_mean(signal: FloatArray, noise: FloatArray) -> tuple[FloatArray, Floa
 
 
 def with_noise_floor(
-    predict: Callable[..., tuple[FloatArray, FloatArray]],
+    predict: Callable[..., tuple[FloatArray, FloatArray]], coils: int = 1
 ) -> Callable[..., tuple[FloatArray, FloatArray]]:
     """Turn a prediction of the signal into one of its noisy magnitude; noise (V, 1) goes last."""
 
@@ -567,16 +605,20 @@ def with_noise_floor(
         parameters: FloatArray, *auxiliary: NDArray[np.generic]
     ) -> tuple[FloatArray, FloatArray]:
         signal, jacobian = predict(parameters, *auxiliary[:-1])
-        mean, slope = rician_mean(np.maximum(signal, 0.0), np.asarray(auxiliary[-1], float))
+        noise = np.asarray(auxiliary[-1], float)
+        mean, slope = rician_mean(np.maximum(signal, 0.0), noise, coils)
         return mean, jacobian * slope[:, :, None]
 
     return predict_magnitude
 
 
-def near_floor(prediction: FloatArray, usable: BoolArray, noise: FloatArray) -> BoolArray:
+def near_floor(
+    prediction: FloatArray, usable: BoolArray, noise: FloatArray, coils: int = 1
+) -> BoolArray:
     """Tell in which voxels the weakest echo is so near the noise that its floor counts."""
     weakest = np.min(prediction, axis=1, where=usable, initial=np.inf)
-    near: BoolArray = (noise > 0) & (weakest < SIGNAL_NEAR_FLOOR * np.sqrt(noise))
+    limit = SIGNAL_NEAR_FLOOR * np.sqrt((2 * coils - 1) * noise)
+    near: BoolArray = (noise > 0) & (weakest < limit)
     return near
 
 
@@ -599,24 +641,24 @@ def _fit_decay(
     train: _Train,
     status: StatusArray,
     noise_groups: ArrayLike | None,
-    noise_floor: str,
+    floor: tuple[str, int],
     factor_error: FloatArray | None = None,
 ) -> Estimate:
     """Fit S0 * factor * exp(-rate TE) to the usable echoes of the voxels with status OK."""
-    if noise_floor not in NOISE_FLOORS:
-        msg = f'noise_floor must be one of {", ".join(NOISE_FLOORS)}, got {noise_floor!r}'
-        raise ModelInputError(msg)
+    noise_floor, coils = check_floor(*floor)
     usable = train.usable & (status == Status.OK)[:, None]
     train = _Train(train.signal, train.factor, usable, train.echo_times)
     start = start_decay(train.signal, train.factor, usable, train.echo_times)
     fit = _solve(train, start)
     noise, _ = pool_variance(fit.noise_variance, fit.noise_dof, noise_groups)
-    if noise_floor == 'rician':
+    for _ in range(floor_passes(noise_floor, coils)):
         prediction = train.factor * predict_decay(train.echo_times, *fit.parameters.T)
-        near = near_floor(prediction, usable, noise)
+        near = near_floor(prediction, usable, noise, coils)
         if near.any():
-            again = _solve(train.at(near), fit.parameters[near], np.sqrt(noise[near, None]))
+            deviation = np.sqrt(noise[near, None])
+            again = _solve(train.at(near), fit.parameters[near], deviation, coils)
             fit = replace_rows(fit, near, again)
+            noise, _ = pool_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     rate = fit.parameters[:, 1]
     own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     variance = fit.covariance[:, 1, 1] * own
@@ -630,7 +672,9 @@ def _fit_decay(
     return Estimate.of(rate, variance, combine_status(status, fit.status, flags), dof=dof)
 
 
-def _solve(train: _Train, start: FloatArray, noise: FloatArray | None = None) -> FitResult:
+def _solve(
+    train: _Train, start: FloatArray, noise: FloatArray | None = None, coils: int = 1
+) -> FitResult:
     """Fit the decay, with the noise floor of a noise (V, 1) where one is given."""
     times = train.echo_times
     lower = np.array([0.0, -STRONGEST_GROWTH / times.max()])
@@ -653,7 +697,7 @@ def _solve(train: _Train, start: FloatArray, noise: FloatArray | None = None) ->
     if noise is not None:
         auxiliary.append(noise)
     return fit_least_squares(
-        predict if noise is None else with_noise_floor(predict),
+        predict if noise is None else with_noise_floor(predict, coils),
         train.signal,
         start,
         lower=lower,

@@ -13,12 +13,13 @@ from bids_app.models.numerics.fitting import FitResult, fit_least_squares
 from bids_app.models.numerics.noise import moderate_variance, pool_variance
 from bids_app.models.relaxometry.decay import (
     MINIMUM_ECHOES_LEFT,
-    NOISE_FLOORS,
     SPACING_TOLERANCE,
     STRONGEST_DECAY,
     STRONGEST_GROWTH,
+    check_floor,
     check_train,
     flag_fit,
+    floor_passes,
     near_floor,
     replace_rows,
     shapes_of_misfit,
@@ -124,6 +125,7 @@ def fit_r2_epg(
     echo_times: ArrayLike,
     noise_groups: ArrayLike | None = None,
     noise_floor: str = 'rician',
+    coils: int = 1,
 ) -> Estimate:
     """
     Estimate R2 from a CPMG train whose refocusing angle is unknown.
@@ -136,7 +138,7 @@ def fit_r2_epg(
         s; at least 4, in any order, multiples 1, 2, 3 ... of the first.
     noise_groups : (V,) array_like of int, optional
         Voxels with alike noise, see :func:`bids_app.models.numerics.noise.moderate_variance`.
-    noise_floor : {'rician', 'none'}
+    noise_floor, coils : str, int
         As for :func:`bids_app.models.relaxometry.decay.fit_r2`.
 
     Returns
@@ -170,7 +172,7 @@ def fit_r2_epg(
     >>> fit_r2_epg(1000 * train, echo_times=0.016 * np.arange(1, 9)).value.round(6)
     array([13.5])
     """
-    train = Train.of(signal, echo_times, noise_floor)
+    train = Train.of(signal, echo_times, noise_floor, coils)
     fit, _, usual = _fit_train(train, noise_groups)
     own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     return estimate_of_train(train, fit, usual, dof, fit.covariance[:, 1, 1] * own)
@@ -183,6 +185,7 @@ def fit_r2_epg_smooth(
     echo_times: ArrayLike,
     noise_groups: ArrayLike | None = None,
     noise_floor: str = 'rician',
+    coils: int = 1,
 ) -> Estimate:
     r"""
     Estimate R2 from a CPMG train whose refocusing angle is unknown but smooth in space.
@@ -193,7 +196,7 @@ def fit_r2_epg_smooth(
         As for :func:`fit_r2_epg`.
     positions : (V, 3) array_like
         Of the voxels, any unit of length.
-    echo_times, noise_groups, noise_floor
+    echo_times, noise_groups, noise_floor, coils
         As for :func:`fit_r2_epg`.
 
     Returns
@@ -238,7 +241,7 @@ def fit_r2_epg_smooth(
     ... ).value.round(4)
     array([13.5, 10. ])
     """
-    train = Train.of(signal, echo_times, noise_floor)
+    train = Train.of(signal, echo_times, noise_floor, coils)
     positions = np.asarray(positions, float)
     if positions.shape != (len(train.signal), 3) or not np.isfinite(positions).all():
         msg = f'positions must be finite and of shape ({len(train.signal)}, 3)'
@@ -311,7 +314,7 @@ class Train:
         s.
     status : (V,) ndarray of uint8
         Codes of :class:`bids_app.models.status.Status`.
-    noise_floor : str
+    noise_floor, coils : str, int
         As for :func:`bids_app.models.relaxometry.decay.fit_r2`.
     """
 
@@ -320,9 +323,12 @@ class Train:
     spacing: float
     status: StatusArray
     noise_floor: str
+    coils: int = 1
 
     @classmethod
-    def of(cls, signal: ArrayLike, echo_times: ArrayLike, noise_floor: str) -> Train:
+    def of(
+        cls, signal: ArrayLike, echo_times: ArrayLike, noise_floor: str, coils: int = 1
+    ) -> Train:
         """
         Check and order the echoes.
 
@@ -332,7 +338,7 @@ class Train:
             Magnitude.
         echo_times : (E,) array_like
             s.
-        noise_floor : {'rician', 'none'}
+        noise_floor, coils : str, int
             How it is handled.
 
         Returns
@@ -346,9 +352,7 @@ class Train:
             As :func:`fit_r2_epg`.
         """
         signal, echo_times = check_train(signal, echo_times)
-        if noise_floor not in NOISE_FLOORS:
-            msg = f'noise_floor must be one of {", ".join(NOISE_FLOORS)}, got {noise_floor!r}'
-            raise ModelInputError(msg)
+        check_floor(noise_floor, coils)
         order = np.argsort(echo_times)
         signal, echo_times = signal[:, order], echo_times[order]
         spacing = _spacing(echo_times)
@@ -357,7 +361,7 @@ class Train:
         few = (status == Status.OK) & (usable.sum(axis=1) < MINIMUM_ECHOES_LEFT)
         status[few] = Status.TOO_FEW_SAMPLES
         usable &= (status == Status.OK)[:, None]
-        return cls(signal, usable, spacing, status, noise_floor)
+        return cls(signal, usable, spacing, status, noise_floor, coils)
 
     @property
     def times(self) -> FloatArray:
@@ -372,11 +376,12 @@ def _fit_train(
     weights = train.usable.astype(float)
     fit = _solve(train, np.ones(len(weights), bool), miss=miss)
     noise, _ = pool_variance(fit.noise_variance, fit.noise_dof, noise_groups)
-    if train.noise_floor == 'rician':
+    for _ in range(floor_passes(train.noise_floor, train.coils)):
         prediction = fit.parameters[:, :1] * np.exp(-fit.parameters[:, 1:2] * train.times)
-        near = near_floor(prediction, train.usable, noise)
+        near = near_floor(prediction, train.usable, noise, train.coils)
         if near.any():
             fit = replace_rows(fit, near, _solve(train, near, np.sqrt(noise), miss))
+            noise, _ = pool_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     usual, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
     return fit, noise, usual
 
@@ -435,7 +440,7 @@ def _solve(
     upper = [np.inf, STRONGEST_DECAY / times.min(), MISS_BOUNDS[1]]
     n_free = len(lower) - (miss is not None)
     return fit_least_squares(
-        predict if noise is None else with_noise_floor(predict),
+        predict if noise is None else with_noise_floor(predict, train.coils),
         signal,
         start[:, :n_free],
         lower=lower[:n_free],

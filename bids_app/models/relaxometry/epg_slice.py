@@ -16,6 +16,7 @@ from bids_app.models.numerics.noise import moderate_variance, pool_variance
 from bids_app.models.relaxometry.decay import (
     STRONGEST_DECAY,
     STRONGEST_GROWTH,
+    floor_passes,
     near_floor,
     replace_rows,
     start_decay,
@@ -140,6 +141,7 @@ def fit_r2_epg_slice(
     refocusing_thickness: float | None = None,
     noise_groups: ArrayLike | None = None,
     noise_floor: str = 'rician',
+    coils: int = 1,
 ) -> Estimate:
     r"""
     Estimate R2 from a CPMG train of a slice, the transmit field being unknown.
@@ -153,7 +155,7 @@ def fit_r2_epg_slice(
     refocusing_thickness : float, optional
         Thickness that the refocusing pulses select over that of the slice; found in the echoes
         where it is not known.
-    noise_groups, noise_floor
+    noise_groups, noise_floor, coils
         As for :func:`bids_app.models.relaxometry.epg.fit_r2_epg`.
 
     Returns
@@ -194,7 +196,7 @@ def fit_r2_epg_slice(
     if refocusing_thickness is not None and not refocusing_thickness > 0:
         msg = f'refocusing_thickness must be positive, got {refocusing_thickness}'
         raise ModelInputError(msg)
-    train = Train.of(signal, echo_times, noise_floor)
+    train = Train.of(signal, echo_times, noise_floor, coils)
     if refocusing_thickness is None:
         number = _most_likely_thickness(train)
         thickness = THICKNESSES[number]
@@ -267,12 +269,13 @@ def _fit(
     field = np.where(np.isfinite(field), field, STARTS_B1[0])
     fit = _solve(train, np.ones(len(train.signal), bool), profile, field)
     noise, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
-    if train.noise_floor == 'rician':
+    for _ in range(floor_passes(train.noise_floor, train.coils)):
         prediction = fit.parameters[:, :1] * np.exp(-fit.parameters[:, 1:2] * train.times)
-        near = near_floor(prediction, train.usable, noise)
+        near = near_floor(prediction, train.usable, noise, train.coils)
         if near.any():
             again = _solve(train, near, profile, field, np.sqrt(noise))
             fit = replace_rows(fit, near, again)
+            noise, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
     return fit, noise
 
 
@@ -297,7 +300,7 @@ def _solve(
     start = np.column_stack([start, field[rows]])
     growth = np.log(LARGEST_DECAY) / train.spacing
     return fit_least_squares(
-        predict if noise is None else with_noise_floor(predict),
+        predict if noise is None else with_noise_floor(predict, train.coils),
         signal,
         start,
         lower=[0.0, -min(STRONGEST_GROWTH / times.max(), growth), B1_LIMITS[0]],
