@@ -197,7 +197,8 @@ def test_a_last_readout_before_the_cut_is_refused(dataset, unit):
     dataset.edit('*_asl.json', **PULSED, PostLabelingDelay=[0.3, 0.3, 0.5, 0.5, 0.6, 0.6])
     found = unit(dataset)
     assert found.asl == ()
-    assert 'BolusCutOffDelayTime 0.7 s is not before the readout at 0.6 s' in said(found)
+    assert 'the end of the bolus at 0.7 s (BolusCutOffDelayTime, or' in said(found)
+    assert 'is not before the readout at 0.6 s' in said(found)
 
 
 # ------------------------------------------------------------------------- trial types

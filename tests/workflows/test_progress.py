@@ -118,7 +118,7 @@ def test_dry_run_of_many_says_how_far_it_is(monkeypatch):
     told = []
     monkeypatch.setattr(dry_run, 'TELL', -1.0)
     monkeypatch.setattr(dry_run.LOGGER, 'info', lambda text, *values: told.append(text % values))
-    assert list(dry_run._told(['01', '02', '03'])) == ['01', '02', '03']
+    assert list(dry_run._told(['01', '02', '03'], 3)) == ['01', '02', '03']
     assert [line.partition(',')[0] for line in told] == [
-        'dry run: 1 of 3 participants', 'dry run: 2 of 3 participants',
-    ]  # fmt: skip
+        f'dry run: {number} of 3 participants' for number in (1, 2, 3)
+    ]
