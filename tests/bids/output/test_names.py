@@ -377,3 +377,10 @@ def test_rows_of_the_schema_are_valid_without_being_ignored(
 
 def test_parts_that_follow_from_others_cannot_be_given() -> None:
     assert not set(DERIVED) & {name for key in ROWS for name in row(key).entities}
+
+
+def test_group_can_write_every_change_that_participants_carry_to_the_template():
+    of_one_run = {'boldGatePct', 'boldEstimatePct'}
+    carried = set(row('contrast').quantities) - of_one_run
+    for key in ('group_contrast', 'group_covariate', 'group_norm', 'norm_z'):
+        assert carried <= set(row(key).quantities), key
