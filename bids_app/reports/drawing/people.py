@@ -23,7 +23,7 @@ STYLE = (
 HEIGHT, LEFT, COLUMN = 220.0, 70.0, 110.0
 """Of a strip: height, room for numbers, width of a group."""
 
-ROW, NAMES, TRACK, NUMBERS = 20.0, 170.0, 320.0, 190.0
+ROW, NAMES, TRACK, NUMBERS = 20.0, 220.0, 320.0, 200.0
 """Of a forest: height of a row, widths of names, axis, numbers."""
 
 
