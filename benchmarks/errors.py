@@ -117,7 +117,8 @@ def regions(n_seeds: int) -> list[dict[str, object]]:
     n_volumes, rows = 400, []
     design = design_of(n_volumes)
     time = 1.5 * np.arange(60.0)
-    bolus = 500 * np.exp(-0.9 * np.exp(-0.5 * ((time - 45) / 5) ** 2))
+    since = np.maximum(time - 36, 0) / 9  # a gamma variate with its peak 9 s after arrival
+    bolus = 500 * np.exp(-0.9 * (since * np.exp(1 - since)) ** 3)
     how = {'echo_time': 0.03, 'repetition_time': 1.5}
     area = float(estimate_relative_cbv(bolus[None].repeat(200, 0), **how).relative_cbv.value[0])
     for share in (0.0, 0.05, 0.2):

@@ -56,6 +56,9 @@ RATIO_LIMITS = (0.5, 8.0)
 CORRELATION_LIMIT = 0.8
 """Of successive samples of one voxel, 1; ours."""
 
+FEWEST_FREEDOM = 4.0
+"""Degrees of freedom that a share is taken to be known with at least; ours."""
+
 PARTIAL_LIMIT = 0.98
 """Of samples some lags apart beside what lies between them, 1; ours."""
 
@@ -377,9 +380,10 @@ def shared_noise(
 
     .. math:: c = \\frac{\\sum (L - \\overline{\\sigma^2} / n)}{\\sum \\bar\\sigma^2}
 
-    L takes the first correlation of the regions' series, drawn towards 0 by its square over that
-    of chance. Noise that is in common to the whole brain is one draw: c is then known to
-    :math:`\sqrt{2/N}`.
+    L takes the first correlation :math:`r` of the regions' series, drawn towards that of the
+    voxels as far as chance explains the difference. Noise that is in common to the whole brain is
+    one draw: c is then known with :math:`\nu = (N - 1)(1 - r^2)/(1 + r^2)` degrees of freedom
+    only, and :math:`\nu/(\nu - 2)` times as large in expectation.
 
     Examples
     --------
@@ -389,7 +393,7 @@ def shared_noise(
     >>> deviations = series - series.mean(axis=1, keepdims=True)
     >>> {name: round(share, 2) for name, share in
     ...  shared_noise(deviations, np.full(4000, 10.0), points).items()}
-    {'parcel': 0.11, 'network': 0.12, 'brain': 0.11}
+    {'parcel': 0.12, 'network': 0.12, 'brain': 0.12}
     """
     samples, noise = np.asarray(deviations, float), np.asarray(variance, float)
     points = np.asarray(points, float)
@@ -400,12 +404,16 @@ def shared_noise(
         )
         raise ModelInputError(msg)
     known = np.isfinite(samples).all(axis=1) & np.isfinite(noise) & (noise > 0)
+    usual = _first_correlation(samples[known])
 
     def of_size(side: float) -> float:
         cube, _ = cubes_of(points[known], side)
         means = means_of_cubes(samples[known], cube)
-        of_means = _slowness(means) * means.var(axis=1, ddof=1)
-        return share_in_common(noise[known], cube, of_means)
+        first = _correlation_of_regions(means, usual)
+        of_means = (1 + first) / (1 - first) * means.var(axis=1, ddof=1)
+        freedom = (samples.shape[1] - 1) * (1 - first**2) / (1 + first**2)
+        unknown = max(freedom, FEWEST_FREEDOM) / (max(freedom, FEWEST_FREEDOM) - 2)
+        return float(min(unknown * share_in_common(noise[known], cube, of_means), 1.0))
 
     return {name: of_size(side) for name, side in SIZES.items()}
 
@@ -466,22 +474,29 @@ def share_in_common(variance: FloatArray, cube: IntArray, of_means: FloatArray) 
     return float(np.clip(share, 0, 1))
 
 
-def _slowness(series: FloatArray) -> float:
+def _correlation_of_regions(series: FloatArray, usual: float) -> float:
     """
-    Tell by how much correlation in time enlarges the variance of a mean of regions' series.
+    Give the correlation of successive samples of regions' series.
 
-    The series have noise in common: their correlation counts as far as it exceeds chance in one.
+    The series have noise in common: their correlation departs from that of the voxels as far as it
+    does by more than chance in one.
     """
     n_samples = series.shape[1]
     if n_samples < FEWEST_IN_TIME or not len(series):
-        return 1.0
+        return 0.0
+    away = _first_correlation(series) - usual
+    first = usual + away * away**2 / (away**2 + 1 / n_samples)
+    return float(np.clip(first, -CORRELATION_LIMIT, CORRELATION_LIMIT))
+
+
+def _first_correlation(series: FloatArray) -> float:
+    """Give the correlation of successive samples, mean over series, with what a mean takes."""
     series = series - series.mean(axis=1, keepdims=True)
     power = np.sum(series**2)
-    raw = float(np.sum(series[:, 1:] * series[:, :-1]) / power) if power > 0 else 0.0
-    first = raw + (1 + raw) / n_samples  # what the subtracted mean takes
-    first *= first**2 / (first**2 + 1 / n_samples)
-    first = float(np.clip(first, -CORRELATION_LIMIT, CORRELATION_LIMIT))
-    return (1 + first) / (1 - first)
+    if not power > 0:
+        return 0.0
+    raw = float(np.sum(series[:, 1:] * series[:, :-1]) / power)
+    return float(raw + (1 + raw) / series.shape[1])
 
 
 def _prior_of(variance: FloatArray, dof: FloatArray, used: BoolArray) -> tuple[float, float]:

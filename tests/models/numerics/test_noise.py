@@ -208,6 +208,23 @@ def test_region_has_the_error_of_its_own_series(shared):
         assert np.mean(np.abs(values) < 1.96) > 0.9, level
 
 
+def test_share_of_slow_noise_counts_the_memory_of_its_voxels():
+    rng = np.random.default_rng(4)
+    points, seen = POINTS[::4], []
+
+    def slow(*shape):
+        return np.sqrt(0.75) * lfilter([1], [1, -0.5], rng.normal(size=(*shape, 70)))[..., 40:]
+
+    for _ in range(100):
+        series = slow(len(points)) + 0.5 * slow()
+        mean = series.mean(axis=1)
+        variance = long_run_ratio(series - mean[:, None]) * series.var(axis=1, ddof=1)
+        share = shared_noise(series - mean[:, None], variance, points)['brain']
+        seen.append(share * variance.mean() / 30)
+    # memory triples the variance of the mean of 30 samples, less 4 % at the ends
+    assert np.mean(seen) == pytest.approx(0.96 * 0.25 * 3 / 30, rel=0.1)
+
+
 def test_uneven_errors_fail_the_calibration_by_their_tails():
     rng = np.random.default_rng(4)
     sd = np.exp(0.5 * rng.normal(size=40_000))
