@@ -312,7 +312,8 @@ def _partial_least_squares(
     complete = []
     for _, values in paired_blocks(stacks, rows):
         complete.append(np.asarray(np.isfinite(values).all(axis=(0, 1))))
-        products += cross_products(_against_zero(values, complete[-1]))
+        if complete[-1].any():
+            products += cross_products(_against_zero(values, complete[-1]))
     ratios = np.full((len(stacks), stacks[0].n_voxels), np.nan)
     if not products.any():
         return None, ratios
@@ -326,7 +327,8 @@ def _partial_least_squares(
     blocks = paired_blocks(stacks, rows)
     for (where, values), known in zip(blocks, complete, strict=True):
         part = ratios[:, where]
-        part[:, known] = bootstrap_ratios(_against_zero(values, known), fit)
+        if known.any():
+            part[:, known] = bootstrap_ratios(_against_zero(values, known), fit)
     return fit, ratios
 
 

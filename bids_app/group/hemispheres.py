@@ -94,6 +94,9 @@ def add_asymmetries(study: Study) -> None:
         the mask too. Regions are indices of the means of both sides.
     """
     left, right = pairs_of(study.mask)
+    if not len(left):
+        study.absences['no asymmetry: no voxel of the group mask has a partner in it'] = None
+        return
     added, rows = [], []
     for maps in study.inputs.baselines:
         if not study.stack(maps).participants:
