@@ -14,6 +14,8 @@ from bids_app.workflows._engine import methods_text, to_mermaid, unconnected_man
 from bids_app.workflows.app import _map_name
 from bids_app.workflows.graph import find_scans
 from bids_app.workflows.participant import init_participant_wf
+from bids_app.workflows.recovery import without_failed
+from bids_app.workflows.step_errors import StepError
 
 FULL = 't1w mese:- megre:control,calc phase asl:control,calc dsc:- bold'
 DATA = {
@@ -194,6 +196,24 @@ def test_sessions_as_conditions_compare_no_bold(maker):
     settings = {'condition_entity': 'ses'}
     inputs, resolved, _, expected = build(maker, FULL, settings)
     assert promised(inputs, resolved, expected) == maps_of(expected)
+
+
+def test_t1w_image_is_blamed_where_no_scan_lies_on_it(maker):
+    inputs, *_ = build(maker, 't1w mese:- asl:-', conditions=())
+    errors = [
+        StepError(node=f'sub_01.align_{scan}.stop_misaligned', message='no', trace='', code=65)
+        for scan in ('mese', 'asl')
+    ]
+    left, useless = without_failed(inputs, errors)
+    assert useless == errors
+    (problem,) = left.problems
+    assert problem.role == 't1w'
+    assert 'no scan lies on the T1w image (of 2' in problem.message
+    assert not left.t1w
+    assert len(left.mese) == len(left.asl) == 1
+    one, _ = without_failed(inputs, errors[:1])
+    assert [problem.role for problem in one.problems] == ['mese']
+    assert one.t1w
 
 
 # ------------------------------------------------------------------------------ node lists
