@@ -4,6 +4,7 @@ import pytest
 
 from bids_app.bids.output.names import table, unit_of
 from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.group.dispute import SOURCES
 from bids_app.models.asl.quality import grey_matter_statistics
 from bids_app.models.constants import QUALITY_RULES
 from bids_app.reports.derivatives import read_table
@@ -81,7 +82,8 @@ def test_words_stand_for_codes_that_there_are_and_every_network_has_some():
     networks = {line['network'] for line in atlas}
     columns = {name for row in table().rows.values() for name in row.columns}
     numbers = grey_matter_statistics([60, 40], grey_matter=[1, 0], white_matter=[0, 1])
-    codes = {*networks, *columns, *table().quantities, *QUALITY_RULES, *numbers, 'brain'}
+    quality = {*QUALITY_RULES, *numbers, *SOURCES}
+    codes = {*networks, *columns, *table().quantities, *quality, 'brain'}
     assert set(report_table().words) <= codes
     assert networks - set(report_table().words) == {'Limbic'}
 
