@@ -156,9 +156,11 @@ def save_comparisons(
         of_regions = [(effect.maps, region_means(study, effect.maps)) for effect in effects]
     of_regions += [(maps, _same_regions(means)) for maps, means in rois.values()]
     rows = [part for maps, means in of_regions for part in _compare(study, maps, means)]
+    about = study.about(*(effect.maps for effect in effects))
     if of_regions:
         values = pd.concat(_values(study, maps, means) for maps, means in of_regions)
-        study.save_table(values.to_dict('records'), 'group_values', {})
+        model = about['Model'] | {'Name': 'region_means'}
+        study.save_table(values.to_dict('records'), 'group_values', about | {'Model': model})
     if rows:
         joined = pd.concat(rows).astype({'index': object})
         for column in ('index', 'n_participants'):
@@ -166,7 +168,7 @@ def save_comparisons(
         study.save_table(
             joined.reindex(columns=list(row('group_comparison').columns)).to_dict('records'),
             'group_comparison',
-            study.about(*(effect.maps for effect in effects)),
+            about,
         )
 
 

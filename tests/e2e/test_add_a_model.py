@@ -62,7 +62,7 @@ def run(tree, *words):
 
 
 def test_the_option_the_page_and_the_contract_tests_follow_from_the_row(tree):
-    assert 'flow-limited' in run(tree, '-m', 'bids_app', '--help')
+    assert 'flow-limited' in run(tree, '-m', 'bids_app', '--help-all')
     run(tree, 'tools/make_docs.py')
     page = (tree / 'docs/reference/models/oef-flow-limited.md').read_text('utf-8')
     assert '(1 - E_0)^{F_0/F}' in page

@@ -46,6 +46,14 @@ QUANTITY = {'T2map': 'T2', 'T2starmap': 'T2star', 'R2primemap': 'R2prime'}
 NOT_IN_THIS_RUN = {
     'group_design',
     'group_map_covariate',  # --model
+    'group_model',
+    'group_norm',  # five participants
+    'group_norm_regions',
+    'group_deviations',  # --reference
+    'norm_z',
+    'asymmetry',  # anatomy.asymmetry
+    'group_asymmetry',
+    'roi_regions',  # --roi
     'graph',  # --write-graph
     'epi_acquired',  # scans that say how they were read out: oxybold-phantom --distort-epi
     'epi_undistorted',

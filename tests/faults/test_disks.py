@@ -53,7 +53,11 @@ def code_on_file(path):
     return json.loads(path.read_text())['verdict']['exit_code'] if path.is_file() else None
 
 
-@pytest.mark.parametrize('size', [140, 190, 240, 252])
+BEFORE = 2256
+"""Kilobytes that are in an output before its participants: the viewer of the reports."""
+
+
+@pytest.mark.parametrize('size', [BEFORE + more for more in (100, 190, 270, 330)])
 def test_output_that_fills_up_has_one_verdict(spin_echo, tmp_path, size):
     output, copy = tmp_path / 'out', tmp_path / 'copy'
     prefix = on_small_disk(output, f'size={size}k')

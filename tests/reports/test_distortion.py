@@ -30,3 +30,4 @@ def test_a_field_of_the_wrong_sign_is_told(sign, verdict):
 def test_nothing_is_said_where_nothing_is_displaced():
     acquired, brain, shift = study()
     assert fit_fact(acquired, acquired, brain, 0.05 * shift) is None
+    assert fit_fact(acquired, acquired, np.ones_like(brain), np.ones(brain.shape)) is None

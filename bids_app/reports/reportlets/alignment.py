@@ -133,21 +133,22 @@ def fit_fact(
     -------
     fact : Fact or None
         Correlation of both images with the mask near its outline, where the field displaces; None
-        where it displaces too few voxels.
+        where it displaces too few voxels, or on one side of the outline only.
     """
     edge = ndimage.binary_dilation(brain, iterations=EDGE)
     edge &= ~ndimage.binary_erosion(brain, iterations=EDGE)
     edge &= (np.abs(shifts) >= DISPLACED) & np.isfinite(before) & np.isfinite(after)
-    if edge.sum() < FEW or np.ptp(before[edge]) == 0 or np.ptp(after[edge]) == 0:
+    images = [before[edge], after[edge], brain[edge].astype(float)]
+    if edge.sum() < FEW or any(np.ptp(one) == 0 for one in images):
         return None
-    fits = [float(np.corrcoef(one[edge], brain[edge])[0, 1]) for one in (before, after)]
+    fits = np.corrcoef(images)[2, :2]
     return Fact(
         name='fit to the outline of the brain, where displaced',
         text=f'{fits[0]:.2f} as acquired, {fits[1]:.2f} without distortion',
         verdict='good' if fits[1] >= fits[0] else 'check',
         rule='usual: better without; if not, the phase may have the other sign '
         '(a negative relaxometry.phase_scale or anatomy.fieldmap_phase_scale turns it)',
-        beyond=max(0.0, fits[0] - fits[1]),
+        beyond=max(0.0, float(fits[0] - fits[1])),
     )
 
 
