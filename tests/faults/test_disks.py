@@ -57,7 +57,7 @@ BEFORE = 2256
 """Kilobytes that are in an output before its participants: the viewer of the reports."""
 
 
-@pytest.mark.parametrize('size', [BEFORE + more for more in (100, 190, 270, 330)])
+@pytest.mark.parametrize('size', [BEFORE + more for more in (100, 190, 260, 290)])
 def test_output_that_fills_up_has_one_verdict(spin_echo, tmp_path, size):
     output, copy = tmp_path / 'out', tmp_path / 'copy'
     prefix = on_small_disk(output, f'size={size}k')
