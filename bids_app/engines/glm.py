@@ -700,7 +700,7 @@ def residual_autocorrelation(series: ArrayLike, design: TaskDesign) -> list[floa
     >>> design = make_task_design(120, repetition_time=2.0, events=events, baseline='rest',
     ...                           contrasts=[('task', 'rest')])
     >>> white = 100 + np.random.default_rng(0).normal(size=(500, 120))
-    >>> max(abs(r) for r in residual_autocorrelation(white, design)) < 0.1
+    >>> max(abs(r) for r in residual_autocorrelation(white, design)) < 0.15
     True
     """
     data = np.asarray(series)
