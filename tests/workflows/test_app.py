@@ -116,8 +116,8 @@ def test_verdict_names_a_suspicious_scan_and_stays_good():
     made = {'state': 'made', 'map': 'cbf', 'reason': None}
     sign = Suspicion(kind='copy', role='m0', reason='a.nii is b.nii', file=Path('a.nii'))
     unit = SimpleNamespace(problems=(), suspicions=(sign, sign), warnings=('odd phase',))
-    verdict = _judge(
-        '01', [unit], [{'maps': [made], 'errors': [], 'written': ['a'], 'has_results': True}]
-    )
-    assert verdict.text == 'sub-01: complete (suspicious (copy): a.nii is b.nii; odd phase)'
+    record = {'maps': [made], 'errors': [], 'written': ['a'], 'has_results': True}
+    verdict = _judge('01', [unit], [record | {'doubts': ['odd head']}])
+    signs = 'suspicious (copy): a.nii is b.nii; odd phase; odd head'
+    assert verdict.text == f'sub-01: complete ({signs})'
     assert verdict.is_good
