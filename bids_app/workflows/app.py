@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.input.collect import (
+from bids_app.bids.input.collect import collect_participant
+from bids_app.bids.input.dataset import (
     check_dataset,
     check_selection,
-    collect_participant,
     inventory_file,
     read_dataset,
     select_participants,

@@ -13,10 +13,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.input.collect import (
+from bids_app.bids.input.collect import collect_participant
+from bids_app.bids.input.dataset import (
     DatasetInfo,
     check_dataset,
-    collect_participant,
     read_dataset,
     select_participants,
 )

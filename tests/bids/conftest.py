@@ -134,12 +134,8 @@ def collect(tmp_path, monkeypatch):
     """
     Collect the units of a dataset: collect(dataset, settings={...}, participants=(...)).
     """
-    from bids_app.bids.input.collect import (
-        check_dataset,
-        collect_participant,
-        read_dataset,
-        select_participants,
-    )
+    from bids_app.bids.input.collect import collect_participant
+    from bids_app.bids.input.dataset import check_dataset, read_dataset, select_participants
     from bids_app.settings import RunSettings, resolve
 
     def units(dataset, *, settings=None, **options):

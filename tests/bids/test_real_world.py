@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from bids_app.bids.input.collect import read_dataset
+from bids_app.bids.input.dataset import read_dataset
 from bids_app.bids.run.feasible import capabilities
 from bids_app.settings import RunSettings, Settings
 from tests.bids.conftest import Dataset

@@ -90,7 +90,8 @@ def steps(study, sound):
 def downstream(study, output):
     import networkx as nx
 
-    from bids_app.bids.input.collect import check_dataset, collect_participant, read_dataset
+    from bids_app.bids.input.collect import collect_participant
+    from bids_app.bids.input.dataset import check_dataset, read_dataset
     from bids_app.bids.output.names import output_path
     from bids_app.settings import RunSettings, resolve
     from bids_app.workflows._engine import is_identity

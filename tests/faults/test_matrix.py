@@ -11,7 +11,8 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.bids.input.collect import check_dataset, collect_participant, read_dataset
+from bids_app.bids.input.collect import collect_participant
+from bids_app.bids.input.dataset import check_dataset, read_dataset
 from bids_app.bids.input.unreadable import drop_unreadable
 from bids_app.settings import RunSettings, Settings
 from tests.e2e import support

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import bids_app
-from bids_app.bids.input.collect import check_dataset, collect_participant, read_dataset
+from bids_app.bids.input.collect import collect_participant
+from bids_app.bids.input.dataset import check_dataset, read_dataset
 from bids_app.bids.input.files import MAX_VOXELS, read_header
 from bids_app.errors import AppError
 from bids_app.settings import RunSettings, Settings

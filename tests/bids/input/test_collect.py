@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from bids_app.bids.input.collect import (
+from bids_app.bids.input.dataset import (
     check_selection,
     has_data,
     read_dataset,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bids_app.bids.input.collect import check_dataset, collect_participant, read_dataset
+from bids_app.bids.input.collect import collect_participant
+from bids_app.bids.input.dataset import check_dataset, read_dataset
 from bids_app.bids.input.external_maps import list_maps
 from bids_app.bids.input.input_map import (
     choose_role_map,

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from bids_app.bids.input import inventory
-from bids_app.bids.input.collect import check_dataset, read_dataset
+from bids_app.bids.input.dataset import check_dataset, read_dataset
 from bids_app.bids.input.inventory import take_inventory
 from bids_app.settings import RunSettings, resolve
 

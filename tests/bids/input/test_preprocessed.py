@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from bids_app.bids.input.collect import collect_participant, read_dataset
+from bids_app.bids.input.collect import collect_participant
+from bids_app.bids.input.dataset import read_dataset
 from bids_app.settings import RunSettings, Settings
 
 SERIES = (3, 3, 2, 200)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from bids_app.bids.input.collect import read_dataset
+from bids_app.bids.input.dataset import read_dataset
 from bids_app.bids.input.suspect_scans import flag_suspicious
 from bids_app.settings import RunSettings
 from tests.bids.conftest import CONTEXT
