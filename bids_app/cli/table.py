@@ -12,9 +12,10 @@ from bids_app import __version__
 from bids_app.errors import AppError, ExitCode, ModelInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bids_app._typing import BoolArray, FloatArray, IntArray
+    from bids_app.models.concordance.offset import OffsetPoint
 
 ASSUMED_SCALES = (0.7, 0.85, 1.0, 1.15, 1.3)
 """What an assumed error is multiplied by, to show what hangs on it."""
@@ -236,24 +237,38 @@ def _curve(
     arguments: argparse.Namespace, source: _Source, bold: FloatArray, n: FloatArray | float
 ) -> Iterator[dict[str, object]]:
     """Estimate all shares with one offset after the other subtracted."""
+    effect = source.read(arguments.effect)
+    error = _error(arguments, source, effect, n)
+    for point in _points(arguments, source, bold, error):
+        row = point.as_row() | {'noise_only': point.found.noise_only_fraction}
+        if not arguments.assumed_se:  # else no t is known
+            row |= _t_test((effect - 100 * point.offset) / error, bold, point.bold, n)
+        yield row
+
+
+def _points(
+    arguments: argparse.Namespace,
+    source: _Source,
+    bold: FloatArray,
+    error: FloatArray,
+    offsets: Sequence[float] | None = None,
+) -> Iterator[OffsetPoint]:
+    """Estimate all shares of the table, in percent of baseline, with these errors."""
     import numpy as np
 
     from bids_app.models.concordance.offset import offset_curve
+    from bids_app.models.constants import OFFSETS
 
     effect = source.read(arguments.effect)
-    error = _error(arguments, source, effect, n)
-    for point in offset_curve(
+    return offset_curve(
         effect,
         error,
         bold,
         np.full(effect.shape, 100.0),
         smallest_effect=arguments.smallest,
         blocks=_blocks(arguments, source),
-    ):
-        row = point.as_row() | {'noise_only': point.found.noise_only_fraction}
-        if not arguments.assumed_se:  # else no t is known
-            row |= _t_test((effect - 100 * point.offset) / error, bold, point.bold, n)
-        yield row
+        offsets=OFFSETS if offsets is None else offsets,
+    )
 
 
 def _t_test(t: FloatArray, bold: FloatArray, sign: str, n: FloatArray | float) -> dict[str, float]:
@@ -281,22 +296,9 @@ def _errors(
     arguments: argparse.Namespace, source: _Source, bold: FloatArray, n: FloatArray | float
 ) -> Iterator[dict[str, object]]:
     """Estimate the shares without an offset, with other errors than the assumed one."""
-    import numpy as np
-
-    from bids_app.models.concordance.offset import offset_curve
-
-    effect = source.read(arguments.effect)
+    error = _error(arguments, source, source.read(arguments.effect), n)
     for scale in ASSUMED_SCALES:
-        error = scale * _error(arguments, source, effect, n)
-        for point in offset_curve(
-            effect,
-            error,
-            bold,
-            np.full(effect.shape, 100.0),
-            smallest_effect=arguments.smallest,
-            blocks=_blocks(arguments, source),
-            offsets=(0.0,),
-        ):
+        for point in _points(arguments, source, bold, scale * error, offsets=(0.0,)):
             yield {'assumed_se': scale * arguments.assumed_se} | point.as_row()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import re
-import signal
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +26,7 @@ from bids_app.bids.output.dataset import prepare_output
 from bids_app.bids.run.feasible import MADE, capabilities
 from bids_app.bids.run.replay import collect_saved, saved_participants
 from bids_app.errors import AppError
+from bids_app.workflows._workers import start_worker
 from bids_app.workflows.app import relative
 from bids_app.workflows.execution import choose_plugin
 from bids_app.workflows.progress import clock
@@ -139,8 +140,7 @@ def _remember(reading: _Reading) -> None:
     """Keep in a process what all its participants ask for: a listing is too long to be sent."""
     global _reading  # noqa: PLW0603
     _reading = reading
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the app alone takes it
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    start_worker(os.curdir)
 
 
 def _read(label: str) -> dict[str, Any]:

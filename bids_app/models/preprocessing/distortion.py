@@ -10,6 +10,8 @@ from scipy import ndimage
 from bids_app.errors import ModelInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray
@@ -30,6 +32,15 @@ LARGEST_STEP = 1.0
 WEAK = 0.02
 """Squared signal, relative to that of bright tissue, below which a voxel follows its neighbours;
 no unit; ours."""
+
+EDGE = 2
+"""Voxels on both sides of the outline of the brain that tell whether an image fills it."""
+
+DISPLACED = 0.5
+"""Displacement from which a voxel tells whether the field has the right sign, voxels."""
+
+FEW = 100
+"""Voxels below which nothing is said."""
 
 BRIGHT = 0.95
 """Quantile of an image that stands for bright tissue; no unit."""
@@ -281,3 +292,43 @@ def _up_to(values: FloatArray, axis: int) -> FloatArray:
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
     """Divide; 0 where there is nothing to divide by."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def fit_to_outline(
+    images: Sequence[ArrayLike], brain: ArrayLike, shift: ArrayLike
+) -> tuple[float, ...] | None:
+    """
+    Measure how well images fill the outline of the brain where the field displaces them.
+
+    Parameters
+    ----------
+    images : sequence of (X, Y, Z) array_like
+        Any unit; voxels in which one is not finite are left out.
+    brain : (X, Y, Z) array_like of bool
+        True place of the brain.
+    shift : (X, Y, Z) array_like
+        Displacement, voxels.
+
+    Returns
+    -------
+    fits : tuple of float or None
+        Correlation of each image with the brain in voxels near its outline; None where too few are
+        displaced, they lie on one side of the outline only, or an image is even there.
+
+    Examples
+    --------
+    >>> brain = np.zeros((20, 20, 20), bool)
+    >>> brain[5:15, 5:15, 5:15] = True
+    >>> fits = fit_to_outline([5.0 * brain, -2.0 * brain], brain, np.ones(brain.shape))
+    >>> np.round(fits, 6)
+    array([ 1., -1.])
+    """
+    inside, arrays = np.asarray(brain, bool), [np.asarray(one, float) for one in images]
+    edge = ndimage.binary_dilation(inside, iterations=EDGE)
+    edge &= ~ndimage.binary_erosion(inside, iterations=EDGE)
+    edge &= np.abs(np.asarray(shift, float)) >= DISPLACED
+    edge &= np.all([np.isfinite(one) for one in arrays], axis=0)
+    values = [*(one[edge] for one in arrays), inside[edge].astype(float)]
+    if edge.sum() < FEW or any(np.ptp(one) == 0 for one in values):
+        return None
+    return tuple(float(fit) for fit in np.corrcoef(values)[-1, :-1])

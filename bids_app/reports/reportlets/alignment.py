@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from bids_app.bids.output.names import table as output_table
+from bids_app.models.preprocessing.distortion import fit_to_outline
 from bids_app.reports.background import ScanScene, Scene, slices_of
 from bids_app.reports.derivatives import load_upright, select
 from bids_app.reports.drawing import figures
@@ -102,16 +102,6 @@ def _outlined(
     return figures.draw_outlines(backdrop, drawn, slices)
 
 
-EDGE = 2
-"""Voxels on both sides of the outline of the brain that tell whether an image fills it."""
-
-DISPLACED = 0.5
-"""Displacement from which a voxel tells whether the field has the right sign, voxels."""
-
-FEW = 100
-"""Voxels below which nothing is said."""
-
-
 def fit_fact(
     before: FloatArray, after: FloatArray, brain: BoolArray, shifts: FloatArray
 ) -> Fact | None:
@@ -135,20 +125,16 @@ def fit_fact(
         Correlation of both images with the mask near its outline, where the field displaces; None
         where it displaces too few voxels, or on one side of the outline only.
     """
-    edge = ndimage.binary_dilation(brain, iterations=EDGE)
-    edge &= ~ndimage.binary_erosion(brain, iterations=EDGE)
-    edge &= (np.abs(shifts) >= DISPLACED) & np.isfinite(before) & np.isfinite(after)
-    images = [before[edge], after[edge], brain[edge].astype(float)]
-    if edge.sum() < FEW or any(np.ptp(one) == 0 for one in images):
+    fits = fit_to_outline([before, after], brain, shifts)
+    if fits is None:
         return None
-    fits = np.corrcoef(images)[2, :2]
     return Fact(
         name='fit to the outline of the brain, where displaced',
         text=f'{fits[0]:.2f} as acquired, {fits[1]:.2f} without distortion',
         verdict='good' if fits[1] >= fits[0] else 'check',
         rule='usual: better without; if not, the phase may have the other sign '
         '(a negative relaxometry.phase_scale or anatomy.fieldmap_phase_scale turns it)',
-        beyond=max(0.0, float(fits[0] - fits[1])),
+        beyond=max(0.0, fits[0] - fits[1]),
     )
 
 
