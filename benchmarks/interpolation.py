@@ -250,12 +250,13 @@ def use_tissue(sample: Sample, errors: dict, rng, alignment: float) -> dict:
     value, shape = sample.value, sample.signals.shape[:3]
     variance = np.full(shape, (0.02 * np.median(value)) ** 2)
     known = (sample.tissue, sample.tissue_there)
-    trend = tissue_trend(value, variance, *known)
+    where = {'points': sample.points, 'zooms': sample.scan.zooms}
+    trend = tissue_trend(value, variance, *known, **where)
     sample.keep(
         errors, 'cubic maps, tissue', resample_map(value, sample.points, trend=trend).value
     )
     noisy = value + rng.normal(0, np.sqrt(variance))
-    trend = tissue_trend(noisy, variance, *known)
+    trend = tissue_trend(noisy, variance, *known, **where)
     found = resample_map(noisy, sample.points, variance=variance, trend=trend)
     detail = measure_detail(noisy - trend[0], variance, np.ones(shape, bool))
     unknown = detail.interpolation_variance(sample.points) + detail.alignment_variance(

@@ -368,11 +368,11 @@ def register_rigid(
     -----
     Mutual information over the voxels of the scan, whose thick slices are not interpolated:
     `fixed`, averaged to the size of the scan's voxels, is moved, and the result inverted. Two
-    passes: the brain alone, from several starts; then the whole of `fixed`, seen through the
-    brain mask only. The first finds the brain, but the edge that masking cuts into `fixed` pulls
-    it by up to a millimetre; the second has no such edge. The scan's bias field is removed for
-    each, for the second inside the brain
-    alone, which halves the error that is left.
+    passes: the brain alone at half the resolution, from several starts; then the whole of `fixed`,
+    seen through the brain mask only. The first finds the brain, but the edge that masking cuts
+    into `fixed` pulls it by up to a millimetre; the second has no such edge. The scan's bias field
+    is removed for each, for the second inside the brain alone, which halves the error that is
+    left.
     """
     del seed
     scan = _read(moving)
@@ -392,7 +392,7 @@ def register_rigid(
         corrected = _correct(scan, where, (10, 10), grid_zoom=8.0)
         shaped_head = _average_like(head, scan)
         transform = _mutual_information(
-            corrected, shaped_head, transform, seen=inside, shrink=(1,), prefix=f'{scratch}/head_'
+            corrected, shaped_head, transform, seen=inside, shrink=1, prefix=f'{scratch}/head_'
         )
 
     matrix = np.linalg.inv(_matrix(transform))
@@ -806,13 +806,14 @@ def _align_brain(
     them, and the alignment with the most alike images counts.
     """
     starts = _starts(scan, shaped_brain, scratch)
-    order = np.argsort([_cost(scan, shaped_brain, start) for start in starts], kind='stable')
-    first = int(order[0])
+    # Starts lie centimetres apart: voxels of 4 mm tell them apart at a tenth of the time.
+    cost = partial(_cost, _to_zooms(scan, START_ZOOM), _to_zooms(shaped_brain, START_ZOOM))
+    first = int(np.argmin([cost(start) for start in starts]))
 
     def align(number: int) -> str:
         prefix = f'{scratch}/rigid_{number}_'
         return _mutual_information(
-            scan, shaped_brain, starts[number], seen=seen, shrink=(2, 1), prefix=prefix
+            scan, shaped_brain, starts[number], seen=seen, shrink=2, prefix=prefix
         )
 
     found = align(first)
@@ -821,7 +822,7 @@ def _align_brain(
         if mask_overlap(own & seen, _carried(scan, brain, found) & seen) >= GOOD_OVERLAP:
             return found
     others = [align(number) for number in range(len(starts)) if number != first]
-    return min([found, *others], key=partial(_cost, scan, shaped_brain))
+    return min([found, *others], key=cost)
 
 
 def _carried(scan: Any, brain: Any, transform: str) -> BoolArray:
@@ -858,7 +859,7 @@ def _mutual_information(
     start: str,
     *,
     seen: BoolArray,
-    shrink: tuple[int, ...],
+    shrink: int,
     prefix: str,
 ) -> str:
     """Move an image rigidly to a scan, looking at some voxels; return the transform's file."""
@@ -872,9 +873,9 @@ def _mutual_information(
         initial_transform=start,
         outprefix=prefix,
         aff_random_sampling_rate=min(1.0, SAMPLES / seen.size),
-        aff_iterations=(200, 100)[: len(shrink)],
-        aff_shrink_factors=shrink,
-        aff_smoothing_sigmas=tuple(factor - 1 for factor in shrink),
+        aff_iterations=(200,),
+        aff_shrink_factors=(shrink,),
+        aff_smoothing_sigmas=(shrink - 1,),
         singleprecision=False,
         mask_all_stages=True,
         **options,

@@ -435,6 +435,46 @@ class ResampleTissue(SimpleInterface):
         return runtime
 
 
+class _PredictTissueInputSpec(BaseInterfaceInputSpec):
+    reference = image('image that stands for the scan', 'a.u.')
+    mask = image('voxels of the target; its grid is the target', '1')
+    source_transform = image('rigid transform, T1w points to scan points (ITK)', '')
+    target_transform = image('rigid transform, T1w points to target points (ITK)', '')
+    grey_matter = image('grey-matter probability, T1w grid', '1')
+    white_matter = image('white-matter probability, T1w grid', '1')
+    csf = image('cerebrospinal-fluid probability, T1w grid', '1')
+
+
+class _PredictTissueOutputSpec(TraitedSpec):
+    tissue_there = result('fractions of the three tissues (X, Y, Z, 3) on the target grid', '1')
+
+
+class PredictTissue(SimpleInterface):
+    """Average tissue over voxels of a scan's size and turn, centred on those of the target."""
+
+    input_spec = _PredictTissueInputSpec
+    output_spec = _PredictTissueOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, target = read_mask(self.inputs.mask)
+        to_voxel = np.linalg.inv(grid_of(self.inputs.grey_matter).affine)
+        of_scan, of_target = (
+            to_voxel @ np.linalg.inv(load_affine(transform)) @ grid.affine
+            for transform, grid in (
+                (self.inputs.source_transform, grid_of(self.inputs.reference)),
+                (self.inputs.target_transform, target),
+            )
+        )
+        centres = np.argwhere(mask) @ of_target[:3, :3].T + of_target[:3, 3]
+        there = np.full((*mask.shape, len(TISSUES)), np.nan)
+        for number, name in enumerate(TISSUES):
+            tissue = load_data(getattr(self.inputs, name))
+            there[mask, number] = average_around(tissue, centres, of_scan[:3, :3])
+        path = Path(runtime.cwd) / 'tissue_there.nii'
+        self._results['tissue_there'] = save_image(there, target, path)
+        return runtime
+
+
 class _ResampleInputSpec(BaseInterfaceInputSpec):
     quantity = estimated('map on the grid of its scan', '')
     mask = image('voxels to fill; its grid is the target', '1')
@@ -445,9 +485,12 @@ class _ResampleInputSpec(BaseInterfaceInputSpec):
     coordinates = image(
         'T1w position of every target voxel, where the target is a template', 'mm', optional=True
     )
-    grey_matter = image('grey-matter probability, T1w grid', '1', optional=True)
-    white_matter = image('white-matter probability, T1w grid', '1', optional=True)
-    csf = image('cerebrospinal-fluid probability, T1w grid', '1', optional=True)
+    grey_matter = image('grey-matter fraction, grid of the scan', '1', optional=True)
+    white_matter = image('white-matter fraction, grid of the scan', '1', optional=True)
+    csf = image('cerebrospinal-fluid fraction, grid of the scan', '1', optional=True)
+    tissue_there = image(
+        'fractions of the three over voxels of the scan at those of the target', '1', optional=True
+    )
     is_widened = traits.Bool(
         False,
         usedefault=True,
@@ -501,7 +544,7 @@ class ResampleQuantity(SimpleInterface):
         files = Bundle.read(self.inputs.quantity)
         value, variance, status = (load_data(path) for path in files.parts)
         status, source = status.astype(np.uint8), grid_of(files.value)
-        trend = self._trend(value, variance, source, mask, target)
+        trend = self._trend(value, variance, points, mask, source.zooms)
 
         carried = resample_map(value, points, variance=variance, status=status, trend=trend)
 
@@ -522,37 +565,13 @@ class ResampleQuantity(SimpleInterface):
         )
         return runtime
 
-    def _trend(self, value, variance, source, mask, target):
+    def _trend(self, value, variance, points, mask, zooms):
         """Predict the map by the tissue at its own voxels and at those of the target."""
-        if not isdefined(self.inputs.grey_matter):
+        if not isdefined(self.inputs.tissue_there):
             return None
-        tissue = grid_of(self.inputs.grey_matter)
-        to_voxel = np.linalg.inv(tissue.affine)
-        of_source, of_target = (
-            to_voxel @ np.linalg.inv(load_affine(transform)) @ grid.affine
-            for transform, grid in (
-                (self.inputs.source_transform, source),
-                (self.inputs.target_transform, target),
-            )
-        )
-        known = np.isfinite(value) & np.isfinite(variance)
-        fractions = []
-        for inside, matrix in ((known, of_source), (mask, of_target)):
-            centres = np.argwhere(inside) @ matrix[:3, :3].T + matrix[:3, 3]
-            fractions.append(
-                np.stack(
-                    [
-                        average_around(
-                            load_data(getattr(self.inputs, name)), centres, of_source[:3, :3]
-                        )
-                        for name in TISSUES
-                    ],
-                    axis=-1,
-                )
-            )
-        own = np.zeros((*value.shape, len(TISSUES)))
-        own[known] = fractions[0]
-        return tissue_trend(value, variance, own, fractions[1])
+        own = np.stack([load_data(getattr(self.inputs, name)) for name in TISSUES], axis=-1)
+        there = load_data(self.inputs.tissue_there)[mask]
+        return tissue_trend(value, variance, own, there, points=points, zooms=zooms)
 
     def _widen(self, carried, points, rest, variance, zooms):
         """Add what interpolation and alignment do not know, and tell the share of each."""

@@ -106,6 +106,8 @@ class Graph:
     """(quantity, contrast) -> entries of the sidecar on what its change was made from."""
     fields: dict[str | None, tuple[Quantity, Scan]] = field(default_factory=dict)
     """Condition of a gradient echo -> its field and the scan it was measured in."""
+    tissue_there: dict[str, Any] = field(default_factory=dict)
+    """Name of a scan -> node that predicts the tissue of its voxels at those of the target."""
     series: dict[str, Quantity] = field(default_factory=dict)
     """Name of a scan of several echoes -> the series that was made of them."""
     nuisance: dict[str, Workflow] = field(default_factory=dict)

@@ -223,12 +223,26 @@ def test_tissue_tells_what_lies_between_the_voxels(row, tmp_path):
     places.affine[:3, 3] = 30.0, 18.0, 18.0
     mask = row.image('places', np.ones(places.shape, bool), places)
     still = {f'{which}_transform': shift(row, 0.0, which) for which in ('source', 'target')}
+    reference = row.image('reference', np.ones(scan.shape), scan)
+    brain = row.image('brain', np.ones(t1w.shape), t1w)
+    own = row.run(
+        spatial.ResampleTissue(
+            reference=reference, transform=still['source_transform'], brain_mask=brain, **tissue
+        )
+    )
+    there = row.run(spatial.PredictTissue(reference=reference, mask=mask, **still, **tissue))
+    known = {name: getattr(own, name) for name in tissue} | {'tissue_there': there.tissue_there}
     truth = sheets(30.0 + 4.0 * np.arange(12))
     errors, variances, shares = [], [], []
-    for own in ({}, tissue):
+    for help_ in ({}, known):
         outputs = row.run(
             spatial.ResampleQuantity(
-                mask=mask, quantity=quantity, is_widened=True, alignment_error=0.1, **still, **own
+                mask=mask,
+                quantity=quantity,
+                is_widened=True,
+                alignment_error=0.1,
+                **still,
+                **help_,
             )
         )
         errors.append(np.abs(data_of(outputs.quantity).ravel() - truth).max())

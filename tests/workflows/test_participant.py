@@ -254,6 +254,7 @@ def test_asl_and_t1w_make_this_graph(maker):
         'model_asl.estimate_m0',
         'model_asl.map_delay',
         'model_asl.summarise_quality',
+        'predict_tissue_asl',
         'resample_atlas_to_grid',
         'resample_cbf_asl',
         'resample_effective_delay_asl',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 FEWEST_VOXELS = 100
 """Voxels with an estimate below which no trend is fitted."""
 
+WINDOW = 8.0
+"""SD of the surroundings in which a map follows the tissue in a way of its own, mm."""
+
+RIDGE = 0.02
+"""Weight of the slopes of the whole map, relative to that of the surroundings."""
+
 SOME_TISSUE = 0.05
 """Sum of the fractions of a voxel below which nothing is known of its tissue; no unit."""
 
@@ -37,9 +44,12 @@ def tissue_trend(
     variance: ArrayLike,
     fractions: ArrayLike,
     fractions_there: ArrayLike,
+    *,
+    points: ArrayLike,
+    zooms: Sequence[float] | FloatArray,
 ) -> tuple[FloatArray, FloatArray] | None:
     r"""
-    Fit a map by the tissue of its voxels, and predict it at other places.
+    Fit a map by the tissue around its voxels, and predict it at other places.
 
     Parameters
     ----------
@@ -51,6 +61,10 @@ def tissue_trend(
         Fractions of tissue over the voxels of the map; no unit.
     fractions_there : (N, K) array_like
         The same over voxels of that size and orientation around N other places.
+    points : (N, 3) array_like
+        These places, voxel coordinates of the map.
+    zooms : (3,) sequence of float
+        Voxel size, mm.
 
     Returns
     -------
@@ -73,7 +87,9 @@ def tissue_trend(
     map that follows the tissue is predicted, and only the rest is interpolated (a control
     variate: errors of the fractions, and a map that does not follow them, make it useless, not
     wrong). Least squares with weights :math:`1/(v + \operatorname{median} v)`, fractions scaled
-    to a sum of one.
+    to a sum of one: over the whole map, then what that leaves over the surroundings of each voxel
+    (normal weights of SD 8 mm, slopes shrunk to those of the whole map), for grey matter that is
+    active here and not there.
     """
     value, variance = np.asarray(value, float), np.asarray(variance, float)
     fractions, there = np.asarray(fractions, float), np.asarray(fractions_there, float)
@@ -89,9 +105,33 @@ def tissue_trend(
     average = fractions[usable].mean(axis=0)
     own, other = (_to_unit_sum(part, average) for part in (fractions, there))
     spread = variance[usable]
-    weight = 1 / np.sqrt(spread + max(float(np.median(spread)), np.finfo(float).tiny))
+    usual = max(float(np.median(spread)), np.finfo(float).tiny)
+    weight = np.sqrt(usual / (spread + usual))
     slopes = np.linalg.lstsq(own[usable] * weight[:, None], value[usable] * weight, rcond=None)[0]
-    return own @ slopes, other @ slopes
+    rest, weights = np.zeros(value.shape), np.zeros(value.shape)
+    rest[usable], weights[usable] = value[usable] - own[usable] @ slopes, weight**2
+    local = slopes + _local_slopes(rest, weights, own, WINDOW / np.asarray(zooms, float))
+    return (own * local).sum(axis=-1), (other * _at(local, np.asarray(points, float))).sum(axis=-1)
+
+
+def _local_slopes(
+    rest: FloatArray, weights: FloatArray, fractions: FloatArray, window: FloatArray
+) -> FloatArray:
+    """Fit what is left of a map by the tissue around every voxel: slopes (X, Y, Z, K)."""
+    n_tissues = fractions.shape[-1]
+    moments = np.empty((*rest.shape, n_tissues, n_tissues))
+    products = np.empty((*rest.shape, n_tissues, 1))
+    smooth = partial(ndimage.gaussian_filter, sigma=window, mode='constant', truncate=3.0)
+    for k in range(n_tissues):
+        weighted = weights * fractions[..., k]
+        products[..., k, 0] = smooth(weighted * rest)
+        for j in range(k + 1):
+            moments[..., k, j] = moments[..., j, k] = smooth(weighted * fractions[..., j])
+    inside = weights > 0
+    whole = np.einsum('v,vk,vj->kj', weights[inside], fractions[inside], fractions[inside])
+    # a tissue that the map hardly has must not make the equations singular
+    ridge = RIDGE * whole / inside.sum() + ROUNDING * np.eye(n_tissues)
+    return np.asarray(np.linalg.solve(moments + ridge, products)[..., 0])
 
 
 def _to_unit_sum(fractions: FloatArray, average: FloatArray) -> FloatArray:

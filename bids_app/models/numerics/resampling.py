@@ -427,18 +427,24 @@ def resample_series(
             f'{matrices.shape}'
         )
         raise ModelInputError(msg)
-    wanted, scale = _undistorted(series.shape[:3], shift, shift_axis)
     inverse = np.linalg.inv(affine)
+    bent = None if shift is None else _undistorted(series.shape[:3], shift, shift_axis)
     resampled: NDArray[np.float32] = np.empty(series.shape, np.float32)
     for t, matrix in enumerate(matrices):
         volume = np.nan_to_num(np.asarray(series[..., t], float), posinf=0, neginf=0)
         step = inverse @ matrix @ affine
-        points = wanted @ step[:3, :3].T + step[:3, 3]
-        value = ndimage.map_coordinates(volume, points.T, order=SPLINE_ORDER, mode='nearest')
+        if bent is None:  # twice as fast as points with coordinates of their own
+            value = ndimage.affine_transform(
+                volume, step[:3, :3], step[:3, 3], order=SPLINE_ORDER, mode='nearest'
+            )
+            inside, scale = _is_inside_after(step, volume.shape), 1.0
+        else:
+            points, scale = bent[0] @ step[:3, :3].T + step[:3, 3], bent[1]
+            value = ndimage.map_coordinates(volume, points.T, order=SPLINE_ORDER, mode='nearest')
+            inside = _is_inside(points, volume.shape)
         if volume.min() >= 0:
             value = np.maximum(value, 0)
-        value = np.where(_is_inside(points, volume.shape), value * scale, np.nan)
-        resampled[..., t] = value.reshape(volume.shape)
+        resampled[..., t] = np.where(inside, value * scale, np.nan).reshape(volume.shape)
     return resampled
 
 
@@ -717,6 +723,17 @@ def _is_inside(points: FloatArray, shape: tuple[int, ...]) -> BoolArray:
     last = np.array(shape) - 1
     slack = BORDER + ROUNDING
     return np.asarray(((points >= -slack) & (points <= last + slack)).all(axis=1))
+
+
+def _is_inside_after(step: FloatArray, shape: tuple[int, ...]) -> BoolArray:
+    """Tell which voxels of a grid lie in the image after an affine step (4, 4) of voxels."""
+    axes, slack = np.ogrid[tuple(map(slice, shape))], BORDER + ROUNDING
+    inside = np.ones(shape, bool)
+    for row, size in zip(step[:3], shape, strict=True):
+        *slopes, start = row
+        there = start + sum(slope * axis for slope, axis in zip(slopes, axes, strict=True))
+        inside &= (there >= -slack) & (there <= size - 1 + slack)
+    return inside
 
 
 def _nearest(points: FloatArray, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], ...]:

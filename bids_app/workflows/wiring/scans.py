@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import label_of, row_of_quantity
 from bids_app.interfaces.perfusion import CombineTables
-from bids_app.interfaces.spatial import TISSUES, CombineRuns, ResampleQuantity, SmoothQuantity
+from bids_app.interfaces.spatial import (
+    TISSUES,
+    CombineRuns,
+    PredictTissue,
+    ResampleQuantity,
+    SmoothQuantity,
+)
 from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE
 from bids_app.models.oxygen.sensitivity import PARTS, describe_effects, relative_effects
 from bids_app.models.registry import MODELS
@@ -51,8 +57,10 @@ def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantit
     name = f'resample_{label}_{scan.name}'
     node = pe.Node(_resample_to_target(graph, scan), name=name)
     if graph.has_anatomy and graph.settings.anatomy.tissue_detail:
+        align = graph.alignment[scan.name]
         graph.workflow.connect([
-            (graph.anatomy, node, [(f'outputnode.{tissue}', tissue) for tissue in TISSUES]),
+            (align, node, [(f'outputnode.{tissue}', tissue) for tissue in TISSUES]),
+            (_tissue_there(graph, scan), node, [('tissue_there', 'tissue_there')]),
         ])  # fmt: skip
     if scan.found is not None:  # so does that of the other software
         node.inputs.voxels_per_sample = VOXELS_PER_NOISE_SAMPLE
@@ -68,6 +76,21 @@ def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantit
         ])  # fmt: skip
     connect_quantity(graph.workflow, source, node, 'quantity')
     return Quantity(node, 'quantity')
+
+
+def _tissue_there(graph: Graph, scan: Scan) -> Any:
+    """Give the node that knows the tissue of a scan's voxels at those of the target."""
+    if scan.name not in graph.tissue_there:
+        node = pe.Node(PredictTissue(), name=f'predict_tissue_{scan.name}')
+        mask, port = graph.mask
+        graph.workflow.connect([
+            (graph.anatomy, node, [(f'outputnode.{tissue}', tissue) for tissue in TISSUES]),
+            (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
+            (graph.alignment[scan.name], node, [('outputnode.transform', 'source_transform'),
+                                                ('outputnode.reference', 'reference')]),
+        ])  # fmt: skip
+        graph.tissue_there[scan.name] = node
+    return graph.tissue_there[scan.name]
 
 
 def _resample_to_target(graph: Graph, scan: Scan) -> ResampleQuantity:

@@ -15,6 +15,12 @@ def tissue(rng, *shape):
     return parts * rng.uniform(0.4, 1, (*shape, 1))  # the rest of the voxel is not brain
 
 
+def at(n, seed=9):
+    """Places, with the voxel size."""
+    points = np.random.default_rng(seed).uniform(0, np.array(SHAPE) - 1, (n, 3))
+    return {'points': points, 'zooms': (3.0, 3.0, 3.3)}
+
+
 def test_a_map_of_its_tissue_is_predicted_exactly_however_full_of_brain_a_voxel_is():
     rng = np.random.default_rng(0)
     here, there = tissue(rng, *SHAPE), tissue(rng, 40)
@@ -23,15 +29,34 @@ def test_a_map_of_its_tissue_is_predicted_exactly_however_full_of_brain_a_voxel_
     def of(parts):
         return (parts / parts.sum(-1, keepdims=True)) @ levels
 
-    own, other = tissue_trend(of(here), np.ones(SHAPE), here, there)
+    own, other = tissue_trend(of(here), np.ones(SHAPE), here, there, **at(40))
     assert own == pytest.approx(of(here))
     assert other == pytest.approx(of(there))
+
+
+def test_grey_matter_that_rises_here_and_falls_there_is_predicted_at_both_places():
+    """As percent BOLD does: no slope of the whole map tells anything."""
+    rng = np.random.default_rng(7)
+    shape, zooms = (40, 16, 16), (3.0, 3.0, 3.3)
+    here, there = tissue(rng, *shape), tissue(rng, 400)
+    points = rng.uniform([2, 2, 2], [37, 13, 13], (400, 3))
+
+    def of(parts, x):
+        grey = (parts / parts.sum(-1, keepdims=True))[..., 0]
+        return np.where(x < 20, 1.0, -1.0) * grey
+
+    value = of(here, np.arange(40)[:, None, None])
+    _, other = tissue_trend(value, np.ones(shape), here, there, points=points, zooms=zooms)
+    far = np.abs(points[:, 0] - 19.5) > 8  # three windows of 8 mm
+    error = (other - of(there, points[:, 0]))[far]
+    assert np.abs(error).max() < 0.12
+    assert np.sqrt(np.mean(error**2)) < 0.05
 
 
 def test_a_map_that_does_not_follow_the_tissue_has_a_flat_trend():
     rng = np.random.default_rng(1)
     here, there = tissue(rng, *SHAPE), tissue(rng, 40)
-    own, other = tissue_trend(rng.normal(5, 1, SHAPE), np.ones(SHAPE), here, there)
+    own, other = tissue_trend(rng.normal(5, 1, SHAPE), np.ones(SHAPE), here, there, **at(40))
     assert own.std() < 0.15
     assert other == pytest.approx(np.full(40, 5.0), abs=0.3)
 
@@ -42,16 +67,17 @@ def test_missing_voxels_and_wild_ones_do_not_decide_the_trend():
     value, variance = here[..., 0] / here.sum(-1), np.full(SHAPE, 1e-4)
     value[0], variance[1] = np.nan, 1e12
     value[1] = 1e5
-    own, _ = tissue_trend(value, variance, here, here[5, 5])
+    own, _ = tissue_trend(value, variance, here, here[5, 5], **at(10))
     assert own[2:] == pytest.approx(value[2:], abs=1e-3)
 
 
 def test_too_few_voxels_have_no_trend_and_wrong_shapes_are_refused():
     rng = np.random.default_rng(3)
     here = tissue(rng, 4, 4, 4)
-    assert tissue_trend(np.ones((4, 4, 4)), np.ones((4, 4, 4)), here, here[0, 0]) is None
+    ones = np.ones((4, 4, 4))
+    assert tissue_trend(ones, ones, here, here[0, 0], **at(4)) is None
     with pytest.raises(ModelInputError, match='fractions'):
-        tissue_trend(np.ones((4, 4, 4)), np.ones((4, 4, 4)), here, np.ones((3, 2)))
+        tissue_trend(ones, ones, here, np.ones((3, 2)), **at(3))
 
 
 def test_noise_alone_has_hardly_any_detail():
