@@ -35,6 +35,7 @@ __all__ = [
     'BUNDLE',
     'DEGREES',
     'ERROR_FACTORS',
+    'FIRST_ECHO',
     'RUNS_COMBINED',
     'SCAN_DIFFERENCES',
     'SHARED_NOISE',
@@ -90,6 +91,9 @@ ERROR_FACTORS = 'ErrorFactors'
 
 BETWEEN_SCANS = 'BetweenScans'
 """Sidecar key: what the scans of a change were taken to differ by beside their noise."""
+
+FIRST_ECHO = 'FirstEchoDeparture'
+"""Sidecar key: median departure of the first echo from the decay of the later ones, percent."""
 
 RUNS_COMBINED = 'RunsCombined'
 """Sidecar key: how many scans a map is the mean of."""
@@ -257,7 +261,9 @@ class ModelInterface(SimpleInterface):
         estimates = made if spec.also else (made,)
         where = (mask, grid, runtime.cwd)
         own = self._revise(estimates[0], mask, grid)
-        self._results[self.quantity] = save_estimate(self.quantity, own, *where, self._facts())
+        self._results[self.quantity] = save_estimate(
+            self.quantity, own, *where, self._facts(arguments)
+        )
         for name, estimate in zip(spec.also, estimates[1:], strict=True):
             self._results[name] = save_estimate(name, estimate, *where)
         return runtime
@@ -266,7 +272,7 @@ class ModelInterface(SimpleInterface):
         """Mark what the model does not know of: here nothing."""
         return estimate
 
-    def _facts(self) -> dict[str, Any]:
+    def _facts(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Collect entries of the sidecar besides those of every quantity: here none."""
         return {}
 

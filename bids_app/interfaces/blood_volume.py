@@ -118,6 +118,6 @@ class EstimateCBV(ModelInterface):
             exclude=self.inputs.excludes_vessels,
         )
 
-    def _facts(self):
+    def _facts(self, arguments):
         """Repeat what is known of the bolus."""
         return facts_of(self.inputs.relative_cbv)

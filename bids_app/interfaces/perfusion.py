@@ -394,7 +394,7 @@ class EstimateCBF(ModelInterface):
     input_spec = _CBFInputSpec
     output_spec = _CBFOutputSpec
 
-    def _facts(self):
+    def _facts(self, arguments):
         """Repeat what the pairs tell of the errors."""
         return _known_of_pairs(self.inputs.difference)
 

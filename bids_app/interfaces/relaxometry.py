@@ -10,12 +10,14 @@ import pandas as pd
 
 from bids_app.images import check_same_grid, load_data, load_echoes, load_masked, save_image
 from bids_app.interfaces._base import (
+    FIRST_ECHO,
     BaseInterfaceInputSpec,
     ModelInterface,
     SimpleInterface,
     TraitedSpec,
     as_data,
     estimated,
+    facts_of,
     image,
     isdefined,
     load_estimate,
@@ -33,7 +35,12 @@ from bids_app.models.relaxometry.background_field import (
     is_outside_kspace,
     slice_gradient,
 )
-from bids_app.models.relaxometry.decay import index_motion, misfit_of_rate, time_from_rate
+from bids_app.models.relaxometry.decay import (
+    first_echo_departure,
+    index_motion,
+    misfit_of_rate,
+    time_from_rate,
+)
 from bids_app.models.relaxometry.decay_samples import choose_voxels, fitted_curve
 from bids_app.models.relaxometry.kspace_merge import EchoSet, align_sets, merge_redundant_echoes
 from bids_app.models.status import Status
@@ -72,6 +79,12 @@ class EstimateR2(ModelInterface):
     quantity = 'r2'
     input_spec = _R2InputSpec
     output_spec = _R2OutputSpec
+
+    def _facts(self, arguments):
+        """Tell how far the first echo lies from the decay of the others."""
+        departure = first_echo_departure(arguments['signal'], echo_times=arguments['echo_times'])
+        known = departure[np.isfinite(departure)]
+        return {FIRST_ECHO: _in_percent(known)} if known.size else {}
 
 
 class _R2StarInputSpec(_EchoInputSpec):
@@ -418,5 +431,7 @@ class ConvertRateToTime(SimpleInterface):
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
         time = time_from_rate(load_estimate(self.inputs.rate, mask, grid))
-        self._results['time'] = save_estimate('time', time, mask, grid, runtime.cwd)
+        known = facts_of(self.inputs.rate)
+        kept = {key: known[key] for key in (FIRST_ECHO,) if key in known}
+        self._results['time'] = save_estimate('time', time, mask, grid, runtime.cwd, kept)
         return runtime

@@ -21,6 +21,7 @@ from bids_app.images import (
 )
 from bids_app.interfaces._base import (
     ERROR_FACTORS,
+    FIRST_ECHO,
     RUNS_COMBINED,
     SCAN_DIFFERENCES,
     SHARED_NOISE,
@@ -764,7 +765,7 @@ def compare_runs(first, second, points):
 
 
 def _joined_facts(runs, found):
-    """Join what is known of the noise of runs: mean shares, and all differences of scans."""
+    """Join what is known of runs: mean shares of noise, all differences, the worst first echo."""
     facts: dict[str, Any] = {}
     shares = [run[SHARED_NOISE] for run in runs if SHARED_NOISE in run]
     if shares:
@@ -775,6 +776,9 @@ def _joined_facts(runs, found):
     differences = [one for run in runs for one in run.get(SCAN_DIFFERENCES, [])]
     if differences:
         facts[SCAN_DIFFERENCES] = differences
+    first = [run[FIRST_ECHO] for run in runs if FIRST_ECHO in run]
+    if first:
+        facts[FIRST_ECHO] = max(first, key=abs)
     factors = [one for run in runs for one in run.get(ERROR_FACTORS, [])]
     if np.isfinite(found.factor):
         factors.append(round(found.factor, 3))

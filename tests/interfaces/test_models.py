@@ -57,6 +57,16 @@ def test_r2_of_two_exact_decays(files):
     np.testing.assert_array_equal(files.read(outputs.r2, 'status'), [0, 0])
 
 
+def test_a_low_first_echo_stands_in_the_sidecar_of_the_time(files):
+    low = echoes(files, RATES)
+    low[0] = files.voxels('low', *(900 * np.exp(-RATES * TIMES[0])))
+    for signal, departure in ((echoes(files, RATES), 0.0), (low, -10.0)):
+        rate = files.run(EstimateR2(signal=signal, echo_times=TIMES, mask=files.mask)).r2
+        time = files.run(ConvertRateToTime(rate=rate, mask=files.mask)).time
+        for path in (rate, time):
+            assert facts_of(path)['FirstEchoDeparture'] == pytest.approx(departure, abs=1e-3)
+
+
 def test_r2_star_takes_out_the_dephasing_of_the_background(files):
     gradient = np.exp(-5 * np.array(TIMES))
     signal = 1000 * np.exp(-np.outer(RATES, TIMES)) * gradient

@@ -13,7 +13,7 @@ from bids_app.errors import MissingInputError
 from bids_app.reports import render
 from bids_app.reports.group import tables
 from bids_app.reports.report_table import report_table
-from bids_app.reports.reportlets.maps import median_fact
+from bids_app.reports.reportlets.maps import first_echo_fact, median_fact
 from bids_app.reports.reportlets.tables import shown_cell
 from tests.browser import CHROMIUM, needs_browser
 from tests.reports.conftest import HOSTILE, VALUES, keep_only, run_summary, write_text
@@ -265,6 +265,17 @@ def test_without_anatomy_the_maps_are_still_shown(small):
     assert 'median, brain' in source
     assert 'id="anatomy"' not in source
     assert 'id="cmro2_condition-calc"' in source
+
+
+@pytest.mark.parametrize(
+    ('departure', 'model', 'verdict'),
+    [(-10.0, 'exponential', 'check'), (-1.5, 'exponential', 'good'), (-10.0, 'drop-first', None)],
+)
+def test_a_low_first_echo_is_pointed_at_where_it_makes_t2_too_long(departure, model, verdict):
+    fact = first_echo_fact({'FirstEchoDeparture': departure, 'Model': {'Name': model}})
+    assert (fact and fact.verdict) == verdict
+    assert fact is None or 'relaxometry.t2_model drop-first' in fact.rule
+    assert first_echo_fact({'Model': {'Name': model}}) is None
 
 
 def test_facts_judge_grey_matter_against_the_usual_range():

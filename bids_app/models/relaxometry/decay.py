@@ -240,6 +240,62 @@ def fit_r2_without_first(
     )
 
 
+def first_echo_departure(signal: ArrayLike, *, echo_times: ArrayLike) -> FloatArray:
+    r"""
+    Tell how far the first echo lies from the decay of the later ones.
+
+    Parameters
+    ----------
+    signal : (V, E) array_like
+        Magnitude, scanner units.
+    echo_times : (E,) array_like
+        s; positive.
+
+    Returns
+    -------
+    departure : (V,) ndarray of float64
+        Of the first echo, relative to where the later ones say it should be; -0.1 where it is
+        10 % low. NaN with fewer than three later echoes, or where one is not positive.
+
+    Raises
+    ------
+    ModelInputError
+        As for :func:`fit_r2`.
+
+    See Also
+    --------
+    fit_r2_without_first : Where a low first echo does no harm.
+
+    Notes
+    -----
+    Line through the logarithms of the later echoes, each weighted by :math:`S^2`, which their
+    noise is by. Imperfect refocusing leaves the first echo low: the later ones hold stimulated
+    echoes that it lacks.
+
+    Examples
+    --------
+    >>> echo_times = [0.016, 0.032, 0.048, 0.064]
+    >>> signal = predict_decay(echo_times, [1000.0], [13.5]) * [0.9, 1, 1, 1]
+    >>> first_echo_departure(signal, echo_times=echo_times).round(6)
+    array([-0.1])
+    """
+    signal, times = check_train(signal, echo_times)
+    first = int(np.argmin(times))
+    later = times > times[first]
+    nowhere = np.full(len(signal), np.nan)
+    if later.sum() < MINIMUM_ECHOES:
+        return nowhere
+    usable = (np.isfinite(signal) & (signal > 0)).all(axis=1)
+    train, since = signal[usable], times[later] - times[first]
+    logs, weight = np.log(train[:, later]), train[:, later] ** 2
+    weight /= weight.sum(axis=1, keepdims=True)
+    middle, level = weight @ since, (weight * logs).sum(axis=1)
+    away = since - middle[:, np.newaxis]
+    slope = (weight * away * logs).sum(axis=1) / (weight * away**2).sum(axis=1)
+    nowhere[usable] = train[:, first] / np.exp(level - slope * middle) - 1
+    return nowhere
+
+
 def fit_r2_star(
     signal: ArrayLike,
     dephasing: ArrayLike,

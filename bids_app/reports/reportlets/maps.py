@@ -69,10 +69,14 @@ def draw_maps(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet]:
             facts=[
                 *_map_facts(row, values, error=error, mask=mask, tissues=tissues),
                 *_set_facts(file.sidecar),
+                first_echo_fact(file.sidecar),
             ],
             legend=tuple(entry for _, entry in legend),
         )
 
+
+FIRST_ECHO_LOW = 2.0
+"""Of the first echo below the decay of the later ones, beyond which T2 is doubted, %; ours."""
 
 HISTOGRAM_NOTE = (
     'Shaded: where the grey-matter median usually lies. The outermost bins hold everything '
@@ -147,6 +151,34 @@ def _set_facts(sidecar: Mapping[str, Any]) -> list[Fact]:
         text = f'{number(float(sidecar["SetDisagreement"]))} % of the signal'
         facts.append(Fact(name='disagreement of the sets', text=text))
     return facts
+
+
+def first_echo_fact(sidecar: Mapping[str, Any]) -> Fact | None:
+    """
+    Say how far the first echo lies from the decay of the others, where that decides on T2.
+
+    Parameters
+    ----------
+    sidecar : mapping
+        Of a T2 map.
+
+    Returns
+    -------
+    fact : Fact or None
+        None of other maps, and where the model lets the first echo be low.
+    """
+    model = (sidecar.get('Model') or {}).get('Name')
+    if 'FirstEchoDeparture' not in sidecar or model != 'exponential':
+        return None
+    departure = float(sidecar['FirstEchoDeparture'])
+    return Fact(
+        name='first echo, beside what the later ones say',
+        text=f'{number(departure)} %',
+        verdict='good' if departure >= -FIRST_ECHO_LOW else 'check',
+        rule=f'usual: above -{number(FIRST_ECHO_LOW)} %; where it is lower, T2 is too long '
+        '(choose relaxometry.t2_model drop-first)',
+        beyond=max(0.0, -departure - FIRST_ECHO_LOW) / FIRST_ECHO_LOW,
+    )
 
 
 def median_fact(name: str, values: FloatArray, row: FigureRow) -> Fact:

@@ -11,6 +11,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
 from bids_app.models.relaxometry.background_field import dephasing_factor
 from bids_app.models.relaxometry.decay import (
+    first_echo_departure,
     fit_r2,
     fit_r2_star,
     fit_r2_without_first,
@@ -411,6 +412,19 @@ def test_dropping_the_first_echo_needs_four_and_drops_the_earliest():
         fit_r2_without_first(signal[:, :3], echo_times=MESE[:3])
     with pytest.raises(ModelInputError, match='noise_floor'):
         fit_r2(signal, echo_times=MESE, noise_floor='gauss')
+
+
+def test_a_low_first_echo_is_measured_in_noise_whatever_the_order_of_the_echoes():
+    rng = np.random.default_rng(3)
+    train = predict_decay(MESE, np.full(4000, 900.0), np.full(4000, GREY_R2))
+    for first in (1.0, 0.9):
+        signal = train * np.where(MESE.min() == MESE, first, 1.0)
+        found = first_echo_departure(rician(rng, signal, 15.0)[:, ::-1], echo_times=MESE[::-1])
+        assert np.median(found) == pytest.approx(first - 1, abs=0.004)
+    assert np.isnan(first_echo_departure(train[:, :3], echo_times=MESE[:3])).all()
+    train[0, 4], train[1, 0] = 0.0, np.nan
+    found = first_echo_departure(train, echo_times=MESE)
+    assert np.isnan(found).tolist() == [True, True, *[False] * 3998]
 
 
 def test_one_echo_is_refused():
