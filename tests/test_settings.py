@@ -1,6 +1,7 @@
 """Settings: one frozen value, made from four sources that win in a fixed order."""
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -119,7 +120,7 @@ def test_one_label_is_a_list_of_one():
         ('anatomy.random_seed', True, 'should be of type int'),
         ('contrasts', 5, 'should be of type str'),
         ('contrasts', [1], 'should be of type str'),
-        ('group.yield_fwhm', [4.0, -1.0], 'should be a number from 0 up mm'),
+        ('group.yield_fwhm', [4.0, -1.0], 'should be a number from 0 to 100 mm'),
         ('oxygen.oef_model', 'magic', 'is not one of mqbold'),
         ('ignore', ['asl', 'pet'], "'pet' is not one of"),
         ('blood_volume.model', 'guess', 'is not one of dsc'),
@@ -211,6 +212,20 @@ def test_defaults_lie_within_their_limits_and_no_number_may_be_nan(name):
     assert flatten(apply(Settings(), {name: default}, 'x'))[name] == default
     with pytest.raises(SettingsError):
         apply(Settings(), {name: float('nan')}, 'x')
+
+
+def test_every_number_has_a_range_of_its_own_with_two_ends():
+    kinds = (float, float | None, int, int | None, tuple[float, ...])
+    for name in flatten(Settings()):
+        field, kind = field_of(name)
+        if kind in kinds:
+            low, high = field.metadata['limits']
+            assert low < high < math.inf, name
+
+
+def test_the_phase_of_a_field_map_can_be_turned_as_the_report_advises():
+    for name in ('relaxometry.phase_scale', 'anatomy.fieldmap_phase_scale'):
+        assert flatten(apply(Settings(), {name: -1.0}, 'x'))[name] == -1.0
 
 
 @pytest.mark.parametrize('preset', presets())

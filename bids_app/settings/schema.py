@@ -15,7 +15,10 @@ from bids_app.models.bold.events import MEASURES
 from bids_app.models.registry import choices
 
 NOT_NEGATIVE = (0.0, math.inf)
-"""Limits of a number that has none of its own below; NaN and infinity are refused everywhere."""
+"""Limits of what is no number; every number has its own. NaN and infinity are always refused."""
+
+SEEDS = (0, 2**31 - 1)
+"""Of the random numbers of ANTs, a signed integer of 32 bits."""
 
 
 class Scale(NamedTuple):
@@ -98,6 +101,7 @@ class AnatomySettings:
         'radians per unit of the phases in fmap/ whose sidecar does not say Units: rad; default '
         'what their maker and their range tell, else they are not used',
         unit='rad',
+        limits=(-1e3, 1e3),
     )
     smallest_brain: float = _setting(
         900.0,
@@ -124,6 +128,7 @@ class AnatomySettings:
         0.3,
         'SD per axis of where two scans lie to each other once they are aligned, for the variance',
         unit='mm',
+        limits=(0.0, 20.0),
     )
     sloppy: bool = _setting(
         False,
@@ -131,7 +136,7 @@ class AnatomySettings:
         flag='--sloppy',
     )
     random_seed: int = _setting(
-        42, 'seed of everything that samples at random', flag='--random-seed'
+        42, 'seed of everything that samples at random', flag='--random-seed', limits=SEEDS
     )
 
 
@@ -199,6 +204,7 @@ class RelaxometrySettings:
         "smoothing of R2 and R2* before R2' is made, full width at half maximum in voxels",
         unit='1',
         replay=True,
+        limits=(0.0, 50.0),
     )
 
 
@@ -305,12 +311,18 @@ class BloodVolumeSettings:
         replay=True,
     )
     relative_error: float = _setting(
-        0.1, 'relative standard error of a literature value', unit='1', replay=True
+        0.1,
+        'relative standard error of a literature value',
+        unit='1',
+        replay=True,
+        limits=(0.0, 2.0),
     )
     grubb_factor: float = _setting(
-        0.008, 'CBV at 1 mL/100 g/min, power law', unit='mL/mL', replay=True
+        0.008, 'CBV at 1 mL/100 g/min, power law', unit='mL/mL', replay=True, limits=(1e-6, 1.0)
     )
-    grubb_exponent: float = _setting(0.38, 'exponent of the power law', unit='1', replay=True)
+    grubb_exponent: float = _setting(
+        0.38, 'exponent of the power law', unit='1', replay=True, limits=(0.0, 2.0)
+    )
     area: str = _setting(
         'first-pass',
         'part of the bolus curve whose area is blood volume',
@@ -424,10 +436,18 @@ class OxygenSettings:
         267.52219e6, 'of the proton', unit='rad/s/T', limits=(1e6, 1e9), replay=True
     )
     oxygen_per_haemoglobin: float = _setting(
-        55.6, 'oxygen bound by a gram of haemoglobin', unit='umol/g', replay=True
+        55.6,
+        'oxygen bound by a gram of haemoglobin',
+        unit='umol/g',
+        replay=True,
+        limits=(10.0, 100.0),
     )
     haemoglobin_per_hct: float = _setting(
-        33.4, 'haemoglobin concentration per unit haematocrit', unit='g/dL', replay=True
+        33.4,
+        'haemoglobin concentration per unit haematocrit',
+        unit='g/dL',
+        replay=True,
+        limits=(10.0, 100.0),
     )
 
 
@@ -467,10 +487,13 @@ class BoldSettings:
         choices=('fast', 'ar1', 'ols'),
     )
     high_pass: float | None = _setting(
-        None, 'cut-off; default 1/(2 x longest cycle of the design)', unit='Hz'
+        None, 'cut-off; default 1/(2 x longest cycle of the design)', unit='Hz', limits=(0.0, 1.0)
     )
     window_start: float = _setting(
-        6.0, 'a block counts from this time after its start to its end', unit='s'
+        6.0,
+        'a block counts from this time after its start to its end',
+        unit='s',
+        limits=(0.0, 100.0),
     )
     estimator: str = _setting(
         'glm',
@@ -494,6 +517,7 @@ class BoldSettings:
         None,
         'first volumes that do not count; default those found brighter than the plateau',
         unit='1',
+        limits=(0, 1000),
     )
     confounds: tuple[str, ...] = _setting(
         ('motion',),
@@ -501,15 +525,21 @@ class BoldSettings:
         'white matter and fluid',
         choices=('motion', 'motion24', 'compcor', 'none'),
     )
-    noise_components: int = _setting(5, 'how many noise components compcor takes', unit='1')
+    noise_components: int = _setting(
+        5, 'how many noise components compcor takes', unit='1', limits=(0, 100)
+    )
     censor_dvars: float = _setting(
         1.5,
         'volumes do not count whose step from the volume before is this many times the median '
         'step of the run; 0 never',
         unit='1',
+        limits=(0.0, 1e6),
     )
     censor_displacement: float = _setting(
-        0.9, 'volumes do not count into which the head moved by more; 0 never', unit='mm'
+        0.9,
+        'volumes do not count into which the head moved by more; 0 never',
+        unit='mm',
+        limits=(0.0, 1e6),
     )
 
 
@@ -543,6 +573,7 @@ class ChangeSettings:
         "maximum of BOLD in the Davis model; default from R2' and the echo time",
         unit='%',
         replay=True,
+        limits=(0.0, 100.0),
     )
     davis_maximum_map: str | None = _setting(
         None,
@@ -603,6 +634,7 @@ class ChangeSettings:
         unit='1',
         flag='--smallest-effect',
         replay=True,
+        limits=(0.0, 1.0),
     )
     limits: str = _setting(
         'none',
@@ -690,11 +722,18 @@ class GroupSettings:
         'signs of a wrong scan in spite of which a participant stays in the group',
         choices=('copy', 'small-bold', 'short-bold', 'one-sided'),
     )
-    permutations: int = _setting(1000, 'rearrangements of the tests by permutation', unit='1')
-    bootstraps: int = _setting(1000, 'bootstrap samples of partial least squares', unit='1')
-    random_seed: int = _setting(42, 'seed of permutations and samples', unit='1')
+    permutations: int = _setting(
+        1000, 'rearrangements of the tests by permutation', unit='1', limits=(0, 1_000_000)
+    )
+    bootstraps: int = _setting(
+        1000, 'bootstrap samples of partial least squares', unit='1', limits=(0, 1_000_000)
+    )
+    random_seed: int = _setting(42, 'seed of permutations and samples', unit='1', limits=SEEDS)
     yield_fwhm: tuple[float, ...] = _setting(
-        (0.0, 4.0, 8.0), 'smoothing of the maps in the table of yield', unit='mm'
+        (0.0, 4.0, 8.0),
+        'smoothing of the maps in the table of yield',
+        unit='mm',
+        limits=(0.0, 100.0),
     )
     tfce: str = _setting(
         'no',

@@ -31,3 +31,35 @@ def test_nothing_is_said_where_nothing_is_displaced():
     acquired, brain, shift = study()
     assert fit_fact(acquired, acquired, brain, 0.05 * shift) is None
     assert fit_fact(acquired, acquired, np.ones_like(brain), np.ones(brain.shape)) is None
+
+
+@pytest.mark.prove
+def test_a_turned_phase_is_told_on_the_head_of_the_phantom():
+    """Displaced by the phantom's own forward model, undone by the app's, in the true field."""
+    from pathlib import Path
+
+    from bids_app.phantom import acquisition, physics
+    from bids_app.phantom.anatomy import make_head
+    from bids_app.phantom.participant import make_participant
+    from bids_app.phantom.study import READOUT, Study
+
+    study = Study(root=Path('none'), n_participants=1, seed=3, grid='coarse')
+    protocol = acquisition.protocol('coarse')
+    head = acquisition.Subject(
+        make_participant(study.stream('01', 'blood'), '01'),
+        make_head(study.stream('01', 'anatomy'), spacing=protocol.spacing),
+    )
+    geometry, still = protocol.bold.geometry, np.eye(4)
+    image = acquisition.steady_states(head, protocol.bold, still, ({},))[..., 0]
+    fractions, _ = acquisition.tissue_fractions(head, geometry, still)
+    brain = fractions.sum(axis=-1) > 0.5
+    shift = READOUT * acquisition.field_at(head, geometry, still)
+    noise = 0.02 * np.random.default_rng(0).standard_normal(image.shape)
+    acquired = physics.distort(image, shift, axis=1) + noise
+    facts = [
+        fit_fact(acquired, undistort(acquired, sign * shift, axis=1), brain, sign * shift)
+        for sign in (1, -1)
+    ]
+    assert [fact.verdict for fact in facts] == ['good', 'check']
+    assert 'relaxometry.phase_scale' in facts[1].rule
+    assert facts[1].beyond > 0.02

@@ -118,6 +118,17 @@ def test_slices_that_were_brought_to_one_time_are_at_that_time(dataset, collecte
     assert any('its movement is not' in note for note in unit.notes)
 
 
+@pytest.mark.parametrize(('start', 'is_refused'), [(30.0, False), (30.3, True), (-1e-6, True)])
+def test_start_time_has_the_range_that_is_declared(start, is_refused, dataset, collected):
+    dataset.add('func/task-all_bold[calc]')
+    prepared(dataset, *T1W)
+    facts = {'RepetitionTime': 31.0, 'SliceTimingCorrected': True, 'StartTime': start}
+    dataset.edit('*space-T1w_desc-preproc_bold.json', **facts)
+    said = [one.message for one in collected().problems if 'StartTime = ' in one.message]
+    assert bool(said) is is_refused
+    assert all('is outside 0 to 30 s' in one for one in said)
+
+
 def test_table_of_another_length_is_a_problem_that_names_both(dataset, collected):
     dataset.add('func/task-all_bold[calc]')
     prepared(dataset, *NEW)

@@ -25,18 +25,53 @@ PLACES = {
     'MagneticFieldStrength': '*_dsc.json',
     'LabelingEfficiency': '*calc_asl.json',
     'BackgroundSuppressionNumberPulses': '*calc_asl.json',
+    'BolusCutOffDelayTime': '*calc_asl.json',
+    'M0Estimate': '*calc_asl.json',
+    'EchoTime1': '*_phasediff.json',
+    'EchoTime2': '*_phasediff.json',
+    'SpinEchoDisplacement': '*_ASE.json',
 }
-"""Key -> a sidecar of the full dataset that may hold it."""
+"""Key -> a sidecar of the dataset that may hold it."""
+
+OF_PARTICIPANTS = ('Hct', 'SaO2')
+"""Read from participants.tsv."""
+
+OF_PREPROCESSED = ('StartTime',)
+"""Read from preprocessed series; its test is among theirs."""
+
+PASL = {
+    'ArterialSpinLabelingType': 'PASL', 'LabelingDuration': None, 'BolusCutOffFlag': True,
+    'PostLabelingDelay': 9.99,
+}  # fmt: skip
+
+BESIDE = {
+    'BolusCutOffDelayTime': PASL | {'BolusCutOffTechnique': 'QUIPSSII'},
+    'M0Estimate': {'M0Type': 'Estimate'},
+}
+"""Key -> what makes it count."""
 
 
 def written(key, value):
     """Value in the form of the key, with what must stand beside it."""
     beside = {'PhaseEncodingDirection': 'j'} if key.endswith(('PE', 'Spacing', 'Time')) else {}
-    return {**beside, key: [0.0, value] if key == 'SliceTiming' else value}
+    value = {'SliceTiming': [0.0, value], 'SpinEchoDisplacement': [0.0, value]}.get(key, value)
+    return {**beside, **BESIDE.get(key, {}), key: value}
+
+
+@pytest.fixture
+def wide(full):
+    """The full dataset, with a map of the field by phase difference and an asymmetric echo."""
+    times = {'EchoTime1': 0.005, 'EchoTime2': 0.007, 'Units': 'rad'}
+    full.image('sub-01/fmap/sub-01_phasediff.nii.gz', metadata=times)
+    full.image('sub-01/fmap/sub-01_magnitude1.nii.gz')
+    full.image('sub-01/anat/sub-01_ASE.nii.gz', shape=(3, 3, 2, 2), metadata={})
+    full.edit('*_bold.json', PhaseEncodingDirection='j', TotalReadoutTime=0.03)
+    return full
 
 
 def complaints(found, key):
-    return [problem.message for problem in found.problems if f'{key} = ' in problem.message]
+    said = [*(problem.message for problem in found.problems), *found.notes]
+    return [message for message in said if f'{key} = ' in message]
 
 
 def test_every_number_that_is_read_has_a_range():
@@ -51,6 +86,7 @@ def test_every_number_that_is_read_has_a_range():
     assert keys <= set(RANGES)
     by_variable = {'Hct', 'SaO2', 'EchoTime1', 'EchoTime2', 'LabelingDuration'}
     assert set(RANGES) - keys <= by_variable | {'PostLabelingDelay', 'RepetitionTime'}
+    assert set(RANGES) == {*PLACES, *OF_PARTICIPANTS, *OF_PREPROCESSED}  # each has its test below
 
 
 def test_every_time_has_a_range_and_every_range_two_ends():
@@ -61,18 +97,32 @@ def test_every_time_has_a_range_and_every_range_two_ends():
 @pytest.mark.parametrize('end', [0, 1])
 @pytest.mark.parametrize('key', PLACES)
 def test_ends_are_inside_and_what_lies_beyond_is_refused_by_key_value_and_range(
-    key, end, full, unit
+    key, end, wide, unit
 ):
     low, high = RANGES[key]
-    full.edit(PLACES[key], **written(key, RANGES[key][end]))
-    assert complaints(unit(full), key) == []
-    step = 0.01 * (high - low) if end else max(0.01 * low, 1e-6)
+    wide.edit(PLACES[key], **written(key, RANGES[key][end]))
+    assert complaints(unit(wide), key) == []
+    step = 0.01 * (high - low) if end else max(0.01 * abs(low), 1e-6 * (low == 0))
     beyond = high + step if end else low - step
-    full.edit(PLACES[key], **written(key, beyond))
-    (message, *_) = complaints(unit(full), key)
+    wide.edit(PLACES[key], **written(key, beyond))
+    (message, *_) = complaints(unit(wide), key)
     assert f'{key} = {beyond:g}' in message
     assert f'is outside {low:g}' in message
     assert 'sidecar sub-01' in message
+
+
+@pytest.mark.parametrize('end', [0, 1])
+@pytest.mark.parametrize('key', OF_PARTICIPANTS)
+def test_ends_of_blood_are_inside_and_what_lies_beyond_is_refused(key, end, dataset, unit):
+    low, high = RANGES[key]
+    dataset.add('anat/T1w')
+    dataset.json('participants.json', {key: {'Units': '1'}})
+    for step in (0.0, 0.01 * (1 if end else -1)):
+        value = (high if end else low) + step
+        dataset.text('participants.tsv', f'participant_id\t{key}\nsub-01\t{value:g}\n')
+        said = [one.message for one in unit(dataset).problems if f'{key} of sub-01' in one.message]
+        assert bool(said) is bool(step)
+        assert all(f'= {value:g} (' in one and f'is outside {low:g}' in one for one in said)
 
 
 @pytest.mark.parametrize('value', [True, 'x', {}, [], None, math.nan, math.inf])

@@ -16,7 +16,7 @@ from bids_app.bids.input.metadata.echoes import (
 )
 from bids_app.bids.input.metadata.phase import recognise_phase
 from bids_app.bids.input.metadata.readout import read_slice_axis
-from bids_app.bids.input.sidecar import Probe, is_number
+from bids_app.bids.input.sidecar import Probe, is_number, shortened
 from bids_app.bids.scans import AseSeries, EchoSeries
 from bids_app.errors import ExitCode
 from bids_app.models.constants import ASE_FEWEST_LONG, ASE_LONG, ASE_SPIN_ECHO
@@ -246,10 +246,16 @@ def _obstacle(full: EchoSeries, item: EchoSeries) -> str:
 def _lines(reader: Reader, label: str, item: EchoSeries, n_total: int) -> int | None:
     """Find how many lines a reduced set has: from the sidecar, else from its known label."""
     stated = item.metadata.get('AcquisitionMatrixPE')
-    if is_number(stated) and 0 < float(str(stated)) <= n_total:
-        return int(float(str(stated)))
-    share = KNOWN_SHARES.get(label.lower())
     name = item.files[0].name
+    if stated is not None:
+        if is_number(stated) and 0 < float(str(stated)) <= n_total:
+            return int(float(str(stated)))
+        reader.findings.note(
+            f'{name} is not merged: AcquisitionMatrixPE should be a number from 1 to {n_total} '
+            f'(the lines of the full set), found {shortened(stated)}'
+        )
+        return None
+    share = KNOWN_SHARES.get(label.lower())
     if share is None:
         reader.findings.note(
             f'{name} is not merged: its sidecar lacks AcquisitionMatrixPE, the number of '

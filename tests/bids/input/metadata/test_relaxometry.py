@@ -145,6 +145,8 @@ def test_redundant_sets_join_the_full_one_with_their_echo_times_and_lines(datase
         ({'direction': 'k'}, 'PhaseEncodingDirection'),
         ({'parts': ('mag',)}, 'without phase'),
         ({'n_echoes': 3}, '3 echoes'),
+        ({'lines': 9}, 'AcquisitionMatrixPE should be a number from 1 to 8'),
+        ({'lines': 'all'}, "the full set), found 'all'"),
     ],
 )
 def test_sets_that_cannot_be_merged_are_left_out_and_said(change, reason, dataset, unit):
