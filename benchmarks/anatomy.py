@@ -5,6 +5,7 @@ python benchmarks/anatomy.py motion      movement within a BOLD series of 400 vo
 python benchmarks/anatomy.py verdict     verdicts on scans that fit and on scans that do not
 python benchmarks/anatomy.py poses       brain and alignment of heads turned and shifted
 python benchmarks/anatomy.py heads       brains of turned, cropped, defaced, noisy, shaded heads
+python benchmarks/anatomy.py kinds       brains of children, atrophy, contrast agent, MP2RAGE, 7 T
 python benchmarks/anatomy.py coarse      brain, tissue, scans and template of a coarse participant
 python benchmarks/anatomy.py study       the same at study size (minutes)
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +34,8 @@ from bids_app.models.preprocessing.realignment import (
     mask_centre,
     motion_matrices,
 )
-from bids_app.phantom import acquisition, measurement
-from bids_app.phantom.anatomy import _deformed, random_rigid
+from bids_app.phantom import acquisition, measurement, physics
+from bids_app.phantom.anatomy import _deformed, make_head, random_rigid, smooth_field
 from bids_app.phantom.participant import effects_of, make_participant
 from bids_app.phantom.study import Study, _anatomy
 
@@ -74,10 +76,13 @@ def measure_motion() -> None:
           f'error {left:.3f} mm (root mean square), {seconds:.1f} s')  # fmt: skip
 
 
-def subject(seed: int, protocol: acquisition.Protocol) -> acquisition.Subject:
-    """Make the participant of a seed."""
+def subject(seed: int, protocol: acquisition.Protocol, **kind: float) -> acquisition.Subject:
+    """Make the participant of a seed, its head of another size or with atrophy."""
     study = Study(root=Path('none'), n_participants=1, seed=seed, grid=protocol.name)
     participant = make_participant(study.stream('01', 'blood'), '01')
+    if kind:
+        rng = study.stream('01', 'anatomy')
+        return acquisition.Subject(participant, make_head(rng, spacing=protocol.spacing, **kind))
     return acquisition.Subject(participant, _anatomy(study, '01', protocol))
 
 
@@ -269,6 +274,85 @@ def spoilt_head(seed: int, rng, folder: Path):
     return t1w, save_image(brain, place, folder / 'brain.nii')
 
 
+def contrast_agent(image, brain, scan, rng):
+    """Let dura, sagittal sinus, scalp and mucosa enhance."""
+    distance = ndimage.distance_transform_edt(~brain, sampling=scan.zooms)
+    across, _, up = np.indices(image.shape)
+    middle, _, height = np.argwhere(brain).mean(axis=0)
+    dura = np.exp(-(((distance - 2) / 1.5) ** 2)) * ~brain
+    sinus = ~brain & (distance < 9) & (np.abs(across - middle) * scan.zooms[0] < 6)
+    image = image + 1.2 * dura + 1.5 * (sinus & (up > height)) + 0.5 * image * ~brain
+    return physics.rician(image / np.percentile(image, 99), 0.02, rng)
+
+
+def seven_tesla(image, brain, scan, rng):
+    """Darken a head from the middle outwards, and temporal lobes by half."""
+    points = np.moveaxis(np.indices(image.shape), 0, -1) * np.array(scan.zooms)
+    inside = points[brain]
+    around = (points - inside.mean(axis=0)) / (np.ptp(inside, axis=0) / 2)
+    field = np.exp(-(around**2).sum(axis=-1) / 1.5)
+    for side in (-0.8, 0.8):
+        lobe = (around - [side, 0.1, -0.6]) / 0.4
+        field *= 1 - 0.5 * np.exp(-(lobe**2).sum(axis=-1))
+    image = image * field
+    return physics.rician(image / np.percentile(image, 99), 0.01, rng)
+
+
+def mp2rage(image, brain, scan, rng):
+    """Give the ratio of two noisy inversions of which the first goes through zero."""
+    del brain
+    density = np.where(image > 0.08, 0.7, image)
+    density = density * np.exp(0.3 * smooth_field(rng, scan.axes, length=80.0))
+    first, second = (
+        density * part + 0.01 * (rng.standard_normal((2, *image.shape)).T @ [1, 1j]).T
+        for part in (image - 0.5, 0.9 - 0.2 * image)
+    )
+    ratio = (np.conj(first) * second).real / (np.abs(first) ** 2 + np.abs(second) ** 2)
+    return np.rint(4095 * (ratio + 0.5))
+
+
+def plain_noise(image, brain, scan, rng):
+    """Add noise alone."""
+    del brain, scan
+    return physics.rician(image / np.percentile(image, 99), 0.02, rng)
+
+
+FINER = replace(PROTOCOL.t1w, shape=(128, 155, 131), zooms=(1.5, 1.5, 1.5))
+
+HEADS = {
+    'child, 0.92 as long': ({'size': 0.92}, PROTOCOL.t1w, plain_noise),
+    'child, 0.85 as long': ({'size': 0.85}, PROTOCOL.t1w, plain_noise),
+    'child, 0.75 as long': ({'size': 0.75}, PROTOCOL.t1w, plain_noise),
+    'fluid 1 mm wider': ({'atrophy': 1.0}, PROTOCOL.t1w, plain_noise),
+    'fluid 2 mm wider': ({'atrophy': 2.0}, PROTOCOL.t1w, plain_noise),
+    'contrast agent': ({}, PROTOCOL.t1w, contrast_agent),
+    '1.5 mm': ({}, FINER, plain_noise),
+    'shaded as at 7 T': ({}, PROTOCOL.t1w, seven_tesla),
+    'MP2RAGE, UNIT1': ({}, PROTOCOL.t1w, mp2rage),
+}
+"""Kind of head or of image -> what makes it."""
+
+
+def measure_kinds(seed: int = 700) -> None:
+    """Print the Dice of the brain of heads unlike the template, and of unlike T1w images."""
+    for name, (kind, scan, spoil) in HEADS.items():
+        image, brain = acquisition.structural(subject(seed, PROTOCOL, **kind), scan)
+        image = spoil(image, brain, scan, np.random.default_rng(seed))
+        grid = Grid(scan.shape, scan.affine)
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder)
+            t1w = save_image(image.astype(np.float32), grid, work / 't1w.nii')
+            true = save_image(brain, grid, work / 'brain.nii')
+            out = {'out_mask': work / 'found.nii', 'out_corrected': work / 'corrected.nii'}
+            limits = (100.0, 3000.0)  # how well it is found, not whether it would be refused
+            reply = run_isolated('extract_brain', cwd=work, t1w=t1w, volumes=limits, **out)
+            dice = overlap_of(out['out_mask'], true)
+        placed, likeness = reply['placed'], reply['likeness']
+        print(f'{name}: Dice {dice:.3f}, {reply["volume"]:.0f} mL, likeness {placed:.2f}, '
+              f'{likeness:.2f}, verdict {judge_brain(placed, likeness).name}',
+              flush=True)  # fmt: skip
+
+
 def _lying(path: str, lie) -> str:
     """Turn a head by its header."""
     grid = grid_of(path)
@@ -371,6 +455,7 @@ if __name__ == '__main__':
         'verdict': measure_verdict,
         'poses': measure_poses,
         'heads': measure_heads,
+        'kinds': measure_kinds,
         'coarse': lambda: measure_participant(PROTOCOL),
         'study': lambda: measure_participant(acquisition.protocol('study')),
     }

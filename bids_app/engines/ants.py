@@ -35,6 +35,7 @@ from bids_app.models.preprocessing.coregistration import (
     mask_overlap,
     mutual_information,
 )
+from bids_app.models.preprocessing.noisy_background import clear_background
 
 if TYPE_CHECKING:
     from bids_app._typing import BoolArray, FloatArray, PathLike
@@ -47,6 +48,9 @@ START_ZOOM = 4.0
 
 HEAD_HEIGHT = 125.0
 """From the top of the head down, what locates it left-right and front-back, mm."""
+
+OTHER_SIZE = 0.08
+"""Of the width of a head from that of the template, beyond which its size is a start; no unit."""
 
 DILATION = 8.0
 """Around the brain, what registration of whole heads looks at, mm."""
@@ -156,11 +160,11 @@ def average_heads(
     import ants
 
     del seed
-    first = _read(images[0])
+    first = _read_head(images[0])
     total, count = first.numpy().astype(float), np.ones(first.shape)
     coarse = _to_zooms(first, 2.0)
     for number, path in enumerate(images[1:]):
-        other = _read(path)
+        other = _read_head(path)
         moving = _to_zooms(other, 2.0)
         start = save_affine(_align_tops(coarse, moving), Path(scratch) / f'tops_{number}.txt')
         found = ants.registration(
@@ -218,21 +222,23 @@ def extract_brain(
 
     Notes
     -----
+    A background of noise as bright as the head (UNIT1 of MP2RAGE) is cleared first.
     At 4 mm: heads aligned by their tops, rigid, affine, then a coarse deformation, all restricted
     to the surroundings of the template's brain; its mask is carried back. Where a head and the
-    template stay unlike, the rigid step also starts turned by 30 degrees about each axis.
+    template stay unlike, the rigid step also starts turned by 30 degrees about each axis; where
+    their widths differ by more than 8 %, the affine step also starts at the size of the head.
     """
     import ants
 
     del seed
-    source = _read(t1w)
+    source = _read_head(t1w)
     head = _to_zooms(_correct(_to_zooms(source, 2.0), None, (20, 20), grid_zoom=8.0), START_ZOOM)
     fixed = _to_zooms(_read(template or packaged_template('T1w')), START_ZOOM)
     brain = _read(template_mask or packaged_template('desc-brain_mask'))
     around = _to_zooms(_dilate(brain, DILATION), START_ZOOM)
 
     rigid, placed = _place_head(fixed, head, around, scratch)
-    affine = _quick(fixed, head, 'Affine', rigid, where=around, prefix=f'{scratch}/affine')
+    affine = _size_head(fixed, head, rigid, around, scratch)
     warp = ants.registration(
         fixed,
         head,
@@ -534,6 +540,13 @@ def _read(path: PathLike) -> Any:
     return _to_ants(data, grid_of(path).affine, path)
 
 
+def _read_head(path: PathLike) -> Any:
+    """Read a T1w image of a whole head, its background dark whatever it is in the file."""
+    image = _read(path)
+    cleared, was_noisy = clear_background(image.numpy())
+    return image.new_image_like(cleared.astype('float32')) if was_noisy else image
+
+
 def _to_ants(data: FloatArray, affine: FloatArray, path: PathLike = 'image') -> Any:
     """Make an ANTs image; its axes must be orthogonal."""
     import ants
@@ -656,6 +669,26 @@ def _place_head(fixed: Any, head: Any, where: Any, scratch: PathLike) -> tuple[s
     return best
 
 
+def _size_head(fixed: Any, head: Any, rigid: str, where: Any, scratch: PathLike) -> str:
+    """Align a head affinely: from where it lies, and, of another size, from that size too."""
+    import ants
+
+    starts, turn = [rigid], _matrix(rigid)[:3, :3]
+    width = _head_width(head, turn) / _head_width(fixed, np.eye(3))
+    if abs(width - 1) > OTHER_SIZE:
+        resized = _align_tops(fixed, head, turn, width)
+        starts.append(save_affine(resized, Path(scratch) / 'resized.txt'))
+    inside = where.numpy() > 0.5
+
+    def align(number: int) -> tuple[str, float]:
+        prefix = f'{scratch}/affine_{number}_'
+        found = _quick(fixed, head, 'Affine', starts[number], where=where, prefix=prefix)
+        seen = ants.apply_transforms(fixed, head, [found]).numpy()
+        return found, mutual_information(fixed.numpy()[inside], seen[inside])
+
+    return max((align(number) for number in range(len(starts))), key=itemgetter(1))[0]
+
+
 def _least_likeness(fixed: Any, head: Any, where: Any) -> float:
     """Tell how alike two images are in that eighth of a region where they are least so, nats."""
     points = np.argwhere(where.numpy() > 0.5)
@@ -695,17 +728,32 @@ def _crop(image: Any, mask: Any, margin: float) -> Any:
     return ants.crop_indices(image, low.tolist(), high.tolist())
 
 
-def _align_tops(fixed: Any, moving: Any, turn: FloatArray | None = None) -> FloatArray:
-    """Bring the tops of heads together: points of fixed to points of moving, turned (3, 3)."""
+def _align_tops(
+    fixed: Any, moving: Any, turn: FloatArray | None = None, width: float = 1.0
+) -> FloatArray:
+    """Bring the tops of heads together: points of fixed to those of moving, turned and resized."""
     matrix, upright = np.eye(4), np.eye(3)
     turn = upright if turn is None else turn
-    matrix[:3, :3] = turn
-    matrix[:3, 3] = turn @ (_head_position(moving, turn) - _head_position(fixed, upright))
+    matrix[:3, :3] = width * turn
+    there, here = _head_position(moving, turn), _head_position(fixed, upright)
+    matrix[:3, 3] = turn @ (there - width * here)
     return matrix
 
 
 def _head_position(image: Any, turn: FloatArray) -> FloatArray:
     """Middle of the upper head in x and y, its top in z, RAS mm, of a head that is turned."""
+    upper, top = _upper_head(image, turn)
+    return np.append(np.median(upper[:, :2], axis=0), top)
+
+
+def _head_width(image: Any, turn: FloatArray) -> float:
+    """Spread of the upper head left-right and front-back, mm, of a head that is turned."""
+    upper, _ = _upper_head(image, turn)
+    return float(np.sqrt(upper[:, :2].var(axis=0).prod()) ** 0.5)
+
+
+def _upper_head(image: Any, turn: FloatArray) -> tuple[FloatArray, float]:
+    """Points (P, 3) of the upper part of a head, and its top, RAS mm, turned to be upright."""
     from skimage.filters import threshold_otsu
 
     from bids_app.engines.masks import largest_component
@@ -719,8 +767,7 @@ def _head_position(image: Any, turn: FloatArray) -> FloatArray:
     affine = _affine_of(image)
     points = (np.argwhere(head) @ affine[:3, :3].T + affine[:3, 3]) @ turn
     top = np.percentile(points[:, 2], 99.8)
-    upper = points[points[:, 2] > top - HEAD_HEIGHT]
-    return np.append(np.median(upper[:, :2], axis=0), top)
+    return points[points[:, 2] > top - HEAD_HEIGHT], float(top)
 
 
 def _check_volume(volume: float, limits: tuple[float, float], path: PathLike) -> None:

@@ -209,6 +209,8 @@ def make_head(
     *,
     spacing: float,
     axial_gradient: float = 40e-6,
+    size: float = 1.0,
+    atrophy: float = 0.0,
 ) -> Anatomy:
     """
     Deform the packaged template into a participant's head.
@@ -221,6 +223,10 @@ def make_head(
         Of the fine grid, mm; the head is the same for every spacing.
     axial_gradient : float
         Background gradient at the base of the brain, T/m.
+    size : float
+        Of the head, its length over that of an adult.
+    atrophy : float
+        How far fluid has moved the surface of the brain and the walls of its ventricles, mm.
 
     Returns
     -------
@@ -233,7 +239,7 @@ def make_head(
     shape = tuple(int(n) for n in np.round(extent / spacing))
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = origin
-    template_position = _deformed(rng, shape, affine)
+    template_position = _deformed(rng, shape, affine, size=size)
 
     # channels are filled one by one: the study grid has 9 million points
     maps = np.empty((*shape, len(CHANNELS)), np.float32)
@@ -244,7 +250,7 @@ def make_head(
     )
     power = np.maximum(power, 1e-4) ** SHARPNESS
     maps[..., :3] = power / power.sum(-1, keepdims=True) * brain[..., None]
-    _fold(rng, maps, affine, template_position)
+    _fold(rng, maps, affine, template_position, atrophy)
     maps[..., 3] = (1 - brain) * np.clip(texture - AIR_HAZE, 0, 1.2)
     maps[..., CHANNELS.index('texture')] = np.clip(texture - AIR_HAZE, 0, 1.5)
     _vary(rng, maps, affine)
@@ -310,10 +316,12 @@ def make_slab(
     return Anatomy(affine, maps, region, np.eye(4), background)
 
 
-def _deformed(rng: np.random.Generator, shape: tuple[int, ...], affine: FloatArray) -> FloatArray:
+def _deformed(
+    rng: np.random.Generator, shape: tuple[int, ...], affine: FloatArray, *, size: float = 1.0
+) -> FloatArray:
     """Template position of every point of a grid: pose, size and a smooth displacement."""
     angles = rng.normal(0, 2.5, 3)
-    scale = np.diag(1 + rng.normal(0, 0.03, 3))
+    scale = np.diag(1 + rng.normal(0, 0.03, 3)) / size
     shift = rng.normal(0, 3.0, 3)
     matrix = rotation(angles) @ scale
     axes = [affine[i, 3] + affine[i, i] * np.arange(shape[i]) for i in range(3)]
@@ -329,12 +337,14 @@ def _fold(
     maps: NDArray[np.float32],
     affine: FloatArray,
     template_position: FloatArray,
+    atrophy: float,
 ) -> None:
     """
     Put a folded cortex in place of the blurred one of the template, in place.
 
     Sulci lie where a sum of plane waves is zero, as deep as a smooth field says, and along the
     fluid of the template; the cortex follows them at its thickness, white matter fills the rest.
+    Atrophy moves every surface of fluid, that of the ventricles too, by its length.
     """
     axes = [affine[i, 3] + affine[i, i] * np.arange(maps.shape[i]) for i in range(3)]
     depth = SULCUS_DEPTH + DEPTH_SPREAD * np.clip(smooth_field(rng, axes, length=30.0), -2, 2)
@@ -346,6 +356,11 @@ def _fold(
 
     below_skull, from_fluid = _template_depths()
     deep = _sampled(below_skull, template_position)
+    if atrophy:
+        solid = np.clip(0.5 + (_sampled(from_fluid, template_position) - atrophy) / EDGE, 0, 1)
+        lost = maps[..., :2] * (1 - solid)[..., None]
+        maps[..., :2] -= lost
+        maps[..., 2] += lost.sum(-1)
     share = 1 - _ramp(deep, *FOLDED_DEPTH)
     share *= _ramp(template_position[..., 2], *FOLDED_HEIGHT)
     # the sheath of the brain keeps the fraction that the template gives it
@@ -353,9 +368,9 @@ def _fold(
     zone = (share > 0) & (brain > 0)
     index = np.argwhere(zone)
     position = index * np.diag(affine)[:3] + affine[:3, 3]
-    slit = _distance_to_sheets(position, waves, phases) - SULCUS_HALF_WIDTH
+    slit = _distance_to_sheets(position, waves, phases) - SULCUS_HALF_WIDTH - atrophy
     slit = np.maximum(slit, deep[zone] - depth[zone])
-    pia = np.minimum(_sampled(from_fluid, template_position[zone]), slit)
+    pia = np.minimum(_sampled(from_fluid, template_position[zone]) - atrophy, slit)
     solid, white = (np.clip(0.5 + x / EDGE, 0, 1) for x in (pia, pia - thick[zone]))
     folded = np.stack([solid - white, white, 1 - solid], axis=-1)
     weight = share[zone][:, None]

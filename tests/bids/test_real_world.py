@@ -332,13 +332,17 @@ def test_a_gradient_echo_as_real_and_imaginary_parts_is_known_everywhere(dataset
     assert 'no MEGRE' not in outcome.out
 
 
-def test_an_mp2rage_without_t1w_is_pointed_at(dataset, unit):
+def test_an_mp2rage_is_the_t1w_image_where_there_is_no_other(dataset, unit):
     dataset.add('anat/MESE')
-    dataset.image('sub-01/anat/sub-01_UNIT1.nii.gz')
-    notes = unit(dataset).notes
-    assert any(note.startswith('sub-01_UNIT1.nii.gz (MP2RAGE) is not read') for note in notes)
-    dataset.add('anat/T1w')
-    assert not any('MP2RAGE' in note for note in unit(dataset).notes)
+    path = dataset.image('sub-01/anat/sub-01_UNIT1.nii.gz')
+    dataset.image('sub-01/anat/sub-01_inv-2_MP2RAGE.nii.gz')
+    alone = unit(dataset)
+    assert alone.t1w == (path,)
+    assert any(note.startswith('sub-01_UNIT1.nii.gz (MP2RAGE) is the T1w') for note in alone.notes)
+    dataset.add('anat/acq-mprage_T1w')  # more entities, but what other software takes
+    both = unit(dataset)
+    assert both.t1w == (dataset.find('*_T1w.nii.gz'),)
+    assert 'sub-01_UNIT1.nii.gz is not used' in said(both)
 
 
 # ------------------------------------------------------------------------- blocks

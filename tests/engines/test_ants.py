@@ -11,6 +11,7 @@ from bids_app.engines.ants import (
     _dilate,
     _matrix,
     _place_head,
+    _size_head,
     _tissue_fractions,
     _to_ants,
     _to_zooms,
@@ -236,6 +237,16 @@ def test_head_is_found_however_its_header_turns_it(head, tmp_path):
     found, likeness = _place_head(fixed, moving, around, tmp_path)
     assert mean_error(_matrix(found), turn, head) < 2
     assert judge_brain(likeness, likeness).name == 'good'
+
+
+def test_a_head_of_another_size_is_brought_to_the_template(head, tmp_path):
+    (t1w, brain, *_), affine = head
+    resize = np.diag([0.75, 0.75, 0.75, 1.0])
+    fixed, moving = (_to_zooms(_to_ants(t1w, a), 4.0) for a in (affine, resize @ affine))
+    around = _to_zooms(_dilate(_to_ants(brain, affine), DILATION), 4.0)
+    rigid_file, _ = _place_head(fixed, moving, around, tmp_path)
+    found = _size_head(fixed, moving, rigid_file, around, tmp_path)
+    assert mean_error(_matrix(found), resize, head) < 2
 
 
 @pytest.mark.prove

@@ -67,6 +67,23 @@ def test_participants_have_different_heads(head):
     assert 0.75 < overlap < 0.98
 
 
+def test_a_small_head_has_a_brain_of_its_cube(head):
+    small = make_head(np.random.default_rng(3), spacing=4.0, size=0.8)
+    assert small.brain.sum() / head.brain.sum() == pytest.approx(0.8**3, rel=0.03)
+
+
+def test_atrophy_widens_the_fluid_inside_the_same_skull(head):
+    shrunken = make_head(np.random.default_rng(3), spacing=4.0, atrophy=2.0)
+    np.testing.assert_array_equal(shrunken.brain, head.brain)
+    np.testing.assert_allclose(
+        shrunken.maps[..., :3].sum(-1), head.maps[..., :3].sum(-1), atol=1e-5
+    )
+    grey, white, fluid = (shrunken.maps[..., i].sum() / head.maps[..., i].sum() for i in range(3))
+    assert fluid > 1.5
+    assert grey < 0.9
+    assert white < 1.0
+
+
 def test_all_regions_hold_grey_matter(head):
     voxel = 4.0**3 / 1000
     for region in range(1, 6):

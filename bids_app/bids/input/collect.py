@@ -357,18 +357,25 @@ def _t1w(context: Context, reader: Reader, session: str | None) -> tuple[Path, .
 
 
 def _same_kind(reader: Reader, found: Sequence[Found]) -> tuple[Path, ...]:
-    """Keep the runs of the plainest kind of T1w image, with a readable header."""
+    """Keep the runs of the plainest kind of T1w image, else of UNIT1, with a readable header."""
 
     def kind(item: Found) -> tuple[tuple[str, str], ...]:
         return tuple(
             sorted((k, v) for k, v in item.entities.items() if k not in ('run', 'extension'))
         )
 
-    plainest = min((kind(item) for item in found), key=lambda pairs: (len(pairs), pairs))
+    plainest = min(
+        (kind(item) for item in found),
+        key=lambda pairs: (('suffix', 'T1w') not in pairs, len(pairs), pairs),
+    )
     chosen = [item for item in found if kind(item) == plainest]
     for item in found:
         if item not in chosen:
             reader.findings.note(f'{item.path.name} is not used; {chosen[0].path.name} is')
+    if chosen[0].get('suffix') == 'UNIT1':
+        reader.findings.note(
+            f'{chosen[0].path.name} (MP2RAGE) is the T1w image; its noisy background is cleared'
+        )
     reader.findings.files.update(item.path for item in chosen)
     probes = [Probe(reader=reader, role='t1w', found=item, condition=None) for item in chosen]
     return tuple(probe.file for probe in probes if probe.header((3,)) is not None)
@@ -425,16 +432,6 @@ def _check_events(reader: Reader, inputs: ParticipantInputs, own: Labels) -> Non
         )
 
 
-def _hint_at_mp2rage(context: Context, findings: Findings) -> None:
-    """Say that there is an image that could be the T1w image, were it named so."""
-    for item in context.info.found[context.participant]:
-        if item.get('suffix') == 'UNIT1' and item.get('extension') in ('.nii', '.nii.gz'):
-            findings.note(
-                f'{item.path.name} (MP2RAGE) is not read: give a version of it without the noise '
-                'of its background the suffix T1w, and it is'
-            )
-
-
 def _note_absences(
     context: Context,
     findings: Findings,
@@ -451,7 +448,5 @@ def _note_absences(
             ignored = {family, roles[role].ignore} & set(context.settings.ignore)
             reason = ' (--ignore)' if ignored else ''
             findings.note(f'no {MODALITY[family]}{reason}')
-            if family == 't1w' and not reason:
-                _hint_at_mp2rage(context, findings)
     if context.settings.condition_entity == 'ses' and files['bold']:
         findings.note('BOLD is not compared between sessions')
