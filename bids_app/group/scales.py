@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_app.engines.templates import FINE_ATLAS, packaged_template
 from bids_app.group.concordance import noise_width, study_regions
 from bids_app.group.effects import random_of
 from bids_app.group.shares import (
@@ -16,6 +17,7 @@ from bids_app.group.shares import (
     sign_flip_products,
 )
 from bids_app.group.statistics import random_effects, weigh_participants
+from bids_app.images import load_data
 from bids_app.models.concordance.ashr import spatial_blocks
 from bids_app.models.concordance.discordance import Discordance, estimate_discordance
 from bids_app.models.concordance.labels import gate_by_probability
@@ -23,9 +25,9 @@ from bids_app.models.concordance.offset import SIGNS
 from bids_app.models.constants import FEWEST_EFFECTS, NOISE_BLOCK_WIDTHS, SIGN_ALPHA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from bids_app._typing import FloatArray, IntArray
+    from bids_app._typing import BoolArray, FloatArray, IntArray
     from bids_app.group.concordance import Concordance
     from bids_app.group.effects import Effect
     from bids_app.group.statistics import RandomEffects, Weighting
@@ -70,12 +72,28 @@ def _scales(study: Study, change: Effect) -> Iterator[Scale]:
             blocks=spatial_blocks(centres, side=max(shared, 2 * edge)),
         )
     networks, parcels, _ = study_regions(study)
-    for name, parts in (('parcels', parcels), ('networks', networks)):
-        unit = np.full(study.n_voxels, -1)
-        for number, part in enumerate(part for part in parts.values() if part.any()):
-            unit[part] = number
-        if unit.max() >= 0:
+    if not parcels:
+        return
+    fine = load_data(packaged_template(FINE_ATLAS))[study.mask].astype(np.int64)
+    labels = np.unique(fine[fine > 0])
+    for name, unit in (
+        ('400 parcels', _numbered(fine == label for label in labels)),
+        ('200 parcels', _numbered(parcels.values())),
+        ('networks', _numbered(networks.values())),
+    ):
+        if unit.size and unit.max() >= 0:
             yield Scale(name=name, unit=unit, blocks=np.arange(unit.max() + 1))
+
+
+def _numbered(parts: Iterable[BoolArray]) -> IntArray:
+    """Give each voxel the number of its part, from 0 without gaps; -1 is none."""
+    kept = [part for part in parts if part.any()]
+    if not kept:
+        return np.full(0, -1)
+    unit = np.full(kept[0].size, -1)
+    for number, part in enumerate(kept):
+        unit[part] = number
+    return unit
 
 
 def _averages(values: FloatArray, unit: IntArray) -> FloatArray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.errors import ModelInputError
-from bids_app.group.statistics import random_effects
+from bids_app.group.statistics import means_without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -56,16 +56,7 @@ def leave_out(
         Means and standard errors, see :func:`jackknife_groups`.
     """
     member = jackknife_groups(len(values))
-    parts = []
-    for group in range(int(member.max()) + 1):
-        kept = member != group
-        part = random_effects(
-            values[kept],
-            None if variances is None else variances[kept],
-            weighting=weighting.of(kept),
-            design=design[kept],
-        )
-        parts.append((part.effect, part.standard_error))
+    parts = means_without(values, variances, member, weighting, design)
     effects, errors = zip(*parts, strict=True)
     return np.stack(effects), np.stack(errors)
 

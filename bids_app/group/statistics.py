@@ -13,6 +13,8 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.noise import FEWEST_VOXELS, variance_prior
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray, IntArray
@@ -251,21 +253,95 @@ def random_effects(
         raise ModelInputError(msg)
     if weighting is None:
         weighting = Weighting(participants=_weights(x, v, known))
+    excess = np.maximum(_excess_variance(x, v, known), 0.0)
+    typical = typical_variance(v, known)
+    return _estimated(x, known, weighting, columns, typical=typical, tau2=excess, tested=tested)
+
+
+def means_without(
+    effects: FloatArray,
+    variances: FloatArray | None,
+    member: IntArray,
+    weighting: Weighting,
+    design: FloatArray,
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """
+    Estimate the mean of :func:`random_effects` with each group of participants left out in turn.
+
+    Parameters
+    ----------
+    effects : (N, V) ndarray of float64
+        Effect of each participant; NaN where there is none.
+    variances : (N, V) ndarray of float64 or None
+        Random variance of each effect, unit squared.
+    member : (N,) ndarray of int
+        Group of each participant, from 0.
+    weighting : Weighting
+        Of all participants.
+    design : (N, P) ndarray of float64
+        Columns over participants; the first is tested.
+
+    Yields
+    ------
+    effect, error : (V,) ndarray of float64
+        Mean and standard error, unit of the effects; NaN where too few are left.
+    """
+    x, v, known = _checked(effects, variances)
+    if v is not None:  # sorted once for all groups: the median of what is kept is then counted
+        order = np.argsort(np.where(known, v, np.inf), axis=0)
+        ordered, usable = (np.take_along_axis(one, order, axis=0) for one in (v, known))
+    for group in range(int(member.max()) + 1):
+        kept = member != group
+        typical = np.ones(x.shape[1])
+        if v is not None:
+            typical = _counted_median(ordered, kept[order] & usable)
+        part = _estimated(
+            x[kept],
+            known[kept],
+            weighting.of(kept),
+            design[kept],
+            typical=typical,
+            tau2=np.full(x.shape[1], np.nan),
+        )
+        yield part.effect, part.standard_error
+
+
+def _counted_median(ordered: FloatArray, counted: BoolArray) -> FloatArray:
+    """Give the median of what counts in sorted columns; 0 where nothing does."""
+    reached = np.cumsum(counted, axis=0)
+    n = reached[-1]
+    places = np.stack([(reached > middle).argmax(axis=0) for middle in ((n - 1) // 2, n // 2)])
+    median = np.take_along_axis(ordered, places, axis=0).mean(axis=0)
+    return np.where(n > 0, median, 0.0)
+
+
+def _estimated(
+    x: FloatArray,
+    known: BoolArray,
+    weighting: Weighting,
+    columns: FloatArray,
+    *,
+    typical: FloatArray,
+    tau2: FloatArray,
+    tested: int = 0,
+) -> RandomEffects:
+    """Fit a design over participants in every voxel, and test a column."""
     n = known.sum(axis=0)
     weights = np.where(known, weighting.participants[:, None], 0.0)
-    coefficients, spread, regular = regress(np.where(known, x, 0.0), weights, columns)
+    values = np.where(known, x, 0.0)
+    coefficients, spread, regular = regress(values, weights, columns)
     freedom = n - columns.shape[1]
     enough = (n >= MINIMUM) & (freedom >= 1) & regular
-    residuals = np.where(known, x, 0.0) - columns @ coefficients
+    residuals = values - columns @ coefficients
     dof = np.maximum(freedom, 1).astype(float)
     residual = (weights * residuals**2).sum(axis=0) / dof
-    variance, total = moderate(residual, dof, typical_variance(v, known), weighting)
+    variance, total = moderate(residual, dof, typical, weighting)
     return _tested(
         coefficients[tested],
         variance * spread[:, tested],
         total,
         residual=residual,
-        tau2=np.maximum(_excess_variance(x, v, known), 0.0),
+        tau2=tau2,
         n=n,
         missing=~enough,
     )
@@ -546,6 +622,9 @@ def regress(
 
 def _masked_median(rows: FloatArray, known: BoolArray) -> FloatArray:
     """Give the median of each row over what is known; NaN where nothing is."""
+    if rows.size and known.all():  # twice as fast
+        whole: FloatArray = np.median(rows, axis=1)
+        return whole
     ordered = np.sort(np.where(known, rows, np.nan), axis=1)
     n = known.sum(axis=1)
     middle = np.stack([np.maximum(n - 1, 0) // 2, n // 2], axis=1).clip(max=rows.shape[1] - 1)

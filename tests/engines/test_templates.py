@@ -6,11 +6,17 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.engines.templates import ATLAS, FINE_ATLAS, packaged_template
 from bids_app.errors import SettingsError
 
 TISSUES = ('GM', 'WM', 'CSF')
-IMAGES = ('T1w', 'desc-brain_mask', *(f'label-{name}_probseg' for name in TISSUES), ATLAS)
+IMAGES = (
+    'T1w',
+    'desc-brain_mask',
+    *(f'label-{name}_probseg' for name in TISSUES),
+    ATLAS,
+    FINE_ATLAS,
+)
 AFFINE = [[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]
 MEGABYTES = 3
 
@@ -46,6 +52,16 @@ def test_labels_1_to_100_are_the_left_hemisphere(atlas, right):
     left_labels = (atlas > 0) & (atlas <= 100)
     assert right[left_labels].max() <= 2
     assert (right[left_labels] < 0).mean() > 0.97
+
+
+def test_four_hundred_parcels_cut_the_same_cortex_with_the_left_one_first(atlas, right):
+    fine = data(FINE_ATLAS)
+    centres = np.array([right[fine == label].mean() for label in range(1, 401)])
+    assert (centres[:200] < 0).all()
+    assert (centres[200:] > 0).all()
+    assert fine.max() == 400
+    overlap = ((fine > 0) & (atlas > 0)).sum() / ((fine > 0) | (atlas > 0)).sum()
+    assert overlap > 0.95
 
 
 def test_template_is_not_mirrored_against_the_atlas(atlas):

@@ -2,12 +2,14 @@
 
 from types import SimpleNamespace
 
+import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
 
+from bids_app.engines.templates import ATLAS, FINE_ATLAS, packaged_template
 from bids_app.group.dispute import _sources
-from bids_app.group.scales import Scale, _at_scale, _averages
+from bids_app.group.scales import Scale, _at_scale, _averages, _scales
 from bids_app.group.stream import Stack
 from bids_app.models.concordance.ashr import spatial_blocks
 from bids_app.settings import Settings
@@ -19,6 +21,29 @@ def test_unit_is_the_mean_of_what_is_known_of_it():
     values = np.array([1.0, 3.0, np.nan, np.nan, 7.0])
     means = _averages(values, np.array([0, 0, 0, 1, -1]))
     np.testing.assert_array_equal(means, [2.0, np.nan])
+
+
+@pytest.mark.parametrize('atlas', ['schaefer', 'none'])
+def test_units_are_those_of_both_atlases_from_fine_to_coarse(atlas, monkeypatch):
+    labels, fine = (nb.load(packaged_template(kind)).get_fdata() for kind in (ATLAS, FINE_ATLAS))
+    mask = labels > 0
+    study = SimpleNamespace(
+        settings=SimpleNamespace(atlas=atlas),
+        mask=mask,
+        n_voxels=int(mask.sum()),
+        grid=SimpleNamespace(zooms=np.full(3, 2.0)),
+    )
+    monkeypatch.setattr('bids_app.group.scales.noise_width', lambda study, change: 6.0)
+    found = {scale.name: scale for scale in _scales(study, None)}
+    cubes = ['4 mm', '8 mm', '12 mm']
+    if atlas == 'none':
+        assert list(found) == cubes
+        return
+    assert list(found) == [*cubes, '400 parcels', '200 parcels', 'networks']
+    sizes = {name: int(scale.unit.max()) + 1 for name, scale in found.items()}
+    assert (sizes['400 parcels'], sizes['200 parcels'], sizes['networks']) == (400, 200, 7)
+    unit = found['400 parcels'].unit
+    np.testing.assert_array_equal(unit, np.where(fine[mask] > 0, fine[mask] - 1, -1))
 
 
 def effect(folder, name, values):

@@ -76,3 +76,23 @@ def test_leaving_out_a_participant_is_the_mean_of_the_others():
     np.testing.assert_allclose(effects[2], expected.effect)
     np.testing.assert_allclose(errors[2], expected.standard_error)
     assert jackknife_groups(100).max() == 39
+
+
+@pytest.mark.parametrize('has_variances', [True, False])
+def test_mean_without_a_participant_is_that_of_the_others(has_variances):
+    """Medians that are counted in one sorted column are those of each sample."""
+    rng = np.random.default_rng(12)
+    x, v = rng.normal(size=(7, 60)), rng.gamma(2.0, 1.0, (7, 60))
+    x[rng.random(x.shape) < 0.2] = np.nan
+    v[:, :3], v[1:, 4] = np.nan, np.nan
+    variances = v if has_variances else None
+    weighting, design = weigh_participants(x, variances), np.ones((7, 1))
+    effects, errors = leave_out(x, variances, weighting, design)
+    for group in range(7):
+        kept = np.arange(7) != group
+        part = random_effects(
+            x[kept], None if variances is None else v[kept], weighting=weighting.of(kept)
+        )
+        np.testing.assert_array_equal(effects[group], part.effect)
+        np.testing.assert_array_equal(errors[group], part.standard_error)
+    assert np.isnan(effects).any() == has_variances

@@ -10,6 +10,7 @@ them by their size::
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.concordance.ashr import Bins, MixtureFit, fit_mixture, misfit, usable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -202,12 +203,17 @@ def estimate_discordance(
 
     .. math:: 2\,[\ell_{max} - \ell(v)] \le \lambda\, t^2_{B-1},
 
-    and of the jackknife around the estimates. lambda is the variance of the block sums of the log
-    likelihood ratio over that of independent observations, t the .975 quantile with as many
-    degrees of freedom as blocks less one. The profile knows what the noise hides, shapes that fit
-    equally well; the jackknife knows how the estimate scatters where errors are shared. Nothing
-    changed is possible where the likelihood of effects within delta is that close at any of the
-    error scales.
+    and of the jackknife around the estimates. lambda is the variance of the log likelihood ratio
+    over that of independent observations, t the .975 quantile. With participants, that variance is
+    the jackknife's over them, and B their number: noise alone, however far it reaches, and not
+    what is true in one place and untrue in the next. Without, it is that of the sums over B
+    blocks, which holds both. The profile knows what the noise hides, shapes that fit equally
+    well; the jackknife knows how the estimate scatters where errors are shared.
+
+    Nothing changed is possible where the likelihood of effects within delta is that close, by
+    blocks, at any of the error scales. So is an offset where effects within delta of it are: each
+    sign of BOLD has a distribution of its own then, with the offset and without, so that both
+    know where BOLD rises.
 
     References
     ----------
@@ -233,7 +239,8 @@ def estimate_discordance(
     grid = _Locations.of(x, s, smallest_effect)
     main = int(np.argmin(np.abs(np.log(scales))))
     shapes = [shape.fit(scale) for scale in scales]
-    profiles = [_Profile(grid, scale, noise) for scale in scales]
+    parts = _usable_parts(left_out)
+    profiles = [_Profile(grid, scale, noise, parts) for scale in scales]
     best = profiles[main]
     found = Discordance(
         count=Share(
@@ -269,10 +276,8 @@ def estimate_discordance(
     if noise.n_blocks < c.FEWEST_NOISE_BLOCKS:
         reason = f'no interval: {noise.n_blocks} blocks of noise, {c.FEWEST_NOISE_BLOCKS} needed'
         return replace(found, reason=reason, prior=None)
-    spread = _jackknife(
-        (shape, shapes[main]), (grid, best.fit), scales[main], noise, _usable_parts(left_out)
-    )
-    return _with_intervals(found, profiles, spread, intervals)
+    reach = _jackknife((shape, shapes[main]), best, parts, intervals)
+    return _with_intervals(found, profiles, reach, intervals)
 
 
 def discordant_shares(
@@ -413,6 +418,11 @@ def _usable_parts(
     return [Bins.of(*part) for part in parts] if all(x.size for x, _ in parts) else []
 
 
+def _squared_t(dof: int) -> float:
+    """Square of the quantile of t that an interval reaches to."""
+    return float(stats.t.ppf(1 - c.SIGN_ALPHA / 2, max(dof, 1))) ** 2
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Noise:
     """Blocks within which noise is shared."""
@@ -420,15 +430,13 @@ class _Noise:
     block: IntArray
     n_blocks: int
     threshold: float
-    """Square of the t quantile."""
 
     @classmethod
     def of(cls, labels: FloatArray | IntArray) -> _Noise:
         """Give the blocks numbers."""
         block = np.unique(labels, return_inverse=True)[1].astype(np.int64)
         n_blocks = int(block.max()) + 1
-        reach = float(stats.t.ppf(1 - c.SIGN_ALPHA / 2, max(n_blocks - 1, 1)))
-        return cls(block=block, n_blocks=n_blocks, threshold=reach**2)
+        return cls(block=block, n_blocks=n_blocks, threshold=_squared_t(n_blocks - 1))
 
     def design_effect(self, term: FloatArray) -> float:
         """Variance of the block sums of a term over that of independent observations."""
@@ -437,6 +445,12 @@ class _Noise:
         spread = float(centred @ centred)
         effect = float(sums @ sums) / spread if spread > 0 else 1.0
         return max(1.0, effect * self.n_blocks / max(self.n_blocks - 1, 1))
+
+    def is_within(self, term: FloatArray) -> tuple[bool, float]:
+        """Tell whether a log likelihood ratio is within the limit, and its design effect."""
+        lost = max(-2.0 * float(term.sum()), 0.0)
+        effect = self.design_effect(term) if lost > 0 else 1.0
+        return lost <= effect * self.threshold, effect
 
 
 # --- families of priors -------------------------------------------------------------------
@@ -456,6 +470,7 @@ class _Family:
     below: FloatArray
     """Share of each component below minus the smallest effect."""
     above: FloatArray
+    smallest_effect: float
 
     @property
     def count(self) -> tuple[FloatArray, FloatArray]:
@@ -503,6 +518,7 @@ class _HalfUniforms(_Family):
             locations=np.concatenate([-ends[::-1] / 2, [0.0], ends / 2]),
             below=np.concatenate([beyond[::-1], [0.0], nothing]),
             above=np.concatenate([nothing, [0.0], beyond]),
+            smallest_effect=smallest_effect,
         )
 
     def likelihood(self, scale: float, bins: Bins | None = None) -> FloatArray:
@@ -538,6 +554,7 @@ class _Locations(_Family):
             locations=at,
             below=(at < -smallest_effect).astype(float),
             above=(at > smallest_effect).astype(float),
+            smallest_effect=smallest_effect,
         )
 
     def likelihood(self, scale: float, bins: Bins | None = None) -> FloatArray:
@@ -569,19 +586,54 @@ def _judged(
     withheld: str,
 ) -> Discordance:
     """Add the design effect, and take back what would be a share of nothing."""
-    tried = [profile.compare(profile.nothing_changed()) for profile in profiles]
+    tried = [_is_nothing_enough(profile) for profile in profiles]
     found = replace(found, design_effect=max(effect for _, effect in tried))
-    if withheld or any(excess <= 0 for excess, _ in tried):
+    if withheld or any(enough for enough, _ in tried):
         return _withheld(found, withheld or 'no change detectable')
     x, s, sign = data
     if sign is not None:
         offset = float(np.sum(sign * x / s**2) / np.sum(1.0 / s**2))
-        if any(one.is_offset_enough(sign * x - offset, s) for one in profiles):
+        if any(_is_offset_enough(one, (sign * x - offset, s, sign)) for one in profiles):
             reason = f'a change of {offset:.3g} common to all voxels explains them'
             return replace(_withheld(found, reason), is_offset=True)
     if found.null.value > 1.0 - c.SMALLEST_CHANGED_FRACTION:
         return replace(found, count=Share())
     return found
+
+
+def _is_nothing_enough(profile: _Profile) -> tuple[bool, float]:
+    """Tell whether effects within the smallest one explain the data, and the design effect."""
+    held = profile.likelihood @ _nothing_changed(profile.family, profile.likelihood)
+    term = np.log(np.maximum(held, c.SIGN_TINY) / profile.density)[profile.family.bins.member]
+    return profile.noise.is_within(term)
+
+
+def _is_offset_enough(profile: _Profile, data: tuple[FloatArray, FloatArray, FloatArray]) -> bool:
+    """Tell whether what is left of a common change lies within the smallest effect."""
+    # both hypotheses know where BOLD rises and where it falls: each side has a distribution of
+    # its own, free under one and within the smallest effect under the other
+    rest, errors, sign = data
+    term = np.zeros(rest.size)
+    for side in (sign > 0, sign < 0):
+        if side.any():
+            family = _Locations.of(rest[side], errors[side], profile.family.smallest_effect)
+            likelihood = family.likelihood(profile.scale)
+            free = likelihood @ fit_mixture(likelihood, family.bins.counts).weights
+            held = likelihood @ _nothing_changed(family, likelihood)
+            ratio = np.log(np.maximum(held, c.SIGN_TINY) / free)
+            term[side] = ratio[family.bins.member]
+    return profile.noise.is_within(term)[0]
+
+
+def _nothing_changed(family: _Family, likelihood: FloatArray) -> FloatArray:
+    """Best weights with every effect within the smallest one."""
+    # a changed share of 0 is a corner of the simplex that the barrier keeps out of reach: leave
+    # out the components beyond the smallest effect instead
+    inside = (family.below + family.above) == 0
+    fit = fit_mixture(np.maximum(likelihood[:, inside], c.SIGN_TINY), family.bins.counts)
+    weights = np.zeros(inside.size)
+    weights[inside] = fit.weights
+    return weights
 
 
 def _withheld(found: Discordance, reason: str) -> Discordance:
@@ -603,52 +655,47 @@ def _withheld(found: Discordance, reason: str) -> Discordance:
 class _Profile:
     """Profile likelihood of shares of a family of point masses at one scale of the errors."""
 
-    def __init__(self, family: _Locations, scale: float, noise: _Noise) -> None:
+    def __init__(
+        self, family: _Locations, scale: float, noise: _Noise, left_out: list[Bins] | None = None
+    ) -> None:
         self.family = family
         self.scale = scale
         self.noise = noise
+        self.left_out = left_out or []
         self.likelihood = family.likelihood(scale)
         self.fit = fit_mixture(self.likelihood, family.bins.counts)
         self.density = self.likelihood @ self.fit.weights
 
+    @cached_property
+    def samples(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Likelihood and counts with each participant left out."""
+        return [(self.family.likelihood(self.scale, bins), bins.counts) for bins in self.left_out]
+
     def compare(self, weights: FloatArray) -> tuple[float, float]:
         """Tell how far weights are beyond the limit (at most 0 inside), and the design effect."""
         ratio = np.log(np.maximum(self.likelihood @ weights, c.SIGN_TINY) / self.density)
-        return self._excess(ratio, ratio[self.family.bins.member])
-
-    def _excess(self, ratio: FloatArray, term: FloatArray) -> tuple[float, float]:
-        lost = max(-2.0 * float(self.family.bins.counts @ ratio), 0.0)
-        effect = self.noise.design_effect(term) if lost > 0 else 1.0
-        return np.sqrt(lost / effect) - np.sqrt(self.noise.threshold), effect
-
-    def nothing_changed(self) -> FloatArray:
-        """Best weights with every effect within the smallest one."""
-        # a changed share of 0 is a corner of the simplex that the barrier keeps out of reach:
-        # leave out the components beyond the smallest effect instead
-        inside = (self.family.below + self.family.above) == 0
-        fit = fit_mixture(
-            np.maximum(self.likelihood[:, inside], c.SIGN_TINY), self.family.bins.counts
-        )
-        weights = np.zeros(inside.size)
-        weights[inside] = fit.weights
-        return weights
-
-    def is_offset_enough(self, rest: FloatArray, s: FloatArray) -> bool:
-        """Compare with a change common to all: what is left of it within the smallest effect."""
-        inside = (self.family.below + self.family.above) == 0
-        ours, bins = self.family.bins, Bins.of(rest, s)
-        likelihood = self._density(bins)[:, inside]
-        density = likelihood @ fit_mixture(likelihood, bins.counts).weights
-        best = self._density(ours) @ self.fit.weights
-        term = np.log(density)[bins.member] - np.log(best)[ours.member]
+        term = ratio[self.family.bins.member]
         lost = max(-2.0 * float(term.sum()), 0.0)
-        return lost <= self.noise.design_effect(term) * self.noise.threshold
+        effect, reach = 1.0, self.noise.threshold
+        if self.left_out:
+            # what participants make the ratio scatter by is noise alone, however wide; blocks
+            # also scatter by what is true in them
+            effect = self._scatter_over_participants(weights, term)
+            reach = _squared_t(len(self.left_out) - 1)
+        elif lost > 0:
+            effect = self.noise.design_effect(term)
+        return np.sqrt(lost / effect) - np.sqrt(reach), effect
 
-    def _density(self, bins: Bins) -> FloatArray:
-        """Density relative to that of an estimate at its true value, so that bins compare."""
-        z = (bins.effect[:, None] - self.family.locations) / (self.scale * bins.error[:, None])
-        density: FloatArray = np.maximum(np.exp(-(z**2) / 2), c.SIGN_TINY)
-        return density
+    def _scatter_over_participants(self, weights: FloatArray, term: FloatArray) -> float:
+        """Jackknife variance of the log likelihood ratio over that of independent voxels."""
+        means = np.array([
+            counts @ np.log(np.maximum(likelihood @ weights, c.SIGN_TINY)
+                            / (likelihood @ self.fit.weights)) / counts.sum()
+            for likelihood, counts in self.samples
+        ])  # fmt: skip
+        n_samples, spread = means.size, float(np.sum((term - term.mean()) ** 2))
+        variance = (n_samples - 1) / n_samples * np.sum((term.size * (means - means.mean())) ** 2)
+        return max(1.0, float(variance) / spread) if spread > 0 else 1.0
 
     def weights_at(self, functional: tuple[FloatArray, FloatArray], value: float) -> FloatArray:
         """Best weights that give a functional a value."""
@@ -720,11 +767,10 @@ def _union(
 def _with_intervals(
     found: Discordance,
     profiles: list[_Profile],
-    spread: tuple[float, float],
+    reach: dict[str, float],
     intervals: Collection[str],
 ) -> Discordance:
     """Add the intervals and the distributions at both ends of that of pi_d."""
-    reach = {'count': spread[0], 'size': spread[1], 'null': 0.0}
     shares = {'count': found.count, 'size': found.size, 'null': found.null}
     effects = [found.design_effect]
     prior = found.prior
@@ -767,44 +813,45 @@ def _widened(
 
 def _jackknife(
     shape: tuple[_Family, MixtureFit],
-    grid: tuple[_Family, MixtureFit],
-    scale: float,
-    noise: _Noise,
+    best: _Profile,
     left_out: list[Bins] | None,
-) -> tuple[float, float]:
+    intervals: Collection[str],
+) -> dict[str, float]:
     """Give half the width of the jackknife intervals of pi_d and of w_d; 1 is all there is."""
+    reach = {'count': 1.0, 'size': 1.0, 'null': 0.0}
     if left_out is not None and not left_out:
-        return 1.0, 1.0  # without one of the participants nothing is left to say how they vary
-    reaches = []
-    for (family, fit), name in ((shape, 'count'), (grid, 'size')):
+        return reach  # without one of the participants nothing is left to say how they vary
+    for name, family, fit in (('count', *shape), ('size', best.family, best.fit)):
+        if name not in intervals:
+            continue
+        if left_out is None:
+            samples = _without_blocks(family, best.scale, best.noise)
+        elif name == 'size':
+            samples = best.samples
+        else:
+            samples = [(family.likelihood(best.scale, bins), bins.counts) for bins in left_out]
         functional = getattr(family, name)
-        values = [
-            family.ratio(functional, fit_mixture(likelihood, counts, start=fit.weights).weights)
-            for likelihood, counts in _samples(family, scale, noise, left_out)
-        ]
-        reaches.append(jackknife_reach(values))
-    return reaches[0], reaches[1]
+        reach[name] = jackknife_reach([
+            family.ratio(functional, fit_mixture(*sample, start=fit.weights).weights)
+            for sample in samples
+        ])  # fmt: skip
+    return reach
 
 
-def _samples(
-    family: _Family,
-    scale: float,
-    noise: _Noise,
-    left_out: list[Bins] | None,
-) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Give likelihood and counts with each part left out."""
-    if left_out is not None:
-        for bins in left_out:
-            yield family.likelihood(scale, bins), bins.counts
-        return
+def _without_blocks(
+    family: _Family, scale: float, noise: _Noise
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Give likelihood and counts with each group of blocks left out."""
     likelihood, n_bins = family.likelihood(scale), family.bins.counts.size
     n_groups = min(noise.n_blocks, c.JACKKNIFE_GROUPS)
     group = noise.block % n_groups
     removed = np.bincount(group * n_bins + family.bins.member, minlength=n_groups * n_bins)
+    samples = []
     for part in removed.reshape(n_groups, n_bins):
         counts = family.bins.counts - part
         kept = counts > 0
-        yield likelihood[kept], counts[kept]
+        samples.append((likelihood[kept], counts[kept]))
+    return samples
 
 
 def jackknife_reach(values: ArrayLike) -> float:

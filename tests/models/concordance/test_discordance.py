@@ -155,6 +155,24 @@ def test_errors_that_a_calibration_finds_too_small_do_not_break_the_interval():
     assert told.count.low <= 0.002
 
 
+def test_patches_of_truth_are_no_noise_where_participants_tell_what_is():
+    """Blocks scatter by what is true in them as well; the interval of a group need not."""
+    rng = np.random.default_rng(41)
+    block = np.repeat(np.arange(50), 60)
+    opposed = np.where(rng.random(50) < 0.4, -1.0, 1.0)[block]
+    shape = (12, block.size)
+    values = 2.0 * opposed + np.sqrt(24.0) * rng.normal(size=shape)
+    truth = np.mean(opposed < 0)
+    groups = [np.delete(values, n, axis=0) for n in range(12)]
+    left_out = [(one.mean(axis=0), np.full(block.size, np.sqrt(24 / 11))) for one in groups]
+    given = (values.mean(axis=0), np.full(block.size, np.sqrt(2.0)))
+    at = {'smallest_effect': 0.3, 'blocks': block, 'intervals': ('size',)}
+    by_participants = estimate_discordance(*given, left_out=left_out, **at).size
+    by_blocks = estimate_discordance(*given, **at).size
+    assert by_participants.low <= truth <= by_participants.high
+    assert by_participants.high - by_participants.low < 0.7 * (by_blocks.high - by_blocks.low)
+
+
 def test_jackknife_over_participants_replaces_that_over_blocks():
     _, x, error = draw(24, discordant=0.2)
     rng = np.random.default_rng(24)
@@ -188,6 +206,21 @@ def test_offset_on_top_of_true_changes_does_not_withhold_them():
     x = 2.0 * rng.gamma(2.0, 0.5, N) + sign * 1.0 + rng.normal(size=N)
     found = estimate_discordance(x, np.ones(N), smallest_effect=0.2, direction=sign)
     assert np.isfinite(found.size.value)
+
+
+@pytest.mark.parametrize('seed', [0, 1, 3])
+def test_offset_is_compared_with_changes_that_know_where_bold_rises_too(seed):
+    """Changes as large as their error, 40 % opposite, and an offset of the same size."""
+    # fitted to sign(BOLD) D alone, blind to where BOLD rises, these lost against an offset that
+    # knows it
+    rng = np.random.default_rng([40, seed])
+    sign = np.where(rng.random(3000) < 0.6, 1.0, -1.0)
+    change = rng.gamma(2.0, 0.5, 3000) * np.where(rng.random(3000) < 0.4, -1.0, 1.0)
+    x = change + sign * 1.0 + rng.normal(size=3000)
+    at = {'smallest_effect': 0.25, 'direction': sign, 'intervals': ()}
+    assert not estimate_discordance(x, np.ones(3000), **at).reason
+    nothing = sign * 1.0 + rng.normal(size=3000)
+    assert estimate_discordance(nothing, np.ones(3000), **at).is_offset
 
 
 def test_reason_from_elsewhere_withholds():
