@@ -30,7 +30,7 @@ class Workflow(pe.Workflow):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Quantity:
+class MapPort:
     """Where a quantity, or another file, leaves the graph: a node and the name of its port."""
 
     node: Any
@@ -91,7 +91,7 @@ def ports(name: str, *fields: str) -> Any:
     return pe.Node(IdentityInterface(fields=list(fields)), name=name)
 
 
-def connect_quantity(workflow: pe.Workflow, source: Quantity, target: Any, port: str) -> None:
+def connect_quantity(workflow: pe.Workflow, source: MapPort, target: Any, port: str) -> None:
     """Connect a quantity to the port of a node, or of the signature of a workflow."""
     prefix = 'inputnode.' if isinstance(target, pe.Workflow) else ''
     workflow.connect([(source.node, target, [(source.output, f'{prefix}{port}')])])

@@ -8,7 +8,7 @@ from bids_app.bids.input.files import map_of_user
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
 from bids_app.interfaces.bolus import EstimateArterialInput, EstimateBolus
 from bids_app.models.registry import MODELS
-from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
+from bids_app.workflows._engine import MapPort, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
     from bids_app.bids.scans import AseSeries, DscSeries, ParticipantInputs
@@ -142,11 +142,11 @@ def init_dsc_wf(
             estimate.inputs.trait_set(**blood)
             workflow.connect([(artery, estimate, [('arterial_area', 'arterial_area')])])
         for quantity in BY_PRODUCTS if settings.deconvolution != 'none' else ():
-            connect_quantity(workflow, Quantity(artery, quantity), outputnode, quantity)
-    connect_quantity(workflow, Quantity(bolus, 'relative_cbv'), estimate, 'relative_cbv')
-    connect_quantity(workflow, Quantity(estimate, 'cbv'), outputnode, 'cbv')
+            connect_quantity(workflow, MapPort(artery, quantity), outputnode, quantity)
+    connect_quantity(workflow, MapPort(bolus, 'relative_cbv'), estimate, 'relative_cbv')
+    connect_quantity(workflow, MapPort(estimate, 'cbv'), outputnode, 'cbv')
     for quantity in LEAKAGE if settings.leakage != 'none' else ():
-        connect_quantity(workflow, Quantity(bolus, quantity), outputnode, quantity)
+        connect_quantity(workflow, MapPort(bolus, quantity), outputnode, quantity)
     return workflow
 
 
@@ -181,7 +181,7 @@ def init_ase_cbv_wf(*, series: AseSeries, name: str = 'blood_volume') -> Workflo
     )
     given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
     workflow.connect([(inputnode, estimate, given)])
-    connect_quantity(workflow, Quantity(estimate, 'cbv'), outputnode, 'cbv')
+    connect_quantity(workflow, MapPort(estimate, 'cbv'), outputnode, 'cbv')
     return workflow
 
 
@@ -217,6 +217,6 @@ def init_assumed_cbv_wf(*, settings: BloodVolumeSettings, name: str = 'blood_vol
     estimate = pe.Node(EstimateCBV(model=model, **constants), name='assume_cbv')
     workflow.connect([(inputnode, estimate, [(port, port) for port in ('mask', *spec.data)])])
     for quantity in spec.maps:
-        connect_quantity(workflow, Quantity(inputnode, quantity), estimate, quantity)
-    connect_quantity(workflow, Quantity(estimate, 'cbv'), outputnode, 'cbv')
+        connect_quantity(workflow, MapPort(inputnode, quantity), estimate, quantity)
+    connect_quantity(workflow, MapPort(estimate, 'cbv'), outputnode, 'cbv')
     return workflow

@@ -12,7 +12,7 @@ from bids_app.interfaces.change import (
     LabelConcordance,
 )
 from bids_app.interfaces.regions import SummariseConcordance
-from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
+from bids_app.workflows._engine import MapPort, Workflow, connect_quantity, pe, ports
 from bids_app.workflows.anatomy import atlas_files
 
 if TYPE_CHECKING:
@@ -218,6 +218,6 @@ def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Wo
         summarise.inputs.atlas_table = atlas_files()[1]
         workflow.connect([(inputnode, summarise, [('atlas', 'atlas')])])
     for quantity in ('bold', 'change'):
-        connect_quantity(workflow, Quantity(inputnode, quantity), label, quantity)
-        connect_quantity(workflow, Quantity(inputnode, quantity), summarise, quantity)
+        connect_quantity(workflow, MapPort(inputnode, quantity), label, quantity)
+        connect_quantity(workflow, MapPort(inputnode, quantity), summarise, quantity)
     return workflow

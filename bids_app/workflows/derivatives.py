@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 # isort: split
 from bids_app.interfaces.derivatives import SaveDerivatives
-from bids_app.workflows._engine import Quantity, Workflow, maker_of, pe
+from bids_app.workflows._engine import MapPort, Workflow, maker_of, pe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ class Sink:
 
     def add(
         self,
-        source: Quantity | str | Path,
+        source: MapPort | str | Path,
         key: str,
         *,
         part: str = 'value',
@@ -60,7 +60,7 @@ class Sink:
 
         Parameters
         ----------
-        source : Quantity or path
+        source : MapPort or path
             A port of the graph, or a file that is there already.
         key : str
             Row of data/outputs.yml.
@@ -80,7 +80,7 @@ class Sink:
             'sidecar': dict(sidecar or {}),
             'part': part,
         }
-        if isinstance(source, Quantity):
+        if isinstance(source, MapPort):
             self.saved.setdefault(source.key, self.items[name])
             self.sources.append((source.node, source.output, name))
         else:
@@ -88,7 +88,7 @@ class Sink:
 
     def add_quantity(
         self,
-        source: Quantity,
+        source: MapPort,
         key: str,
         quantity: str,
         *,

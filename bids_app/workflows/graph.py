@@ -9,7 +9,7 @@ from bids_app.bids.output.names import output_path, source_uri
 from bids_app.errors import MissingInputError
 from bids_app.images import grid_of
 from bids_app.models.preprocessing.realignment import FEWEST_SLICES
-from bids_app.workflows._engine import Quantity, Workflow
+from bids_app.workflows._engine import MapPort, Workflow
 from bids_app.workflows.anatomy import MovingSeries
 from bids_app.workflows.derivatives import Sink
 from bids_app.workflows.perfusion import reference_volumes
@@ -96,19 +96,19 @@ class Graph:
     has_template: bool
     anatomy: Any = None
     alignment: dict[str, Any] = field(default_factory=dict)
-    maps: dict[tuple[str, str | None], Quantity] = field(default_factory=dict)
+    maps: dict[tuple[str, str | None], MapPort] = field(default_factory=dict)
     """(quantity, condition or None) -> where it is, on the quantification grid."""
-    changes: dict[tuple[str, str], tuple[Quantity, str | None]] = field(default_factory=dict)
+    changes: dict[tuple[str, str], tuple[MapPort, str | None]] = field(default_factory=dict)
     """(quantity, contrast) -> where its change is, and the task label of a BOLD change."""
-    bold_halves: dict[str, tuple[Quantity, Quantity]] = field(default_factory=dict)
+    bold_halves: dict[str, tuple[MapPort, MapPort]] = field(default_factory=dict)
     """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
     origins: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """(quantity, contrast) -> entries of the sidecar on what its change was made from."""
-    fields: dict[str | None, tuple[Quantity, Scan]] = field(default_factory=dict)
+    fields: dict[str | None, tuple[MapPort, Scan]] = field(default_factory=dict)
     """Condition of a gradient echo -> its field and the scan it was measured in."""
     tissue_there: dict[str, Any] = field(default_factory=dict)
     """Name of a scan -> node that predicts the tissue of its voxels at those of the target."""
-    series: dict[str, Quantity] = field(default_factory=dict)
+    series: dict[str, MapPort] = field(default_factory=dict)
     """Name of a scan of several echoes -> the series that was made of them."""
     nuisance: dict[str, Workflow] = field(default_factory=dict)
     """Name of a BOLD scan -> the graph that finds its regressors of no interest."""
@@ -117,7 +117,7 @@ class Graph:
     saved: dict[Any, dict[str, Any]] = field(default_factory=dict)
     """Quantity -> row, entities and sidecar of the file it was saved as."""
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    atlas: Quantity | None = None
+    atlas: MapPort | None = None
     """Parcels on the quantification grid, once they are needed."""
 
     @property
@@ -161,13 +161,13 @@ class Graph:
             for path in files
         ]
 
-    def made_from(self, *quantities: Quantity) -> dict[str, list[str]]:
+    def made_from(self, *quantities: MapPort) -> dict[str, list[str]]:
         """Name the saved files that hold quantities, as the `Sources` of a sidecar."""
         files = (self.saved[quantity.key] for quantity in quantities)
         uris = [f'bids::{output_path(file["key"], **file["entities"])}' for file in files]
         return {'Sources': list(dict.fromkeys(uris))}
 
-    def model_of(self, quantity: Quantity) -> dict[str, Any]:
+    def model_of(self, quantity: MapPort) -> dict[str, Any]:
         """Entries of the sidecar of a saved quantity that say by which model it was made."""
         sidecar = self.saved[quantity.key]['sidecar']
         return {key: sidecar[key] for key in ('Model', 'ModelParameters') if key in sidecar}
@@ -176,7 +176,7 @@ class Graph:
         """Tell whether there is a map of a quantity in a condition, or one for all."""
         return (quantity, condition) in self.maps or (quantity, None) in self.maps
 
-    def lookup(self, quantity: str, condition: str | None) -> Quantity:
+    def lookup(self, quantity: str, condition: str | None) -> MapPort:
         """Map of a quantity in a condition, else the one all conditions share."""
         own = self.maps.get((quantity, condition))
         return self.maps[quantity, None] if own is None else own

@@ -28,7 +28,7 @@ from bids_app.interfaces.spatial import (
 from bids_app.models.asl.label_control import pairs_per_delay
 from bids_app.models.constants import M0_REGION_T1, ROBUST_MINIMUM
 from bids_app.models.registry import MODELS
-from bids_app.workflows._engine import Quantity, Workflow, connect_quantity, pe, ports
+from bids_app.workflows._engine import MapPort, Workflow, connect_quantity, pe, ports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -275,29 +275,29 @@ class _Chain:
         """Whether there is no M0 at all."""
         return self.series.m0.kind == 'Absent'
 
-    def build(self) -> dict[str, Quantity]:
+    def build(self) -> dict[str, MapPort]:
         """Build the branches this series has; returns what they make."""
         difference = self.add_difference()
         made, m0 = {}, None
         has_halves = not self.series.events
         if has_halves and max(self.delays.n_pairs) >= min(self.delays.n_pairs) >= ROBUST_MINIMUM:
-            made['half_difference'] = Quantity(difference, 'half_difference')
+            made['half_difference'] = MapPort(difference, 'half_difference')
         if self.model == 'scanner':
             cbf = self.add_cbf(difference, None, None)
             made['cbf'] = cbf
         else:
             delay = self.add_delay()
-            made['effective_delay'] = Quantity(delay, 'effective_delay')
+            made['effective_delay'] = MapPort(delay, 'effective_delay')
             m0 = self.add_m0(difference)
             cbf = self.add_cbf(difference, m0, delay)
             made |= self.add_relative(cbf) if self.is_relative else self.split_error(cbf, m0)
             if self.settings.arrival == 'shared' and self.model == 'multi-delay':
                 made |= {
-                    'difference': Quantity(difference, 'difference'),
-                    'm0': Quantity(m0, 'm0'),
+                    'difference': MapPort(difference, 'difference'),
+                    'm0': MapPort(m0, 'm0'),
                 }
-                made['delay'] = Quantity(delay, 'delay')
-            made |= {name: Quantity(cbf.node, name) for name in MODELS['cbf'][self.model].also}
+                made['delay'] = MapPort(delay, 'delay')
+            made |= {name: MapPort(cbf.node, name) for name in MODELS['cbf'][self.model].also}
         if self.has_tissue:
             made |= self.add_tissue(made.get('cbf'))
             final = made.get('cbf') or made['relative_cbf']
@@ -439,7 +439,7 @@ class _Chain:
         ])  # fmt: skip
         return undistort, 'undistorted'
 
-    def add_cbf(self, difference: Any, m0: Any, delay: Any) -> Quantity:
+    def add_cbf(self, difference: Any, m0: Any, delay: Any) -> MapPort:
         """Add the model."""
         series = self.series
         constants = {
@@ -456,41 +456,41 @@ class _Chain:
         given = {name: value for name, value in constants.items() if name in wanted}
         inputs = ('mask', *({'noise_groups'} & wanted))
         node = self.node(EstimateCBF(model=self.model, **given), 'estimate_cbf', *inputs)
-        connect_quantity(self.workflow, Quantity(difference, 'difference'), node, 'difference')
+        connect_quantity(self.workflow, MapPort(difference, 'difference'), node, 'difference')
         if m0 is not None:
-            connect_quantity(self.workflow, Quantity(m0, 'm0'), node, 'm0')
+            connect_quantity(self.workflow, MapPort(m0, 'm0'), node, 'm0')
             self.workflow.connect([(delay, node, [('delay', 'post_label_delay')])])
-        return Quantity(node, 'cbf')
+        return MapPort(node, 'cbf')
 
-    def add_relative(self, cbf: Quantity) -> dict[str, Quantity]:
+    def add_relative(self, cbf: MapPort) -> dict[str, MapPort]:
         """Add the scale of CBF without M0."""
         node = self.node(NormaliseCBF(), 'normalise_cbf', 'mask', 'noise_groups')
         connect_quantity(self.workflow, cbf, node, 'cbf')
-        return {'relative_cbf': Quantity(node, 'relative_cbf')}
+        return {'relative_cbf': MapPort(node, 'relative_cbf')}
 
-    def split_error(self, cbf: Quantity, m0: Any) -> dict[str, Quantity]:
+    def split_error(self, cbf: MapPort, m0: Any) -> dict[str, MapPort]:
         """Add the split of the error of M0 from the rest, where conditions share M0."""
         if not self.series.m0.shared:
             return {'cbf': cbf}
         node = self.node(SeparateM0Error(), 'separate_m0_error', 'mask')
-        connect_quantity(self.workflow, Quantity(m0, 'm0'), node, 'm0')
+        connect_quantity(self.workflow, MapPort(m0, 'm0'), node, 'm0')
         connect_quantity(self.workflow, cbf, node, 'cbf')
         return {
             'cbf': cbf,
-            'cbf_without_m0': Quantity(node, 'cbf_without_m0'),
-            'm0_relative': Quantity(node, 'm0_relative'),
+            'cbf_without_m0': MapPort(node, 'cbf_without_m0'),
+            'm0_relative': MapPort(node, 'm0_relative'),
         }
 
-    def add_tissue(self, cbf: Quantity | None) -> dict[str, Quantity]:
+    def add_tissue(self, cbf: MapPort | None) -> dict[str, MapPort]:
         """Add CBF of grey and white matter apart, where that was asked for."""
         if cbf is None or self.settings.partial_volume_correction == 'none':
             return {}
         interface = CorrectPartialVolume(slice_axis=self.series.slice_axis)
         node = self.node(interface, 'correct_partial_volume', 'mask', *TISSUES[:2])
         connect_quantity(self.workflow, cbf, node, 'cbf')
-        return {name: Quantity(node, name) for name in ('grey_cbf', 'white_cbf')}
+        return {name: MapPort(node, name) for name in ('grey_cbf', 'white_cbf')}
 
-    def add_quality(self, cbf: Quantity, difference: Any, m0_node: Any) -> Quantity:
+    def add_quality(self, cbf: MapPort, difference: Any, m0_node: Any) -> MapPort:
         """Add the quality table."""
         interface = SummariseQuality(
             condition=self.series.condition or '',
@@ -505,5 +505,5 @@ class _Chain:
         if not self.series.events:
             self.workflow.connect([(difference, node, [('calibration', 'calibration')])])
         if m0 is not None and m0_node is not None:
-            connect_quantity(self.workflow, Quantity(m0_node, 'm0'), node, 'm0')
-        return Quantity(node, 'table')
+            connect_quantity(self.workflow, MapPort(m0_node, 'm0'), node, 'm0')
+        return MapPort(node, 'table')

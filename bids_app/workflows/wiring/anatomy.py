@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.interfaces.motion import EstimateEchoMotion
 from bids_app.interfaces.spatial import ResampleLabels
 from bids_app.models.preprocessing.realignment import FEWEST_ECHOES
-from bids_app.workflows._engine import Quantity, pe
+from bids_app.workflows._engine import MapPort, pe
 from bids_app.workflows.anatomy import TEMPLATE, TISSUE_PORTS, init_alignment_wf, init_anatomy_wf
 from bids_app.workflows.graph import RESOLUTION, TISSUE_LABELS, WORD
 from bids_app.workflows.wiring.scans import join_tables
@@ -25,8 +25,8 @@ def add_anatomy(graph: Graph) -> None:
     sidecar = {'Sources': graph.sources(source)}
     sink = graph.sink('save_anatomy')
 
-    def port(name: str) -> Quantity:
-        return Quantity(graph.anatomy, name)
+    def port(name: str) -> MapPort:
+        return MapPort(graph.anatomy, name)
 
     sink.add(port('t1w'), 'preproc_t1w', sidecar=sidecar)
     sink.add(port('brain_mask'), 'brain_mask', sidecar=sidecar)
@@ -49,11 +49,11 @@ def add_alignment(graph: Graph) -> None:
     sink = graph.sink('save_alignment')
     first = graph.alignment[graph.target.name]
     sidecar = {'Sources': graph.sources(graph.target.images)}
-    sink.add(Quantity(first, 'reference'), 'reference', scan=graph.space, sidecar=sidecar)
-    sink.add(Quantity(first, 'mask'), 'brain_mask', space=graph.space, sidecar=sidecar)
+    sink.add(MapPort(first, 'reference'), 'reference', scan=graph.space, sidecar=sidecar)
+    sink.add(MapPort(first, 'mask'), 'brain_mask', space=graph.space, sidecar=sidecar)
     if graph.has_anatomy:
         for label, name in TISSUE_LABELS.items():
-            tissue = Quantity(first, name)
+            tissue = MapPort(first, name)
             sink.add(tissue, 'probseg', label=label, space=graph.space, sidecar=sidecar)
         for scan in graph.scans:
             _save_scan(graph, sink, scan)
@@ -61,7 +61,7 @@ def add_alignment(graph: Graph) -> None:
             _save_verdicts(graph)
     for scan in graph.scans:
         if scan.is_corrected:
-            _save_confounds(sink, graph, scan, Quantity(graph.alignment[scan.name], 'confounds'))
+            _save_confounds(sink, graph, scan, MapPort(graph.alignment[scan.name], 'confounds'))
     graph.close(sink)
     _add_echo_motion(graph)
 
@@ -96,8 +96,8 @@ def add_scan(graph: Graph, scan: Scan) -> None:
 def _save_verdicts(graph: Graph) -> None:
     """Join the verdicts on the brain and all scans, and save them."""
     sink = graph.sink('save_verdicts')
-    own = [] if graph.inputs.anatomy else [Quantity(graph.anatomy, 'verdict')]
-    tables = own + [Quantity(graph.alignment[scan.name], 'verdict') for scan in graph.scans]
+    own = [] if graph.inputs.anatomy else [MapPort(graph.anatomy, 'verdict')]
+    tables = own + [MapPort(graph.alignment[scan.name], 'verdict') for scan in graph.scans]
     sidecar = {'Sources': graph.sources(path for scan in graph.scans for path in scan.images)}
     sink.add(join_tables(graph, tables, 'verdicts'), 'alignment', sidecar=sidecar)
     graph.close(sink)
@@ -116,12 +116,12 @@ def _add_echo_motion(graph: Graph) -> None:
             echo_times=list(scan.series.echo_times),
         )
         node = pe.Node(interface, name=f'estimate_echo_motion_{scan.name}')
-        _save_confounds(sink, graph, scan, Quantity(node, 'confounds'))
+        _save_confounds(sink, graph, scan, MapPort(node, 'confounds'))
     if sink.items:
         graph.close(sink)
 
 
-def _save_confounds(sink: Sink, graph: Graph, scan: Scan, confounds: Quantity) -> None:
+def _save_confounds(sink: Sink, graph: Graph, scan: Scan, confounds: MapPort) -> None:
     """Save the movement within a series or between echoes."""
     files = (scan.series.file,) if scan.moving else (*scan.images, *scan.imaginary)
     sink.add(
@@ -140,27 +140,27 @@ def _save_scan(graph: Graph, sink: Sink, scan: Scan) -> None:
     align = graph.alignment[scan.name]
     task = getattr(scan.series, 'task', None) or scan.series.condition
     at = {'task': task, 'run': scan.series.run}
-    sink.add(Quantity(align, 'transform'), 'xfm_scan', scan=word, **at)
+    sink.add(MapPort(align, 'transform'), 'xfm_scan', scan=word, **at)
     if scan is not graph.target:
         sidecar = {'Sources': graph.sources(scan.images)}
-        image = Quantity(align, 'reference')
+        image = MapPort(align, 'reference')
         sink.add(image, 'reference', scan=WORD[scan.kind], sidecar=sidecar, **at)
 
 
-def atlas_of(graph: Graph) -> Quantity:
+def atlas_of(graph: Graph) -> MapPort:
     """Give the atlas on the quantification grid; bring it there when it is first needed."""
     if graph.atlas is None:
         graph.atlas = _add_atlas(graph)
         sink = graph.sink('save_atlas')
         name = graph.settings.atlas
-        mask = Quantity(graph.alignment[graph.target.name], 'mask')
+        mask = MapPort(graph.alignment[graph.target.name], 'mask')
         sidecar = graph.made_from(mask)
         sink.add(graph.atlas, 'atlas', atlas=name, space=graph.space, sidecar=sidecar)
         graph.close(sink)
     return graph.atlas
 
 
-def _add_atlas(graph: Graph) -> Quantity:
+def _add_atlas(graph: Graph) -> MapPort:
     """Bring the atlas to the quantification grid."""
     node = pe.Node(ResampleLabels(), name='resample_atlas_to_grid')
     mask, port = graph.mask
@@ -168,4 +168,4 @@ def _add_atlas(graph: Graph) -> Quantity:
         (graph.anatomy, node, [('outputnode.atlas', 'quantity')]),
         (mask, node, [(port, 'mask'), ('outputnode.transform', 'target_transform')]),
     ])  # fmt: skip
-    return Quantity(node, 'labels')
+    return MapPort(node, 'labels')

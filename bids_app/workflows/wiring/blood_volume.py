@@ -9,7 +9,7 @@ from bids_app.bids.run.feasible import MEASURED_CBV, cbv_model
 from bids_app.interfaces.bolus import CarryCBV
 from bids_app.models.registry import MODELS
 from bids_app.settings import parcel_file, parcel_tasks
-from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.blood_volume import (
     init_ase_cbv_wf,
     init_assumed_cbv_wf,
@@ -85,7 +85,7 @@ def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, 
             save_map(graph, sink, graph.maps[quantity, condition], quantity, **at)
         curves = ('bolus_curve', *(('arterial_curve',) if needs_artery(model, settings) else ()))
         for curve in curves:
-            sink.add(Quantity(models[scans[0].name], curve), curve, **at)
+            sink.add(MapPort(models[scans[0].name], curve), curve, **at)
     return sources
 
 
@@ -120,7 +120,7 @@ def _carry_cbv(graph: Graph, sink: Sink, model: str) -> None:
             carry.inputs.table = str(parcel_file(settings))
             atlas = atlas_of(graph)
             graph.workflow.connect([(atlas.node, carry, [(atlas.port, 'atlas')])])
-        graph.maps['cbv', contrast.task] = Quantity(carry, 'cbv')
+        graph.maps['cbv', contrast.task] = MapPort(carry, 'cbv')
         sidecar = graph.made_from(*parents) | graph.model_of(parents[0])
         at: dict[str, Any] = {'condition': contrast.task, 'variant': model, 'sidecar': sidecar}
         save_map(graph, sink, graph.maps['cbv', contrast.task], 'cbv', **at)
@@ -143,7 +143,7 @@ def _add_assumed_cbv(graph: Graph, model: str) -> dict[str | None, list[str]]:
         ]
         if tissue:
             graph.workflow.connect([(align, assumed, tissue)])
-        graph.maps['cbv', condition] = Quantity(assumed, 'cbv')
+        graph.maps['cbv', condition] = MapPort(assumed, 'cbv')
         at = {'space': graph.space, 'condition': condition}
         parent = (
             output_path('probseg', **graph.entities, label='GM')

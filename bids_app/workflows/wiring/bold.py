@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.input.conditions import runs_for_contrast
 from bids_app.interfaces.spatial import ResampleLabels
 from bids_app.units import PERCENT
-from bids_app.workflows._engine import Quantity, pe
+from bids_app.workflows._engine import MapPort, pe
 from bids_app.workflows.anatomy import SERIES_PORTS, atlas_files
 from bids_app.workflows.bold import (
     init_bold_wf,
@@ -84,7 +84,7 @@ def _fit_echoes(graph: Graph, scan: Scan) -> None:
     fit = init_echoes_wf(run=scan.series, name=f'echoes_{scan.name}')
     aligned = [(f'outputnode.{port}', f'inputnode.{port}') for port in (*SERIES_PORTS, 'mask')]
     graph.workflow.connect([(graph.alignment[scan.name], fit, aligned)])
-    graph.series[scan.name] = Quantity(fit, 'series')
+    graph.series[scan.name] = MapPort(fit, 'series')
 
 
 def _origin(graph: Graph, measure: Measure, contrast: Contrast) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _add_nuisance(graph: Graph, sink: Sink, scan: Scan) -> Workflow:
     elif scan.found is not None and scan.found.confounds is not None:
         nuisance.get_node('inputnode').inputs.motion = str(scan.found.confounds)
     sidecar = _sidecar(graph, [scan.series.file], 'nuisance')
-    sink.add(Quantity(nuisance, 'nuisance'), 'nuisance', sidecar=sidecar, **_entities(scan))
+    sink.add(MapPort(nuisance, 'nuisance'), 'nuisance', sidecar=sidecar, **_entities(scan))
     return nuisance
 
 
@@ -174,7 +174,7 @@ def _add_time_courses(graph: Graph, sink: Sink, scan: Scan) -> None:
         (graph.nuisance[scan.name], model, [NUISANCE]),
     ])  # fmt: skip
     sink.add(
-        Quantity(model, 'table'),
+        MapPort(model, 'table'),
         'time_courses',
         atlas=graph.settings.atlas,
         sidecar=_sidecar(graph, [scan.series.file, scan.series.events_file], 'fir'),
@@ -184,10 +184,10 @@ def _add_time_courses(graph: Graph, sink: Sink, scan: Scan) -> None:
 
 def _bold_changes(
     graph: Graph, measure: Measure, half: str = 'all'
-) -> dict[str, tuple[Quantity, str]]:
+) -> dict[str, tuple[MapPort, str]]:
     """Estimate every contrast from all blocks or from every other one, runs combined."""
     suffix = ('' if half == 'all' else f'_{half}') + (f'_{measure.port}' if measure.port else '')
-    runs: dict[str, list[tuple[str, Quantity]]] = {}
+    runs: dict[str, list[tuple[str, MapPort]]] = {}
     for scan in graph.scans:
         contrasts = contrasts_of(graph, scan) if scan.kind == 'bold' else ()
         fit = graph.series.get(scan.name)
@@ -202,11 +202,11 @@ def _bold_changes(
             factor=None if measure.factor is None else measure.factor * time,
             name=f'model_{scan.name}{suffix}',
         )
-        series = Quantity(fit.node, measure.port) if measure.port and fit else None
+        series = MapPort(fit.node, measure.port) if measure.port and fit else None
         connect_scan(graph, scan, model, series=series)
         graph.workflow.connect([(graph.nuisance[scan.name], model, [NUISANCE])])
         for index, contrast in enumerate(contrasts):
-            source = Quantity(model, 'bold', index)
+            source = MapPort(model, 'bold', index)
             on_grid = to_target(graph, scan, source, f'bold{suffix}_{contrast.label}')
             runs.setdefault(contrast.label, []).append((scan.series.task, on_grid))
     changes = {}

@@ -11,7 +11,7 @@ from bids_app.bids.run.feasible import cbv_model, derived_models
 from bids_app.interfaces.change import CHALLENGE, ComputeSignificance
 from bids_app.models.contrast.difference import maps_behind
 from bids_app.models.registry import MODELS
-from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.change import BOLD_ROUTE, CHANGES, EXTRAS, ChangePlan, init_change_wf
 from bids_app.workflows.constants import branch_parameters, constants_table
 from bids_app.workflows.oxygen import chain_constants, rate_of
@@ -170,7 +170,7 @@ def add_changes(graph: Graph) -> None:
             change = init_change_wf(plan=plan, name=f'change_{contrast.label}')
             _connect_change(graph, change, plan, contrast)
             for quantity in plan.sources:
-                source = Quantity(change, quantity)
+                source = MapPort(change, quantity)
                 graph.changes[quantity, contrast.label] = (source, None)
                 graph.origins[quantity, contrast.label] = _origin(graph, plan, contrast, quantity)
                 _save_change(graph, sink, contrast, quantity, _extra_ports(source, quantity))
@@ -207,7 +207,7 @@ def _map_behind(graph: Graph, contrast: Contrast, name: str) -> tuple[str, str]:
     return (quantity, conditions[role]) if role in conditions else (name, contrast.baseline)
 
 
-def _source(graph: Graph, contrast: Contrast, name: str) -> Quantity:
+def _source(graph: Graph, contrast: Contrast, name: str) -> MapPort:
     """Find the map behind the name of a map of a contrast."""
     if name == 'bold':
         return graph.bold_halves[contrast.label][1]
@@ -228,9 +228,9 @@ def _origin(graph: Graph, plan: ChangePlan, contrast: Contrast, quantity: str) -
     return graph.made_from(*sources) | model
 
 
-def _extra_ports(source: Quantity, quantity: str) -> dict[str, Quantity]:
+def _extra_ports(source: MapPort, quantity: str) -> dict[str, MapPort]:
     """Ports of z, p and percent beside a change."""
-    return {part: Quantity(source.node, f'{quantity}{part}') for part in EXTRAS}
+    return {part: MapPort(source.node, f'{quantity}{part}') for part in EXTRAS}
 
 
 def contrast_sidecar(graph: Graph, contrast: Contrast) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def contrast_sidecar(graph: Graph, contrast: Contrast) -> dict[str, Any]:
 
 
 def _save_change(
-    graph: Graph, sink: Sink, contrast: Contrast, quantity: str, extras: dict[str, Quantity]
+    graph: Graph, sink: Sink, contrast: Contrast, quantity: str, extras: dict[str, MapPort]
 ) -> None:
     """Save effect, variance, z and p, and percent where there is one."""
     source, task = graph.changes[quantity, contrast.label]
@@ -281,5 +281,5 @@ def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast, quantity: str) 
     mask, port = graph.mask
     graph.workflow.connect([(mask, test, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, test, 'quantity')
-    extras = {'_z': Quantity(test, 'z'), '_p': Quantity(test, 'p')}
+    extras = {'_z': MapPort(test, 'z'), '_p': MapPort(test, 'p')}
     _save_change(graph, sink, contrast, quantity, extras)

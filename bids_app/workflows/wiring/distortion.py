@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bids_app.workflows._engine import Quantity
+from bids_app.workflows._engine import MapPort
 from bids_app.workflows.anatomy import init_field_map_wf
 from bids_app.workflows.graph import WORD, Scan
 from bids_app.workflows.wiring.anatomy import add_scan
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_distortion(graph: Graph) -> None:
     """Hand every echo-planar scan the field that displaces it, and save what that does."""
     sink = graph.sink('save_distortion')
-    known: dict[str, tuple[Quantity, Any]] = {}
+    known: dict[str, tuple[MapPort, Any]] = {}
     for scan in graph.scans:
         if scan.readout is None:
             continue
@@ -45,18 +45,18 @@ def add_distortion(graph: Graph) -> None:
         }
         for port, key in (('acquired', 'epi_acquired'), ('reference', 'epi_undistorted'),
                           ('voxel_shift', 'epi_shift')):  # fmt: skip
-            sink.add(Quantity(align, port), key, **at)
+            sink.add(MapPort(align, port), key, **at)
     graph.close(sink)
 
 
-def _of_gradient_echo(graph: Graph, condition: str | None) -> tuple[Quantity, Any]:
+def _of_gradient_echo(graph: Graph, condition: str | None) -> tuple[MapPort, Any]:
     """Field of the gradient echo of a condition, else of the first one."""
     first = next(iter(graph.fields.values()))
     field, scan = graph.fields.get(condition, first)
     return field, graph.alignment[scan.name]
 
 
-def _of_dataset(graph: Graph, field_map: FieldMap) -> tuple[Quantity, Any]:
+def _of_dataset(graph: Graph, field_map: FieldMap) -> tuple[MapPort, Any]:
     """Align a field map of the dataset and read it."""
     name = field_map.name.replace('-', '_')
     add_scan(graph, Scan(kind='', series=None, name=name, images=(field_map.magnitude,)))
@@ -67,4 +67,4 @@ def _of_dataset(graph: Graph, field_map: FieldMap) -> tuple[Quantity, Any]:
         graph.workflow.connect([(read, align, [image])])
     else:
         graph.workflow.connect([(align, read, [('outputnode.mask', 'inputnode.mask')])])
-    return Quantity(read, 'field_map'), align
+    return MapPort(read, 'field_map'), align

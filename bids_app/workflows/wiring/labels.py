@@ -13,7 +13,7 @@ from bids_app.models.constants import PUBLISHED_LIMITS
 from bids_app.models.contrast.calibrated_bold import COEFFICIENTS
 from bids_app.models.oxygen.sensitivity import relative_error
 from bids_app.settings import parcel_file, parcel_tasks
-from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.change import CHANGES, init_label_wf
 from bids_app.workflows.constants import branch_parameters, constants_table, known_constants
@@ -60,7 +60,7 @@ def add_labels(graph: Graph) -> None:
 
 
 def _sidecar(
-    graph: Graph, contrast: Contrast, name: str, parents: Iterable[Quantity]
+    graph: Graph, contrast: Contrast, name: str, parents: Iterable[MapPort]
 ) -> dict[str, Any]:
     """Entries of labels or a table: the contrast, what it is made from, and the settings."""
     table = constants_table(graph.inputs, graph.settings)
@@ -95,7 +95,7 @@ def _grey_matter(graph: Graph, contrast: Contrast) -> tuple[Any, str]:
     return limit, 'grey_matter'
 
 
-def _label_contrast(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity | None) -> None:
+def _label_contrast(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPort | None) -> None:
     """Label the voxels of a contrast and count them."""
     bold, task = graph.changes['boldPct', contrast.label]
     change, _ = graph.changes['cmro2', contrast.label]
@@ -119,16 +119,16 @@ def _label_contrast(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantit
     parents = (gate, change, baseline)
     at: dict[str, Any] = {'contrast': contrast.label}
     graph.workflow.connect([(baseline.node, label, [(baseline.output, 'inputnode.baseline')])])
-    probability = Quantity(label, 'discordant')
+    probability = MapPort(label, 'discordant')
     sidecar = _sidecar(graph, contrast, 'posterior', parents)
     sink.add(probability, 'discordant', task=task, space=graph.space, sidecar=sidecar, **at)
     graph.changes['discordant', contrast.label] = (probability, task)
     for port, key in (('robust', 'concordance'), ('sign', 'concordance_sign')):
         sidecar = _sidecar(graph, contrast, port, parents)
-        sink.add(Quantity(label, port), key, task=task, space=graph.space, sidecar=sidecar, **at)
-        graph.changes[key, contrast.label] = (Quantity(label, port), task)
+        sink.add(MapPort(label, port), key, task=task, space=graph.space, sidecar=sidecar, **at)
+        graph.changes[key, contrast.label] = (MapPort(label, port), task)
     sidecar = _sidecar(graph, contrast, 'counts', parents)
-    sink.add(Quantity(label, 'summary'), 'summary', sidecar=sidecar, **at)
+    sink.add(MapPort(label, 'summary'), 'summary', sidecar=sidecar, **at)
     if ('oef', contrast.label) in graph.changes:
         _add_response_mode(graph, sink, contrast, label)
 
@@ -141,7 +141,7 @@ def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Work
         (mask, node, [(port, 'mask')]),
         (label, node, [('outputnode.robust', 'labels')]),
     ])  # fmt: skip
-    parents = [Quantity(label, 'robust')]
+    parents = [MapPort(label, 'robust')]
     for quantity in ('cbf', 'oef'):
         change, _ = graph.changes[quantity, contrast.label]
         connect_quantity(graph.workflow, change, node, quantity)
@@ -150,9 +150,9 @@ def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Work
         target = f'baseline_{quantity}'
         graph.workflow.connect([(baseline.node, node, [(baseline.output, target)])])
     _, task = graph.changes['boldPct', contrast.label]
-    graph.changes['response_mode', contrast.label] = (Quantity(node, 'mode'), task)
+    graph.changes['response_mode', contrast.label] = (MapPort(node, 'mode'), task)
     sink.add(
-        Quantity(node, 'mode'),
+        MapPort(node, 'mode'),
         'response_mode',
         task=task,
         space=graph.space,
@@ -165,8 +165,8 @@ def _add_region_table(
     graph: Graph,
     sink: Sink,
     contrast: Contrast,
-    changes: dict[str, Quantity],
-    atlas: Quantity,
+    changes: dict[str, MapPort],
+    atlas: MapPort,
 ) -> None:
     """Average the changes of a contrast over regions and networks."""
     quantities = {label_of(name): name for name in (*BOLD_CHANGES, *CHANGES) if name in changes}
@@ -201,11 +201,11 @@ def _add_region_table(
             reference = graph.lookup(quantity, contrast.baseline)
             connect_quantity(graph.workflow, reference, node, f'{label}_reference')
             for part in ('_common', '_local'):
-                of_scans = Quantity(changes[quantity].node, f'{quantity}{part}')
+                of_scans = MapPort(changes[quantity].node, f'{quantity}{part}')
                 connect_quantity(graph.workflow, of_scans, node, f'{label}{part}')
     parents = [atlas, *(changes[quantity] for quantity in quantities.values())]
     sink.add(
-        Quantity(node, 'table'),
+        MapPort(node, 'table'),
         'regions',
         atlas=graph.settings.atlas,
         contrast=contrast.label,
@@ -213,7 +213,7 @@ def _add_region_table(
     )
 
 
-def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity) -> None:
+def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPort) -> None:
     """Compare BOLD with what R2* of the two conditions predicts, where both were measured."""
     rate = graph.changes.get(('boldR2star', contrast.label))
     named = {
@@ -242,7 +242,7 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quanti
     for port, source in measured.items():
         connect_quantity(graph.workflow, source, node, port)
     sink.add(
-        Quantity(node, 'table'),
+        MapPort(node, 'table'),
         'consistency',
         atlas=graph.settings.atlas,
         contrast=contrast.label,
@@ -253,7 +253,7 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quanti
     )
 
 
-def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity) -> None:
+def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPort) -> None:
     """Tell what each rule for the change of a shared CBV makes of that of CMRO2."""
     settings = graph.settings.blood_volume
     node = pe.Node(
@@ -282,7 +282,7 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: Quantity
     for port, source in named.items():
         graph.workflow.connect([(source.node, node, [(source.output, port)])])
     sink.add(
-        Quantity(node, 'table'),
+        MapPort(node, 'table'),
         'cbv_rules',
         atlas=graph.settings.atlas,
         contrast=contrast.label,

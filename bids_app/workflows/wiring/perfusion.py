@@ -9,7 +9,7 @@ from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.interfaces.change import ComputeSignificance
 from bids_app.models.asl.single_delay import t1_tissue_at
-from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters, t1_blood
 from bids_app.workflows.graph import TISSUE_LABELS
 from bids_app.workflows.perfusion import (
@@ -45,7 +45,7 @@ def add_perfusion(graph: Graph) -> None:
     settings, inputs = graph.settings.perfusion, graph.inputs
     if math.isnan(inputs.b0) and settings.t1_blood is None:
         return  # no field strength: a problem that the inputs name
-    tables: list[Quantity] = []
+    tables: list[MapPort] = []
     models: dict[str, Workflow] = {}
     constants = PerfusionConstants(
         t1_blood=t1_blood(inputs, graph.settings),
@@ -68,7 +68,7 @@ def add_perfusion(graph: Graph) -> None:
         connected = [(f'outputnode.{port}', f'inputnode.{port}') for port in wanted]
         graph.workflow.connect([(graph.alignment[scan.name], model, connected)])
         if graph.has_anatomy:
-            tables.append(Quantity(model, 'quality'))
+            tables.append(MapPort(model, 'quality'))
         return model
 
     groups = add_per_condition(
@@ -88,18 +88,18 @@ def add_perfusion(graph: Graph) -> None:
     graph.close(sink)
 
 
-def _compare_runs(graph: Graph, groups: dict[str | None, list[Scan]]) -> list[Quantity]:
+def _compare_runs(graph: Graph, groups: dict[str | None, list[Scan]]) -> list[MapPort]:
     """Tables that tell whether repeated scans of a condition differ by more than their errors."""
     tables = []
     for condition, scans in groups.items():
         if len(scans) > 1 and ('cbf', condition) in graph.maps and graph.has_anatomy:
             node = graph.maps['cbf', condition].node
             node.inputs.condition = condition or ''
-            tables.append(Quantity(node, 'table'))
+            tables.append(MapPort(node, 'table'))
     return tables
 
 
-def _save_quality(graph: Graph, sink: Sink, tables: list[Quantity]) -> None:
+def _save_quality(graph: Graph, sink: Sink, tables: list[MapPort]) -> None:
     """Join the quality tables of all scans and save them."""
     table = join_tables(graph, tables, 'quality')
     sink.add(table, 'cbf_quality', sidecar=_all_series_sidecar(graph))
@@ -134,18 +134,18 @@ def _share_arrival(
     ])  # fmt: skip
     for name in ('difference', 'm0', 'delay', 'source_transform'):
         sources = [
-            Quantity(graph.alignment[scan.name], 'transform')
+            MapPort(graph.alignment[scan.name], 'transform')
             if name == 'source_transform'
-            else Quantity(models[scan.name], name)
+            else MapPort(models[scan.name], name)
             for scan in scans.values()
         ]
         connect_list(graph, sources, shared, name, f'shared_{name}')
     for index, condition in enumerate(scans):
         for quantity in ('cbf', 'cbf_without_m0'):
             if (quantity, condition) in graph.maps:
-                graph.maps[quantity, condition] = Quantity(shared, quantity, index)
+                graph.maps[quantity, condition] = MapPort(shared, quantity, index)
         del graph.maps['att', condition]
-    graph.maps['att', None] = Quantity(shared, 'att')
+    graph.maps['att', None] = MapPort(shared, 'att')
 
 
 def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list[Scan]) -> None:
@@ -182,7 +182,7 @@ def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list
         mask, port = graph.mask
         graph.workflow.connect([(mask, test, [(port, 'mask')])])
         connect_quantity(graph.workflow, half, test, 'quantity')
-        sink.add(Quantity(test, 'z'), 'half_difference', space=graph.space, **at)
+        sink.add(MapPort(test, 'z'), 'half_difference', space=graph.space, **at)
 
 
 def _save_m0_error(

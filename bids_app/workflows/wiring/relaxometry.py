@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.run.feasible import t2_model
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import SmoothQuantity
-from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters
 from bids_app.workflows.graph import word_of
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
@@ -70,7 +70,7 @@ def add_relaxometry(graph: Graph) -> None:
             graph.saved[rate.key] = graph.saved[time.key]
             if kind == 'megre' and scans[0].series.has_phase:
                 model_wf = models[scans[0].name]
-                graph.fields[condition] = (Quantity(model_wf, 'field_map'), scans[0])
+                graph.fields[condition] = (MapPort(model_wf, 'field_map'), scans[0])
                 _save_field_map(graph, sink, model_wf, condition, sidecar)
             if settings.smoothing:
                 name = '_'.join(part for part in (quantity, condition) if part)
@@ -90,7 +90,7 @@ def _save_decays(
     """Save the decays of a few voxels of every scan."""
     for scan in scans:
         sink.add(
-            Quantity(models[scan.name], 'decays'),
+            MapPort(models[scan.name], 'decays'),
             'decays',
             condition=scan.series.condition,
             scan=word_of(scan),
@@ -112,25 +112,25 @@ def _correction_entries(scans: list[Scan], settings: RelaxometrySettings) -> dic
     }
 
 
-def smooth_rate(graph: Graph, source: Quantity, name: str, width: float) -> Quantity:
+def smooth_rate(graph: Graph, source: MapPort, name: str, width: float) -> MapPort:
     """Smooth a rate, as published pipelines do before R2' is made."""
     node = pe.Node(SmoothQuantity(fwhm_voxels=width), name=f'smooth_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, node, 'quantity')
-    smoothed = Quantity(node, 'quantity')
+    smoothed = MapPort(node, 'quantity')
     graph.saved[smoothed.key] = graph.saved[source.key]
     return smoothed
 
 
-def _add_time(graph: Graph, quantity: str, condition: str | None) -> Quantity:
+def _add_time(graph: Graph, quantity: str, condition: str | None) -> MapPort:
     """Convert a rate into the time that is saved."""
     name = '_'.join(part for part in ('convert', quantity, condition) if part)
     node = pe.Node(ConvertRateToTime(), name=name)
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_quantity(graph.workflow, graph.maps[quantity, condition], node, 'rate')
-    return Quantity(node, 'time')
+    return MapPort(node, 'time')
 
 
 def _save_field_map(
@@ -139,4 +139,4 @@ def _save_field_map(
     """Save the field map of a MEGRE series on its own grid."""
     sources = {'Sources': sidecar['Sources']}
     for port, key in (('field_map', 'fieldmap'), ('field_magnitude', 'fieldmap_magnitude')):
-        sink.add(Quantity(model, port), key, condition=condition, sidecar=sources)
+        sink.add(MapPort(model, port), key, condition=condition, sidecar=sources)

@@ -10,7 +10,7 @@ from bids_app.bids.run.replay import read_sidecar
 from bids_app.interfaces._base import TRAVELLING
 from bids_app.interfaces.derivatives import LoadQuantity
 from bids_app.interfaces.spatial import MapCoordinates
-from bids_app.workflows._engine import Quantity, Workflow, pe, ports
+from bids_app.workflows._engine import MapPort, Workflow, pe, ports
 from bids_app.workflows.anatomy import TEMPLATE, template_file
 from bids_app.workflows.constants import constants_table, sidecar_parameters
 from bids_app.workflows.graph import RESOLUTION, TISSUE_LABELS
@@ -92,7 +92,7 @@ def _add_grid(graph: Graph, sink: Sink) -> None:
         node = ports('saved_atlas', 'labels')
         node.inputs.labels = str(atlas)
         graph.workflow.add_nodes([node])
-        graph.atlas = Quantity(node, 'labels')
+        graph.atlas = MapPort(node, 'labels')
         sink.add(graph.atlas, 'atlas', atlas=graph.settings.atlas,
                  sidecar={'Sources': graph.sources([atlas])}, **at)  # fmt: skip
 
@@ -126,7 +126,7 @@ def _load(
     variance: str | None = None,
     is_time: bool = False,
     **entities: str | None,
-) -> Quantity | None:
+) -> MapPort | None:
     """Read value, variance and status of a saved map, if it is there."""
     at = {'space': graph.space, 'condition': condition}
     value = _path(graph, key, **at, **entities)
@@ -150,12 +150,12 @@ def _facts(path: Path) -> dict[str, Any]:
     return {key: value for key, value in read_sidecar(path).items() if key in TRAVELLING}
 
 
-def _read(graph: Graph, interface: LoadQuantity, name: str) -> Quantity:
+def _read(graph: Graph, interface: LoadQuantity, name: str) -> MapPort:
     """Add the node that reads a map."""
     node = pe.Node(interface, name=f'load_{name}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
-    return Quantity(node, 'quantity')
+    return MapPort(node, 'quantity')
 
 
 def _labels(graph: Graph) -> tuple[str | None, ...]:
@@ -262,7 +262,7 @@ def _add_bold(graph: Graph) -> None:
         use_all_blocks(graph)
 
 
-def _load_change(graph: Graph, contrast: str, task: str, quantity: str) -> Quantity | None:
+def _load_change(graph: Graph, contrast: str, task: str, quantity: str) -> MapPort | None:
     """Read effect and variance of a BOLD change, and smooth it where that is new."""
     at = {'space': graph.space, 'contrast': contrast, 'task': task, 'quantity': quantity}
     effect, variance = (

@@ -16,7 +16,7 @@ from bids_app.interfaces.spatial import (
 from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE
 from bids_app.models.oxygen.sensitivity import PARTS, describe_effects, relative_effects
 from bids_app.models.registry import MODELS
-from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.constants import (
     constants_table,
     known_constants,
@@ -37,20 +37,20 @@ ECHO_RATES = ('r2', 'r2_star')
 
 
 def connect_scan(
-    graph: Graph, scan: Scan, model: Workflow, *ports: str, series: Quantity | None = None
+    graph: Graph, scan: Scan, model: Workflow, *ports: str, series: MapPort | None = None
 ) -> None:
     """Hand the maps of a scan's grid to its model; tissue only where there is anatomy."""
     align = graph.alignment[scan.name]
     wanted = ['mask'] + [port for port in ports if graph.has_anatomy]
     if scan.moving:
-        source = series or graph.series.get(scan.name) or Quantity(align, 'series')
+        source = series or graph.series.get(scan.name) or MapPort(align, 'series')
         connect_quantity(graph.workflow, source, model, 'series')
     graph.workflow.connect([
         (align, model, [(f'outputnode.{port}', f'inputnode.{port}') for port in wanted]),
     ])  # fmt: skip
 
 
-def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantity:
+def to_target(graph: Graph, scan: Scan, source: MapPort, label: str) -> MapPort:
     """Carry a quantity from the grid of its scan to the quantification grid, in one step."""
     if scan is graph.target and not scan.is_corrected and scan.found is None:
         return source
@@ -75,7 +75,7 @@ def to_target(graph: Graph, scan: Scan, source: Quantity, label: str) -> Quantit
                                                  'voxels_per_sample')]),
         ])  # fmt: skip
     connect_quantity(graph.workflow, source, node, 'quantity')
-    return Quantity(node, 'quantity')
+    return MapPort(node, 'quantity')
 
 
 def _tissue_there(graph: Graph, scan: Scan) -> Any:
@@ -104,8 +104,8 @@ def _resample_to_target(graph: Graph, scan: Scan) -> ResampleQuantity:
 
 
 def combine_runs(
-    graph: Graph, runs: list[Quantity], name: str, *, by_scatter: bool = False
-) -> Quantity:
+    graph: Graph, runs: list[MapPort], name: str, *, by_scatter: bool = False
+) -> MapPort:
     """Join the runs of one modality and condition by inverse variance."""
     if len(runs) == 1:
         return runs[0]
@@ -113,24 +113,24 @@ def combine_runs(
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_list(graph, runs, node, 'quantity', name)
-    return Quantity(node, 'quantity')
+    return MapPort(node, 'quantity')
 
 
-def join_tables(graph: Graph, tables: list[Quantity], name: str) -> Quantity:
+def join_tables(graph: Graph, tables: list[MapPort], name: str) -> MapPort:
     """Put the tables of several scans one under the other."""
     join = pe.Node(CombineTables(), name=f'combine_{name}')
     connect_list(graph, tables, join, 'tables', name)
-    return Quantity(join, 'table')
+    return MapPort(join, 'table')
 
 
-def connect_list(graph: Graph, sources: list[Quantity], node: Any, port: str, name: str) -> None:
+def connect_list(graph: Graph, sources: list[MapPort], node: Any, port: str, name: str) -> None:
     """Hand several quantities or files to the one port of a node, or of a workflow."""
     from nipype import Merge
 
     merge = pe.Node(Merge(len(sources)), name=f'merge_{name}')
     for number, source in enumerate(sources, start=1):
         connect_quantity(graph.workflow, source, merge, f'in{number}')
-    connect_quantity(graph.workflow, Quantity(merge, 'out'), node, port)
+    connect_quantity(graph.workflow, MapPort(merge, 'out'), node, port)
 
 
 def add_per_condition(
@@ -153,7 +153,7 @@ def add_per_condition(
             if not all(models[scan.name].has_output(quantity) for scan in scans):
                 continue
             runs = [
-                to_target(graph, scan, Quantity(models[scan.name], quantity), quantity)
+                to_target(graph, scan, MapPort(models[scan.name], quantity), quantity)
                 for scan in scans
             ]
             name = '_'.join(part for part in (quantity, condition) if part)
@@ -166,7 +166,7 @@ def add_per_condition(
 def save_map(
     graph: Graph,
     sink: Sink,
-    quantity: Quantity,
+    quantity: MapPort,
     label: str,
     **entities: Any,
 ) -> None:
@@ -189,7 +189,7 @@ def add_derived(graph: Graph, sink: Sink, quantity: str, model: str) -> None:
         name = '_'.join(part for part in ('compute', quantity, condition) if part)
         derived = init_model_wf(quantity=quantity, model=model, constants=constants, name=name)
         connect_derived(graph, derived, spec.maps, condition)
-        made = graph.maps[quantity, condition] = Quantity(derived, quantity)
+        made = graph.maps[quantity, condition] = MapPort(derived, quantity)
         sidecar = derived_sidecar(graph, quantity, model, spec.maps, condition)
         save_map(graph, sink, made, label_of(quantity), condition=condition, sidecar=sidecar)
 
@@ -213,7 +213,7 @@ def connect_derived(
         connect_quantity(graph.workflow, graph.lookup(name, condition), model, name)
 
 
-def smooth(graph: Graph, source: Quantity, name: str) -> Quantity:
+def smooth(graph: Graph, source: MapPort, name: str) -> MapPort:
     """Smooth a map where that was asked for."""
     if not graph.settings.change.fwhm:
         return source
@@ -221,4 +221,4 @@ def smooth(graph: Graph, source: Quantity, name: str) -> Quantity:
     mask, port = graph.mask
     graph.workflow.connect([(mask, node, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, node, 'quantity')
-    return Quantity(node, 'quantity')
+    return MapPort(node, 'quantity')

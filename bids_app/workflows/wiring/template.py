@@ -17,7 +17,7 @@ from bids_app.interfaces.spatial import (
     ResampleProbability,
     ResampleQuantity,
 )
-from bids_app.workflows._engine import Quantity, connect_quantity, pe
+from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.anatomy import TEMPLATE, template_file
 from bids_app.workflows.graph import RESOLUTION
 from bids_app.workflows.wiring.change import contrast_sidecar
@@ -116,7 +116,7 @@ def _locate(graph: Graph, template: Template) -> pe.Node | None:
         ('to_template', 'xfm_t1w_template'),
         ('from_template', 'xfm_template_t1w'),
     ):
-        sink.add(Quantity(normalise, port), key, template=template.space)
+        sink.add(MapPort(normalise, port), key, template=template.space)
     graph.close(sink)
     return node
 
@@ -147,9 +147,9 @@ def _add_anatomy(graph: Graph, place: _Place) -> None:
                 (located, node, [(coordinates, 'coordinates')]),
             ]
         )
-        own = graph.made_from(Quantity(graph.anatomy, source)) | place.sidecar
+        own = graph.made_from(MapPort(graph.anatomy, source)) | place.sidecar
         about: dict[str, Any] = {'sidecar': own, **place.entities}
-        sink.add(Quantity(node, port), key, label=label, **about)
+        sink.add(MapPort(node, port), key, label=label, **about)
     graph.close(sink)
 
 
@@ -216,25 +216,25 @@ def _node(graph: Graph, place: _Place, interface: Any, name: str) -> Any:
     return node
 
 
-def _carry(graph: Graph, place: _Place, source: Quantity, name: str) -> Quantity:
+def _carry(graph: Graph, place: _Place, source: MapPort, name: str) -> MapPort:
     """Carry a quantity."""
     node = _node(graph, place, ResampleQuantity(), name)
     connect_quantity(graph.workflow, source, node, 'quantity')
-    return Quantity(node, 'quantity')
+    return MapPort(node, 'quantity')
 
 
-def _as_time(graph: Graph, place: _Place, rate: Quantity, name: str) -> Quantity:
+def _as_time(graph: Graph, place: _Place, rate: MapPort, name: str) -> MapPort:
     """Convert a rate on a template into the time that is saved."""
     convert = ConvertRateToTime(mask=place.mask)
     node = pe.Node(convert, name=f'to_{place.space}_time_of_{name}')
     connect_quantity(graph.workflow, rate, node, 'rate')
-    return Quantity(node, 'time')
+    return MapPort(node, 'time')
 
 
-def _carry_labels(graph: Graph, place: _Place, source: Quantity, name: str) -> Quantity:
+def _carry_labels(graph: Graph, place: _Place, source: MapPort, name: str) -> MapPort:
     """Carry labels, or the probability of one."""
     is_probability = name.startswith('discordant')
     interface = ResampleProbability() if is_probability else ResampleLabels()
     node = _node(graph, place, interface, name)
     graph.workflow.connect([(source.node, node, [(source.output, 'quantity')])])
-    return Quantity(node, 'probability' if is_probability else 'labels')
+    return MapPort(node, 'probability' if is_probability else 'labels')
