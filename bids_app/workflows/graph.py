@@ -29,7 +29,7 @@ WORD = {'mese': 'MESE', 'megre': 'MEGRE', 'ase': 'ASE', 'asl': 'ASL', 'dsc': 'DS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scan:
+class AlignedScan:
     """One series with its alignment in the graph."""
 
     kind: str
@@ -91,7 +91,7 @@ class Graph:
     settings: Settings
     run: RunSettings
     workflow: Workflow
-    scans: tuple[Scan, ...]
+    scans: tuple[AlignedScan, ...]
     has_anatomy: bool
     has_template: bool
     anatomy: Any = None
@@ -104,7 +104,7 @@ class Graph:
     """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
     origins: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """(quantity, contrast) -> entries of the sidecar on what its change was made from."""
-    fields: dict[str | None, tuple[MapPort, Scan]] = field(default_factory=dict)
+    fields: dict[str | None, tuple[MapPort, AlignedScan]] = field(default_factory=dict)
     """Condition of a gradient echo -> its field and the scan it was measured in."""
     tissue_there: dict[str, Any] = field(default_factory=dict)
     """Name of a scan -> node that predicts the tissue of its voxels at those of the target."""
@@ -126,7 +126,7 @@ class Graph:
         return {'sub': self.inputs.participant, 'ses': self.inputs.session}
 
     @property
-    def target(self) -> Scan:
+    def target(self) -> AlignedScan:
         """The scan whose grid is the quantification grid."""
         return self.scans[0]
 
@@ -192,15 +192,17 @@ class Graph:
         ]
 
 
-def word_of(scan: Scan) -> str:
+def word_of(scan: AlignedScan) -> str:
     """Word of a scan in file names."""
     return WORD[scan.kind]
 
 
-def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> tuple[Scan, ...]:
+def find_scans(
+    inputs: ParticipantInputs, *, corrects_motion: bool = False
+) -> tuple[AlignedScan, ...]:
     """List the series in the order that decides the quantification grid."""
     if inputs.saved is not None:
-        return (Scan(kind=inputs.saved.kind, series=None, name='saved', images=()),)
+        return (AlignedScan(kind=inputs.saved.kind, series=None, name='saved', images=()),)
     scans = []
     has_echoes = any(series.has_phase for series in inputs.megre)
     for kind in WORD:
@@ -208,7 +210,7 @@ def find_scans(inputs: ParticipantInputs, *, corrects_motion: bool = False) -> t
             parts = [kind, getattr(series, 'task', None), series.condition, series.run]
             name = '_'.join(str(part) for part in parts if part)
             images, volumes = _reference(kind, series)
-            scan = Scan(
+            scan = AlignedScan(
                 kind=kind,
                 series=series,
                 name=name,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bids_app.bids.scans import FieldMap, ParticipantInputs
     from bids_app.settings import RunSettings, Settings
     from bids_app.workflows._engine import Workflow
-    from bids_app.workflows.graph import Scan
+    from bids_app.workflows.graph import AlignedScan
     from bids_app.workflows.step_errors import StepError
 
     Entry = tuple[str, dict[str, Any]]
@@ -120,7 +120,7 @@ def without_failed(
     if inputs.saved is not None or any(ExitCode(one.code) in MACHINE_CODES for one in errors):
         return inputs, []
     scans = find_scans(inputs)
-    lost: dict[str, Scan] = {}
+    lost: dict[str, AlignedScan] = {}
     useless, problems, maps = [], [], set()
     has_head = bool(inputs.t1w or inputs.anatomy)
     for error in errors:
@@ -169,7 +169,7 @@ def _do_not_fit(errors: Sequence[StepError]) -> bool:
 
 def _reduce(
     inputs: ParticipantInputs,
-    lost: dict[str, Scan],
+    lost: dict[str, AlignedScan],
     maps: set[Path],
     problems: list[Problem],
     *,
@@ -198,7 +198,7 @@ def _reduce(
     )
 
 
-def _scan_of(part: str, scans: Sequence[Scan]) -> Scan | None:
+def _scan_of(part: str, scans: Sequence[AlignedScan]) -> AlignedScan | None:
     """Find the scan of a part of the graph: the names of such parts end with it."""
     ends = [
         scan for scan in scans if re.search(f'_{re.escape(scan.name)}(_first|_second)?$', part)
@@ -218,7 +218,7 @@ def _field_map_of(part: str, inputs: ParticipantInputs) -> FieldMap | None:
     return None
 
 
-def _scan_problem(scan: Scan, error: StepError) -> Problem:
+def _scan_problem(scan: AlignedScan, error: StepError) -> Problem:
     """Say that a scan is useless."""
     role = {'megre': 'megre_mag'}.get(scan.kind, scan.kind)
     return _problem(role, scan.images[0], error, scan.series.condition)

@@ -14,7 +14,7 @@ from bids_app.workflows.wiring.scans import join_tables
 
 if TYPE_CHECKING:
     from bids_app.workflows.derivatives import Sink
-    from bids_app.workflows.graph import Graph, Scan
+    from bids_app.workflows.graph import AlignedScan, Graph
 
 
 def add_anatomy(graph: Graph) -> None:
@@ -66,7 +66,7 @@ def add_alignment(graph: Graph) -> None:
     _add_echo_motion(graph)
 
 
-def add_scan(graph: Graph, scan: Scan) -> None:
+def add_scan(graph: Graph, scan: AlignedScan) -> None:
     """Align one scan: to the T1w image, else to the first scan."""
     align = init_alignment_wf(
         images=scan.images,
@@ -121,7 +121,7 @@ def _add_echo_motion(graph: Graph) -> None:
         graph.close(sink)
 
 
-def _save_confounds(sink: Sink, graph: Graph, scan: Scan, confounds: MapPort) -> None:
+def _save_confounds(sink: Sink, graph: Graph, scan: AlignedScan, confounds: MapPort) -> None:
     """Save the movement within a series or between echoes."""
     files = (scan.series.file,) if scan.moving else (*scan.images, *scan.imaginary)
     sink.add(
@@ -134,7 +134,7 @@ def _save_confounds(sink: Sink, graph: Graph, scan: Scan, confounds: MapPort) ->
     )
 
 
-def _save_scan(graph: Graph, sink: Sink, scan: Scan) -> None:
+def _save_scan(graph: Graph, sink: Sink, scan: AlignedScan) -> None:
     """Save the transform of a scan and the mean image that it was found with."""
     word = 'boldref' if scan.kind == 'bold' else WORD[scan.kind]
     align = graph.alignment[scan.name]

@@ -25,7 +25,7 @@ from bids_app.workflows.wiring.scans import add_per_condition, connect_derived, 
 if TYPE_CHECKING:
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
-    from bids_app.workflows.graph import Graph, Scan
+    from bids_app.workflows.graph import AlignedScan, Graph
 
 
 def add_blood_volume(graph: Graph) -> None:
@@ -58,7 +58,7 @@ def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, 
     settings = graph.settings.blood_volume
     models: dict[str, Workflow] = {}
 
-    def build(scan: Scan) -> Workflow:
+    def build(scan: AlignedScan) -> Workflow:
         models[scan.name] = init_dsc_wf(
             series=scan.series,
             inputs=graph.inputs,
@@ -157,7 +157,7 @@ def _add_assumed_cbv(graph: Graph, model: str) -> dict[str | None, list[str]]:
 def _add_ase_cbv(graph: Graph) -> dict[str | None, list[str]]:
     """Add the deoxygenated blood volume of every asymmetric spin echo."""
 
-    def build(scan: Scan) -> Workflow:
+    def build(scan: AlignedScan) -> Workflow:
         return init_ase_cbv_wf(series=scan.series, name=f'volume_{scan.name}')
 
     groups = add_per_condition(graph, 'ase', ('cbv',), build, ('noise_groups',))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bids_app.bids.scans import Contrast
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
-    from bids_app.workflows.graph import Graph, Scan
+    from bids_app.workflows.graph import AlignedScan, Graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def add_bold(graph: Graph) -> None:
         _split_blocks(graph)
 
 
-def _add_run(graph: Graph, sink: Sink, scan: Scan) -> None:
+def _add_run(graph: Graph, sink: Sink, scan: AlignedScan) -> None:
     """Add what every run has, whatever is compared in it."""
     if scan.series.echoes:
         _fit_echoes(graph, scan)
@@ -79,7 +79,7 @@ def _add_run(graph: Graph, sink: Sink, scan: Scan) -> None:
         _add_time_courses(graph, sink, scan)
 
 
-def _fit_echoes(graph: Graph, scan: Scan) -> None:
+def _fit_echoes(graph: Graph, scan: AlignedScan) -> None:
     """Make signal, R2* and S0 of every volume from the echoes of a run."""
     fit = init_echoes_wf(run=scan.series, name=f'echoes_{scan.name}')
     aligned = [(f'outputnode.{port}', f'inputnode.{port}') for port in (*SERIES_PORTS, 'mask')]
@@ -130,12 +130,12 @@ def use_all_blocks(graph: Graph) -> None:
 NUISANCE = ('outputnode.nuisance', 'inputnode.nuisance')
 
 
-def _entities(scan: Scan) -> dict[str, Any]:
+def _entities(scan: AlignedScan) -> dict[str, Any]:
     """Entities of a table of a run."""
     return {'task': scan.series.task, 'run': scan.series.run}
 
 
-def _add_nuisance(graph: Graph, sink: Sink, scan: Scan) -> Workflow:
+def _add_nuisance(graph: Graph, sink: Sink, scan: AlignedScan) -> Workflow:
     """Find and save the regressors of no interest of a run."""
     nuisance = init_nuisance_wf(
         run=scan.series,
@@ -154,7 +154,7 @@ def _add_nuisance(graph: Graph, sink: Sink, scan: Scan) -> Workflow:
     return nuisance
 
 
-def _add_time_courses(graph: Graph, sink: Sink, scan: Scan) -> None:
+def _add_time_courses(graph: Graph, sink: Sink, scan: AlignedScan) -> None:
     """Estimate and save the course of every condition per region of a run."""
     model = init_time_courses_wf(
         run=scan.series,
@@ -219,7 +219,7 @@ def _bold_changes(
     return changes
 
 
-def contrasts_of(graph: Graph, scan: Scan) -> tuple[Contrast, ...]:
+def contrasts_of(graph: Graph, scan: AlignedScan) -> tuple[Contrast, ...]:
     """Contrasts that a BOLD run can make: none between sessions."""
     if graph.settings.condition_entity == 'ses':
         return ()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.workflows._engine import MapPort
 from bids_app.workflows.anatomy import init_field_map_wf
-from bids_app.workflows.graph import WORD, Scan
+from bids_app.workflows.graph import WORD, AlignedScan
 from bids_app.workflows.wiring.anatomy import add_scan
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _of_gradient_echo(graph: Graph, condition: str | None) -> tuple[MapPort, Any
 def _of_dataset(graph: Graph, field_map: FieldMap) -> tuple[MapPort, Any]:
     """Align a field map of the dataset and read it."""
     name = field_map.name.replace('-', '_')
-    add_scan(graph, Scan(kind='', series=None, name=name, images=(field_map.magnitude,)))
+    add_scan(graph, AlignedScan(kind='', series=None, name=name, images=(field_map.magnitude,)))
     align = graph.alignment[name]
     read = init_field_map_wf(field_map=field_map, name=f'field_{name}')
     if field_map.kind == 'opposite':

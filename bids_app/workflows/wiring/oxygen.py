@@ -15,7 +15,7 @@ from bids_app.workflows.wiring.scans import add_derived, add_per_condition, save
 if TYPE_CHECKING:
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
-    from bids_app.workflows.graph import Graph, Scan
+    from bids_app.workflows.graph import AlignedScan, Graph
 
 
 def add_oxygen(graph: Graph) -> None:
@@ -36,7 +36,7 @@ def _add_qbold(graph: Graph, sink: Sink) -> None:
     if math.isnan(inputs.b0) or math.isnan(inputs.hct):
         return  # a problem that the inputs name
 
-    def build(scan: Scan) -> Workflow:
+    def build(scan: AlignedScan) -> Workflow:
         return init_qbold_wf(
             series=scan.series,
             inputs=inputs,

@@ -22,7 +22,7 @@ from bids_app.workflows.wiring.scans import add_per_condition, connect_list, joi
 if TYPE_CHECKING:
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
-    from bids_app.workflows.graph import Graph, Scan
+    from bids_app.workflows.graph import AlignedScan, Graph
 
 
 PERFUSION = (
@@ -52,7 +52,7 @@ def add_perfusion(graph: Graph) -> None:
         t1_tissue=settings.t1_tissue or t1_tissue_at(inputs.b0),
     )
 
-    def build(scan: Scan) -> Workflow:
+    def build(scan: AlignedScan) -> Workflow:
         models[scan.name] = model = init_perfusion_wf(
             series=scan.series,
             model=cbf_model(scan.series, graph.settings),
@@ -88,7 +88,7 @@ def add_perfusion(graph: Graph) -> None:
     graph.close(sink)
 
 
-def _compare_runs(graph: Graph, groups: dict[str | None, list[Scan]]) -> list[MapPort]:
+def _compare_runs(graph: Graph, groups: dict[str | None, list[AlignedScan]]) -> list[MapPort]:
     """Tables that tell whether repeated scans of a condition differ by more than their errors."""
     tables = []
     for condition, scans in groups.items():
@@ -117,7 +117,7 @@ def _all_series_sidecar(graph: Graph) -> dict[str, Any]:
 
 def _share_arrival(
     graph: Graph,
-    scans: dict[str | None, Scan],
+    scans: dict[str | None, AlignedScan],
     models: dict[str, Workflow],
     constants: PerfusionConstants,
 ) -> None:
@@ -148,7 +148,9 @@ def _share_arrival(
     graph.maps['att', None] = MapPort(shared, 'att')
 
 
-def _save_perfusion(graph: Graph, sink: Sink, condition: str | None, scans: list[Scan]) -> None:
+def _save_perfusion(
+    graph: Graph, sink: Sink, condition: str | None, scans: list[AlignedScan]
+) -> None:
     """Save the maps of one condition."""
     table = constants_table(graph.inputs, graph.settings)
     files = [scan.series.file for scan in scans]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bids_app.settings import RelaxometrySettings
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
-    from bids_app.workflows.graph import Graph, Scan
+    from bids_app.workflows.graph import AlignedScan, Graph
 
 
 def add_relaxometry(graph: Graph) -> None:
@@ -30,7 +30,7 @@ def add_relaxometry(graph: Graph) -> None:
     table = constants_table(graph.inputs, graph.settings)
     models: dict[str, Workflow] = {}
 
-    def build(scan: Scan) -> Workflow:
+    def build(scan: AlignedScan) -> Workflow:
         given = {'series': scan.series, 'settings': settings, 'name': f'model_{scan.name}'}
         models[scan.name] = (
             init_r2_wf(model=t2_model(scan.series, graph.settings), **given)
@@ -84,7 +84,7 @@ def _save_decays(
     graph: Graph,
     sink: Sink,
     models: dict[str, Workflow],
-    scans: list[Scan],
+    scans: list[AlignedScan],
     parameters: dict[str, Any],
 ) -> None:
     """Save the decays of a few voxels of every scan."""
@@ -99,7 +99,7 @@ def _save_decays(
         )
 
 
-def _correction_entries(scans: list[Scan], settings: RelaxometrySettings) -> dict[str, Any]:
+def _correction_entries(scans: list[AlignedScan], settings: RelaxometrySettings) -> dict[str, Any]:
     """Say in the sidecar what was done about background gradients and with redundant sets."""
     reasons = [scan.series.uncorrected for scan in scans if scan.series.uncorrected]
     profile = 'none' if reasons else settings.slice_profile

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
-    from bids_app.workflows.graph import Graph, Scan
+    from bids_app.workflows.graph import AlignedScan, Graph
 
 
 ECHO_RATES = ('r2', 'r2_star')
@@ -37,7 +37,7 @@ ECHO_RATES = ('r2', 'r2_star')
 
 
 def connect_scan(
-    graph: Graph, scan: Scan, model: Workflow, *ports: str, series: MapPort | None = None
+    graph: Graph, scan: AlignedScan, model: Workflow, *ports: str, series: MapPort | None = None
 ) -> None:
     """Hand the maps of a scan's grid to its model; tissue only where there is anatomy."""
     align = graph.alignment[scan.name]
@@ -50,7 +50,7 @@ def connect_scan(
     ])  # fmt: skip
 
 
-def to_target(graph: Graph, scan: Scan, source: MapPort, label: str) -> MapPort:
+def to_target(graph: Graph, scan: AlignedScan, source: MapPort, label: str) -> MapPort:
     """Carry a quantity from the grid of its scan to the quantification grid, in one step."""
     if scan is graph.target and not scan.is_corrected and scan.found is None:
         return source
@@ -78,7 +78,7 @@ def to_target(graph: Graph, scan: Scan, source: MapPort, label: str) -> MapPort:
     return MapPort(node, 'quantity')
 
 
-def _tissue_there(graph: Graph, scan: Scan) -> Any:
+def _tissue_there(graph: Graph, scan: AlignedScan) -> Any:
     """Give the node that knows the tissue of a scan's voxels at those of the target."""
     if scan.name not in graph.tissue_there:
         node = pe.Node(PredictTissue(), name=f'predict_tissue_{scan.name}')
@@ -93,7 +93,7 @@ def _tissue_there(graph: Graph, scan: Scan) -> Any:
     return graph.tissue_there[scan.name]
 
 
-def _resample_to_target(graph: Graph, scan: Scan) -> ResampleQuantity:
+def _resample_to_target(graph: Graph, scan: AlignedScan) -> ResampleQuantity:
     """Set what is not known once a scan is carried; headers that are trusted have no error."""
     settings = graph.settings.anatomy
     is_aligned = settings.registration == 'rigid' and scan is not graph.target
@@ -137,11 +137,11 @@ def add_per_condition(
     graph: Graph,
     kind: str,
     quantities: tuple[str, ...],
-    build: Callable[[Scan], Workflow],
+    build: Callable[[AlignedScan], Workflow],
     ports: tuple[str, ...],
-) -> dict[str | None, list[Scan]]:
+) -> dict[str | None, list[AlignedScan]]:
     """Model every series of a kind, carry it to the grid, combine runs; one map per condition."""
-    groups: dict[str | None, list[Scan]] = {}
+    groups: dict[str | None, list[AlignedScan]] = {}
     for scan in graph.scans:
         if scan.kind == kind:
             groups.setdefault(scan.series.condition, []).append(scan)
