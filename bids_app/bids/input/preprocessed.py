@@ -95,7 +95,7 @@ def find_preprocessed(
     for name, path in derivatives.items():
         folder = _folder(Path(path), found, KINDS[kind].datatype)
         files = [
-            Derivative(one, parse_name(one))
+            PreprocessedFile(one, parse_name(one))
             for one in sorted(folder.glob('sub-*'))
             if _scan(parse_name(one)) == _scan(found.entities)
         ]
@@ -117,7 +117,7 @@ def find_preprocessed(
 
 
 @dataclass(frozen=True, slots=True)
-class Derivative:
+class PreprocessedFile:
     """A file of derivatives and what its name says."""
 
     path: Path
@@ -145,7 +145,9 @@ def _scan(entities: Mapping[str, str]) -> set[tuple[str, str | None]]:
     return {(key, _number(value)) for key, value in entities.items() if key not in OF_THE_FILE}
 
 
-def _images(files: Iterable[Derivative], kind: Kind, echo: str | None) -> list[Derivative]:
+def _images(
+    files: Iterable[PreprocessedFile], kind: Kind, echo: str | None
+) -> list[PreprocessedFile]:
     """Images of a kind and an echo, the best first."""
     images = [
         one
@@ -159,8 +161,8 @@ def _images(files: Iterable[Derivative], kind: Kind, echo: str | None) -> list[D
 
 
 def _choose(
-    files: Sequence[Derivative], kind: Kind, echo: str | None
-) -> tuple[Derivative, Path | None] | None:
+    files: Sequence[PreprocessedFile], kind: Kind, echo: str | None
+) -> tuple[PreprocessedFile, Path | None] | None:
     """Take the image in T1w space, else that of the scan with its transform."""
     transforms = [
         one.path
@@ -197,8 +199,8 @@ def _in_place_of(found: Found, path: Path, root: Path, suffix: str) -> Found:
 
 def _describe(
     source: str,
-    files: Sequence[Derivative],
-    image: Derivative,
+    files: Sequence[PreprocessedFile],
+    image: PreprocessedFile,
     transform: Path | None,
     kind: Kind,
 ) -> FoundScan:
