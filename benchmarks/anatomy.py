@@ -37,9 +37,9 @@ from bids_app.models.preprocessing.realignment import (
 from bids_app.phantom import acquisition, measurement, physics
 from bids_app.phantom.anatomy import _deformed, make_head, random_rigid, smooth_field
 from bids_app.phantom.participant import effects_of, make_participant
-from bids_app.phantom.study import Study, _anatomy
+from bids_app.phantom.study import PhantomStudy, _anatomy
 
-STUDY = Study(root=Path('none'), n_participants=1, seed=5, grid='coarse')
+STUDY = PhantomStudy(root=Path('none'), n_participants=1, seed=5, grid='coarse')
 PROTOCOL = acquisition.protocol('coarse')
 
 
@@ -78,7 +78,7 @@ def measure_motion() -> None:
 
 def subject(seed: int, protocol: acquisition.Protocol, **kind: float) -> acquisition.Subject:
     """Make the participant of a seed, its head of another size or with atrophy."""
-    study = Study(root=Path('none'), n_participants=1, seed=seed, grid=protocol.name)
+    study = PhantomStudy(root=Path('none'), n_participants=1, seed=seed, grid=protocol.name)
     participant = make_participant(study.stream('01', 'blood'), '01')
     if kind:
         rng = study.stream('01', 'anatomy')
@@ -430,7 +430,7 @@ def measure_template(protocol, seed: int, files, work: Path) -> None:
     low = np.diag([*np.abs(np.diag(geometry.affine)[:3]), 1.0])
     corners = geometry.affine @ np.array([[0, 0, 0, 1], [*(np.array(geometry.shape) - 1), 1]]).T
     low[:3, 3] = corners[:3].min(axis=1)
-    study = Study(root=Path('none'), n_participants=1, seed=seed, grid=protocol.name)
+    study = PhantomStudy(root=Path('none'), n_participants=1, seed=seed, grid=protocol.name)
     true = _deformed(study.stream('01', 'anatomy'), geometry.shape, low)
     true = np.flip(true, [i for i in range(3) if geometry.affine[i, i] < 0])
     found = load_data(brain) > 0.5

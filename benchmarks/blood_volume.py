@@ -27,7 +27,7 @@ from bids_app.models.dsc.relative_cbv import estimate_relative_cbv
 from bids_app.models.status import Status
 from bids_app.phantom.acquisition import bolus_passage
 from bids_app.phantom.measurement import measure_bolus
-from bids_app.phantom.study import Study, _Session, make_participant
+from bids_app.phantom.study import PhantomStudy, _Session, make_participant
 from bids_app.phantom.truth import measured_cbv
 
 DATA = Path(__file__).parents[1] / 'tests' / 'data'
@@ -320,7 +320,7 @@ def coverage():
 
 def coarse_phantom():
     """Noise of z on the grid of the scan, and what resampling within the brain mask adds."""
-    study = Study(root=Path('none'), n_participants=1, seed=0, grid='coarse')
+    study = PhantomStudy(root=Path('none'), n_participants=1, seed=0, grid='coarse')
     session = _Session(study, make_participant(study.stream('01', 'blood'), '01'))
     scan = session.protocol.dsc
     which = (session.subject, scan, session.pose('DSC'))

@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:
         return USAGE_ERROR if leaving.code else 0
     from bids_app.phantom.layouts import CONDITIONS
-    from bids_app.phantom.study import Study, make_study
+    from bids_app.phantom.study import PhantomStudy, make_study
 
     wanted = (
         args.conditions.split(',')
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else ('rest',) if args.design == 'patients'
         else CONDITIONS.get(args.layout, CONDITIONS['bids'])
     )  # fmt: skip
-    study = Study(
+    study = PhantomStudy(
         root=args.out,
         n_participants=args.participants,
         conditions=tuple(name.strip() for name in wanted),

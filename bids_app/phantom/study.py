@@ -65,7 +65,7 @@ READOUT = 0.030
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
+class PhantomStudy:
     """What to make."""
 
     root: Path
@@ -159,13 +159,13 @@ class Study:
         return np.random.default_rng([self.seed, *(zlib.crc32(n.encode()) for n in names)])
 
 
-def make_study(study: Study) -> Iterator[str]:
+def make_study(study: PhantomStudy) -> Iterator[str]:
     """
     Write a study, one participant after the other.
 
     Parameters
     ----------
-    study : Study
+    study : PhantomStudy
         Checked here.
 
     Yields
@@ -198,7 +198,7 @@ def make_study(study: Study) -> Iterator[str]:
         yield participant.label
 
 
-def _write_dataset(study: Study, participants: list[Any]) -> None:
+def _write_dataset(study: PhantomStudy, participants: list[Any]) -> None:
     """Write the files at the root."""
     root = study.root
     write_json(
@@ -244,7 +244,7 @@ def _group_cells(person: Any) -> tuple[str, str, str]:
     return 'control', f'{person.age:.1f}', 'n/a'
 
 
-def _readme(study: Study) -> str:
+def _readme(study: PhantomStudy) -> str:
     """Say what the dataset is."""
     baseline = baseline_of(study.conditions)
     bold = f'; one block-design BOLD run in which {baseline} is the gaps of events.tsv'
@@ -268,7 +268,7 @@ def _readme(study: Study) -> str:
 class _Session:
     """All scans of one participant."""
 
-    def __init__(self, study: Study, participant: Any) -> None:
+    def __init__(self, study: PhantomStudy, participant: Any) -> None:
         self.study = study
         made: Protocol = acquisition.protocol(study.grid)
         edged = replace(made.megre.geometry, soft_edge=study.soft_edges)
@@ -594,7 +594,7 @@ class _Session:
         write_json(stem.with_suffix('.json'), COMMON | sidecar | self.readout(scan.geometry))
 
 
-def _anatomy(study: Study, label: str, protocol: Protocol) -> Anatomy:
+def _anatomy(study: PhantomStudy, label: str, protocol: Protocol) -> Anatomy:
     """Make the head, or the slab, of a participant."""
     rng = study.stream(label, 'anatomy')
     if protocol.slab:

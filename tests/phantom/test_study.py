@@ -12,7 +12,7 @@ import pytest
 
 import bids_app.phantom
 from bids_app.phantom.cli import main
-from bids_app.phantom.study import Study, make_study
+from bids_app.phantom.study import PhantomStudy, make_study
 
 PACKAGE = Path(bids_app.phantom.__file__).parent
 
@@ -236,7 +236,7 @@ def test_handed_over_anatomy_is_complete(root):
 
 
 def test_third_condition_is_a_task_of_its_own(tmp_path):
-    study = Study(
+    study = PhantomStudy(
         root=tmp_path, n_participants=1, conditions=('rest', 'mem', 'control'), grid='tiny'
     )
     assert list(make_study(study)) == ['01']
