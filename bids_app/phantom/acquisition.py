@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bids_app._typing import BoolArray, FloatArray
     from bids_app.phantom.anatomy import Anatomy, Background, Tissue
-    from bids_app.phantom.participant import Effect, Participant
+    from bids_app.phantom.participant import Participant, RegionEffect
 
 POINTS_PER_CHUNK = 16_000
 """Sub-voxel points that are evaluated at once; larger arrays cost more in page faults."""
@@ -450,7 +450,7 @@ def spin_echoes(subject: Subject, scan: MultiEcho, to_head: FloatArray) -> Float
 
 
 def asymmetric_spin_echoes(
-    subject: Subject, scan: AsymmetricEcho, to_head: FloatArray, effects: dict[int, Effect]
+    subject: Subject, scan: AsymmetricEcho, to_head: FloatArray, effects: dict[int, RegionEffect]
 ) -> FloatArray:
     """Give the noise-free asymmetric spin echo without background field, (X, Y, Z, N)."""
     tau = np.asarray(scan.displacements)
@@ -472,7 +472,7 @@ def asymmetric_spin_echoes(
 
 
 def gradient_echoes(
-    subject: Subject, scan: MultiEcho, to_head: FloatArray, effects: dict[int, Effect]
+    subject: Subject, scan: MultiEcho, to_head: FloatArray, effects: dict[int, RegionEffect]
 ) -> NDArray[np.complex128]:
     """
     Give the noise-free gradient-echo train, dephased by the background field.
@@ -485,7 +485,7 @@ def gradient_echoes(
         Protocol.
     to_head : (4, 4) ndarray
         Scanner world to head world.
-    effects : dict of int to Effect
+    effects : dict of int to RegionEffect
         Of the condition.
 
     Returns
@@ -507,7 +507,7 @@ def ideal_gradient_echoes(
     subject: Subject,
     scan: MultiEcho,
     to_head: FloatArray,
-    effects: dict[int, Effect],
+    effects: dict[int, RegionEffect],
     at: Places | None = None,
 ) -> FloatArray:
     """Give the noise-free gradient-echo train as it would be without the field, (X, Y, Z, E)."""
@@ -516,7 +516,7 @@ def ideal_gradient_echoes(
 
 
 def _decays(
-    subject: Subject, scan: MultiEcho, effects: dict[int, Effect]
+    subject: Subject, scan: MultiEcho, effects: dict[int, RegionEffect]
 ) -> Callable[[Points], FloatArray]:
     """Magnitude of gradient echoes at points, (P, E)."""
 
@@ -557,7 +557,7 @@ def labeling_images(
     subject: Subject,
     scan: Labeling,
     to_head: FloatArray,
-    effects: dict[int, Effect],
+    effects: dict[int, RegionEffect],
     at: Places | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Give the noise-free label-control difference and M0 image, (X, Y, Z) each."""
@@ -627,7 +627,7 @@ def steady_states(
     subject: Subject,
     scan: Bold,
     to_head: FloatArray,
-    effects: tuple[dict[int, Effect], ...],
+    effects: tuple[dict[int, RegionEffect], ...],
     at: Places | None = None,
 ) -> FloatArray:
     """Give the noise-free BOLD image of every condition as if it lasted, (X, Y, Z, C)."""
@@ -694,7 +694,7 @@ def tissue_fractions(
 
 
 def volume_averages(
-    subject: Subject, geometry: Geometry, to_head: FloatArray, effects: dict[int, Effect]
+    subject: Subject, geometry: Geometry, to_head: FloatArray, effects: dict[int, RegionEffect]
 ) -> dict[str, FloatArray]:
     """
     Give tissue values averaged by brain volume, as no scanner measures them.
@@ -707,7 +707,7 @@ def volume_averages(
         Grid.
     to_head : (4, 4) ndarray
         Scanner world to head world.
-    effects : dict of int to Effect
+    effects : dict of int to RegionEffect
         Of the condition.
 
     Returns

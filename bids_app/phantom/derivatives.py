@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bids_app._typing import BoolArray, FloatArray
     from bids_app.phantom.acquisition import Geometry, Subject
-    from bids_app.phantom.participant import NO_EFFECT, Effect
+    from bids_app.phantom.participant import NO_EFFECT, RegionEffect
 from bids_app.phantom.truth import Truth
 
 UNITS = {
@@ -57,7 +57,7 @@ def write_truth(
     subject: Subject,
     truth: Truth,
     *,
-    effects: dict[str, dict[int, Effect]],
+    effects: dict[str, dict[int, RegionEffect]],
     quantification: Geometry,
     structural: Geometry,
     poses: dict[str, FloatArray],
@@ -99,7 +99,7 @@ class _TruthWriter:
     name: str
     subject: Subject
     truth: Truth
-    effects: dict[str, dict[int, Effect]]
+    effects: dict[str, dict[int, RegionEffect]]
 
     def write_maps(self, affine: FloatArray) -> None:
         """Write the perfect maps."""
@@ -168,7 +168,7 @@ class _TruthWriter:
         )
 
 
-def true_labels(region: NDArray[np.uint8], effects: dict[int, Effect]) -> NDArray[np.uint8]:
+def true_labels(region: NDArray[np.uint8], effects: dict[int, RegionEffect]) -> NDArray[np.uint8]:
     """
     Give the true concordance labels.
 
@@ -176,7 +176,7 @@ def true_labels(region: NDArray[np.uint8], effects: dict[int, Effect]) -> NDArra
     ----------
     region : (X, Y, Z) ndarray of uint8
         1-4, 5 = null, 0 = outside.
-    effects : dict of int to Effect
+    effects : dict of int to RegionEffect
         Per region.
 
     Returns

@@ -37,7 +37,7 @@ BASELINES = ('control', 'rest')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class RegionEffect:
     """What a task does to one region: ratios to the baseline."""
 
     flow: float
@@ -60,20 +60,20 @@ class Effect:
         ]
 
 
-NO_EFFECT = Effect(flow=1.0, extraction=1.0)
+NO_EFFECT = RegionEffect(flow=1.0, extraction=1.0)
 
 EFFECTS = {
-    1: Effect(flow=1.22, extraction=0.93),
-    2: Effect(flow=0.88, extraction=0.94),
-    3: Effect(flow=0.80, extraction=1.06),
-    4: Effect(flow=1.12, extraction=1.06),
+    1: RegionEffect(flow=1.22, extraction=0.93),
+    2: RegionEffect(flow=0.88, extraction=0.94),
+    3: RegionEffect(flow=0.80, extraction=1.06),
+    4: RegionEffect(flow=1.12, extraction=1.06),
 }
 """Per region: concordant positive, discordant positive, concordant and discordant negative."""
 
 
 def effects_of(
     condition: str, conditions: tuple[str, ...], *, concordant: bool = False
-) -> dict[int, Effect]:
+) -> dict[int, RegionEffect]:
     """
     Give what a condition changes in each region.
 
@@ -88,7 +88,7 @@ def effects_of(
 
     Returns
     -------
-    effects : dict of int to Effect
+    effects : dict of int to RegionEffect
         Nothing for the baseline. The first task has the table EFFECTS; the next has it turned by
         one region, and so on, so that every task has all four sign combinations.
     """
@@ -142,7 +142,7 @@ class Participant:
         """Of arterial blood, umol/mL."""
         return physics.oxygen_content(hct=self.hct, sao2=self.sao2)
 
-    def values(self, tissue: Tissue, effects: dict[int, Effect]) -> Values:
+    def values(self, tissue: Tissue, effects: dict[int, RegionEffect]) -> Values:
         """
         Give the tissue values at points of the anatomy in a condition.
 
@@ -150,7 +150,7 @@ class Participant:
         ----------
         tissue : Tissue
             The anatomy at P points.
-        effects : dict of int to Effect
+        effects : dict of int to RegionEffect
             Per region.
 
         Returns

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from bids_app._typing import FloatArray
     from bids_app.phantom.acquisition import Labeling, Protocol, Subject
-    from bids_app.phantom.participant import Effect
+    from bids_app.phantom.participant import RegionEffect
 
 BIDS_VERSION = '1.10.1'
 
@@ -279,7 +279,7 @@ class _Session:
         self.subject: Subject = acquisition.Subject(participant, anatomy)
         self.name = f'sub-{participant.label}'
         self.folder = study.root / self.name
-        self.effects: dict[str, dict[int, Effect]] = {
+        self.effects: dict[str, dict[int, RegionEffect]] = {
             c: effects_of(c, study.conditions, concordant=study.concordant)
             for c in study.conditions
         }
