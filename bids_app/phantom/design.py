@@ -29,7 +29,7 @@ SLOTS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
+class TaskDesign:
     """Which task runs when; everything else is the baseline."""
 
     baseline: str
@@ -69,7 +69,7 @@ class Design:
         return np.asarray(np.any(inside, axis=0))
 
 
-def make_design(conditions: tuple[str, ...], *, length: float) -> Design:
+def make_design(conditions: tuple[str, ...], *, length: float) -> TaskDesign:
     """
     Give every condition but the baseline its four blocks.
 
@@ -82,7 +82,7 @@ def make_design(conditions: tuple[str, ...], *, length: float) -> Design:
 
     Returns
     -------
-    design : Design
+    design : TaskDesign
         Conditions of the target study keep their onsets, others take the slots that are free;
         the baseline is what is left.
 
@@ -100,4 +100,6 @@ def make_design(conditions: tuple[str, ...], *, length: float) -> Design:
         raise ValueError(msg)
     onsets = {name: SLOTS[name] for name in tasks if name in SLOTS}
     onsets |= {name: SLOTS[slot] for name, slot in zip(unknown, reversed(free), strict=False)}
-    return Design(baseline=baseline, tasks={name: onsets[name] for name in tasks}, length=length)
+    return TaskDesign(
+        baseline=baseline, tasks={name: onsets[name] for name in tasks}, length=length
+    )
