@@ -155,7 +155,7 @@ class AsymmetricEcho:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contrast:
+class DscScan:
     """DSC protocol."""
 
     geometry: Geometry
@@ -213,7 +213,7 @@ class Protocol:
     mese: MultiEcho
     megre: MultiEcho
     asl: Labeling
-    dsc: Contrast
+    dsc: DscScan
     bold: Bold
     moves: bool = True
     """Whether the head lies differently in every scan."""
@@ -271,7 +271,7 @@ def _tiny() -> Protocol:
         ),
         megre=MultiEcho(geometry=scan, echo_times=MEGRE_TIMES, repetition_time=1.91, noise=0.008),
         asl=Labeling(geometry=scan, noise=0.0012),
-        dsc=Contrast(geometry=scan),
+        dsc=DscScan(geometry=scan),
         bold=Bold(geometry=scan),
         moves=False,
         slab=True,
@@ -299,7 +299,7 @@ def _coarse() -> Protocol:
         ),
         megre=MultiEcho(geometry=scan, echo_times=MEGRE_TIMES, repetition_time=1.91, noise=0.010),
         asl=Labeling(geometry=asl),
-        dsc=Contrast(geometry=scan),
+        dsc=DscScan(geometry=scan),
         bold=Bold(geometry=scan),
     )
 
@@ -332,7 +332,7 @@ def _study() -> Protocol:
             geometry=scan, echo_times=MEGRE_TIMES, repetition_time=2.229, noise=1 / 60
         ),
         asl=Labeling(geometry=asl, noise=0.0042),
-        dsc=Contrast(geometry=scan, n_volumes=80, repetition_time=2.04, noise=0.02),
+        dsc=DscScan(geometry=scan, n_volumes=80, repetition_time=2.04, noise=0.02),
         bold=Bold(geometry=bold, noise=0.015),
     )
 
@@ -584,7 +584,7 @@ def labeling_images(
 
 def bolus_passage(
     subject: Subject,
-    scan: Contrast,
+    scan: DscScan,
     to_head: FloatArray,
     *,
     at: Places | None = None,
@@ -597,7 +597,7 @@ def bolus_passage(
     ----------
     subject : Subject
         Head and blood.
-    scan : Contrast
+    scan : DscScan
         Protocol.
     to_head : (4, 4) ndarray
         Scanner world to head world.

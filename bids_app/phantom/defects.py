@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bids_app._typing import FloatArray
-    from bids_app.phantom.acquisition import Contrast
+    from bids_app.phantom.acquisition import DscScan
 
 N_ARTERIES = 24
 """Voxels that become arteries."""
@@ -29,7 +29,7 @@ EARLY = 2.0
 """How much earlier the bolus reaches an artery, s."""
 
 
-def spoil(series: NDArray[np.int16], scan: Contrast, name: str) -> NDArray[np.int16]:
+def spoil(series: NDArray[np.int16], scan: DscScan, name: str) -> NDArray[np.int16]:
     """
     Give a bolus series one defect.
 
@@ -37,7 +37,7 @@ def spoil(series: NDArray[np.int16], scan: Contrast, name: str) -> NDArray[np.in
     ----------
     series : (X, Y, Z, T) ndarray of int16
         Sound.
-    scan : Contrast
+    scan : DscScan
         Its protocol.
     name : str
         One of :data:`DEFECTS`.
@@ -51,38 +51,38 @@ def spoil(series: NDArray[np.int16], scan: Contrast, name: str) -> NDArray[np.in
     return np.clip(np.rint(spoilt), 0, 32767).astype(np.int16)
 
 
-def _arrival(scan: Contrast) -> int:
+def _arrival(scan: DscScan) -> int:
     """Volume at which the bolus reaches tissue."""
     return int(scan.arrival / scan.repetition_time)
 
 
-def _before(series: FloatArray, scan: Contrast) -> FloatArray:
+def _before(series: FloatArray, scan: DscScan) -> FloatArray:
     """Mean before the bolus, with an axis for time."""
     return np.asarray(series[..., : _arrival(scan)].mean(axis=-1, keepdims=True))
 
 
-def _without_bolus(series: FloatArray, scan: Contrast) -> FloatArray:
+def _without_bolus(series: FloatArray, scan: DscScan) -> FloatArray:
     """Repeat the volumes before the bolus."""
     return np.asarray(series[..., np.arange(series.shape[-1]) % _arrival(scan)])
 
 
-def _early(series: FloatArray, scan: Contrast) -> FloatArray:
+def _early(series: FloatArray, scan: DscScan) -> FloatArray:
     """Start the series within the bolus."""
     return np.asarray(series[..., _arrival(scan) + 1 :])
 
 
-def _truncated(series: FloatArray, scan: Contrast) -> FloatArray:
+def _truncated(series: FloatArray, scan: DscScan) -> FloatArray:
     """End the series 15 s after arrival: the peak is over, the pass is not."""
     return np.asarray(series[..., : _arrival(scan) + round(15.0 / scan.repetition_time)])
 
 
-def _clipped(series: FloatArray, scan: Contrast) -> FloatArray:
+def _clipped(series: FloatArray, scan: DscScan) -> FloatArray:
     """Cut the signal at the median of the bright voxels."""
     level = _before(series, scan)
     return np.minimum(series, np.median(level[level > level.max() / 4]))
 
 
-def _one_sided(series: FloatArray, scan: Contrast) -> FloatArray:
+def _one_sided(series: FloatArray, scan: DscScan) -> FloatArray:
     """Leave a quarter of the bolus in one half of the image."""
     half = slice(0, series.shape[0] // 2)
     level = np.maximum(_before(series, scan)[half], 1.0)
@@ -90,14 +90,14 @@ def _one_sided(series: FloatArray, scan: Contrast) -> FloatArray:
     return series
 
 
-def _moved(series: FloatArray, scan: Contrast) -> FloatArray:
+def _moved(series: FloatArray, scan: DscScan) -> FloatArray:
     """Move the head by a voxel when the bolus arrives."""
     after = slice(_arrival(scan) + 2, None)
     series[..., after] = np.roll(series[..., after], 1, axis=1)
     return series
 
 
-def _negative(series: FloatArray, scan: Contrast) -> FloatArray:
+def _negative(series: FloatArray, scan: DscScan) -> FloatArray:
     """Let the signal rise under the bolus in three tenths of the image."""
     part = np.s_[:, : 3 * series.shape[1] // 10]
     level = np.maximum(_before(series, scan)[part], 1.0)
@@ -105,7 +105,7 @@ def _negative(series: FloatArray, scan: Contrast) -> FloatArray:
     return series
 
 
-def _with_arteries(series: FloatArray, scan: Contrast, height: float) -> FloatArray:
+def _with_arteries(series: FloatArray, scan: DscScan, height: float) -> FloatArray:
     """Make a block of bright voxels near the centre into arteries."""
     level = _before(series, scan)[..., 0]
     noise = series[..., : _arrival(scan)].std(axis=-1)
@@ -122,7 +122,7 @@ def _with_arteries(series: FloatArray, scan: Contrast, height: float) -> FloatAr
     return series
 
 
-DEFECTS: dict[str, Callable[[FloatArray, Contrast], FloatArray]] = {
+DEFECTS: dict[str, Callable[[FloatArray, DscScan], FloatArray]] = {
     'no-bolus': _without_bolus,
     'early-bolus': _early,
     'truncated': _truncated,

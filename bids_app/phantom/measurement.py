@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bids_app.phantom.acquisition import (
         AsymmetricEcho,
         Bold,
-        Contrast,
+        DscScan,
         Geometry,
         Labeling,
         MultiEcho,
@@ -193,7 +193,7 @@ def living_noise(
 
 def measure_bolus(
     series: FloatArray,
-    scan: Contrast,
+    scan: DscScan,
     rng: np.random.Generator,
     *,
     is_physiological: bool = False,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from bids_app._typing import FloatArray
-    from bids_app.phantom.acquisition import Contrast, Labeling
+    from bids_app.phantom.acquisition import DscScan, Labeling
     from bids_app.phantom.design import TaskDesign
     from bids_app.phantom.participant import Participant
 
@@ -81,7 +81,7 @@ def measured_cbf(
     )
 
 
-def measured_cbv(first_pass: FloatArray, scan: Contrast) -> FloatArray:
+def measured_cbv(first_pass: FloatArray, scan: DscScan) -> FloatArray:
     """
     Give the perfect blood volume of a DSC scan on its own grid.
 
@@ -89,7 +89,7 @@ def measured_cbv(first_pass: FloatArray, scan: Contrast) -> FloatArray:
     ----------
     first_pass : (X, Y, Z, T) ndarray
         Noise-free signal without recirculation.
-    scan : Contrast
+    scan : DscScan
         Protocol.
 
     Returns

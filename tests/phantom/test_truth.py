@@ -3,7 +3,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from bids_app.phantom import truth
-from bids_app.phantom.acquisition import MEGRE_TIMES, Contrast, Geometry
+from bids_app.phantom.acquisition import MEGRE_TIMES, DscScan, Geometry
 from bids_app.phantom.design import make_design
 from bids_app.phantom.participant import Participant
 
@@ -36,7 +36,7 @@ def test_fit_of_one_tissue_is_its_rate_and_air_has_none():
 
 
 def test_area_of_pure_tissue_is_its_blood_volume():
-    scan = Contrast(geometry=GRID)
+    scan = DscScan(geometry=GRID)
     from bids_app.phantom.acquisition import BOLUS_PEAK
     from bids_app.phantom.physics import bolus
 
