@@ -145,7 +145,7 @@ class _TruthWriter:
                 'Hct': participant.hct,
                 'SaO2': participant.sao2,
                 'CaO2': participant.oxygen_content,
-                'DephasingRate': participant.dephasing_rate,
+                'StaticDephasingConstant': participant.static_dephasing_constant,
                 'Conditions': list(self.truth.conditions),
                 'Baseline': self.truth.baseline,
                 'ToT1w': {scan: pose.tolist() for scan, pose in rounded.items()},

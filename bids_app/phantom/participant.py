@@ -133,9 +133,9 @@ class Participant:
     """T"""
 
     @property
-    def dephasing_rate(self) -> float:
+    def static_dephasing_constant(self) -> float:
         """R2' per OEF x CBV, 1/s."""
-        return physics.static_dephasing_rate(b0=self.b0, hct=self.hct)
+        return physics.static_dephasing_constant(b0=self.b0, hct=self.hct)
 
     @property
     def oxygen_content(self) -> float:
@@ -166,7 +166,7 @@ class Participant:
         volume = _with_grey(BLOOD_VOLUME, tissue.factors['cbv'])
         level = EXTRACTION * self.extraction_scale
         extraction = _with_grey(level, tissue.factors['oef'] * ratio[1, tissue.region])
-        r2_prime = self.dephasing_rate * extraction * volume
+        r2_prime = self.static_dephasing_constant * extraction * volume
         return Values(r2=r2, r2_prime=r2_prime, flow=flow, volume=volume, extraction=extraction)
 
 

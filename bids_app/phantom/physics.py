@@ -52,7 +52,7 @@ N_MIDPOINTS, N_PHASES, PHASE_RANGE = 2000, 1500, 30.0
 """Of the table of :func:`vessel_dephasing`."""
 
 
-def static_dephasing_rate(*, b0: float, hct: float) -> float:
+def static_dephasing_constant(*, b0: float, hct: float) -> float:
     r"""
     Give R2' per unit of OEF x CBV of a random vessel network.
 
@@ -74,7 +74,7 @@ def static_dephasing_rate(*, b0: float, hct: float) -> float:
 
     Examples
     --------
-    >>> round(static_dephasing_rate(b0=3.0, hct=0.42), 1)
+    >>> round(static_dephasing_constant(b0=3.0, hct=0.42), 1)
     316.8
     """
     return 4 / 3 * math.pi * GYROMAGNETIC_RATIO * b0 * SUSCEPTIBILITY * SMALL_VESSEL_HCT * hct

@@ -193,7 +193,7 @@ class Truth:
 
     def oef(self, condition: str) -> FloatArray:
         """Oxygen extraction fraction; NaN where there is no blood volume."""
-        rate = self.participant.dephasing_rate
+        rate = self.participant.static_dephasing_constant
         with np.errstate(divide='ignore', invalid='ignore'):
             oef = self.r2_prime(condition) / (rate * self.cbv)
         return np.where(self.cbv > 1e-4, oef, np.nan)

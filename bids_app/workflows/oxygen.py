@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF, EstimateR2Prime
 from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
-from bids_app.models.oxygen.mqbold import dephasing_rate
+from bids_app.models.oxygen.mqbold import static_dephasing_constant
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import Workflow, pe, ports
 
@@ -31,7 +31,7 @@ def oef_constants(inputs: ParticipantInputs, settings: OxygenSettings) -> dict[s
 
 def rate_of(inputs: ParticipantInputs, settings: OxygenSettings) -> float:
     """R2' per unit OEF and unit blood volume, 1/s."""
-    return float(dephasing_rate(**oef_constants(inputs, settings)))
+    return float(static_dephasing_constant(**oef_constants(inputs, settings)))
 
 
 def cao2_of(inputs: ParticipantInputs, settings: OxygenSettings) -> float:

@@ -15,7 +15,7 @@ from bids_app.interfaces._base import (
     facts_of,
 )
 from bids_app.models.concordance.labels import Label
-from bids_app.models.oxygen.mqbold import dephasing_rate
+from bids_app.models.oxygen.mqbold import static_dephasing_constant
 
 
 def both(files, quantity, task, baseline, **options):
@@ -138,7 +138,7 @@ def test_what_is_known_of_the_noise_of_a_change_is_that_of_its_maps(files):
 
 def test_changes_of_oef_and_cmro2_are_those_of_the_models_of_the_maps(files):
     """OEF = R2'/(C CBV): 6/(C .05) against 4.5/(C .05); CMRO2 = CaO2 CBF OEF."""
-    rate = float(dephasing_rate(b0=3.0, hct=0.42))
+    rate = float(static_dephasing_constant(b0=3.0, hct=0.42))
     ports = both(files, 'r2_star', (19.0, 17.5), (17.5, 17.5))
     ports |= files.quantity('r2', 13.0, 13.0) | files.quantity('cbv', 0.05, 0.05)
     ports |= files.quantity('reference', 0.3, 0.3)

@@ -102,7 +102,7 @@ def test_gradient_echoes_of_pure_tissue_hold_the_extraction():
     scan = scan_on('megre')
     ideal = acquisition.ideal_gradient_echoes(uniform('GM'), scan, STILL, {})
     r2_prime = truth.fit_decay(ideal, scan.echo_times) - 1 / 0.075
-    assert r2_prime == pytest.approx(PERSON.dephasing_rate * 0.048 * 0.37, rel=1e-6)
+    assert r2_prime == pytest.approx(PERSON.static_dephasing_constant * 0.048 * 0.37, rel=1e-6)
 
 
 def test_slice_dephasing_is_the_sinc_of_a_rectangular_profile():

@@ -9,7 +9,7 @@ LABELING = {'label_duration': 1.8, 'post_label_delay': 1.8, 'efficiency': 0.85}
 
 def test_constants_give_the_numbers_of_the_specification():
     # science: 316.956 1/s with the rounded gamma of the preset, 0.04 % less with CODATA's
-    rate = physics.static_dephasing_rate(b0=3.0, hct=0.42)
+    rate = physics.static_dephasing_constant(b0=3.0, hct=0.42)
     assert rate == pytest.approx(316.956, rel=5e-4)
     assert rate == pytest.approx(316.956 * 267.52219 / 267.61918, rel=1e-5)
     assert physics.oxygen_content(hct=0.42, sao2=0.98) == pytest.approx(7.64358, abs=5e-6)

@@ -157,7 +157,9 @@ def test_true_maps_obey_the_closed_forms(root):
     assert anat('task-calc_space-MESE_R2primemap') == pytest.approx(r2_prime, abs=1e-4)
     cbv = perf('space-MESE_desc-dsc_cbv') / 100
     oef = perf('task-calc_space-MESE_oef')
-    assert oef == pytest.approx(r2_prime / (numbers['DephasingRate'] * cbv), rel=1e-4, nan_ok=True)
+    assert oef == pytest.approx(
+        r2_prime / (numbers['StaticDephasingConstant'] * cbv), rel=1e-4, nan_ok=True
+    )
     cmro2 = numbers['CaO2'] * oef * perf('task-calc_space-MESE_cbf')
     assert perf('task-calc_space-MESE_cmro2') == pytest.approx(cmro2, rel=1e-4, nan_ok=True)
 

@@ -369,7 +369,7 @@ def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
     baseline_cbv : (V,) Estimate
         V, mL/mL.
     scale : float
-        Arterial oxygen content (umol/mL) over the dephasing rate (1/s).
+        Arterial oxygen content (umol/mL) over the static dephasing constant (1/s).
     task_cbv : (V,) Estimate, optional
         Where each condition has its own measurement, or `baseline_cbv` was carried to the task
         by a rule. None: `baseline_cbv` serves both.

@@ -25,7 +25,7 @@ from bids_app.models.constants import (
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.fitting import FitResult, fit_least_squares
 from bids_app.models.numerics.noise import moderate_variance
-from bids_app.models.oxygen.mqbold import dephasing_rate
+from bids_app.models.oxygen.mqbold import static_dephasing_constant
 from bids_app.models.status import Status, combine_status, flag_negative, is_missing
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def fit_ase(
         Displacement of the spin echo of every sample, s; at least 4 samples, one of them at 0 and
         three of at least 15 ms.
     b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio
-        As for :func:`bids_app.models.oxygen.mqbold.dephasing_rate`.
+        As for :func:`bids_app.models.oxygen.mqbold.static_dephasing_constant`.
     method : {'nonlinear', 'loglinear'}
         The whole curve by least squares, or a straight line through the logarithms at long
         displacements with the distance to the spin echo as blood volume. The line is fitted
@@ -221,7 +221,7 @@ def fit_ase(
     >>> maps.oef.value.round(2)
     array([0.4])
     """
-    rate = dephasing_rate(
+    rate = static_dephasing_constant(
         b0=b0,
         hct=hct,
         small_vessel_hct_ratio=small_vessel_hct_ratio,

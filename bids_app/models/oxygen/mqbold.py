@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bids_app._typing import FloatArray
 
 
-def dephasing_rate(
+def static_dephasing_constant(
     *,
     b0: float,
     hct: float,
@@ -77,7 +77,7 @@ def dephasing_rate(
 
     Examples
     --------
-    >>> round(dephasing_rate(b0=3.0, hct=0.42, gyromagnetic_ratio=267.61918e6), 3)
+    >>> round(static_dephasing_constant(b0=3.0, hct=0.42, gyromagnetic_ratio=267.61918e6), 3)
     316.956
     """
     if not 0 < hct < 1:
@@ -119,7 +119,7 @@ def r2_prime_from_oef(
     cbv : (...) array_like
         Blood volume, mL/mL; broadcasts against `oef`.
     b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio : float
-        As for :func:`dephasing_rate`.
+        As for :func:`static_dephasing_constant`.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def r2_prime_from_oef(
     >>> round(float(r2_prime_from_oef(0.4, 0.03, b0=3.0, hct=0.42)), 2)
     3.8
     """
-    rate = dephasing_rate(
+    rate = static_dephasing_constant(
         b0=b0,
         hct=hct,
         small_vessel_hct_ratio=small_vessel_hct_ratio,
@@ -183,7 +183,7 @@ def oef_from_r2_prime(
     cbv : (...) array_like
         Blood volume, mL/mL; broadcasts against `r2_prime`.
     b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio : float
-        As for :func:`dephasing_rate`.
+        As for :func:`static_dephasing_constant`.
 
     Returns
     -------
@@ -209,7 +209,7 @@ def oef_from_r2_prime(
     >>> oef_from_r2_prime([3.8, 3.8], [0.03, 0.0], b0=3.0, hct=0.42).round(2)
     array([0.4, nan])
     """
-    rate = dephasing_rate(
+    rate = static_dephasing_constant(
         b0=b0,
         hct=hct,
         small_vessel_hct_ratio=small_vessel_hct_ratio,
@@ -242,7 +242,7 @@ def estimate_oef(
     cbv : (...) Estimate
         Blood volume, mL/mL; same shape.
     b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio : float
-        As for :func:`dephasing_rate`.
+        As for :func:`static_dephasing_constant`.
 
     Returns
     -------
@@ -278,7 +278,7 @@ def estimate_oef(
     >>> oef.value.round(2), (oef.variance**0.5).round(2)
     (array([0.4]), array([0.04]))
     """
-    rate = dephasing_rate(
+    rate = static_dephasing_constant(
         b0=b0,
         hct=hct,
         small_vessel_hct_ratio=small_vessel_hct_ratio,

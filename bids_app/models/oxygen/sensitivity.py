@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.models.asl.kinetics import PULSED
 from bids_app.models.asl.single_delay import cbf_from_difference
 from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
-from bids_app.models.oxygen.mqbold import dephasing_rate
+from bids_app.models.oxygen.mqbold import static_dephasing_constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +114,7 @@ def predict_relative_cmro2(constants: Mapping[str, float]) -> float:
 PARTS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
     {'cbf': (1, 0, 0, 0), 'cbv': (0, 1, 0, 0), 'oef': (0, -1, -1, 0), 'cmro2': (1, -1, -1, 1)}
 )
-"""Quantity -> powers of flow, blood volume, dephasing rate and oxygen content in it."""
+"""Quantity -> powers of flow, blood volume, static dephasing constant and oxygen content in it."""
 
 
 def _predict(constants: Mapping[str, float], quantity: str) -> float:
@@ -126,7 +126,7 @@ def _predict(constants: Mapping[str, float], quantity: str) -> float:
     volume = math.prod(volumes.values()) * flow**exponent
     predicted = flow**of_flow * volume**of_volume
     if of_rate:
-        predicted *= dephasing_rate(**_given(constants, 'oxygen', RATE)) ** of_rate
+        predicted *= static_dephasing_constant(**_given(constants, 'oxygen', RATE)) ** of_rate
     if of_content:
         predicted *= arterial_oxygen_content(**_given(constants, 'oxygen', CONTENT)) ** of_content
     return float(predicted)

@@ -18,11 +18,11 @@ from bids_app.models.contrast.difference import (
 )
 from bids_app.models.dsc.cbv_scaling import change_cbv_by_flow
 from bids_app.models.estimate import Estimate
-from bids_app.models.oxygen.mqbold import dephasing_rate
+from bids_app.models.oxygen.mqbold import static_dephasing_constant
 from bids_app.models.registry import MODELS as REGISTRY
 from bids_app.models.status import Status
 
-RATE = float(dephasing_rate(b0=3.0, hct=0.42))
+RATE = float(static_dephasing_constant(b0=3.0, hct=0.42))
 """Dephasing rate at 3 T and haematocrit 0.42, 1/s: 317 (Epp et al. 2025)."""
 CAO2 = 7.64358
 SCALE = CAO2 / RATE

@@ -11,7 +11,7 @@ from scipy.special import j0
 
 from bids_app.errors import ModelInputError
 from bids_app.models.oxygen.ase_qbold import dephasing_exponent, fit_ase, predict_ase
-from bids_app.models.oxygen.mqbold import dephasing_rate
+from bids_app.models.oxygen.mqbold import static_dephasing_constant
 from bids_app.models.status import Status
 from tests.paths import DATA
 
@@ -69,7 +69,7 @@ def test_curve_is_a_round_trip(rate, volume):
     maps = fit_ase(signal, displacements=TAU, **CONSTANTS)
     assert maps.r2_prime.value[0] == pytest.approx(rate, rel=1e-3)
     assert maps.dbv.value[0] == pytest.approx(volume, rel=5e-3)
-    ratio = rate / (dephasing_rate(**CONSTANTS) * volume)
+    ratio = rate / (static_dephasing_constant(**CONSTANTS) * volume)
     assert maps.oef.value[0] == pytest.approx(ratio, rel=5e-3)
 
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
 from bids_app.models.oxygen.mqbold import (
-    dephasing_rate,
     estimate_oef,
     estimate_oef_capped,
     oef_from_r2_prime,
     r2_prime_from_oef,
+    static_dephasing_constant,
 )
 from bids_app.models.status import Status
 
@@ -25,9 +25,9 @@ extractions = st.floats(0.01, 1.0)
 volumes = st.floats(0.005, 0.15)
 
 
-def test_dephasing_rate_is_the_published_constant():
+def test_static_dephasing_constant_is_the_published_constant():
     # Epp et al. 2025, code: 4/3 pi gamma .264e-6 (.85 x .42) 3 T
-    rate = dephasing_rate(**BLOOD, gyromagnetic_ratio=PUBLISHED_GAMMA)
+    rate = static_dephasing_constant(**BLOOD, gyromagnetic_ratio=PUBLISHED_GAMMA)
     assert rate == pytest.approx(316.956, abs=5e-4)
 
 
@@ -58,13 +58,13 @@ def test_r2_prime_is_linear_in_field_haematocrit_volume_and_extraction(oef, cbv,
 
 
 def test_small_vessel_ratio_multiplies_haematocrit_once():
-    full = dephasing_rate(b0=3.0, hct=0.42, small_vessel_hct_ratio=1.0)
-    assert dephasing_rate(b0=3.0, hct=0.42, small_vessel_hct_ratio=0.85) == pytest.approx(
-        0.85 * full
-    )
-    assert dephasing_rate(b0=3.0, hct=0.85 * 0.42, small_vessel_hct_ratio=1.0) == pytest.approx(
-        0.85 * full
-    )
+    full = static_dephasing_constant(b0=3.0, hct=0.42, small_vessel_hct_ratio=1.0)
+    assert static_dephasing_constant(
+        b0=3.0, hct=0.42, small_vessel_hct_ratio=0.85
+    ) == pytest.approx(0.85 * full)
+    assert static_dephasing_constant(
+        b0=3.0, hct=0.85 * 0.42, small_vessel_hct_ratio=1.0
+    ) == pytest.approx(0.85 * full)
 
 
 def test_scalars_and_maps_broadcast():
@@ -122,7 +122,7 @@ def test_reason_of_a_missing_input_is_handed_on():
 )
 def test_parameter_out_of_range_is_refused_by_name(name, value):
     with pytest.raises(ModelInputError, match=name):
-        dephasing_rate(**(BLOOD | {name: value}))
+        static_dephasing_constant(**(BLOOD | {name: value}))
 
 
 def test_published_limit_is_five_medians_and_keeps_what_is_below():
