@@ -11,8 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from bids_app.models.estimate import Estimate
 from bids_app.models.relaxometry.background_field import (
-    dephasing_factor,
     field_map_from_echoes,
+    gradient_attenuation,
     slice_gradient,
 )
 from bids_app.models.relaxometry.decay import (
@@ -216,7 +216,7 @@ def fit_corrected(signal: np.ndarray, mask: np.ndarray) -> tuple[Estimate, Estim
         slice_spacing=THICKNESS,
     )
     factor, stronger = (
-        dephasing_factor(one, slice_thickness=THICKNESS, echo_times=MEGRE)
+        gradient_attenuation(one, slice_thickness=THICKNESS, echo_times=MEGRE)
         for one in (
             gradient.value[mask],
             np.abs(gradient.value[mask]) + np.sqrt(gradient.variance[mask]),

@@ -30,8 +30,8 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.preprocessing.realignment import FEWEST_POINTS
 from bids_app.models.registry import choices
 from bids_app.models.relaxometry.background_field import (
-    dephasing_factor,
     field_map_from_echoes,
+    gradient_attenuation,
     is_outside_kspace,
     slice_gradient,
 )
@@ -238,7 +238,7 @@ class _DephasingOutputSpec(TraitedSpec):
     gradient = result('through-slice gradient of the main field', 'T/m')
 
 
-class PredictDephasing(SimpleInterface):
+class PredictGradientAttenuation(SimpleInterface):
     """Predict the signal that the background gradient leaves at each echo."""
 
     input_spec = _DephasingInputSpec
@@ -255,7 +255,7 @@ class PredictDephasing(SimpleInterface):
 
         gradient = slice_gradient(field_map, mask, slice_spacing=spacing, axis=axis)
         factor = partial(
-            dephasing_factor,
+            gradient_attenuation,
             slice_thickness=stated if isdefined(stated) else spacing,
             echo_times=np.asarray(self.inputs.echo_times),
             profile=self.inputs.slice_profile,

@@ -38,7 +38,7 @@ NEEDS: Mapping[str, Need] = {
     'ExtractBrain': ISOLATED,
     'MapCoordinates': ISOLATED,
     'NormaliseToTemplate': ISOLATED,
-    'PredictDephasing': Need(base=0.1, per_voxel=270),
+    'PredictGradientAttenuation': Need(base=0.1, per_voxel=270),
     'RegisterRigid': ISOLATED,
     'ResampleFraction': Need(base=0.1, per_voxel=52),
     'SaveDerivatives': Need(base=0.1, per_voxel=6),

@@ -9,7 +9,7 @@ from bids_app.interfaces.relaxometry import (
     EstimateR2,
     EstimateR2Star,
     IndexMotion,
-    PredictDephasing,
+    PredictGradientAttenuation,
     PrepareEchoes,
     SampleDecays,
 )
@@ -154,7 +154,7 @@ def init_r2_star_wf(
     field = None
     if series.has_phase:
         field = _connect_correction(workflow, echo_times, series, settings)
-        dephasing = workflow.get_node('predict_dephasing')
+        dephasing = workflow.get_node('predict_attenuation')
         workflow.connect([
             (dephasing, motion, [('dephasing', 'dephasing')]),
             (dephasing, decays, [('dephasing', 'dephasing')]),
@@ -223,12 +223,12 @@ def _connect_correction(
     inputnode, outputnode = workflow.get_node('inputnode'), workflow.get_node('outputnode')
     field = pe.Node(EstimateFieldMap(echo_times=echo_times), name='estimate_field_map')
     dephasing = pe.Node(
-        PredictDephasing(
+        PredictGradientAttenuation(
             echo_times=echo_times,
             slice_profile=settings.slice_profile,
             slice_axis=series.slice_axis,
         ),
-        name='predict_dephasing',
+        name='predict_attenuation',
     )
     thickness = series.slice_thickness
     if thickness is not None:

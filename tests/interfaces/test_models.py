@@ -26,7 +26,7 @@ from bids_app.interfaces.relaxometry import (
     EstimateR2,
     EstimateR2Star,
     IndexMotion,
-    PredictDephasing,
+    PredictGradientAttenuation,
     PrepareEchoes,
     SampleDecays,
 )
@@ -116,7 +116,7 @@ def test_dephasing_of_a_field_that_rises_across_slices(axis, tmp_path):
     index = np.indices((3, 3, 3))[axis]
     hertz_per_slice = 20.0
     outputs = files.run(
-        PredictDephasing(
+        PredictGradientAttenuation(
             field_map=files.image('field', hertz_per_slice * index),
             field_map_variance=files.image('noise', np.full((3, 3, 3), 0.01)),
             mask=mask,
@@ -134,7 +134,7 @@ def test_dephasing_of_a_field_that_rises_across_slices(axis, tmp_path):
 def test_echoes_that_leave_kspace_in_the_plane_do_not_count(tmp_path):
     files = Files(tmp_path, Grid((3, 3, 3), np.diag([2.0, 2.0, 4.0, 1.0])))
     outputs = files.run(
-        PredictDephasing(
+        PredictGradientAttenuation(
             field_map=files.image('field', 25.0 * np.indices((3, 3, 3))[1]),
             field_map_variance=files.image('noise', np.full((3, 3, 3), 0.01)),
             mask=files.image('whole', np.ones((3, 3, 3), bool)),

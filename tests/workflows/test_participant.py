@@ -285,7 +285,7 @@ def test_mese_and_megre_make_this_graph_without_anatomy(maker):
         'model_megre.estimate_field_map',
         'model_megre.estimate_r2_star',
         'model_megre.index_motion',
-        'model_megre.predict_dephasing',
+        'model_megre.predict_attenuation',
         'model_megre.sample_decays',
         'model_mese.estimate_r2',
         'model_mese.sample_decays',

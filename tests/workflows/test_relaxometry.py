@@ -13,7 +13,7 @@ from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
 
 GRID = Grid((2, 2, 2), np.eye(4))
 TIMES = (0.005, 0.010, 0.015)
-PREPARED = {'estimate_field_map', 'prepare_echoes', 'predict_dephasing'}
+PREPARED = {'estimate_field_map', 'prepare_echoes', 'predict_attenuation'}
 
 
 @pytest.fixture
@@ -54,13 +54,13 @@ def test_phase_in_radians_needs_no_preparation(magnitude_only, images):
     graph = build(replace(magnitude_only, phase=images('phase')), slice_profile='sinc-gauss')
     assert PREPARED - {'prepare_echoes'} <= steps(graph)
     assert 'prepare_echoes' not in steps(graph)
-    assert graph.get_node('predict_dephasing').inputs.slice_profile == 'sinc-gauss'
+    assert graph.get_node('predict_attenuation').inputs.slice_profile == 'sinc-gauss'
 
 
 def test_the_gradient_is_taken_across_the_slices(magnitude_only, images):
     series = replace(magnitude_only, phase=images('phase'), slice_axis=1, n_slices=20)
     graph = build(series)
-    assert graph.get_node('predict_dephasing').inputs.slice_axis == 1
+    assert graph.get_node('predict_attenuation').inputs.slice_axis == 1
     assert 'not corrected' not in graph.methods
 
 
@@ -75,7 +75,7 @@ def test_other_phase_units_and_complex_parts_are_prepared(magnitude_only, images
     for series in (scaled, parts):
         graph = build(replace(series, slice_thickness=0.003))
         assert steps(graph) >= PREPARED
-        assert graph.get_node('predict_dephasing').inputs.slice_thickness == 0.003
+        assert graph.get_node('predict_attenuation').inputs.slice_thickness == 0.003
 
 
 def test_redundant_sets_are_merged_and_cited(magnitude_only, images):

@@ -48,7 +48,7 @@ KSPACE_EDGE = 0.4
 """Turns per voxel from which on an echo counts as lost; the edge itself is at one half; ours."""
 
 SLICE_PROFILES = ('rectangular', 'exponential', 'sinc-gauss', 'none')
-"""Shapes of the excited slice that :func:`dephasing_factor` knows."""
+"""Shapes of the excited slice that :func:`gradient_attenuation` knows."""
 
 SINC_GAUSS_EDGE = 0.16
 """Blur (SD) of the edges of a sinc-Gauss slice relative to its thickness: a Gaussian window
@@ -247,7 +247,7 @@ def slice_gradient(
 
     See Also
     --------
-    dephasing_factor : What the gradient does to the signal.
+    gradient_attenuation : What the gradient does to the signal.
 
     Notes
     -----
@@ -314,7 +314,7 @@ def _both_sides(step: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.concatenate([unknown, step], axis=-1), np.concatenate([step, unknown], axis=-1)
 
 
-def dephasing_factor(
+def gradient_attenuation(
     gradient: ArrayLike,
     *,
     slice_thickness: float,
@@ -370,7 +370,7 @@ def dephasing_factor(
 
     Examples
     --------
-    >>> dephasing_factor(100e-6, slice_thickness=3e-3, echo_times=[0.0, 0.03, 0.06]).round(3)
+    >>> gradient_attenuation(100e-6, slice_thickness=3e-3, echo_times=[0.0, 0.03, 0.06]).round(3)
     array([1.   , 0.775, 0.278])
     """
     gradient, echo_times = np.asarray(gradient, float), np.asarray(echo_times, float)
@@ -419,7 +419,7 @@ def is_outside_kspace(
 
     See Also
     --------
-    dephasing_factor : What a gradient through the slice does.
+    gradient_attenuation : What a gradient through the slice does.
 
     Notes
     -----

@@ -343,7 +343,7 @@ def fit_r2_star(
 
     See Also
     --------
-    bids_app.models.relaxometry.background_field.dephasing_factor : Makes `dephasing`.
+    bids_app.models.relaxometry.background_field.gradient_attenuation : Makes `dephasing`.
 
     Notes
     -----

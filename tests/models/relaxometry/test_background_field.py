@@ -9,8 +9,8 @@ from bids_app.errors import ModelInputError
 from bids_app.models.constants import GYROMAGNETIC_RATIO
 from bids_app.models.estimate import Estimate
 from bids_app.models.relaxometry.background_field import (
-    dephasing_factor,
     field_map_from_echoes,
+    gradient_attenuation,
     is_outside_kspace,
     slice_gradient,
 )
@@ -190,23 +190,23 @@ def test_dephasing_is_the_integral_over_the_slice():
     for gradient, echo_time in [(20e-6, 0.06), (80e-6, 0.03), (-150e-6, 0.02)]:
         turn = GYROMAGNETIC_RATIO * gradient * echo_time
         expected = quad(lambda z, k=turn: np.cos(k * z), -1.5e-3, 1.5e-3)[0] / 3e-3
-        factor = dephasing_factor(gradient, slice_thickness=3e-3, echo_times=[echo_time])
+        factor = gradient_attenuation(gradient, slice_thickness=3e-3, echo_times=[echo_time])
         assert factor == pytest.approx([abs(expected)], rel=1e-9)
 
 
 @settings(deadline=None, max_examples=40)
 @given(strategies.gradients())
-def test_dephasing_is_a_fraction_even_in_the_gradient_and_one_at_echo_time_zero(gradient):
-    factor = dephasing_factor(gradient, slice_thickness=3e-3, echo_times=[0.0, 0.02, 0.06])
-    mirrored = dephasing_factor(-gradient, slice_thickness=3e-3, echo_times=[0.0, 0.02, 0.06])
+def test_attenuation_is_a_fraction_even_in_the_gradient_and_one_at_echo_time_zero(gradient):
+    factor = gradient_attenuation(gradient, slice_thickness=3e-3, echo_times=[0.0, 0.02, 0.06])
+    mirrored = gradient_attenuation(-gradient, slice_thickness=3e-3, echo_times=[0.0, 0.02, 0.06])
     assert np.all((factor >= 0) & (factor <= 1))
     assert np.array_equal(factor, mirrored)
     assert (factor[:, 0] == 1).all()
 
 
 def test_unknown_gradient_and_profile_none_correct_nothing():
-    unknown = dephasing_factor([np.nan, 1e-4], slice_thickness=3e-3, echo_times=ECHO_TIMES)
-    none = dephasing_factor(
+    unknown = gradient_attenuation([np.nan, 1e-4], slice_thickness=3e-3, echo_times=ECHO_TIMES)
+    none = gradient_attenuation(
         [np.nan, 1e-4], slice_thickness=3e-3, echo_times=ECHO_TIMES, profile='none'
     )
     assert (unknown[0] == 1).all()
@@ -226,9 +226,9 @@ def test_contradictory_arguments_are_refused():
     with pytest.raises(ModelInputError, match='slice_spacing'):
         gradient_of(np.ones((2, 2, 2)), mask, slice_spacing=0.0)
     with pytest.raises(ModelInputError, match='slice_thickness'):
-        dephasing_factor(1e-5, slice_thickness=-1.0, echo_times=[0.01])
+        gradient_attenuation(1e-5, slice_thickness=-1.0, echo_times=[0.01])
     with pytest.raises(ModelInputError, match='sinc-gauss, none'):
-        dephasing_factor(1e-5, slice_thickness=1.0, echo_times=[0.01], profile='gauss')
+        gradient_attenuation(1e-5, slice_thickness=1.0, echo_times=[0.01], profile='gauss')
 
 
 # --- what real readouts add --------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_profiles_are_the_transform_of_their_slice(profile):
     gradient, thickness, time = 60e-6, 3e-3, 0.04
     cycles = GYROMAGNETIC_RATIO / 2 / np.pi * gradient * thickness * time
     expected = abs((shape * np.exp(2j * np.pi * cycles * z)).sum() / shape.sum())
-    found = dephasing_factor(
+    found = gradient_attenuation(
         gradient, slice_thickness=thickness, echo_times=[time], profile=profile
     )
     assert found[0] == pytest.approx(expected, rel=2e-3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
-from bids_app.models.relaxometry.background_field import dephasing_factor
+from bids_app.models.relaxometry.background_field import gradient_attenuation
 from bids_app.models.relaxometry.decay import (
     first_echo_departure,
     fit_r2,
@@ -72,7 +72,7 @@ def test_fit_inverts_the_decay(echo_times, s0, rate):
 @property_test
 @given(strategies.signals(), strategies.rates(), strategies.gradients(), st.booleans())
 def test_r2_star_does_not_see_a_known_background_gradient(s0, rate, gradient, reverse):
-    dephasing = dephasing_factor(gradient, slice_thickness=3e-3, echo_times=MEGRE)
+    dephasing = gradient_attenuation(gradient, slice_thickness=3e-3, echo_times=MEGRE)
     signal = predict_decay(MEGRE, s0, rate) * dephasing
     order = slice(None, None, -1 if reverse else 1)
     estimate = fit_r2_star(signal[:, order], dephasing[:, order], echo_times=MEGRE[order])
@@ -84,7 +84,7 @@ def test_r2_star_does_not_see_a_known_background_gradient(s0, rate, gradient, re
 
 def test_uncorrected_gradient_shortens_t2_star():
     gradient = np.array([0.0, 20e-6, 40e-6])
-    dephasing = dephasing_factor(gradient, slice_thickness=3e-3, echo_times=MEGRE)
+    dephasing = gradient_attenuation(gradient, slice_thickness=3e-3, echo_times=MEGRE)
     signal = predict_decay(MEGRE, np.full(3, 1000.0), np.full(3, GREY_R2_STAR)) * dephasing
     uncorrected = fit_r2_star(signal, 1.0, echo_times=MEGRE).value
     assert uncorrected[0] == pytest.approx(GREY_R2_STAR, rel=1e-7)
@@ -125,7 +125,9 @@ def test_spread_reaches_the_cramer_rao_bound():
     rng = np.random.default_rng(13)
     s0, noise = 1000.0, 10.0
     signal = predict_decay(MEGRE, np.full(20_000, s0), np.full(20_000, GREY_R2_STAR))
-    dephasing = dephasing_factor(np.full(20_000, 30e-6), slice_thickness=3e-3, echo_times=MEGRE)
+    dephasing = gradient_attenuation(
+        np.full(20_000, 30e-6), slice_thickness=3e-3, echo_times=MEGRE
+    )
     noisy = signal * dephasing + rng.normal(0, noise, signal.shape)
     estimate = fit_r2_star(noisy, dephasing, echo_times=MEGRE)
     decay = dephasing[0] * np.exp(-GREY_R2_STAR * MEGRE)
@@ -195,7 +197,7 @@ def test_a_rate_is_had_back_from_its_time_also_where_noise_made_it_negative():
 
 
 def test_echoes_beyond_the_dephasing_floor_are_not_used():
-    dephasing = dephasing_factor([120e-6], slice_thickness=3e-3, echo_times=MEGRE)
+    dephasing = gradient_attenuation([120e-6], slice_thickness=3e-3, echo_times=MEGRE)
     visible = dephasing[0] >= 0.2
     assert 3 < visible.sum() < 12
     signal = predict_decay(MEGRE, [1000.0], [20.0]) * dephasing
@@ -319,10 +321,10 @@ def test_the_error_of_the_gradient_enters_the_variance():
     n_voxels, gradient, deviation = 4000, 60e-6, 2e-6
     true = gradient + rng.normal(0, deviation, n_voxels)
     signal = predict_decay(MEGRE, np.full(n_voxels, 1000.0), np.full(n_voxels, GREY_R2_STAR))
-    signal *= dephasing_factor(true, slice_thickness=3e-3, echo_times=MEGRE)
+    signal *= gradient_attenuation(true, slice_thickness=3e-3, echo_times=MEGRE)
     noisy = signal + rng.normal(0, 5, signal.shape)
     factors = [
-        dephasing_factor(g, slice_thickness=3e-3, echo_times=MEGRE)
+        gradient_attenuation(g, slice_thickness=3e-3, echo_times=MEGRE)
         for g in (gradient, gradient + deviation)
     ]
     estimate = fit_r2_star(
@@ -449,7 +451,7 @@ def test_gradients_up_to_200_microtesla_per_metre_are_corrected_or_said():
     field_map = field_map_from_echoes(magnitude, np.angle(signal), mask, echo_times=MEGRE)
     gradient = slice_gradient(field_map, mask, slice_spacing=thickness)
     factor, stronger = (
-        dephasing_factor(g[mask], slice_thickness=thickness, echo_times=MEGRE)
+        gradient_attenuation(g[mask], slice_thickness=thickness, echo_times=MEGRE)
         for g in (gradient.value, np.abs(gradient.value) + np.sqrt(gradient.variance))
     )
     estimate = fit_r2_star(
