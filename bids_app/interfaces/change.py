@@ -219,7 +219,9 @@ class _BoldChangeInputSpec(_ChangeInputSpec):
     coefficients = traits.Str(desc='source of alpha and beta of the Davis model', unit='')
     davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
     davis_maximum_map = image('the same per voxel', '%', optional=True)
-    rate = traits.Float(mandatory=True, desc="R2' per OEF and CBV", unit='1/s')
+    static_dephasing_constant = traits.Float(
+        mandatory=True, desc="R2' per OEF and CBV", unit='1/s'
+    )
     cao2 = traits.Float(mandatory=True, desc='arterial oxygen content', unit='umol/mL')
 
 
@@ -230,7 +232,7 @@ class EstimateChangeByBOLD(ChangeInterface):
 
     def change_of(self, maps, m0_relative):
         """Choose the route."""
-        route, scale = self.inputs.route, self.inputs.cao2 / self.inputs.rate
+        route, scale = self.inputs.route, self.inputs.cao2 / self.inputs.static_dephasing_constant
         names = ('bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_cbv')
         arguments: dict[str, Any] = {
             **{name: maps[name] for name in names},
@@ -256,7 +258,9 @@ class EstimateChangeByBOLD(ChangeInterface):
         }
         if route == 'epp2025':
             return calibrated_bold.change_in_cmro2_published(
-                **arguments, rate=self.inputs.rate, cao2=self.inputs.cao2
+                **arguments,
+                static_dephasing_constant=self.inputs.static_dephasing_constant,
+                cao2=self.inputs.cao2,
             )
         return calibrated_bold.change_in_cmro2_with_bold(
             **arguments, scale=scale, task_r2_star=maps.get('task_r2_star')

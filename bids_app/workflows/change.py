@@ -56,7 +56,7 @@ class ChangePlan:
     """Of the maximum of BOLD, where it is given."""
     echo_time: float = 0.0
     """Of the BOLD series, s; for the routes that use it."""
-    rate: float = 0.0
+    static_dephasing_constant: float = 0.0
     """R2' per OEF and CBV, 1/s; for the routes that use it."""
 
     @property
@@ -138,7 +138,7 @@ def _interface(plan: ChangePlan, quantity: str) -> ChangeInterface:
         echo_time=plan.echo_time,
         cbv_response=settings.cbv_response,
         coefficients=settings.davis_coefficients,
-        rate=plan.rate,
+        static_dephasing_constant=plan.static_dephasing_constant,
         cao2=plan.constants['cao2'],
     )
     if settings.davis_maximum is not None:

@@ -29,7 +29,7 @@ def oef_constants(inputs: ParticipantInputs, settings: OxygenSettings) -> dict[s
     }
 
 
-def rate_of(inputs: ParticipantInputs, settings: OxygenSettings) -> float:
+def dephasing_constant_of(inputs: ParticipantInputs, settings: OxygenSettings) -> float:
     """R2' per unit OEF and unit blood volume, 1/s."""
     return float(static_dephasing_constant(**oef_constants(inputs, settings)))
 

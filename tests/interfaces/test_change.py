@@ -243,7 +243,7 @@ def test_route_through_bold_gives_the_ratio_of_its_closed_form(files, route, rat
     names = [name for name in ports if name != 'reference']
     interface = interfaces.EstimateChangeByBOLD(
         sources=names, mask=files.mask, route=route, echo_time=0.03, cbv_response=0.05,
-        rate=316.956, cao2=7.64358, coefficients='epp2025',
+        static_dephasing_constant=316.956, cao2=7.64358, coefficients='epp2025',
     )  # fmt: skip
     for name, path in ports.items():
         setattr(interface.inputs, name, path)

@@ -462,7 +462,7 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     baseline_r2_star: Estimate,
     r2: Estimate,
     baseline_cbv: Estimate,
-    rate: float,
+    static_dephasing_constant: float,
     cao2: float,
     task_cbv: Estimate | None = None,
     cbv_shared: bool = False,
@@ -476,7 +476,7 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     ----------
     bold, echo_time, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv, task_cbv
         As for :func:`change_in_cmro2_with_bold`.
-    rate : float
+    static_dephasing_constant : float
         R2' per OEF and CBV, 1/s.
     cao2 : float
         Arterial oxygen content, umol/mL.
@@ -514,7 +514,8 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     >>> change = change_in_cmro2_published(
     ...     bold=Estimate.of([0.5], 0.01), echo_time=0.03, task_cbf=Estimate.of([52.8]),
     ...     baseline_cbf=Estimate.of([48.0]), baseline_r2_star=Estimate.of([18.8]),
-    ...     r2=Estimate.of([13.5]), baseline_cbv=Estimate.of([0.048]), rate=316.956, cao2=7.64358)
+    ...     r2=Estimate.of([13.5]), baseline_cbv=Estimate.of([0.048]),
+    ...     static_dephasing_constant=316.956, cao2=7.64358)
     >>> change.value.round(2)
     array([8.36])
     """
@@ -526,7 +527,7 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
         baseline_r2_star=baseline_r2_star,
         r2=r2,
         baseline_cbv=baseline_cbv,
-        scale=cao2 / rate,
+        scale=cao2 / static_dephasing_constant,
         task_cbv=task_cbv,
         cbv_shared=cbv_shared,
         cbv_response=cbv_response,
@@ -535,8 +536,8 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     growth = 1 + (cbv_response if task_cbv is None else 0.0)
     volume = _positive_or_nan(baseline_cbv if task_cbv is None else task_cbv) * growth
     base_rate = estimate_r2_prime_capped(baseline_r2_star, r2).value
-    base = base_rate / (rate * _positive_or_nan(baseline_cbv))
-    task = (base_rate - PERCENT / echo_time * bold.value) / (rate * volume)
+    base = base_rate / (static_dephasing_constant * _positive_or_nan(baseline_cbv))
+    task = (base_rate - PERCENT / echo_time * bold.value) / (static_dephasing_constant * volume)
     limits = oef_limit(base), oef_limit(task)
     base = np.minimum(base, limits[0])
     task = np.where(np.abs(task) > limits[1], limits[1], task)

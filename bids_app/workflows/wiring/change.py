@@ -14,7 +14,7 @@ from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.change import BOLD_ROUTE, CHANGES, EXTRAS, ChangePlan, init_change_wf
 from bids_app.workflows.constants import branch_parameters, constants_table
-from bids_app.workflows.oxygen import chain_constants, rate_of
+from bids_app.workflows.oxygen import chain_constants, dephasing_constant_of
 from bids_app.workflows.wiring.scans import smooth
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         settings=settings.change,
         davis_map=_davis_map(graph),
         echo_time=graph.bold_echo_times.get(contrast.label, 0.0),
-        rate=rate_of(graph.inputs, settings.oxygen) if is_by_bold and can['cmro2'] else 0.0,
+        static_dephasing_constant=dephasing_constant_of(graph.inputs, settings.oxygen)
+        if is_by_bold and can['cmro2']
+        else 0.0,
     )
 
 

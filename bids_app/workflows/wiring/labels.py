@@ -17,7 +17,7 @@ from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.change import CHANGES, init_label_wf
 from bids_app.workflows.constants import branch_parameters, constants_table, known_constants
-from bids_app.workflows.oxygen import cao2_of, rate_of
+from bids_app.workflows.oxygen import cao2_of, dephasing_constant_of
 from bids_app.workflows.wiring.anatomy import atlas_of
 from bids_app.workflows.wiring.change import BOLD_CHANGES, contrast_sidecar
 from bids_app.workflows.wiring.scans import connect_list
@@ -263,7 +263,7 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPort)
             task=contrast.task,
             grubb_exponent=settings.grubb_exponent,
             scale=cao2_of(graph.inputs, graph.settings.oxygen)
-            / rate_of(graph.inputs, graph.settings.oxygen),
+            / dephasing_constant_of(graph.inputs, graph.settings.oxygen),
         ),
         name=f'summarise_cbv_rules_{contrast.label}',
     )

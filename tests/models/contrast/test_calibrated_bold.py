@@ -189,7 +189,9 @@ def without_task(**true):
 def test_published_limits_change_nothing_within_them():
     given_ = without_task(n=50)
     plain = change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
-    limited = change_in_cmro2_published(**given_, echo_time=0.03, rate=RATE, cao2=RATE * SCALE)
+    limited = change_in_cmro2_published(
+        **given_, echo_time=0.03, static_dephasing_constant=RATE, cao2=RATE * SCALE
+    )
     np.testing.assert_allclose(limited.value, plain.value)
     assert not limited.status.any()
 
@@ -199,7 +201,9 @@ def test_published_limit_turns_a_strong_negative_extraction_into_the_largest():
     bold = np.full(9, 0.5)
     bold[0] = 120.0  # R2' of the task becomes -34.7 1/s
     given_['bold'] = Estimate.of(bold, 0.01)
-    found = change_in_cmro2_published(**given_, echo_time=0.03, rate=316.956, cao2=7.64358)
+    found = change_in_cmro2_published(
+        **given_, echo_time=0.03, static_dephasing_constant=316.956, cao2=7.64358
+    )
     largest = max(5 * (5.3 - 0.5 / 3) / (316.956 * 0.048), 1.5)
     expected = 7.64358 * (52.8 * largest - 48.0 * 5.3 / (316.956 * 0.048))
     assert found.value[0] == pytest.approx(expected)
