@@ -175,6 +175,12 @@ def test_former_name_is_refused_with_the_new_one(monkeypatch):
         field_of('oxygen.haematocrit')
 
 
+@pytest.mark.parametrize('name', ['oxygen.oef_model', 'relaxometry.r2_prime_model'])
+def test_former_name_of_a_value_is_refused_with_the_new_one(name):
+    with pytest.raises(SettingsError, match=r"'published' is now called 'epp2025'"):
+        apply(Settings(), {name: 'published'}, 'settings.toml')
+
+
 def test_no_former_name_is_that_of_a_setting():
     former = [old for one, _ in declarations().values() for old in one.metadata['former']]
     assert not set(former) & set(declarations())

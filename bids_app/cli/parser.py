@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import bids_app
 from bids_app.cli.describe import boutiques, completion, said_once, short_help
 from bids_app.cli.limits import memory_limit, processor_limit
 from bids_app.errors import ExitCode, SettingsError
 from bids_app.settings import RunSettings, Settings, field_of, flags, flatten, presets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NUMBERS: dict[Any, type] = {float: float, float | None: float, int: int}
 """Type of a setting -> how its text is read."""
@@ -153,6 +157,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
             options['type'] = NUMBERS[annotation]
         if metadata['choices']:
             options['choices'] = metadata['choices']
+            options['type'] = partial(_name_of_today, metadata['former_choices'])
         default = defaults[name]
         unit = f', {metadata["unit"]}' if metadata['unit'] else ''
         shown = f' (default {default}{unit})' if default not in (None, ()) else unit
@@ -162,6 +167,14 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         elif not metadata['choices']:
             options['metavar'] = 'A-B' if name == 'contrasts' else 'VALUE'
         group.add_argument(flag, **options)
+
+
+def _name_of_today(former: Mapping[str, str], value: str) -> str:
+    """Refuse the name that a value once had, and say the new one."""
+    if value in former:
+        msg = f'{value!r} is now called {former[value]!r}'
+        raise argparse.ArgumentTypeError(msg)
+    return value
 
 
 def parse_status(argv: list[str]) -> argparse.Namespace:

@@ -149,7 +149,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             citation='hirsch2014',
             methods="R2' was the difference of R2* and R2",
         ),
-        'published': ModelSpec(
+        'epp2025': ModelSpec(
             function='bids_app.models.relaxometry.r2prime:estimate_r2_prime_capped',
             maps=('r2_star', 'r2'),
             unit='1/s',
@@ -289,7 +289,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             citation='yablonskiy1994',
             methods="OEF was derived from R2' and blood volume in the static dephasing regime",
         ),
-        'published': ModelSpec(
+        'epp2025': ModelSpec(
             function='bids_app.models.oxygen.mqbold:estimate_oef_capped',
             maps=('r2_prime', 'cbv'),
             parameters=(

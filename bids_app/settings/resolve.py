@@ -73,6 +73,9 @@ def _checked(
     known = declaration.metadata['choices']
     if known and value is not None and value not in known:
         msg = f'{origin}: {name} = {value!r} is not one of {", ".join(known)}'
+        if value in declaration.metadata['former_choices']:
+            now = declaration.metadata['former_choices'][value]
+            msg = f'{origin}: {name} = {value!r} is now called {now!r}'
         raise SettingsError(msg)
     return value
 

@@ -8,11 +8,15 @@ import math
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from bids_app.errors import SettingsError
 from bids_app.models.bold.events import MEASURES
 from bids_app.models.registry import choices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NOT_NEGATIVE = (0.0, math.inf)
 """Limits of what is no number; every number has its own. NaN and infinity are always refused."""
@@ -39,6 +43,7 @@ def _setting(
     flag: str = '',
     replay: bool | Scale = False,
     former: tuple[str, ...] = (),
+    former_choices: Mapping[str, str] = MappingProxyType({}),
 ) -> Any:
     """
     Declare everything that is to be known of one setting.
@@ -61,6 +66,8 @@ def _setting(
         Whether saved maps can follow a change: recomputed (True) or scaled.
     former : tuple of str
         Dotted names it once had, refused with the new one.
+    former_choices : mapping of str to str
+        Names its values once had -> those of today.
     """
     metadata = {
         'help': help_,
@@ -70,6 +77,7 @@ def _setting(
         'flag': flag,
         'replay': replay,
         'former': former,
+        'former_choices': former_choices,
     }
     return field(default=default, metadata=metadata)
 
@@ -162,7 +170,11 @@ class RelaxometrySettings:
         'exponential', 'model of T2*', choices=choices('r2_star'), flag='--t2star-model'
     )
     r2_prime_model: str = _setting(
-        'difference', "model of R2'", choices=choices('r2_prime'), replay=True
+        'difference',
+        "model of R2'",
+        choices=choices('r2_prime'),
+        replay=True,
+        former_choices={'published': 'epp2025'},
     )
     slice_profile: str = _setting(
         'rectangular',
@@ -393,6 +405,7 @@ class OxygenSettings:
         'both multi-echo scans',
         choices=choices('oef'),
         flag='--oef-model',
+        former_choices={'published': 'epp2025'},
     )
     cmro2_model: str = _setting('fick', 'model of CMRO2', choices=choices('cmro2'), replay=True)
     b0: float | None = _setting(

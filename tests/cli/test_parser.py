@@ -200,3 +200,8 @@ def test_filter_file_keeps_null(tmp_path):
 
 def test_no_option_is_that_of_two_settings():
     assert len(set(flags().values())) == len(flags()) > 20
+
+
+def test_former_name_of_a_model_is_refused_with_the_new_one():
+    with pytest.raises(UsageError, match="'published' is now called 'epp2025'"):
+        parse(['in', 'out', 'participant', '--oef-model', 'published'])

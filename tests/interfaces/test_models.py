@@ -394,7 +394,7 @@ def test_a_scale_slope_of_its_own_per_echo_is_applied(files, tmp_path):
 def test_published_limits_are_counted(files):
     ports = files.quantity('r2_star', 10.0, 18.0, variance=1.0)
     ports |= files.quantity('r2', 13.0, 13.0, variance=1.0)
-    outputs = files.run(EstimateR2Prime(model='published', mask=files.mask, **ports))
+    outputs = files.run(EstimateR2Prime(model='epp2025', mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.r2_prime), [0, 5])
     assert facts_of(outputs.r2_prime)['StatusCounts'] == {'OK': 1, 'CAPPED': 1}
 

@@ -236,7 +236,7 @@ CASES = {
     'oef/qbold-loglinear': lambda: asymmetric_echo(**OXYGEN),
     'cbv/ase': asymmetric_echo,
 }
-SHARES_WHAT_ALL_VOXELS_SAY = {'r2/epg-smooth', 'cbv/dsc', 'r2_prime/published', 'oef/published'}
+SHARES_WHAT_ALL_VOXELS_SAY = {'r2/epg-smooth', 'cbv/dsc', 'r2_prime/epp2025', 'oef/epp2025'}
 
 every_row = pytest.mark.parametrize('row', ROWS)
 

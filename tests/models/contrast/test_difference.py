@@ -500,7 +500,7 @@ def test_a_limit_moves_the_change_and_leaves_its_error(rng):
             'oef', task, baseline, shared=('r2', 'cbv'), constants=ALL_CONSTANTS,
             models={'r2_prime': 'difference', 'oef': oef},
         )
-        for oef in ('mqbold', 'published')
+        for oef in ('mqbold', 'epp2025')
     )  # fmt: skip
     moved = limited.status == Status.CAPPED
     assert 0.02 < moved.mean() < 0.9
