@@ -37,7 +37,7 @@ from bids_app.models.relaxometry.background_field import (
 )
 from bids_app.models.relaxometry.decay import (
     first_echo_departure,
-    index_motion,
+    echo_inconsistency,
     misfit_of_rate,
     time_from_rate,
 )
@@ -285,7 +285,7 @@ class PredictGradientAttenuation(SimpleInterface):
         return lost
 
 
-class _IndexMotionInputSpec(BaseInterfaceInputSpec):
+class _InconsistencyInputSpec(BaseInterfaceInputSpec):
     signal = traits.List(
         image('one magnitude image per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
     )
@@ -299,15 +299,15 @@ class _IndexMotionInputSpec(BaseInterfaceInputSpec):
     r2_star = estimated('effective transverse relaxation rate', '1/s')
 
 
-class _IndexMotionOutputSpec(TraitedSpec):
-    motion = estimated('deviation of the echoes from one decay', '1')
+class _InconsistencyOutputSpec(TraitedSpec):
+    echo_inconsistency = estimated('deviation of the echoes from one decay', '1')
 
 
-class IndexMotion(SimpleInterface):
-    """Measure movement by the disagreement of echoes and sets."""
+class MeasureEchoInconsistency(SimpleInterface):
+    """Measure how far echoes are from one decay, and sets from each other."""
 
-    input_spec = _IndexMotionInputSpec
-    output_spec = _IndexMotionOutputSpec
+    input_spec = _InconsistencyInputSpec
+    output_spec = _InconsistencyOutputSpec
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -321,19 +321,21 @@ class IndexMotion(SimpleInterface):
         rate = load_estimate(self.inputs.r2_star, mask, grid)
         times = np.asarray(self.inputs.echo_times)
 
-        index = index_motion(signal, rate, echo_times=times, **given)
+        index = echo_inconsistency(signal, rate, echo_times=times, **given)
         dephasing = given.get('dephasing', 1.0)
         misfit = misfit_of_rate(signal, rate, dephasing, echo_times=times)
 
         known = index.value[np.isfinite(index.value)]
-        facts = {'MotionIndex': _in_percent(known)} if known.size else {}
+        facts = {'EchoInconsistency': _in_percent(known)} if known.size else {}
         if known.size:
             facts['MisfitErrorOfRate'] = round(float(np.nanmedian(misfit)), 3)
             facts['NoiseErrorOfRate'] = round(float(np.sqrt(np.nanmedian(rate.variance))), 3)
         if 'disagreement' in given:
             facts['SetDisagreement'] = _in_percent(given['disagreement'])
             facts['SetDisplacement'] = list(self.inputs.displacement)
-        self._results['motion'] = save_estimate('motion', index, mask, grid, runtime.cwd, facts)
+        self._results['echo_inconsistency'] = save_estimate(
+            'echo_inconsistency', index, mask, grid, runtime.cwd, facts
+        )
         return runtime
 
 

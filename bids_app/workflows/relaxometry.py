@@ -8,7 +8,7 @@ from bids_app.interfaces.relaxometry import (
     EstimateFieldMap,
     EstimateR2,
     EstimateR2Star,
-    IndexMotion,
+    MeasureEchoInconsistency,
     PredictGradientAttenuation,
     PrepareEchoes,
     SampleDecays,
@@ -118,7 +118,7 @@ def init_r2_star_wf(
     -------
     r2_star : quantity
         1/s.
-    motion : quantity
+    echo_inconsistency : quantity
         Deviation of the echoes from the decay, relative.
     field_map, field_magnitude : file
         Hz; only with phase.
@@ -128,7 +128,9 @@ def init_r2_star_wf(
     spec = MODELS['r2_star'][settings.t2_star_model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'mask', 'noise_groups')
-    outputnode = ports('outputnode', 'field_map', 'field_magnitude', 'decays', 'r2_star', 'motion')
+    outputnode = ports(
+        'outputnode', 'field_map', 'field_magnitude', 'decays', 'r2_star', 'echo_inconsistency'
+    )
     echo_times = list(series.echo_times)
     estimate = pe.Node(
         EstimateR2Star(
@@ -140,15 +142,17 @@ def init_r2_star_wf(
         ),
         name='estimate_r2_star',
     )
-    motion = pe.Node(IndexMotion(echo_times=echo_times), name='index_motion')
+    inconsistency = pe.Node(
+        MeasureEchoInconsistency(echo_times=echo_times), name='measure_inconsistency'
+    )
     workflow.connect([
         (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
-        (inputnode, motion, [('mask', 'mask')]),
+        (inputnode, inconsistency, [('mask', 'mask')]),
     ])  # fmt: skip
     workflow.connect([
         (estimate, outputnode, [('r2_star', 'r2_star')]),
-        (estimate, motion, [('r2_star', 'r2_star')]),
-        (motion, outputnode, [('motion', 'motion')]),
+        (estimate, inconsistency, [('r2_star', 'r2_star')]),
+        (inconsistency, outputnode, [('echo_inconsistency', 'echo_inconsistency')]),
     ])  # fmt: skip
     decays = _connect_decays(workflow, estimate, 'r2_star', settings.t2_star_model)
     field = None
@@ -156,14 +160,14 @@ def init_r2_star_wf(
         field = _connect_correction(workflow, echo_times, series, settings)
         dephasing = workflow.get_node('predict_attenuation')
         workflow.connect([
-            (dephasing, motion, [('dephasing', 'dephasing')]),
+            (dephasing, inconsistency, [('dephasing', 'dephasing')]),
             (dephasing, decays, [('dephasing', 'dephasing')]),
         ])  # fmt: skip
     if series.uncorrected:
         workflow.methods += f' ({series.uncorrected}: background gradients were not corrected)'
     if not needs_preparation(series):
         magnitude = [str(path) for path in series.magnitude]
-        estimate.inputs.signal = motion.inputs.signal = decays.inputs.signal = magnitude
+        estimate.inputs.signal = inconsistency.inputs.signal = decays.inputs.signal = magnitude
         if field is not None:
             field.inputs.magnitude = magnitude
             field.inputs.phase = [str(path) for path in series.phase]
@@ -178,13 +182,13 @@ def init_r2_star_wf(
     workflow.connect([
         (inputnode, prepare, [('mask', 'mask')]),
         (prepare, estimate, [('magnitude', 'signal')]),
-        (prepare, motion, [('magnitude', 'signal')]),
+        (prepare, inconsistency, [('magnitude', 'signal')]),
         (prepare, decays, [('magnitude', 'signal')]),
         (prepare, field, [('magnitude', 'magnitude'), ('phase', 'phase')]),
     ])  # fmt: skip
     if series.reduced:
         workflow.connect([
-            (prepare, motion, [('disagreement', 'disagreement'),
+            (prepare, inconsistency, [('disagreement', 'disagreement'),
                                ('displacement', 'displacement')]),
         ])  # fmt: skip
         workflow.methods += (

@@ -28,8 +28,8 @@ def test_redundant_sets_are_merged_and_give_the_r2_star_of_the_truth(tmp_path):
     both = np.isfinite(maps[0]) & np.isfinite(maps[1])
     assert np.median(maps[0][both] / maps[1][both]) == pytest.approx(1, abs=0.02)
 
-    motion = json.loads(
-        next((output / 'sub-01' / 'anat').glob('*control*motion*.json')).read_text()
+    sidecar = json.loads(
+        next((output / 'sub-01' / 'anat').glob('*control*stat-inconsistency*.json')).read_text()
     )
-    assert motion['SetDisplacement'] == [0.0, 0.0, 0.0]
-    assert motion['SetDisagreement'] < 3
+    assert sidecar['SetDisplacement'] == [0.0, 0.0, 0.0]
+    assert sidecar['SetDisagreement'] < 3

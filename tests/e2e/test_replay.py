@@ -13,7 +13,7 @@ from tests.e2e import support
 pytestmark = pytest.mark.e2e
 
 CHANGED = ('oxygen.hct=0.35', 'perfusion.background_suppression_factor=0.815')
-FITTED = ('reference', 'fieldmap', 'motion', 'half_difference', 'effective_delay')
+FITTED = ('reference', 'fieldmap', 'echo_inconsistency', 'half_difference', 'effective_delay')
 """Rows that a replay has no need to write again."""
 
 

@@ -25,7 +25,7 @@ from bids_app.interfaces.relaxometry import (
     EstimateFieldMap,
     EstimateR2,
     EstimateR2Star,
-    IndexMotion,
+    MeasureEchoInconsistency,
     PredictGradientAttenuation,
     PrepareEchoes,
     SampleDecays,
@@ -358,7 +358,7 @@ def test_real_and_imaginary_parts_and_a_declared_phase_scale_give_the_same_echoe
         assert not load_data(outputs.disagreement).any()
 
 
-def test_motion_index_is_zero_for_one_decay_and_counts_the_sets(files):
+def test_inconsistency_is_zero_for_one_decay_and_counts_the_sets(files):
     ports = {
         'signal': [files.image(f'm{n}', np.full((2, 2, 2), abs(e)))
                    for n, e in enumerate(gradient_echoes())],
@@ -366,16 +366,18 @@ def test_motion_index_is_zero_for_one_decay_and_counts_the_sets(files):
         'echo_times': GRADIENT_TIMES,
         **files.quantity('r2_star', 18.0, 18.0),
     }  # fmt: skip
-    still = files.run(IndexMotion(**ports))
-    np.testing.assert_allclose(files.read(still.motion), 0, atol=1e-6)
-    assert facts_of(still.motion)['MisfitErrorOfRate'] == 0
-    assert facts_of(still.motion)['NoiseErrorOfRate'] == 0
+    still = files.run(MeasureEchoInconsistency(**ports))
+    np.testing.assert_allclose(files.read(still.echo_inconsistency), 0, atol=1e-6)
+    assert facts_of(still.echo_inconsistency)['MisfitErrorOfRate'] == 0
+    assert facts_of(still.echo_inconsistency)['NoiseErrorOfRate'] == 0
     apart = files.image('apart', np.full((2, 2, 2), 0.03))
-    moved = files.run(IndexMotion(disagreement=apart, displacement=[0.0, 1.2], **ports))
-    np.testing.assert_allclose(files.read(moved.motion), 0.03, rtol=1e-4)
-    assert facts_of(moved.motion)['MotionIndex'] == pytest.approx(3.0)
-    assert facts_of(moved.motion)['SetDisagreement'] == pytest.approx(3.0)
-    assert facts_of(moved.motion)['SetDisplacement'] == [0.0, 1.2]
+    moved = files.run(
+        MeasureEchoInconsistency(disagreement=apart, displacement=[0.0, 1.2], **ports)
+    )
+    np.testing.assert_allclose(files.read(moved.echo_inconsistency), 0.03, rtol=1e-4)
+    assert facts_of(moved.echo_inconsistency)['EchoInconsistency'] == pytest.approx(3.0)
+    assert facts_of(moved.echo_inconsistency)['SetDisagreement'] == pytest.approx(3.0)
+    assert facts_of(moved.echo_inconsistency)['SetDisplacement'] == [0.0, 1.2]
 
 
 def test_a_scale_slope_of_its_own_per_echo_is_applied(files, tmp_path):

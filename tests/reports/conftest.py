@@ -30,7 +30,7 @@ VALUES = {
     # quantity: row, per-tissue value (GM, WM), relative noise
     'T2': ('T2map', 0.074, 0.068, 0.03, (None,)),
     'T2star': ('T2starmap', 0.0545, 0.05, 0.03, ('control', 'calc')),
-    'motion': ('motion', 1.0, 1.0, 0.3, ('control', 'calc')),
+    'echo_inconsistency': ('echo_inconsistency', 1.0, 1.0, 0.3, ('control', 'calc')),
     'R2prime': ('R2primemap', 5.0, 4.2, 0.15, ('control', 'calc')),
     'cbf': ('cbf', 52.0, 20.0, 0.2, ('control', 'calc')),
     'relativeCbf': ('relative_cbf', 1.0, 0.4, 0.02, ('control',)),
@@ -114,10 +114,10 @@ def value_maps(tree, sub, tissues, mask):
             where = {'sub': sub, 'condition': condition, 'space': 'MESE'}
             variant = {'variant': 'dsc'} if quantity == 'cbv' else {}
             sidecar = {'Units': 'x', 'Model': 'm', 'Parameters': {'b0': 3.0}, 'Note': HOSTILE}
-            if quantity == 'motion':
+            if quantity == 'echo_inconsistency':
                 sidecar |= {'SetDisplacement': [0.0, 0.41], 'SetDisagreement': 1.2}
             tree.image(row, data.astype(np.float32), MESE_AFFINE, sidecar, **where, **variant)
-            if quantity == 'motion':
+            if quantity == 'echo_inconsistency':
                 continue
             variance = np.where(np.isnan(data), np.nan, error**2).astype(np.float32)
             tree.image('variance', variance, MESE_AFFINE, **where, quantity=quantity)

@@ -20,7 +20,7 @@ def page(output_dir):
 def test_the_first_screen_says_what_was_made_trusted_and_found(page):
     seen = page.partition('class="glance"')[2].partition('</section>')[0]
     assert page.index('class="glance"') < page.index('From inputs to CMRO2</h2>')
-    assert 'control, calc: T2*, Index of motion, R2&#39;, CBF' in seen
+    assert 'control, calc: T2*, Echo inconsistency, R2&#39;, CBF' in seen
     assert re.search(r'\d+ checks, \d+ asks? for a look', seen)
     assert 'MESE &lt;script' in seen  # alignment with a verdict
     assert re.search(r'Median of grey matter, control: CBF [\d.]+ mL/100 g/min', seen)

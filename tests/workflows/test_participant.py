@@ -284,7 +284,7 @@ def test_mese_and_megre_make_this_graph_without_anatomy(maker):
         'estimate_echo_motion_mese',
         'model_megre.estimate_field_map',
         'model_megre.estimate_r2_star',
-        'model_megre.index_motion',
+        'model_megre.measure_inconsistency',
         'model_megre.predict_attenuation',
         'model_megre.sample_decays',
         'model_mese.estimate_r2',

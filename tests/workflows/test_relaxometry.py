@@ -45,7 +45,7 @@ def magnitude_only(images):
 
 def test_magnitude_alone_is_fitted_and_the_lack_of_correction_said(magnitude_only):
     graph = build(magnitude_only)
-    assert steps(graph) == {'estimate_r2_star', 'index_motion', 'sample_decays'}
+    assert steps(graph) == {'estimate_r2_star', 'measure_inconsistency', 'sample_decays'}
     assert 'not corrected' in graph.methods
     assert graph.get_node('estimate_r2_star').inputs.dephasing_floor == 0
 
@@ -87,7 +87,7 @@ def test_redundant_sets_are_merged_and_cited(magnitude_only, images):
     assert prepare.inputs.line_axis == 0
     assert 'magerkurth2011' in graph.citations
     assert ('disagreement', 'disagreement') in graph._graph.get_edge_data(
-        prepare, graph.get_node('index_motion')
+        prepare, graph.get_node('measure_inconsistency')
     )['connect']
 
 

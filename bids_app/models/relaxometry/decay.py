@@ -385,7 +385,7 @@ def fit_r2_star(
     return _fit_decay(train, status, noise_groups, (noise_floor, coils), dephasing_error)
 
 
-def index_motion(
+def echo_inconsistency(
     signal: ArrayLike,
     r2_star: Estimate,
     dephasing: ArrayLike = 1.0,
@@ -431,7 +431,7 @@ def index_motion(
     --------
     >>> times = [0.01, 0.02, 0.03]
     >>> signal = predict_decay(times, [900.0], [20.0])
-    >>> index_motion(signal, Estimate.of([20.0]), echo_times=times).value.round(9)
+    >>> echo_inconsistency(signal, Estimate.of([20.0]), echo_times=times).value.round(9)
     array([0.])
     """
     signal, echo_times = check_train(signal, echo_times)
@@ -454,7 +454,7 @@ def misfit_of_rate(
     Parameters
     ----------
     signal, r2_star, dephasing, echo_times
-        As for :func:`index_motion`.
+        As for :func:`echo_inconsistency`.
 
     Returns
     -------

@@ -43,7 +43,7 @@ def add_relaxometry(graph: Graph) -> None:
     sink = graph.sink('save_relaxometry')
     for kind, quantities, label in (
         ('mese', ('r2',), 'T2'),
-        ('megre', ('r2_star', 'motion'), 'T2star'),
+        ('megre', ('r2_star', 'echo_inconsistency'), 'T2star'),
     ):
         groups = add_per_condition(graph, kind, quantities, build, ports)
         quantity = quantities[0]
@@ -60,9 +60,9 @@ def add_relaxometry(graph: Graph) -> None:
             sidecar = {'Sources': graph.sources(files), **parameters}
             if kind == 'megre':
                 sidecar |= _correction_entries(scans, settings)
-                motion = graph.maps.pop(('motion', condition))
+                inconsistency = graph.maps.pop(('echo_inconsistency', condition))
                 at: dict[str, Any] = {'space': graph.space, 'condition': condition}
-                sink.add(motion, 'motion', sidecar=sidecar, **at)
+                sink.add(inconsistency, 'echo_inconsistency', sidecar=sidecar, **at)
             _save_decays(graph, sink, models, scans, parameters)
             time = _add_time(graph, quantity, condition)
             save_map(graph, sink, time, label, condition=condition, sidecar=sidecar)

@@ -11,11 +11,11 @@ from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
 from bids_app.models.relaxometry.background_field import gradient_attenuation
 from bids_app.models.relaxometry.decay import (
+    echo_inconsistency,
     first_echo_departure,
     fit_r2,
     fit_r2_star,
     fit_r2_without_first,
-    index_motion,
     misfit_of_rate,
     predict_decay,
     rician_mean,
@@ -353,7 +353,7 @@ def test_fluid_and_inconsistent_echoes_are_flagged_and_their_values_kept():
     assert estimate.status[1] == Status.INCONSISTENT_ECHOES
     assert np.isfinite(estimate.value).all()
     assert np.mean(estimate.status[2:] == Status.OK) > 0.999
-    index = index_motion(signal, estimate, echo_times=MEGRE)
+    index = echo_inconsistency(signal, estimate, echo_times=MEGRE)
     assert index.value[1] > 4 * np.median(index.value)
     assert np.median(index.value) == pytest.approx(0.01, rel=0.1)
 
@@ -388,7 +388,7 @@ def test_movement_is_told_from_noise_by_echoes_and_by_sets():
     noisy[:10] += 200 * np.where(np.arange(len(MEGRE)) % 2, 1, -1)
     apart = np.where(np.arange(300) >= 290, 0.1, 0.0)
     estimate = Estimate.of(np.full(300, 18.0))
-    index = index_motion(noisy, estimate, disagreement=apart, echo_times=MEGRE)
+    index = echo_inconsistency(noisy, estimate, disagreement=apart, echo_times=MEGRE)
     moved = index.status == Status.MOVED
     assert moved[:10].all()
     assert moved[290:].all()
