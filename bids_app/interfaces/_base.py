@@ -52,7 +52,6 @@ __all__ = [
     'as_data',
     'estimated',
     'estimated_each',
-    'facts_of',
     'image',
     'isdefined',
     'load_estimate',
@@ -61,6 +60,7 @@ __all__ = [
     'read_mask',
     'result',
     'save_estimate',
+    'sidecar_of',
     'traits',
 ]
 
@@ -141,7 +141,7 @@ class Bundle:
     value: str
     variance: str | None = None
     status: str | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
     """Entries of the sidecar that are known only when the file is made."""
 
     @classmethod
@@ -152,7 +152,7 @@ class Bundle:
             return cls(value=str(path))
         content = json.loads(path.read_text('utf-8'))
         files = {part: str(path.parent / name) for part, name in content['files'].items()}
-        return cls(**files, facts=content['facts'])
+        return cls(**files, sidecar=content['sidecar'])
 
     @property
     def parts(self) -> tuple[str, str, str]:
@@ -169,20 +169,20 @@ class Bundle:
             for part in ('value', 'variance', 'status')
             if (name := getattr(self, part)) is not None
         }
-        path.write_text(json.dumps({'files': files, 'facts': dict(self.facts)}), 'utf-8')
+        path.write_text(json.dumps({'files': files, 'sidecar': dict(self.sidecar)}), 'utf-8')
         return str(path)
 
 
-def facts_of(path: Any) -> dict[str, Any]:
+def sidecar_of(path: Any) -> dict[str, Any]:
     """Entries of the sidecar of a quantity; none of an unset port."""
-    return dict(Bundle.read(path).facts) if isdefined(path) else {}
+    return dict(Bundle.read(path).sidecar) if isdefined(path) else {}
 
 
 def load_estimate(path: str, mask: Any, grid: Grid) -> Estimate:
     """Read a quantity inside a mask."""
     files = Bundle.read(path)
     value, variance, status = (load_masked(part, mask, grid) for part in files.parts)
-    return Estimate.of(value, variance, status, float(files.facts.get(DEGREES, np.inf)))
+    return Estimate.of(value, variance, status, float(files.sidecar.get(DEGREES, np.inf)))
 
 
 def load_value(path: str, mask: Any, grid: Grid) -> Any:
@@ -196,7 +196,7 @@ def save_estimate(  # noqa: PLR0917  (a quantity, where it lies, where it goes)
     mask: Any,
     grid: Grid,
     cwd: str | Path,
-    facts: Mapping[str, Any] | None = None,
+    sidecar: Mapping[str, Any] | None = None,
 ) -> str:
     """Write the files of a quantity; return the one that names them, the value of a port."""
     folder = Path(cwd)
@@ -212,7 +212,7 @@ def save_estimate(  # noqa: PLR0917  (a quantity, where it lies, where it goes)
     codes, counts = np.unique(estimate.status, return_counts=True)
     own: dict[str, Any] = {} if np.isinf(estimate.dof) else {DEGREES: round(estimate.dof, 1)}
     own[STATUS_COUNTS] = {Status(code).name: int(n) for code, n in zip(codes, counts, strict=True)}
-    return Bundle(**files, facts={**(facts or {}), **own}).write(folder / f'{name}{BUNDLE}')
+    return Bundle(**files, sidecar={**(sidecar or {}), **own}).write(folder / f'{name}{BUNDLE}')
 
 
 def as_data(value: Any, mask: Any, grid: Grid) -> Any:
@@ -262,7 +262,7 @@ class ModelInterface(SimpleInterface):
         where = (mask, grid, runtime.cwd)
         own = self._revise(estimates[0], mask, grid)
         self._results[self.quantity] = save_estimate(
-            self.quantity, own, *where, self._facts(arguments)
+            self.quantity, own, *where, self._sidecar(arguments)
         )
         for name, estimate in zip(spec.also, estimates[1:], strict=True):
             self._results[name] = save_estimate(name, estimate, *where)
@@ -272,7 +272,7 @@ class ModelInterface(SimpleInterface):
         """Mark what the model does not know of: here nothing."""
         return estimate
 
-    def _facts(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _sidecar(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Collect entries of the sidecar besides those of every quantity: here none."""
         return {}
 

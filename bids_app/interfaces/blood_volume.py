@@ -15,11 +15,11 @@ from bids_app.interfaces._base import (
     SimpleInterface,
     TraitedSpec,
     estimated,
-    facts_of,
     image,
     isdefined,
     read_mask,
     result,
+    sidecar_of,
     traits,
 )
 from bids_app.models.dsc.cbv_scaling import flag_large_vessels
@@ -34,7 +34,7 @@ class _WhiteMatterInputSpec(BaseInterfaceInputSpec):
 
 class _WhiteMatterOutputSpec(TraitedSpec):
     white_matter = result('voxels of the white-matter reference', '1')
-    facts = traits.Dict(desc='entries of the sidecar', unit='')
+    sidecar = traits.Dict(desc='entries of the sidecar', unit='')
 
 
 class SelectWhiteMatter(SimpleInterface):
@@ -58,7 +58,7 @@ class SelectWhiteMatter(SimpleInterface):
             raise InputDataError(msg)
         path = Path(runtime.cwd) / 'white_matter.nii'
         self._results['white_matter'] = save_image(chosen, grid, path)
-        self._results['facts'] = {
+        self._results['sidecar'] = {
             'WhiteMatterReference': {
                 'Voxels': int(chosen.sum()),
                 'Eroded': is_eroded,
@@ -118,6 +118,6 @@ class EstimateCBV(ModelInterface):
             exclude=self.inputs.excludes_vessels,
         )
 
-    def _facts(self, arguments):
+    def _sidecar(self, arguments):
         """Repeat what is known of the bolus."""
-        return facts_of(self.inputs.relative_cbv)
+        return sidecar_of(self.inputs.relative_cbv)

@@ -29,13 +29,13 @@ from bids_app.interfaces._base import (
     TraitedSpec,
     estimated,
     estimated_each,
-    facts_of,
     image,
     isdefined,
     load_estimate,
     read_mask,
     result,
     save_estimate,
+    sidecar_of,
     traits,
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
@@ -282,8 +282,8 @@ class EstimatePercentChange(SimpleInterface):
             if isdefined(inputs.context) and inputs.context:
                 common['label'] = np.array(inputs.context) == 'label'
             points = np.argwhere(mask) * grid.zooms
-            changes, shares, facts_of_fit = self._fit(series, mask, points, common)
-            facts |= {'Confounds': names, 'NoiseModel': inputs.noise_model} | facts_of_fit
+            changes, shares, sidecar_of_fit = self._fit(series, mask, points, common)
+            facts |= {'Confounds': names, 'NoiseModel': inputs.noise_model} | sidecar_of_fit
             extra = [facts | {SHARED_NOISE: shares[label]} for label in changes]
 
         self._results['bold'] = [
@@ -477,7 +477,7 @@ class CompareWithGradientEcho(SimpleInterface):
         for regions, labels in region_levels(atlas, read_atlas(inputs.atlas_table)):
             rows = regions[['level', 'index', 'name', 'network']].copy()
             for name, (estimate, source) in measured.items():
-                shared = facts_of(source).get(VOXELS_PER_SAMPLE, 1.0)
+                shared = sidecar_of(source).get(VOXELS_PER_SAMPLE, 1.0)
                 summary = summarise_regions(
                     estimate, labels, regions['index'], voxels_per_sample=shared
                 )

@@ -21,7 +21,6 @@ from bids_app.interfaces._base import (
     SimpleInterface,
     TraitedSpec,
     estimated,
-    facts_of,
     image,
     isdefined,
     load_estimate,
@@ -29,6 +28,7 @@ from bids_app.interfaces._base import (
     read_mask,
     result,
     save_estimate,
+    sidecar_of,
     traits,
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
@@ -280,7 +280,7 @@ def _save_curve(rate_change: FloatArray, step: float, path: Path, facts: dict[st
     time = step * np.arange(len(rate_change))
     table = pd.DataFrame({'time': time, 'rate_change': rate_change})
     table.to_csv(path, sep='\t', index=False, float_format='%.6g')
-    return Bundle(value=str(path), facts=facts).write(path.with_suffix(BUNDLE))
+    return Bundle(value=str(path), sidecar=facts).write(path.with_suffix(BUNDLE))
 
 
 def _describe(course: LeakageCourse | None) -> dict[str, Any]:
@@ -336,7 +336,7 @@ class CarryCBV(SimpleInterface):
             factors = read_parcel_factors(Path(self.inputs.table), self.inputs.task)
             carried = change_cbv_by_parcel(cbv, factors_of(parcels, factors))
 
-        facts = facts_of(self.inputs.cbv) | {'ChangeWithTask': self.inputs.rule}
+        facts = sidecar_of(self.inputs.cbv) | {'ChangeWithTask': self.inputs.rule}
         self._results['cbv'] = save_estimate('cbv', carried, mask, grid, runtime.cwd, facts)
         return runtime
 

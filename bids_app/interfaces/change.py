@@ -20,7 +20,6 @@ from bids_app.interfaces._base import (
     SimpleInterface,
     TraitedSpec,
     estimated,
-    facts_of,
     image,
     isdefined,
     load_estimate,
@@ -28,6 +27,7 @@ from bids_app.interfaces._base import (
     read_mask,
     result,
     save_estimate,
+    sidecar_of,
     traits,
 )
 from bids_app.interfaces.regions import shares_of
@@ -96,13 +96,15 @@ class ChangeInterface(SimpleInterface):
 
         reference = load_estimate(self.inputs.reference, mask, grid)
         z = difference.z_score(change)
-        shared = [facts_of(path).get(VOXELS_PER_SAMPLE, 1.0) for path in paths.values()]
+        shared = [sidecar_of(path).get(VOXELS_PER_SAMPLE, 1.0) for path in paths.values()]
         facts = {
             VOXELS_PER_SAMPLE: max(shared),
             SHARED_NOISE: self._shares(paths, maps, noise),
-            BETWEEN_SCANS: {name: one.as_facts() for name, one in differences.items()},
+            BETWEEN_SCANS: {name: one.as_sidecar() for name, one in differences.items()},
         }
-        factors = [one for path in paths.values() for one in facts_of(path).get(ERROR_FACTORS, [])]
+        factors = [
+            one for path in paths.values() for one in sidecar_of(path).get(ERROR_FACTORS, [])
+        ]
         facts |= {ERROR_FACTORS: factors} if factors else {}
         self._results['change'] = save_estimate('change', change, mask, grid, runtime.cwd, facts)
         extras = {
@@ -128,7 +130,7 @@ class ChangeInterface(SimpleInterface):
         ]
         found: dict[str, Any] = {}
         for name, side in ((name, side) for name in own for side in SIDES if how != 'none'):
-            facts = facts_of(paths[f'{side}_{name}'])
+            facts = sidecar_of(paths[f'{side}_{name}'])
             seen = facts.get(SCAN_DIFFERENCES, []) if how == 'learnt' else []
             n_scans = facts.get(RUNS_COMBINED, 1)
             found[f'{side}_{name}'] = learn_scan_difference(name, seen, n_scans=n_scans)
@@ -150,7 +152,7 @@ class ChangeInterface(SimpleInterface):
     def _shares(self, paths, maps, noise):
         """Tell which share of the noise of the change the voxels of regions have in common."""
         shares = dict.fromkeys(SIZES, 0.0)
-        known = {name: facts_of(path).get(SHARED_NOISE) for name, path in paths.items()}
+        known = {name: sidecar_of(path).get(SHARED_NOISE) for name, path in paths.items()}
         for name, own in known.items():
             if not own or not np.any(noise.variance > 0):
                 continue

@@ -66,7 +66,7 @@ class SaveDerivatives(SimpleInterface):
         written = []
         for name, item in sorted(self.inputs.items.items()):
             files = Bundle.read(getattr(self.inputs, name))
-            sidecar = {**item['sidecar'], **files.facts}
+            sidecar = {**item['sidecar'], **files.sidecar}
             target = {
                 'output_dir': Path(self.inputs.output_dir),
                 'key': item['key'],
@@ -107,7 +107,7 @@ class _LoadInputSpec(BaseInterfaceInputSpec):
     variance = image('its random variance', '')
     status = image('its status; unset means that of an estimate wherever there is one', '',
                    optional=True)  # fmt: skip
-    facts = traits.Dict({}, usedefault=True, desc='entries of its sidecar', unit='')
+    sidecar = traits.Dict({}, usedefault=True, desc='entries of its sidecar', unit='')
     scale = traits.Float(1.0, usedefault=True, desc='multiplies the value', unit='1')
     is_time = traits.Bool(False, usedefault=True, desc='a time, to be read as a rate', unit='')
 
@@ -135,11 +135,11 @@ class LoadQuantity(SimpleInterface):
             scale * value,
             scale**2 * load_masked(self.inputs.variance, mask, grid),
             status,
-            float(self.inputs.facts.get(DEGREES, np.inf)),
+            float(self.inputs.sidecar.get(DEGREES, np.inf)),
         )
         quantity = time_from_rate(quantity) if self.inputs.is_time else quantity
 
         self._results['quantity'] = save_estimate(
-            'quantity', quantity, mask, grid, runtime.cwd, self.inputs.facts
+            'quantity', quantity, mask, grid, runtime.cwd, self.inputs.sidecar
         )
         return runtime

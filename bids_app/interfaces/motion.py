@@ -140,7 +140,7 @@ def _tabulate(motion, centre, folder):
         'MeanFramewiseDisplacement': round(float(displacement[1:].mean()), 4),
         'MaximumFramewiseDisplacement': round(float(displacement.max()), 4),
     }
-    return Bundle(value=str(path), facts=facts).write(path.with_suffix(BUNDLE))
+    return Bundle(value=str(path), sidecar=facts).write(path.with_suffix(BUNDLE))
 
 
 class _EchoMotionInputSpec(BaseInterfaceInputSpec):

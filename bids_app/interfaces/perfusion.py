@@ -32,13 +32,13 @@ from bids_app.interfaces._base import (
     TraitedSpec,
     estimated,
     estimated_each,
-    facts_of,
     image,
     isdefined,
     load_estimate,
     read_mask,
     result,
     save_estimate,
+    sidecar_of,
     traits,
 )
 from bids_app.interfaces.spatial import voxels_per_sample
@@ -129,7 +129,7 @@ class EstimateDifference(SimpleInterface):
             self._results['calibration'] = [found.sd, found.low, found.high]
         grey = np.ones(len(series), bool) if groups is None else groups == GREY_MATTER
         points = np.argwhere(mask) * grid.zooms
-        facts = _facts_of_noise(describe_scan_noise(series, points, grey, **how))
+        facts = _sidecar_of_noise(describe_scan_noise(series, points, grey, **how))
         self._results['difference'] = save_estimate('difference', difference, *where, facts)
         return runtime
 
@@ -230,7 +230,7 @@ class EstimateTaskDifference(EstimateDifference):
         )
 
 
-def _facts_of_noise(found):
+def _sidecar_of_noise(found):
     """Name what the halves of a series show as in a sidecar."""
     facts: dict[str, Any] = {
         SHARED_NOISE: {level: round(share, 4) for level, share in found['shared'].items()}
@@ -383,7 +383,7 @@ class _CBFOutputSpec(TraitedSpec):
 
 def _known_of_pairs(path):
     """Take from the facts of a map what the pairs tell of its errors."""
-    known = facts_of(path)
+    known = sidecar_of(path)
     return {key: known[key] for key in KNOWN_OF_PAIRS if key in known}
 
 
@@ -394,7 +394,7 @@ class EstimateCBF(ModelInterface):
     input_spec = _CBFInputSpec
     output_spec = _CBFOutputSpec
 
-    def _facts(self, arguments):
+    def _sidecar(self, arguments):
         """Repeat what the pairs tell of the errors."""
         return _known_of_pairs(self.inputs.difference)
 

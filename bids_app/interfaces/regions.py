@@ -21,12 +21,12 @@ from bids_app.interfaces._base import (
     SimpleInterface,
     TraitedSpec,
     estimated,
-    facts_of,
     image,
     isdefined,
     load_estimate,
     load_value,
     read_mask,
+    sidecar_of,
     traits,
 )
 from bids_app.models.concordance.ashr import spatial_blocks
@@ -148,7 +148,7 @@ class SummariseRegions(SimpleInterface):
     def _rows(self, quantity, estimate, regions, where, grid):
         """Average a change, its error from the noise and from what differs between scans."""
         labels, index, level = where
-        facts = facts_of(getattr(self.inputs, quantity))
+        facts = sidecar_of(getattr(self.inputs, quantity))
         between = {part: self._between(quantity, part, grid) for part in ('common', 'local')}
         noise = estimate.variance - between['common'] - between['local']
         summary = summarise_regions(
@@ -345,7 +345,7 @@ def shares_of(inputs, gate, inside, networks=MappingProxyType({})):
     baseline = load_value(inputs.baseline, mask, grid)[inside]
     baseline = baseline[np.isfinite(baseline)]
     typical = max(float(np.median(baseline)), 0.0) if baseline.size else 0.0
-    facts = facts_of(inputs.change)
+    facts = sidecar_of(inputs.change)
     shared = facts.get(VOXELS_PER_SAMPLE, 1.0)
     width = max(float(np.prod(grid.zooms) * shared) ** (1 / 3), inputs.fwhm)
     smallest = inputs.smallest_effect * typical

@@ -33,13 +33,13 @@ from bids_app.interfaces._base import (
     TraitedSpec,
     estimated,
     estimated_each,
-    facts_of,
     image,
     isdefined,
     load_estimate,
     read_mask,
     result,
     save_estimate,
+    sidecar_of,
     traits,
 )
 from bids_app.models.asl.quality import judge_quality
@@ -549,7 +549,7 @@ class ResampleQuantity(SimpleInterface):
 
         carried = resample_map(value, points, variance=variance, status=status, trend=trend)
 
-        facts = dict(files.facts)
+        facts = dict(files.sidecar)
         if self.inputs.is_widened:
             rest = value if trend is None else value - trend[0]
             carried, shares = self._widen(carried, points, rest, variance, source.zooms)
@@ -715,14 +715,14 @@ class CombineRuns(SimpleInterface):
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
         runs = [load_estimate(path, mask, grid) for path in self.inputs.quantity]
-        shared = max(facts_of(path).get(VOXELS_PER_SAMPLE, 1.0) for path in self.inputs.quantity)
+        shared = max(sidecar_of(path).get(VOXELS_PER_SAMPLE, 1.0) for path in self.inputs.quantity)
         halves = (combine_runs(runs[first::2]) for first in (0, 1))
         found = calibrate_errors(*halves, voxels_per_sample=shared)
         facts = {
             RUNS_COMBINED: len(runs),
-            'RunCalibration': found.as_facts(),
+            'RunCalibration': found.as_sidecar(),
             VOXELS_PER_SAMPLE: shared,
-            **_joined_facts([facts_of(path) for path in self.inputs.quantity], found),
+            **_joined_sidecar([sidecar_of(path) for path in self.inputs.quantity], found),
         }
         combined = combine_runs(runs, by_scatter=self.inputs.by_scatter)
         if self.inputs.by_scatter:
@@ -764,7 +764,7 @@ def compare_runs(first, second, points):
     return {part: round(variance, 6) for part, variance in found.items()}
 
 
-def _joined_facts(runs, found):
+def _joined_sidecar(runs, found):
     """Join what is known of runs: mean shares of noise, all differences, the worst first echo."""
     facts: dict[str, Any] = {}
     shares = [run[SHARED_NOISE] for run in runs if SHARED_NOISE in run]
@@ -819,7 +819,7 @@ class SmoothQuantity(SimpleInterface):
         )
 
         inside = Estimate.of(smooth.value[mask], smooth.variance[mask], smooth.status[mask])
-        facts = facts_of(self.inputs.quantity)
+        facts = sidecar_of(self.inputs.quantity)
         noisy = smooth.variance > 0  # NaN, where there is no estimate, is not
         gain = np.median(variance[noisy] / smooth.variance[noisy]) if noisy.any() else 1.0
         gain = max(float(gain), 1.0)

@@ -37,13 +37,13 @@ class Files:
         data[self.inside] = values
         return self.image(name, data, grid)
 
-    def bundle(self, name, value, variance=0.0, *, status=0, facts=None, grid=None):
+    def bundle(self, name, value, variance=0.0, *, status=0, sidecar=None, grid=None):
         """Files of a quantity from whole images; the path that a port takes."""
         parts = {'value': value, 'variance': variance, 'status': np.asarray(status, np.uint8)}
         named = {part: self.image(f'{name}_{part}', data, grid) for part, data in parts.items()}
-        return Bundle(**named, facts=facts or {}).write(self.folder / f'{name}{BUNDLE}')
+        return Bundle(**named, sidecar=sidecar or {}).write(self.folder / f'{name}{BUNDLE}')
 
-    def quantity(self, port, *values, variance=0.0, status=(0, 0), facts=None):
+    def quantity(self, port, *values, variance=0.0, status=(0, 0), sidecar=None):
         """Port of a quantity of the two voxels, as keyword argument of an interface."""
         named = {
             'value': self.voxels(f'{port}_value', *np.asarray(values, float)),
@@ -52,7 +52,7 @@ class Files:
             ),
             'status': self.voxels(f'{port}_status', *np.asarray(status, np.uint8)),
         }
-        bundle = Bundle(**named, facts=facts or {})
+        bundle = Bundle(**named, sidecar=sidecar or {})
         return {port: bundle.write(self.folder / f'{port}{BUNDLE}')}
 
     def run(self, interface):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from bids_app.images import Grid
-from bids_app.interfaces._base import facts_of
+from bids_app.interfaces._base import sidecar_of
 from bids_app.interfaces.bold import (
     MOTION,
     CompareWithGradientEcho,
@@ -129,7 +129,7 @@ def test_percent_change_of_a_block_design(run, rng, estimator):
     found = run.read(outputs.bold[0]).reshape(6, 24)
     np.testing.assert_allclose(found[:3], 1.0, atol=0.05)
     np.testing.assert_allclose(found[3:], 0.0, atol=0.05)
-    facts = facts_of(outputs.bold[0])
+    facts = sidecar_of(outputs.bold[0])
     assert len(facts.get('ResidualAutocorrelation', [])) == (6 if estimator == 'glm' else 0)
     assert facts['DegreesOfFreedom'] > 100
     assert facts['Estimator'] == estimator
@@ -153,7 +153,7 @@ def test_slices_read_late_give_the_same_change(run, rng):
             )
         )
         found[name] = run.read(outputs.bold[0]).reshape(6, 6, 4).mean(axis=(0, 1))
-        assert facts_of(outputs.bold[0])['SliceTimingCorrected'] == bool(slices)
+        assert sidecar_of(outputs.bold[0])['SliceTimingCorrected'] == bool(slices)
     assert np.ptp(found['with']) < np.ptp(found['without'])
     assert np.ptp(found['with']) < 0.015
 

@@ -8,7 +8,7 @@ import pytest
 
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, load_data, save_image
-from bids_app.interfaces._base import Bundle, facts_of
+from bids_app.interfaces._base import Bundle, sidecar_of
 from bids_app.interfaces.bolus import (
     CarryCBV,
     EstimateArterialInput,
@@ -53,7 +53,7 @@ def test_rim_around_the_brain_is_estimated_where_it_will_be_resampled(head):
     wide = EstimateBolus(**inputs, is_widened=True).run(cwd=str(folder)).outputs
     assert n_inside == 6 * 6 * 4
     assert np.isfinite(load_data(Bundle.read(wide.relative_cbv).value)).sum() == 8 * 8 * 6
-    assert facts_of(wide.relative_cbv)['BolusWindow']['FirstPass'][0] in (13, 14)
+    assert sidecar_of(wide.relative_cbv)['BolusWindow']['FirstPass'][0] in (13, 14)
 
 
 def test_defect_is_refused_with_the_way_to_accept_it(head):
@@ -63,14 +63,14 @@ def test_defect_is_refused_with_the_way_to_accept_it(head):
         EstimateBolus(**inputs).run(cwd=str(folder))
     assert 'clipped.nii' in str(caught.value)
     done = EstimateBolus(**inputs, accepted_defects=['clipped']).run(cwd=str(folder)).outputs
-    assert 'clipped series' in facts_of(done.relative_cbv)['AcceptedDefects'][0]
+    assert 'clipped series' in sidecar_of(done.relative_cbv)['AcceptedDefects'][0]
 
 
 def test_the_mean_bolus_of_the_brain_comes_with_its_window(head):
     inputs, _, folder = head
     done = EstimateBolus(**inputs).run(cwd=str(folder)).outputs
     curve = pd.read_csv(Bundle.read(done.bolus_curve).value, sep='\t')
-    start, end = facts_of(done.bolus_curve)['BolusWindow']['FirstPass']
+    start, end = sidecar_of(done.bolus_curve)['BolusWindow']['FirstPass']
     assert start <= curve['rate_change'].idxmax() < end
     assert curve['rate_change'][:start].abs().max() < 0.1 * curve['rate_change'].max()
 
@@ -89,10 +89,10 @@ def test_arterial_input_is_found_shown_and_used(head):
     blood = {'hct': 0.42, 'small_vessel_hct_ratio': 0.85, 'oscillation_index': 0.035}
     node = EstimateArterialInput(**inputs, **blood, deconvolves=True)
     done = node.run(cwd=str(folder)).outputs
-    voxels = facts_of(done.arterial_curve)['Voxels']
+    voxels = sidecar_of(done.arterial_curve)['Voxels']
     assert len(voxels) >= 5
     assert all(x in (3, 4) and y in (3, 4) and z in (1, 2, 3) for x, y, z in voxels)
-    json.dumps(facts_of(done.arterial_curve))
+    json.dumps(sidecar_of(done.arterial_curve))
     curve = pd.read_csv(Bundle.read(done.arterial_curve).value, sep='\t')
     assert curve['rate_change'].max() == pytest.approx(70, rel=0.15)
     tissue = np.isfinite(load_data(Bundle.read(done.mtt).value))
@@ -111,8 +111,8 @@ def test_mask_of_the_user_overrides_the_arterial_input(head):
     chosen[1, 1, 1] = True
     mask = save_image(chosen, GRID, folder / 'artery.nii')
     done = EstimateArterialInput(**inputs, arterial_mask=mask).run(cwd=str(folder)).outputs
-    assert facts_of(done.arterial_curve)['Voxels'] == [[1, 1, 1]]
-    assert facts_of(done.arterial_curve)['FromMask']
+    assert sidecar_of(done.arterial_curve)['Voxels'] == [[1, 1, 1]]
+    assert sidecar_of(done.arterial_curve)['FromMask']
 
 
 def test_table_of_parcels_changes_the_volume_of_its_task(files):
@@ -121,12 +121,12 @@ def test_table_of_parcels_changes_the_volume_of_its_task(files):
     node = CarryCBV(
         mask=files.mask, rule='parcels', task='calc', table=str(table),
         atlas=files.voxels('atlas', np.int16(1), np.int16(3)),
-        **files.quantity('cbv', 0.04, 0.04, variance=1e-6, facts={'DegreesOfFreedom': 99.0}),
+        **files.quantity('cbv', 0.04, 0.04, variance=1e-6, sidecar={'DegreesOfFreedom': 99.0}),
     )  # fmt: skip
     done = files.run(node)
     np.testing.assert_allclose(files.read(done.cbv), [0.042, 0.04], rtol=1e-6)
-    assert facts_of(done.cbv)['ChangeWithTask'] == 'parcels'
-    assert facts_of(done.cbv)['DegreesOfFreedom'] == 99.0
+    assert sidecar_of(done.cbv)['ChangeWithTask'] == 'parcels'
+    assert sidecar_of(done.cbv)['DegreesOfFreedom'] == 99.0
 
 
 def test_flow_changes_the_volume_by_the_power_law(files):

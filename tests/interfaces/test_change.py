@@ -12,7 +12,7 @@ from bids_app.interfaces._base import (
     SCAN_DIFFERENCES,
     SHARED_NOISE,
     VOXELS_PER_SAMPLE,
-    facts_of,
+    sidecar_of,
 )
 from bids_app.models.concordance.labels import Label
 from bids_app.models.oxygen.mqbold import static_dephasing_constant
@@ -100,7 +100,7 @@ def test_what_scans_differ_by_is_part_of_the_error_of_a_change(files):
     np.testing.assert_allclose(
         files.read(outputs.change_z), [10, 0] / np.sqrt(variance), rtol=1e-5
     )
-    assert facts_of(outputs.change)[BETWEEN_SCANS]['task_cbf']['Common'] == 0.035
+    assert sidecar_of(outputs.change)[BETWEEN_SCANS]['task_cbf']['Common'] == 0.035
 
 
 def test_what_was_measured_once_does_not_differ_between_scans(files):
@@ -108,7 +108,7 @@ def test_what_was_measured_once_does_not_differ_between_scans(files):
     ports |= files.quantity('r2', 13.0, 13.0) | files.quantity('cbv', 0.05, 0.05)
     ports |= files.quantity('reference', 0.3, 0.3)
     shared = {'constants': CONSTANTS, 'shared': ['r2', 'cbv'], 'between_scans': 'prior'}
-    facts = facts_of(change_in(files, 'oef', ports, **shared).change)
+    facts = sidecar_of(change_in(files, 'oef', ports, **shared).change)
     assert set(facts[BETWEEN_SCANS]) == {'task_r2_star', 'baseline_r2_star'}
 
 
@@ -118,7 +118,7 @@ def test_what_was_measured_once_does_not_differ_between_scans(files):
 def test_halves_and_repeated_scans_change_what_scans_differ_by(files, how, common):
     """Two conditions, each the mean of two scans: the variance of one scan."""
     facts = {SCAN_DIFFERENCES: [{'common': 0.1**2, 'local': 0.03**2}], RUNS_COMBINED: 2}
-    ports = both(files, 'cbf', (50.0, 50.0), (50.0, 50.0), variance=8.0, facts=facts)
+    ports = both(files, 'cbf', (50.0, 50.0), (50.0, 50.0), variance=8.0, sidecar=facts)
     ports |= files.quantity('reference', 50.0, 50.0)
     outputs = change_in(files, 'cbf', ports, between_scans=how)
     np.testing.assert_allclose(files.read(outputs.change_common), common * 50**2, rtol=1e-5)
@@ -126,11 +126,11 @@ def test_halves_and_repeated_scans_change_what_scans_differ_by(files, how, commo
 
 def test_what_is_known_of_the_noise_of_a_change_is_that_of_its_maps(files):
     ports = both(files, 'cbf', (60.0, 50.0), (50.0, 50.0), variance=8.0,
-                 facts={SHARED_NOISE: {'parcel': 0.2, 'network': 0.1, 'brain': 0.1},
+                 sidecar={SHARED_NOISE: {'parcel': 0.2, 'network': 0.1, 'brain': 0.1},
                         ERROR_FACTORS: [1.3]})  # fmt: skip
     ports |= files.quantity('reference', 50.0, 50.0)
     outputs = change_in(files, 'cbf', ports)
-    facts = facts_of(outputs.change)
+    facts = sidecar_of(outputs.change)
     assert facts[ERROR_FACTORS] == [1.3, 1.3]  # of both scans
     shares = facts[SHARED_NOISE]
     assert shares == pytest.approx({'parcel': 0.2, 'network': 0.1, 'brain': 0.1})
@@ -153,11 +153,11 @@ def test_changes_of_oef_and_cmro2_are_those_of_the_models_of_the_maps(files):
 
 
 def test_change_tells_how_many_voxels_share_a_noise_sample(files):
-    ports = files.quantity('task_cbf', 60.0, 50.0, facts={VOXELS_PER_SAMPLE: 3.0})
-    ports |= files.quantity('baseline_cbf', 50.0, 50.0, facts={VOXELS_PER_SAMPLE: 2.0})
+    ports = files.quantity('task_cbf', 60.0, 50.0, sidecar={VOXELS_PER_SAMPLE: 3.0})
+    ports |= files.quantity('baseline_cbf', 50.0, 50.0, sidecar={VOXELS_PER_SAMPLE: 2.0})
     ports |= files.quantity('reference', 50.0, 50.0)
     outputs = change_in(files, 'cbf', ports)
-    assert facts_of(outputs.change)[VOXELS_PER_SAMPLE] == 3.0
+    assert sidecar_of(outputs.change)[VOXELS_PER_SAMPLE] == 3.0
 
 
 def test_effect_is_tested_against_its_error(files):

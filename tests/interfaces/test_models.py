@@ -9,7 +9,7 @@ import pytest
 
 from bids_app.errors import GridMismatchError
 from bids_app.images import Grid, grid_of, load_data
-from bids_app.interfaces._base import BUNDLE, Bundle, facts_of
+from bids_app.interfaces._base import BUNDLE, Bundle, sidecar_of
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
 from bids_app.interfaces.bolus import EstimateBolus
 from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF, EstimateR2Prime
@@ -237,10 +237,10 @@ def test_white_matter_is_eroded_where_enough_is_left(tmp_path):
     path = files.image('wm', probability)
     eroded = files.run(SelectWhiteMatter(white_matter=path, minimum=20))
     assert load_data(eroded.white_matter).sum() == 27
-    assert eroded.facts['WhiteMatterReference']['Eroded'] is True
+    assert eroded.sidecar['WhiteMatterReference']['Eroded'] is True
     whole = files.run(SelectWhiteMatter(white_matter=path, minimum=100))
     assert load_data(whole.white_matter).sum() == 125
-    assert whole.facts['WhiteMatterReference']['Voxels'] == 125
+    assert whole.sidecar['WhiteMatterReference']['Voxels'] == 125
     with pytest.raises(Exception, match='found 125'):
         files.run(SelectWhiteMatter(white_matter=path, minimum=126))
 
@@ -309,16 +309,18 @@ def test_map_on_another_grid_than_the_mask_is_refused(files, other):
 
 
 def test_degrees_of_freedom_travel_with_the_map(files):
-    ports = files.quantity('r2_star', 18.0, 12.0, variance=1.0, facts={'DegreesOfFreedom': 120.0})
-    ports |= files.quantity('r2', 13.0, 10.0, variance=1.0, facts={})
-    facts = facts_of(files.run(EstimateR2Prime(mask=files.mask, **ports)).r2_prime)
+    ports = files.quantity(
+        'r2_star', 18.0, 12.0, variance=1.0, sidecar={'DegreesOfFreedom': 120.0}
+    )
+    ports |= files.quantity('r2', 13.0, 10.0, variance=1.0, sidecar={})
+    facts = sidecar_of(files.run(EstimateR2Prime(mask=files.mask, **ports)).r2_prime)
     assert facts['DegreesOfFreedom'] >= 120
     time = files.run(
         ConvertRateToTime(
-            mask=files.mask, **files.quantity('rate', 1.0, 2.0, facts={'DegreesOfFreedom': 77.0})
+            mask=files.mask, **files.quantity('rate', 1.0, 2.0, sidecar={'DegreesOfFreedom': 77.0})
         )
     )
-    assert facts_of(time.time) == {'DegreesOfFreedom': 77.0, 'StatusCounts': {'OK': 2}}
+    assert sidecar_of(time.time) == {'DegreesOfFreedom': 77.0, 'StatusCounts': {'OK': 2}}
 
 
 # --- parts and sets of a gradient echo ---------------------------------------------------------
@@ -368,16 +370,16 @@ def test_inconsistency_is_zero_for_one_decay_and_counts_the_sets(files):
     }  # fmt: skip
     still = files.run(MeasureEchoInconsistency(**ports))
     np.testing.assert_allclose(files.read(still.echo_inconsistency), 0, atol=1e-6)
-    assert facts_of(still.echo_inconsistency)['MisfitErrorOfRate'] == 0
-    assert facts_of(still.echo_inconsistency)['NoiseErrorOfRate'] == 0
+    assert sidecar_of(still.echo_inconsistency)['MisfitErrorOfRate'] == 0
+    assert sidecar_of(still.echo_inconsistency)['NoiseErrorOfRate'] == 0
     apart = files.image('apart', np.full((2, 2, 2), 0.03))
     moved = files.run(
         MeasureEchoInconsistency(disagreement=apart, displacement=[0.0, 1.2], **ports)
     )
     np.testing.assert_allclose(files.read(moved.echo_inconsistency), 0.03, rtol=1e-4)
-    assert facts_of(moved.echo_inconsistency)['EchoInconsistency'] == pytest.approx(3.0)
-    assert facts_of(moved.echo_inconsistency)['SetDisagreement'] == pytest.approx(3.0)
-    assert facts_of(moved.echo_inconsistency)['SetDisplacement'] == [0.0, 1.2]
+    assert sidecar_of(moved.echo_inconsistency)['EchoInconsistency'] == pytest.approx(3.0)
+    assert sidecar_of(moved.echo_inconsistency)['SetDisagreement'] == pytest.approx(3.0)
+    assert sidecar_of(moved.echo_inconsistency)['SetDisplacement'] == [0.0, 1.2]
 
 
 def test_a_scale_slope_of_its_own_per_echo_is_applied(files, tmp_path):
@@ -398,7 +400,7 @@ def test_published_limits_are_counted(files):
     ports |= files.quantity('r2', 13.0, 13.0, variance=1.0)
     outputs = files.run(EstimateR2Prime(model='epp2025', mask=files.mask, **ports))
     np.testing.assert_allclose(files.read(outputs.r2_prime), [0, 5])
-    assert facts_of(outputs.r2_prime)['StatusCounts'] == {'OK': 1, 'CAPPED': 1}
+    assert sidecar_of(outputs.r2_prime)['StatusCounts'] == {'OK': 1, 'CAPPED': 1}
 
 
 def test_decays_of_one_voxel_per_tissue_with_their_fit(files):

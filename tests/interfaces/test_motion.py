@@ -6,7 +6,7 @@ import pytest
 
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, load_data, save_image
-from bids_app.interfaces._base import Bundle, facts_of
+from bids_app.interfaces._base import Bundle, sidecar_of
 from bids_app.interfaces.motion import (
     EstimateEchoMotion,
     EstimateMotion,
@@ -47,7 +47,7 @@ def test_series_varies_less_once_its_movement_is_undone(files, moved):
     assert estimated.voxels_per_sample > 1.1
     table = table_of(estimated.confounds)
     assert len(table) == 6
-    facts = facts_of(estimated.confounds)
+    facts = sidecar_of(estimated.confounds)
     assert facts['MeanFramewiseDisplacement'] == pytest.approx(
         table['framewise_displacement'][1:].mean(), abs=1e-3
     )

@@ -17,7 +17,7 @@ from bids_app.interfaces._base import (
     SHARED_NOISE,
     VOXELS_PER_SAMPLE,
     Bundle,
-    facts_of,
+    sidecar_of,
 )
 from bids_app.models.numerics.resampling import resample_map
 from bids_app.models.status import Status
@@ -181,7 +181,7 @@ def test_value_and_variance_are_those_of_the_model(row):
     np.testing.assert_allclose(data_of(outputs.quantity).ravel(), wanted.value, rtol=1e-6)
     found = data_of(outputs.quantity, 'variance').ravel()
     np.testing.assert_allclose(found, wanted.variance, rtol=1e-6)
-    assert 'VarianceShares' not in facts_of(outputs.quantity)
+    assert 'VarianceShares' not in sidecar_of(outputs.quantity)
 
 
 def test_own_grid_changes_nothing(row):
@@ -192,8 +192,8 @@ def test_own_grid_changes_nothing(row):
         np.testing.assert_allclose(data_of(outputs.quantity).ravel(), [1, 3, 5, 9], rtol=1e-6)
         found = data_of(outputs.quantity, 'variance').ravel()
         np.testing.assert_allclose(found, [4, 4, 4, 8], rtol=1e-6)
-        assert facts_of(outputs.quantity)[VOXELS_PER_SAMPLE] == 1.0
-    shares = facts_of(outputs.quantity)['VarianceShares']
+        assert sidecar_of(outputs.quantity)[VOXELS_PER_SAMPLE] == 1.0
+    shares = sidecar_of(outputs.quantity)['VarianceShares']
     assert shares == {'noise': 1.0, 'interpolation': 0.0, 'alignment': 0.0}
 
 
@@ -247,7 +247,7 @@ def test_tissue_tells_what_lies_between_the_voxels(row, tmp_path):
         )
         errors.append(np.abs(data_of(outputs.quantity).ravel() - truth).max())
         variances.append(data_of(outputs.quantity, 'variance').ravel().mean())
-        shares.append(facts_of(outputs.quantity)['VarianceShares'])
+        shares.append(sidecar_of(outputs.quantity)['VarianceShares'])
     assert errors[1] < 0.2 * errors[0]
     assert variances[1] < variances[0]
     # where tissue explains the map, a small error of its place does no harm
@@ -264,7 +264,7 @@ def test_outside_of_the_scan_there_is_no_estimate(row):
 def test_nothing_of_the_scan_in_the_target_is_no_crash(row):
     outputs = row.run(spatial.ResampleQuantity(mask=targets(row, 90.0), **row.ports))
     assert np.isnan(data_of(outputs.quantity)).all()
-    assert facts_of(outputs.quantity)[VOXELS_PER_SAMPLE] == 1.0
+    assert sidecar_of(outputs.quantity)[VOXELS_PER_SAMPLE] == 1.0
 
 
 def shift(row, distance, name):
@@ -307,11 +307,11 @@ def test_fine_target_voxels_share_the_noise_of_the_scan(row):
     mask = targets(row, *np.arange(0.0, 6.1, 0.5))
     shared = row.run(spatial.ResampleQuantity(mask=mask, **row.ports))
     # the squared weights of a spline average .87 over the places between two voxels
-    once = facts_of(shared.quantity)[VOXELS_PER_SAMPLE]
+    once = sidecar_of(shared.quantity)[VOXELS_PER_SAMPLE]
     assert once == pytest.approx(4 / 0.87, rel=0.03)
-    twice = row.bundle('twice', row.value, row.variance, facts={VOXELS_PER_SAMPLE: 2.0})
+    twice = row.bundle('twice', row.value, row.variance, sidecar={VOXELS_PER_SAMPLE: 2.0})
     again = row.run(spatial.ResampleQuantity(mask=mask, quantity=twice))
-    ratio = facts_of(again.quantity)[VOXELS_PER_SAMPLE] / once
+    ratio = sidecar_of(again.quantity)[VOXELS_PER_SAMPLE] / once
     assert ratio == pytest.approx(2.0, rel=1e-3)
 
 
@@ -367,7 +367,7 @@ def test_runs_that_differ_by_more_than_their_errors_are_found(tmp_path):
     rng = np.random.default_rng(4)
     runs = [files.bundle(f'run{n}', rng.normal(50, 1.5, shape), 1.0) for n in (1, 2)]
     outputs = files.run(spatial.CombineRuns(mask=mask, condition='control', quantity=runs))
-    assert facts_of(outputs.quantity)['RunCalibration']['Verdict'].endswith('too small')
+    assert sidecar_of(outputs.quantity)['RunCalibration']['Verdict'].endswith('too small')
     row = pd.read_csv(outputs.table, sep='\t').iloc[0]
     assert (row.condition, row.verdict) == ('control', 'check')
     assert row.low < 1.5 < row.high
@@ -385,7 +385,7 @@ def test_runs_of_a_rate_tell_what_scans_differ_by(tmp_path):
         for n, (common, local) in enumerate(shifts)
     ]
     outputs = files.run(spatial.CombineRuns(mask=mask, quantity=runs, by_scatter=True))
-    (seen,) = facts_of(outputs.quantity)['ScanDifferences']
+    (seen,) = sidecar_of(outputs.quantity)['ScanDifferences']
     assert seen['common'] == pytest.approx(1.2**2 / 2, rel=0.05)
     assert seen['local'] == pytest.approx(0.2**2 / 2, abs=0.03)
     np.testing.assert_allclose(np.sqrt(np.median(files.read(outputs.quantity, 'variance'))),
@@ -394,16 +394,16 @@ def test_runs_of_a_rate_tell_what_scans_differ_by(tmp_path):
 
 def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
     def runs(*facts):
-        ports = files.quantity('first', 10.0, 1.0, variance=1.0, facts=facts[0])
+        ports = files.quantity('first', 10.0, 1.0, variance=1.0, sidecar=facts[0])
         ports |= files.quantity('second', 20.0, np.nan, variance=(4.0, np.nan), status=(0, 4),
-                                facts=facts[1])  # fmt: skip
+                                sidecar=facts[1])  # fmt: skip
         return list(ports.values())
 
     known = ({'DegreesOfFreedom': 100.0, VOXELS_PER_SAMPLE: 3.0}, {'DegreesOfFreedom': 50.0})
     outputs = files.run(spatial.CombineRuns(mask=files.mask, quantity=runs(*known)))
     np.testing.assert_allclose(files.read(outputs.quantity), [12, 1])
     np.testing.assert_allclose(files.read(outputs.quantity, 'variance'), [0.8, 1])
-    assert facts_of(outputs.quantity) == {
+    assert sidecar_of(outputs.quantity) == {
         'DegreesOfFreedom': 150.0, 'RunsCombined': 2, VOXELS_PER_SAMPLE: 3.0,
         'StatusCounts': {'OK': 2}, 'RunCalibration': NOT_COMPARED,
     }  # fmt: skip
@@ -411,13 +411,13 @@ def test_runs_are_joined_by_inverse_variance_with_their_facts(files):
         {SHARED_NOISE: {'brain': 0.1}, SCAN_DIFFERENCES: [{'common': 1e-3}]},
         {SHARED_NOISE: {'brain': 0.3}, SCAN_DIFFERENCES: [{'common': 2e-3}]},
     )
-    facts = facts_of(
+    facts = sidecar_of(
         files.run(spatial.CombineRuns(mask=files.mask, quantity=runs(*known))).quantity
     )
     assert facts[SHARED_NOISE] == {'brain': 0.2}
     assert facts[SCAN_DIFFERENCES] == [{'common': 1e-3}, {'common': 2e-3}]
     without = files.run(spatial.CombineRuns(mask=files.mask, quantity=runs({}, {})))
-    assert facts_of(without.quantity) == {
+    assert sidecar_of(without.quantity) == {
         'RunsCombined': 2,
         'RunCalibration': NOT_COMPARED,
         VOXELS_PER_SAMPLE: 1.0,
@@ -436,7 +436,7 @@ def test_smoothing_is_in_mm_and_stays_in_the_mask(tmp_path, rng):
     outputs = files.run(
         spatial.SmoothQuantity(
             mask=files.image('inside', inside),
-            quantity=files.bundle('rough', value, 1.0, facts={'DegreesOfFreedom': 90.0}),
+            quantity=files.bundle('rough', value, 1.0, sidecar={'DegreesOfFreedom': 90.0}),
             fwhm=4.0,
         )
     )
@@ -445,7 +445,7 @@ def test_smoothing_is_in_mm_and_stays_in_the_mask(tmp_path, rng):
     assert smooth[4, 5, 1] / smooth[4, 4, 1] == pytest.approx(0.5**4, rel=0.03)  # 4 mm off
     assert np.nanmax(smooth) < 1
     assert np.isnan(smooth[0]).all()
-    facts = facts_of(outputs.quantity)
+    facts = sidecar_of(outputs.quantity)
     assert facts['SmoothingFWHM'] == 4.0
     assert facts['DegreesOfFreedom'] == 90.0
     assert facts[VOXELS_PER_SAMPLE] == pytest.approx(
@@ -459,7 +459,7 @@ def test_smoothing_in_voxels_is_that_in_mm_divided_by_the_voxel(files):
     expected = files.read(by_mm.quantity)
     by_voxel = files.run(spatial.SmoothQuantity(mask=files.mask, fwhm_voxels=2.0, **ports))
     np.testing.assert_allclose(files.read(by_voxel.quantity), expected)
-    assert facts_of(by_voxel.quantity)['SmoothingFWHM'] == [6.0, 6.0, 6.0]
+    assert sidecar_of(by_voxel.quantity)['SmoothingFWHM'] == [6.0, 6.0, 6.0]
 
 
 def test_reference_of_real_and_imaginary_parts_is_their_magnitude(files):

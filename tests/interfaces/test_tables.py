@@ -74,7 +74,7 @@ def test_region_is_the_mean_of_its_voxels_with_its_error(cortex):
 def test_voxels_that_share_their_noise_count_less(cortex):
     options = {'values': (1.0, 3.0, 5.0, 7.0), 'variance': 4.0}
     plain = regions(cortex, cbf=options)
-    shared = regions(cortex, cbf={**options, 'facts': {VOXELS_PER_SAMPLE: 2.0}})
+    shared = regions(cortex, cbf={**options, 'sidecar': {VOXELS_PER_SAMPLE: 2.0}})
     brain = ('brain', 'brain', 'cbf')
     assert shared.loc[brain].se / plain.loc[brain].se == pytest.approx(math.sqrt(2), rel=1e-5)
 
@@ -174,7 +174,7 @@ def test_image_is_written_under_its_name_in_its_unit_with_its_facts(oriented_fil
     at = {'sub': '01', 'space': 'MESE', 'variant': 'dsc'}
     sidecar = {'Model': 'x', 'Sources': []}
     items = {'map': {'key': 'cbv', 'entities': at, 'sidecar': sidecar, 'part': 'value'}}
-    ports = files.quantity('map', 0.04, np.nan, facts={'DegreesOfFreedom': 120.0})
+    ports = files.quantity('map', 0.04, np.nan, sidecar={'DegreesOfFreedom': 120.0})
     out, written = save(files, items, **ports)
     path = out / 'sub-01' / 'perf' / 'sub-01_space-MESE_desc-dsc_cbv.nii.gz'
     assert written == [str(path)]

@@ -56,7 +56,7 @@ class ScanDifference:
     is_relative: bool
     source: str
 
-    def as_facts(self) -> dict[str, Any]:
+    def as_sidecar(self) -> dict[str, Any]:
         """Give entries of a sidecar."""
         return {
             'Common': round(self.common, DIGITS),

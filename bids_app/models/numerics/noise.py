@@ -630,7 +630,7 @@ class ErrorCalibration:
     n_voxels: int
     verdict: str
 
-    def as_facts(self) -> dict[str, Any]:
+    def as_sidecar(self) -> dict[str, Any]:
         """Entries of a sidecar."""
         is_known = np.isfinite(self.sd)
         numbers = [round(number, DIGITS) for number in (self.sd, self.low, self.high)]
@@ -768,7 +768,7 @@ def calibrate_levels(
     ('right', 'right', True)
     """
     zero = Estimate.of(np.zeros(difference.value.shape))
-    facts = {'voxel': calibrate_errors(difference, zero).as_facts()}
+    facts = {'voxel': calibrate_errors(difference, zero).as_sidecar()}
     for level, side in SIZES.items():
         summary = summarise_regions(difference, *cubes_of(points, side), shared=shared[level])
         kept = summary['n_voxels'] >= FEWEST_IN_REGION
@@ -778,7 +778,7 @@ def calibrate_levels(
             facts[level] = {'Z': round(float(z[0]), DIGITS) if z.size else None}
         else:
             none = Estimate.of(np.zeros(means.value.shape))
-            facts[level] = calibrate_errors(means, none).as_facts()
+            facts[level] = calibrate_errors(means, none).as_sidecar()
     return facts
 
 

@@ -138,14 +138,14 @@ def _load(
         value=str(value),
         variance=str(spread),
         status=str(_path(graph, 'status', quantity=quantity, **at)),
-        facts=_facts(value),
+        sidecar=_sidecar(value),
         scale=factor,
         is_time=is_time,
     )
     return _read(graph, load, '_'.join(part for part in (name, condition) if part))
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _sidecar(path: Path) -> dict[str, Any]:
     """Entries of a sidecar that travel with a map."""
     return {key: value for key, value in read_sidecar(path).items() if key in TRAVELLING}
 
@@ -270,7 +270,7 @@ def _load_change(graph: Graph, contrast: str, task: str, quantity: str) -> MapPo
     )
     if not effect.is_file():
         return None
-    load = LoadQuantity(value=str(effect), variance=str(variance), facts=_facts(effect))
+    load = LoadQuantity(value=str(effect), variance=str(variance), sidecar=_sidecar(effect))
     change = _read(graph, load, f'{quantity}_{contrast}')
     if not _saved(graph).smooth_bold:
         return change
