@@ -89,10 +89,6 @@ def measure_response(
     ModelInputError
         If the measure is unknown or there is no event.
 
-    See Also
-    --------
-    bids_app.engines.glm.make_task_design : What uses it.
-
     Notes
     -----
     With raw responses :math:`\phi_j(t)` to one event and raw columns :math:`R` of the run, the

@@ -113,10 +113,6 @@ def implicit_blocks(
     blocks : list of (float, float)
         Onset and duration, s, in order.
 
-    See Also
-    --------
-    fit_task_design : What uses them.
-
     Examples
     --------
     >>> implicit_blocks([(30.0, 30.0, 'calc'), (90.0, 30.0, 'calc')], 120.0)
@@ -162,10 +158,6 @@ def alternate_blocks(
         All blocks, those that were left out under the name of their condition with an
         underscore; the baseline is listed.
 
-    See Also
-    --------
-    fit_task_design : Takes the result: the two halves then share no block.
-
     Examples
     --------
     >>> events = [(30.0, 30.0, 'calc'), (90.0, 30.0, 'calc')]
@@ -202,10 +194,6 @@ def high_pass_of_design(blocks: Sequence[Sequence[Block]], run_length: float) ->
     cutoff : float
         Hz. The longest cycle is the longest time between the starts of two successive blocks of
         one condition; the run where no condition comes twice.
-
-    See Also
-    --------
-    fit_task_design : What uses it.
 
     Examples
     --------
@@ -246,10 +234,6 @@ def volumes_in_blocks(
     -------
     window : (T,) ndarray of bool
         True for these volumes; none of blocks that are not longer than `window_start`.
-
-    See Also
-    --------
-    fit_task_design : What uses it.
 
     Notes
     -----
@@ -363,10 +347,6 @@ def make_task_design(  # noqa: PLR0913  (a run has that many sides)
         If a condition of a contrast has no event, no block long enough for its window, or none
         that is not censored, the run has fewer volumes than the design columns, confounds are
         not finite, or the events of a contrast cannot be told from the rest of the design.
-
-    See Also
-    --------
-    fit_task_design : What uses it.
     """
     kept = np.ones(n_volumes, bool) if censored is None else ~np.asarray(censored, bool)
     if kept.shape != (n_volumes,):
@@ -476,10 +456,6 @@ def make_perfusion_design(
     ModelInputError
         If a condition has no volume in its blocks, or the design more columns than volumes.
 
-    See Also
-    --------
-    fit_task_design : What uses it.
-
     Notes
     -----
     With s = 1/2 in control, -1/2 in label volumes and :math:`x_j` the columns of the tasks,
@@ -575,10 +551,6 @@ def fit_task_design(
     ------
     ModelInputError
         If shapes disagree or the noise model is unknown.
-
-    See Also
-    --------
-    implicit_blocks, high_pass_of_design, volumes_in_blocks : The rules of the design.
 
     Notes
     -----
@@ -750,10 +722,6 @@ def median_change(
     ------
     ModelInputError
         If a condition of a contrast has no volume to look at.
-
-    See Also
-    --------
-    bids_app.models.bold.block_median.median_percent_change : The estimate.
     """
     data = np.asarray(series)
     n_volumes = data.shape[1]
@@ -819,10 +787,6 @@ def make_time_course_design(
     ------
     ModelInputError
         If no volume is one of the baseline.
-
-    See Also
-    --------
-    fit_task_design : Gives percent of the baseline for each of them.
     """
     kept = np.ones(n_volumes, bool) if censored is None else ~np.asarray(censored, bool)
     run_length = n_volumes * repetition_time

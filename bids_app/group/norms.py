@@ -88,10 +88,6 @@ def fit_norm(effects: ArrayLike, variances: ArrayLike | None, design: ArrayLike)
     -------
     norm : Norm
         NaN where fewer than P + 2 participants have an estimate.
-
-    See Also
-    --------
-    compare_with_norm : Uses it.
     """
     x, columns = np.asarray(effects, float), np.asarray(design, float)
     known = np.isfinite(x)
@@ -142,10 +138,6 @@ def compare_with_norm(
     ------
     ModelInputError
         If the shapes differ.
-
-    See Also
-    --------
-    fit_norm : Makes the norm.
 
     Notes
     -----

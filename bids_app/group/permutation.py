@@ -240,10 +240,6 @@ def max_statistic(
     ModelInputError
         With fewer than two participants.
 
-    See Also
-    --------
-    bids_app.group.statistics.random_effects : The statistic, whose t this tests.
-
     Notes
     -----
     Under the null the errors of a participant are symmetric, so all its voxels may change sign

@@ -107,10 +107,6 @@ def sign_flip_products(values: ArrayLike, fitted: ArrayLike, weights: ArrayLike)
     -------
     products : (N, N) ndarray of float64
         Of the weighted residuals, each voxel divided by its sum of squares; blocks add up.
-
-    See Also
-    --------
-    sign_flip_probability : The test.
     """
     x = np.asarray(values, float) - np.asarray(fitted, float)
     x = np.where(np.isfinite(x), x, 0.0) * np.sqrt(np.asarray(weights, float))[:, None]

@@ -137,10 +137,6 @@ def weigh_participants(
     ModelInputError
         If the shapes differ or a variance is negative.
 
-    See Also
-    --------
-    random_effects : Explains the weights.
-
     Notes
     -----
     The residual variances s_j^2, relative to the random variance of the voxel, are taken as
@@ -208,10 +204,6 @@ def random_effects(
     ------
     ModelInputError
         If the shapes differ or a variance is negative.
-
-    See Also
-    --------
-    weigh_participants : What is shared by all voxels.
 
     Notes
     -----
@@ -381,10 +373,6 @@ def equivalence(result: RandomEffects, smallest: float) -> FloatArray:
     ModelInputError
         If `smallest` is not positive.
 
-    See Also
-    --------
-    detectable_effect : What a study of this size can find.
-
     References
     ----------
     .. [1] Schuirmann, J Pharmacokinet Biopharm 15:657, 1987. doi:10.1007/BF01068419
@@ -455,10 +443,6 @@ def detectable_effect(
     -------
     effect : (V,) ndarray of float64
         Unit of the effects.
-
-    See Also
-    --------
-    equivalence : Whether the effect is shown to be small.
 
     Notes
     -----

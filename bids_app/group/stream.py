@@ -259,10 +259,6 @@ def stack_effects(
     -------
     result : RandomEffects
         Of all voxels; weights and moderation are learnt from voxels spread over the mask.
-
-    See Also
-    --------
-    bids_app.group.statistics.random_effects : The estimator.
     """
     weighting = weigh_participants(*stack.sample(), design=design)
     parts = [

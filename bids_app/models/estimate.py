@@ -37,10 +37,6 @@ class Estimate:
     ModelInputError
         If the shapes differ, or NaN and status contradict each other.
 
-    See Also
-    --------
-    Estimate.of : Build one and let NaN, variance and status be made consistent.
-
     Examples
     --------
     >>> flow = Estimate.of([50.0, np.nan], 25.0)

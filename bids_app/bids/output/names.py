@@ -222,10 +222,6 @@ def output_path(
     ValueError
         If an entity is unknown to the row or missing, or a value is not allowed there.
 
-    See Also
-    --------
-    match : The inverse.
-
     Examples
     --------
     >>> str(output_path('T2starmap', sub='01', condition='calc', space='MESE'))
@@ -312,10 +308,6 @@ def match(path: PurePosixPath | str) -> tuple[str, dict[str, str]] | None:
     -------
     found : (key, entities) or None
         None for a file that no row describes.
-
-    See Also
-    --------
-    output_path : The inverse.
 
     Examples
     --------

@@ -75,10 +75,6 @@ class Verdict:
     ------
     ValueError
         If state and code contradict each other: an error of the program.
-
-    See Also
-    --------
-    judge : Makes one from what happened.
     """
 
     participant: str
@@ -274,11 +270,6 @@ class RunVerdict:
     ------
     ValueError
         If a participant lost something and the code is 0: an error of the program.
-
-    See Also
-    --------
-    combine : Makes one from the participants.
-    run_error : Makes one from an exception outside of any participant.
     """
 
     verdicts: tuple[Verdict, ...] = ()

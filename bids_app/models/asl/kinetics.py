@@ -74,10 +74,6 @@ def predict_difference(
     ModelInputError
         If `labeling` is unknown or a parameter lies outside its range.
 
-    See Also
-    --------
-    bids_app.models.asl.multi_delay.fit_multi_delay : The inverse.
-
     Notes
     -----
     With :math:`R = 1/T_{1t} + f/\lambda`, t since the start of labelling, :math:`a = \max(t -

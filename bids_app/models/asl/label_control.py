@@ -71,12 +71,6 @@ def estimate_difference(
         If `context` does not fit `series`, holds no or unequally many control and label
         volumes, or pairs as well as ready differences.
 
-    See Also
-    --------
-    bids_app.models.asl.single_delay.estimate_cbf : What it is for.
-    bids_app.models.asl.single_delay.difference_from_cbf : The forward model.
-    half_difference : Tests its variance.
-
     Notes
     -----
     The k-th control and the k-th label volume form the k-th pair, whichever comes first. The

@@ -58,10 +58,6 @@ def estimate_m0(
     ModelInputError
         If `series` has no volume or `t1_tissue` is not positive.
 
-    See Also
-    --------
-    bids_app.models.asl.single_delay.estimate_cbf : What it is for.
-
     Notes
     -----
     .. math:: M_0 = \bar{S} / (1 - e^{-TR/T_1})
@@ -134,10 +130,6 @@ def m0_from_region(
     ModelInputError
         If the region is unknown or has fewer than 20 voxels.
 
-    See Also
-    --------
-    estimate_m0 : M0 of every voxel.
-
     Notes
     -----
     With the median over voxels whose fraction exceeds 0.9 and the water of the region over that
@@ -196,11 +188,6 @@ def separate_m0_error(cbf: Estimate, m0: Estimate) -> tuple[Estimate, Estimate]:
         The same values; the variance is that of the difference alone.
     m0_relative : (V,) Estimate
         Value 1; its variance is the relative variance of M0.
-
-    See Also
-    --------
-    bids_app.models.asl.single_delay.estimate_cbf : Puts the two errors together.
-    bids_app.models.contrast.difference.change_between_conditions : Counts a shared M0 once.
 
     Examples
     --------

@@ -87,11 +87,6 @@ def fit_multi_delay(
         If shapes contradict each other, fewer than two delays differ or a parameter lies outside
         its range.
 
-    See Also
-    --------
-    bids_app.models.asl.kinetics.predict_difference : The forward model.
-    fit_shared_arrival : Several conditions with one arrival time.
-
     Notes
     -----
     The arrival time is first searched on a grid, then fitted together with CBF between the two
@@ -172,10 +167,6 @@ def fit_with_arteries(
     ------
     ModelInputError
         As of :func:`fit_multi_delay`, and with fewer than four delays.
-
-    See Also
-    --------
-    fit_multi_delay : Without arteries.
 
     Notes
     -----
@@ -274,10 +265,6 @@ background_suppression_factors : sequence
     ------
     ModelInputError
         As for :func:`fit_multi_delay`, and if the sequences differ in length.
-
-    See Also
-    --------
-    fit_multi_delay : Each condition for itself.
 
     Notes
     -----

@@ -48,10 +48,6 @@ def quality_index(
         ``qei`` in [0, 1], ``structural_correlation``, ``dispersion_index`` and
         ``negative_grey_matter``, all dimensionless; NaN where tissue is lacking.
 
-    See Also
-    --------
-    grey_matter_statistics : Of the map before smoothing.
-
     Notes
     -----
     With the correlation :math:`\rho` of CBF and 2.5 GM + WM, the variance within tissues over
@@ -118,10 +114,6 @@ def grey_matter_statistics(
         ``grey_matter_median``, ``white_matter_median`` (unit of `cbf`), ``ratio`` of them,
         ``spatial_cov`` (standard deviation over mean of grey matter), ``missing_grey_matter``
         and ``above_100``, ``above_150`` (shares of grey matter).
-
-    See Also
-    --------
-    quality_index : Of the smoothed map.
 
     References
     ----------

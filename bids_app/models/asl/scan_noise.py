@@ -51,10 +51,6 @@ def describe_scan_noise(
         ``difference``, of
         :func:`bids_app.models.numerics.between_scans.compare_maps`. Only ``shared`` where a
         delay has fewer than four pairs, and that empty where there is one pair in all.
-
-    See Also
-    --------
-    bids_app.models.asl.label_control.half_difference : The halves.
     """
     series, points = np.asarray(series, float), np.asarray(points, float)
     difference = _over_delays(estimate_difference(series, **how))

@@ -56,10 +56,6 @@ def t1_blood_at(b0: float) -> float:
     ModelInputError
         If `b0` is not positive.
 
-    See Also
-    --------
-    t1_tissue_at : The same of grey matter.
-
     Notes
     -----
     1.35, 1.65 and 2.087 s at 1.5, 3 and 7 T; elsewhere the line
@@ -100,10 +96,6 @@ def t1_blood_from_hct(hct: float, b0: float) -> float:
     ------
     ModelInputError
         If `hct` lies outside its range or the line is not known at `b0`.
-
-    See Also
-    --------
-    t1_blood_at : The same for the haematocrit of a healthy adult.
 
     Notes
     -----
@@ -149,10 +141,6 @@ def t1_tissue_at(b0: float) -> float:
     ModelInputError
         If there is no literature value for `b0`.
 
-    See Also
-    --------
-    t1_blood_at : The same of blood.
-
     References
     ----------
     .. [1] Wright et al., Magn Reson Mater Phy 21:121, 2008. doi:10.1007/s10334-008-0104-8
@@ -193,10 +181,6 @@ def effective_delay(post_label_delay: ArrayLike, slice_time: ArrayLike) -> Float
     ------
     ModelInputError
         If an argument is negative.
-
-    See Also
-    --------
-    estimate_cbf : Takes it as `post_label_delay`.
 
     Examples
     --------
@@ -260,11 +244,6 @@ def cbf_from_difference(
     ------
     ModelInputError
         If a parameter lies outside its range.
-
-    See Also
-    --------
-    difference_from_cbf : The inverse.
-    estimate_cbf : With variance and status.
 
     Notes
     -----
@@ -340,10 +319,6 @@ t1_blood, partition_coefficient, labeling
     ModelInputError
         If a parameter lies outside its range.
 
-    See Also
-    --------
-    cbf_from_difference : The inverse.
-
     References
     ----------
     .. [1] Alsop et al., Magn Reson Med 73:102, 2015, eq. 1. doi:10.1002/mrm.25197
@@ -410,11 +385,6 @@ def estimate_cbf(
     ModelInputError
         If a parameter lies outside its range.
 
-    See Also
-    --------
-    cbf_from_difference : The closed form.
-    difference_from_cbf : The forward model.
-
     Notes
     -----
     Delta method, errors of difference and M0 independent; the parameters are scale factors and
@@ -474,10 +444,6 @@ def take_scanner_cbf(difference: Estimate) -> Estimate:
     cbf : (V,) Estimate
         The same, flagged IMPLAUSIBLE outside [-50, 200], else NEGATIVE below 0.
 
-    See Also
-    --------
-    estimate_cbf : From differences.
-
     Examples
     --------
     >>> take_scanner_cbf(Estimate.of([50.0, 900.0])).status
@@ -503,10 +469,6 @@ def relative_to_region(cbf: Estimate, region: BoolArray) -> Estimate:
     relative : (V,) Estimate
         Dimensionless, median 1 in the region; the error of that median, which is small, is not
         in the variance. NaN with NO_REFERENCE everywhere if it is not positive.
-
-    See Also
-    --------
-    estimate_cbf : In absolute units.
 
     Examples
     --------

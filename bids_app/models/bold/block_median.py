@@ -49,10 +49,6 @@ def median_percent_change(
     ModelInputError
         If a window is empty, the windows overlap or shapes do not fit.
 
-    See Also
-    --------
-    drift_sensitivity : What drift adds, which this estimate does not remove.
-
     Notes
     -----
     .. math:: B_0 = \operatorname{median}_{W_b} S, \qquad
@@ -154,10 +150,6 @@ def drift_sensitivity(task_window: ArrayLike, baseline_window: ArrayLike) -> dic
         Percent change per percent of drift from its lowest to its highest value: of a line that
         rises, of a half and of a full cycle of a cosine over the run.
 
-    See Also
-    --------
-    median_percent_change : The estimate that is sensitive.
-
     Examples
     --------
     >>> task = np.arange(4) > 1
@@ -194,10 +186,6 @@ def bold_from_r2_star(task: Estimate, baseline: Estimate, *, echo_time: float) -
     ------
     ModelInputError
         If the echo time is not positive.
-
-    See Also
-    --------
-    median_percent_change : What it is compared with.
 
     Notes
     -----

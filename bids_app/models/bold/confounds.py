@@ -45,10 +45,6 @@ def expand_motion(motion: ArrayLike) -> FloatArray:
     columns : (T, 24) ndarray
         The step of the first volume is 0.
 
-    See Also
-    --------
-    framewise_displacement : One number per volume.
-
     References
     ----------
     .. [1] Friston et al., Magn Reson Med 35:346, 1996; Satterthwaite et al., NeuroImage 64:240,
@@ -78,10 +74,6 @@ def framewise_displacement(motion: ArrayLike) -> FloatArray:
     -------
     displacement : (T,) ndarray
         mm; 0 for the first volume.
-
-    See Also
-    --------
-    relative_dvars : The same question asked of the signal.
 
     Notes
     -----
@@ -117,11 +109,6 @@ def relative_dvars(series: ArrayLike) -> FloatArray:
         of the run; 1 for all of a series that does not change. The first volume has the smaller
         of its steps to the second and the third; where that is large, the second has the smaller
         of its own two steps.
-
-    See Also
-    --------
-    framewise_displacement : The same question asked of the motion.
-    count_unsteady : Finds the first volumes of a run that are too bright.
 
     Notes
     -----
@@ -175,10 +162,6 @@ def count_unsteady(course: ArrayLike) -> int:
         How many volumes from the first on lie above the plateau by more than half a percent, five
         standard deviations of its noise and half of its range; at most ten, and 0 in a run too
         short to tell.
-
-    See Also
-    --------
-    relative_dvars : Finds single volumes anywhere.
 
     Notes
     -----

@@ -67,10 +67,6 @@ def fit_decay_series(
     ModelInputError
         If shapes disagree, echo times are equal, or fewer than two.
 
-    See Also
-    --------
-    bids_app.engines.glm.fit_task_design : Makes changes, with their errors, of each of them.
-
     Notes
     -----
     Weighted least squares of the logarithm,

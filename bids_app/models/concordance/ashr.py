@@ -105,11 +105,6 @@ def fit_mixture(
     ModelInputError
         If the shapes differ or an observation is impossible under every component.
 
-    See Also
-    --------
-    false_sign_rate : Uses it.
-    bids_app.models.concordance.discordance.estimate_discordance : Uses it too.
-
     Notes
     -----
     The problem is convex: the maximum over w of
@@ -222,10 +217,6 @@ def false_sign_rate(effect: ArrayLike, standard_error: ArrayLike) -> SignPosteri
     ------
     ModelInputError
         If the shapes differ.
-
-    See Also
-    --------
-    bids_app.models.concordance.discordance.estimate_discordance : The share of one sign.
 
     Notes
     -----

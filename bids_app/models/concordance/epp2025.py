@@ -80,10 +80,6 @@ def describe_voxels(bold: ArrayLike, cmro2: ArrayLike) -> VoxelTable:
     ModelInputError
         If the shapes differ.
 
-    See Also
-    --------
-    label_by_medians, label_by_ttests, label_by_consistency : The rules.
-
     Examples
     --------
     >>> table = describe_voxels([[1.0], [2.0], [1.5]], [[5.0], [-1.0], [3.0]])
@@ -129,11 +125,6 @@ def label_by_medians(table: VoxelTable, gate: ArrayLike, mask: ArrayLike) -> Sta
     labels : (V,) ndarray of uint8
         Codes of :class:`bids_app.models.concordance.labels.Label`.
 
-    See Also
-    --------
-    label_by_ttests : With a test.
-    below_typical : The limits of blood volume and R2' that go with this rule.
-
     References
     ----------
     .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
@@ -164,10 +155,6 @@ def label_by_ttests(table: VoxelTable, mask: ArrayLike, *, q: float = RULE_LEVEL
     ModelInputError
         If `q` is not in (0, 1).
 
-    See Also
-    --------
-    label_by_consistency : The other test of that analysis.
-
     References
     ----------
     .. [1] Goltermann, Huth & Buechel, bioRxiv, 2026. doi:10.64898/2026.04.21.719913
@@ -196,10 +183,6 @@ def consistency_probability(n_signs: ArrayLike, n_concordant: ArrayLike) -> Floa
     ------
     ModelInputError
         If more are concordant than there are.
-
-    See Also
-    --------
-    label_by_consistency : Labels from it.
 
     Examples
     --------

@@ -123,10 +123,6 @@ def false_discovery_rate(p: ArrayLike) -> FloatArray:
     ModelInputError
         If a probability lies outside [0, 1].
 
-    See Also
-    --------
-    gate_by_probability : Threshold it.
-
     References
     ----------
     .. [1] Benjamini & Hochberg, J R Stat Soc B 57:289, 1995.
@@ -171,10 +167,6 @@ def gate_by_probability(p: ArrayLike, *, q: float, mask: ArrayLike) -> BoolArray
     ModelInputError
         If the shapes differ or `q` is not in (0, 1).
 
-    See Also
-    --------
-    bold_gate : From a BOLD change with its variance.
-
     Examples
     --------
     >>> gate_by_probability([0.001, 0.5, 0.001], q=0.05, mask=[True, True, False])
@@ -207,10 +199,6 @@ def within_limits(maps: Sequence[ArrayLike], limits: Sequence[tuple[float, float
     ------
     ModelInputError
         If there are no maps, or not as many as limits, or shapes differ.
-
-    See Also
-    --------
-    label_by_sign : The published rule that goes with published limits.
 
     References
     ----------
@@ -255,10 +243,6 @@ def bold_gate(bold: Estimate, *, q: float, mask: ArrayLike) -> BoolArray:
     ModelInputError
         If the shapes differ or `q` is not in (0, 1).
 
-    See Also
-    --------
-    label_by_sign, label_robust : What it selects for.
-
     References
     ----------
     .. [1] Benjamini & Hochberg, J R Stat Soc B 57:289, 1995.
@@ -300,10 +284,6 @@ def label_by_sign(
     ------
     ModelInputError
         If the shapes differ.
-
-    See Also
-    --------
-    label_robust : The rule that asks for evidence on the sign of the CMRO2 change.
 
     Notes
     -----
@@ -368,10 +348,6 @@ def label_by_probability(
     ModelInputError
         If the shapes differ or `q` is not in (0, 1).
 
-    See Also
-    --------
-    label_robust : From estimates with their variances.
-
     Notes
     -----
     Two-sided significance at a false discovery rate bounds the rate of wrong signs among the
@@ -427,11 +403,6 @@ def label_robust(
     ------
     ModelInputError
         If the shapes differ or `level` is not in (0, 1).
-
-    See Also
-    --------
-    label_by_sign : The published rule, without a test.
-    bids_app.models.concordance.ashr.false_sign_rate : The distribution of D is learnt in the gate.
 
     References
     ----------
@@ -568,10 +539,6 @@ def discordance_probability(
     ModelInputError
         If the shapes differ.
 
-    See Also
-    --------
-    label_robust : Labels from the same posterior.
-
     Notes
     -----
     With q_B the probability that the sign of BOLD is wrong (flat prior) and q_D that the true D
@@ -651,11 +618,6 @@ def estimate_shares(
     ------
     ModelInputError
         If the shapes differ or `smallest_effect` is negative.
-
-    See Also
-    --------
-    share_rows : Rows of a table.
-    bids_app.models.concordance.discordance.estimate_discordance : The estimator.
 
     References
     ----------
@@ -853,10 +815,6 @@ def concordance_summary(
     ------
     ModelInputError
         If a network has another shape than the labels.
-
-    See Also
-    --------
-    label_by_sign, label_robust : The rules.
 
     Examples
     --------

@@ -159,10 +159,6 @@ def offset_curve(
     ModelInputError
         If the shapes differ.
 
-    See Also
-    --------
-    crossings : Where a curve passes one half.
-
     Notes
     -----
     A sensitivity, not a correction: where metabolism truly changes by the same amount everywhere,

@@ -74,10 +74,6 @@ def cross_products(conditions: ArrayLike) -> FloatArray:
     ------
     ModelInputError
         If the array has another shape or holds missing values.
-
-    See Also
-    --------
-    fit_pls : Takes them.
     """
     rows = _rows(conditions)
     products: FloatArray = rows @ rows.T
@@ -115,10 +111,6 @@ def fit_pls(
     ------
     ModelInputError
         With fewer than two conditions or participants.
-
-    See Also
-    --------
-    bootstrap_ratios : The map of each latent variable.
 
     Notes
     -----
@@ -191,10 +183,6 @@ def bootstrap_ratios(conditions: ArrayLike, fit: PartialLeastSquares) -> FloatAr
     ratios : (L, V) ndarray of float64
         Positive where the condition with the higher design score has the larger value; NaN where
         a voxel does not vary.
-
-    See Also
-    --------
-    keep_clusters : Threshold it.
     """
     rows = _rows(conditions)
     ratios = np.empty((fit.singular.size, rows.shape[1]))
@@ -275,10 +263,6 @@ def keep_clusters(
     -------
     kept : (X, Y, Z) ndarray of bool
         True where kept.
-
-    See Also
-    --------
-    bootstrap_ratios : What is thresholded.
 
     Examples
     --------

@@ -74,10 +74,6 @@ def deconvolve_counts(n_signs: ArrayLike, n_concordant: ArrayLike) -> SignCounts
     ModelInputError
         If more are concordant than there are, or no voxel has participants.
 
-    See Also
-    --------
-    bids_app.models.concordance.epp2025.label_by_consistency : A test per voxel on such counts.
-
     Notes
     -----
     k of n is binomial with the share p of the population; the distribution of p over voxels is a

@@ -61,10 +61,6 @@ def davis_bold(
     bold : (...) ndarray of float64
         Percent; NaN where a ratio is not positive.
 
-    See Also
-    --------
-    davis_cmro2_ratio, davis_cbf_ratio : The inverses.
-
     Notes
     -----
     .. math:: B = M \left(1 - f^{\alpha - \beta} m^\beta\right)
@@ -100,10 +96,6 @@ def davis_cmro2_ratio(
     -------
     cmro2_ratio : (...) ndarray of float64
         Task over baseline; NaN where BOLD reaches its maximum or a ratio is not positive.
-
-    See Also
-    --------
-    davis_bold : The inverse.
 
     Notes
     -----
@@ -146,10 +138,6 @@ def davis_cbf_ratio(
     ModelInputError
         If alpha equals beta: then BOLD does not depend on flow.
 
-    See Also
-    --------
-    davis_bold : The inverse.
-
     Notes
     -----
     .. math:: f = \left[(1 - B/M)\, m^{-\beta}\right]^{1/(\alpha - \beta)}
@@ -182,10 +170,6 @@ def maximum_bold(r2_prime: ArrayLike, *, echo_time: float) -> FloatArray:
     -------
     maximum : (...) ndarray of float64
         M, percent; NaN where R2' is not positive.
-
-    See Also
-    --------
-    maximum_from_hypercapnia : From a gas challenge.
 
     Notes
     -----
@@ -224,10 +208,6 @@ def maximum_from_hypercapnia(
     -------
     maximum : (...) ndarray of float64
         M, percent; NaN where it is not positive.
-
-    See Also
-    --------
-    maximum_bold : From R2'.
 
     Notes
     -----
@@ -276,10 +256,6 @@ def semiquantitative_ratio(
     cmro2_ratio : (...) ndarray of float64
         Task over baseline.
 
-    See Also
-    --------
-    semiquantitative_bias : What it gives where CMRO2 does not change.
-
     Notes
     -----
     .. math:: \frac{CMRO_{2,t}}{CMRO_{2,b}} = f\,\frac{1 - B/(TE\,R_2')}{v}
@@ -317,10 +293,6 @@ def semiquantitative_bias(
     -------
     bias : (...) ndarray of float64
         Relative change of CMRO2 that is reported, 1.
-
-    See Also
-    --------
-    semiquantitative_ratio : The route.
 
     Notes
     -----
@@ -392,11 +364,6 @@ def change_in_cmro2_with_bold(  # noqa: PLR0913  (maps and what they share)
     ------
     ModelInputError
         If the echo time is not positive or the shapes differ.
-
-    See Also
-    --------
-    bids_app.models.contrast.difference.change_between_conditions : Without BOLD.
-    semiquantitative_bias : The bias of this route, which can make signs by itself.
 
     Notes
     -----
@@ -494,10 +461,6 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     ModelInputError
         If the echo time is not positive or the shapes differ.
 
-    See Also
-    --------
-    change_in_cmro2_with_bold : The route without limits.
-
     Notes
     -----
     R2' of the baseline is limited as by
@@ -590,11 +553,6 @@ def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
     ------
     ModelInputError
         If the echo time or all of `maximum` is not positive, or both sources of M are given.
-
-    See Also
-    --------
-    davis_cmro2_ratio : The closed form of m.
-    maximum_from_hypercapnia : M from a challenge.
 
     Notes
     -----

@@ -142,10 +142,6 @@ def change_between_conditions(
     ModelInputError
         If the shapes differ.
 
-    See Also
-    --------
-    propagate : How the errors are carried.
-
     Notes
     -----
     For R2, blood volume V and M0 shared by the conditions, with :math:`P_x = R^*_{2,x} - R_2` and
@@ -367,10 +363,6 @@ def percent_of_baseline(change: Estimate, baseline: Estimate) -> FloatArray:
     ModelInputError
         If the shapes differ.
 
-    See Also
-    --------
-    z_score : What tests use: the ratio is biased by the noise of the baseline.
-
     Examples
     --------
     >>> percent_of_baseline(Estimate.of([5.0, 5.0]), Estimate.of([50.0, -1.0]))
@@ -407,10 +399,6 @@ def change_parts(
     -------
     cbf_part, oef_part : (...) ndarray of float64
         umol/100 g/min; they add up to the change of CMRO2.
-
-    See Also
-    --------
-    tipping_points : What would turn the sign of the sum.
 
     Notes
     -----
@@ -453,10 +441,6 @@ def tipping_points(
         the amount by which R2 would have to be overestimated in both conditions, 1/s; `cbf`, the
         relative error of the task's blood flow, not shared by the baseline, 1. NaN where none
         turns the sign.
-
-    See Also
-    --------
-    change_between_conditions : The change itself.
 
     Notes
     -----
@@ -509,10 +493,6 @@ def z_score(change: Estimate) -> FloatArray:
         Standard normal where nothing changed. NaN where the change is missing; 0 where change
         and variance are both 0 (two identical maps are no evidence of a change).
 
-    See Also
-    --------
-    p_value : Its two-sided probability.
-
     Examples
     --------
     >>> z_score(Estimate.of([6.0, 0.0], [9.0, 0.0]))
@@ -539,10 +519,6 @@ def p_value(z: ArrayLike) -> FloatArray:
     -------
     p : (...) ndarray of float64
         In [0, 1]; NaN where `z` is.
-
-    See Also
-    --------
-    z_score : Where z comes from.
 
     Examples
     --------

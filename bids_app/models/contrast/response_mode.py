@@ -66,10 +66,6 @@ def log_ratio(change: Estimate, baseline: ArrayLike) -> Estimate:
     ratio : (...) Estimate
         ln(task/baseline); missing with NO_REFERENCE where either is not positive.
 
-    See Also
-    --------
-    label_response_mode : Compares two of them.
-
     Notes
     -----
     The variance is that of the change over the squared mean of the conditions.
@@ -101,10 +97,6 @@ def flow_led_probability(cbf_ratio: Estimate, oef_ratio: Estimate) -> FloatArray
     -------
     probability : (V,) ndarray of float64
         P(abs(ln f) > abs(ln o)), flat prior; NaN where one is missing.
-
-    See Also
-    --------
-    label_response_mode : Thresholds it.
 
     Examples
     --------
@@ -149,10 +141,6 @@ def label_response_mode(
     ------
     ModelInputError
         If the shapes differ.
-
-    See Also
-    --------
-    bids_app.models.concordance.labels.label_robust : Labels of the signs.
 
     Notes
     -----

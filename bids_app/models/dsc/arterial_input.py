@@ -86,10 +86,6 @@ def find_arterial_input(
         With a text that starts with 'no arterial input' where no group of voxels is high, early
         and narrow enough, and with 'saturated arteries' where most of them are cut by the noise.
 
-    See Also
-    --------
-    arterial_input_from_mask : Where the user names the voxels.
-
     Notes
     -----
     Candidates are the highest 5 % of the curves whose half-rise is not later than that of half
@@ -178,10 +174,6 @@ def arterial_input_from_mask(
     ------
     ModelInputError
         If none has a curve with a positive area.
-
-    See Also
-    --------
-    find_arterial_input : Without a mask.
 
     Examples
     --------

@@ -47,10 +47,6 @@ def normalise_to_white_matter(
     ModelInputError
         If shapes differ or `white_matter_cbv` is not positive.
 
-    See Also
-    --------
-    bids_app.models.dsc.relative_cbv.estimate_relative_cbv : Gives `relative_cbv`.
-
     Notes
     -----
     The error of the white-matter mean is common to all voxels; it is part of the variance of
@@ -118,11 +114,6 @@ def cbv_from_arterial_input(
     ------
     ModelInputError
         If a number lies outside its range.
-
-    See Also
-    --------
-    normalise_to_white_matter : Without an arterial input.
-    haematocrit_factor : The factor.
 
     Notes
     -----
@@ -269,10 +260,6 @@ def change_cbv_by_flow(
     ModelInputError
         If `grubb_exponent` is not positive.
 
-    See Also
-    --------
-    change_cbv_by_parcel : By a table.
-
     Notes
     -----
     .. math:: V_t = V_b (F_t/F_b)^g
@@ -409,10 +396,6 @@ def cbv_from_cbf(cbf: Estimate, *, grubb_factor: float, grubb_exponent: float) -
     ModelInputError
         If a parameter is not positive.
 
-    See Also
-    --------
-    cbv_from_tissue : Without any measurement.
-
     Notes
     -----
     The law was measured across levels of carbon dioxide; that it holds across the voxels of a
@@ -470,10 +453,6 @@ def cbv_from_tissue(
     ------
     ModelInputError
         If shapes differ or a parameter lies outside its range.
-
-    See Also
-    --------
-    normalise_to_white_matter : From a measurement.
 
     Notes
     -----

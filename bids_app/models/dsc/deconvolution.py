@@ -91,10 +91,6 @@ def deconvolve(
         If the shapes do not fit, a number lies outside its range, or the arterial input has no
         positive area.
 
-    See Also
-    --------
-    flow_per_mass : Turns `flow` into mL/100 g/min.
-
     Notes
     -----
     With the curves padded to L = 2 T the convolution is circulant, so that its singular values

@@ -74,10 +74,6 @@ def find_bolus_defects(
     ------
     ModelInputError
         If no voxel of the brain has an estimate.
-
-    See Also
-    --------
-    bids_app.models.dsc.relative_cbv.find_bolus : Refuses a series without a bolus.
     """
     signal, brain = np.asarray(signal, float), np.asarray(brain, bool)
     seen = brain & ~is_missing(areas.relative_cbv.status)
@@ -112,10 +108,6 @@ def motion_fields(image: ArrayLike, mask: ArrayLike, *, zooms: ArrayLike) -> Flo
     fields : (V, 6) ndarray
         Derivatives by shifts along the axes of the image (per mm) and by turns about them
         through the centre of the mask (per rad).
-
-    See Also
-    --------
-    estimate_motion : Fits them.
     """
     mask, zooms = np.asarray(mask, bool), np.asarray(zooms, float)
     slope = np.stack(
@@ -156,10 +148,6 @@ def estimate_motion(
     displacement : (T,) ndarray
         Shift of the centre plus turn times 50 mm, relative to the median of the baseline, mm;
         NaN with fewer than 1500 voxels (a slab or a patch cannot show it).
-
-    See Also
-    --------
-    find_bolus_defects : Judges it.
 
     Notes
     -----

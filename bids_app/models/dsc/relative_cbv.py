@@ -87,10 +87,6 @@ def relaxation_rate_change(
     ModelInputError
         If `echo_time` is not positive or the reference does not lie within the series.
 
-    See Also
-    --------
-    estimate_relative_cbv : Its area under the first pass.
-
     Notes
     -----
     .. math:: \Delta R_2^*(t) = -\ln(S(t)/S_0) / TE
@@ -140,10 +136,6 @@ def find_bolus(signal: ArrayLike, *, echo_time: float) -> BolusWindow:
     ModelInputError
         With a text that starts with 'no bolus' if the signal does not fall clearly and recover,
         or has no baseline before it falls; if the series is too short or not positive.
-
-    See Also
-    --------
-    estimate_relative_cbv : What it is for.
 
     Notes
     -----
@@ -281,12 +273,6 @@ def estimate_relative_cbv(
     ModelInputError
         If there is no usable bolus (the text starts with 'no bolus'), a parameter is unknown, or
         a time is not positive.
-
-    See Also
-    --------
-    bids_app.models.dsc.cbv_scaling : Makes it a blood volume.
-    find_bolus : Gives baseline and first pass.
-    bids_app.models.dsc.leakage.LeakageModel : K1, K2 and the corrected area.
 
     Notes
     -----
@@ -510,10 +496,6 @@ def bolus_times(areas: BolusAreas, brain: ArrayLike, *, repetition_time: float) 
     ------
     ModelInputError
         If `repetition_time` is not positive.
-
-    See Also
-    --------
-    bids_app.models.dsc.cbv_scaling.flag_large_vessels : Tells arteries and veins apart by it.
 
     Notes
     -----

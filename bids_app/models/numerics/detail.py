@@ -76,10 +76,6 @@ def tissue_trend(
     ModelInputError
         If shapes do not fit.
 
-    See Also
-    --------
-    bids_app.models.numerics.resampling.resample_map : Interpolates the rest.
-
     Notes
     -----
     A voxel of a scan is as thick as the cortex: what lies between two of them cannot be

@@ -256,10 +256,6 @@ def long_run_ratio(deviations: ArrayLike, groups: ArrayLike | None = None) -> Fl
     ModelInputError
         If `groups` does not fit.
 
-    See Also
-    --------
-    moderate_variance : The variance of the samples.
-
     Notes
     -----
     The spectrum at frequency zero of an autoregression (of order N/6, at most 6), over the
@@ -368,10 +364,6 @@ def shared_noise(
     ------
     ModelInputError
         If shapes differ.
-
-    See Also
-    --------
-    bids_app.models.numerics.regions.summarise_regions : Takes it as `shared`.
 
     Notes
     -----
@@ -531,10 +523,6 @@ def variance_prior(
     scale : float
         Its scale, unit of `variance`.
 
-    See Also
-    --------
-    moderate_variance : Uses them.
-
     Notes
     -----
     With digamma and trigamma functions :math:`\psi`, :math:`\psi'` and
@@ -667,10 +655,6 @@ def calibrate_errors(
     ------
     ModelInputError
         If the shapes differ.
-
-    See Also
-    --------
-    bids_app.models.asl.label_control.half_difference : What it judges in the app.
 
     Notes
     -----

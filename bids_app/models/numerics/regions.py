@@ -69,10 +69,6 @@ def summarise_regions(
         If shapes differ, an index is repeated, a weight is negative, `voxels_per_sample` is below
         1 or `shared` outside of [0, 1].
 
-    See Also
-    --------
-    bids_app.models.concordance.labels.concordance_summary : Counts of labels.
-
     Notes
     -----
     With weights w, errors s, k voxels per sample and the share c that is in common
@@ -189,10 +185,6 @@ def confidence_ellipse(points: ArrayLike) -> tuple[FloatArray, FloatArray]:
     half_axes : (2, 2) ndarray of float64
         One half axis of the ellipse per row, as a vector in the units of `points`; NaN for fewer
         than three pairs, which have no ellipse.
-
-    See Also
-    --------
-    summarise_regions : What the measurements of one participant come from.
 
     Notes
     -----

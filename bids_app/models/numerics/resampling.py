@@ -82,10 +82,6 @@ def voxel_coordinates(
     ModelInputError
         If a matrix is not (4, 4) or the source affine cannot be inverted.
 
-    See Also
-    --------
-    resample_map, resample_nearest : Use the coordinates.
-
     Examples
     --------
     >>> voxel_coordinates((1, 1, 2), np.diag([1, 1, 4, 1]), np.diag([2, 2, 2, 1]))[0, 0, 1]
@@ -179,10 +175,6 @@ def resample_map(
     ------
     ModelInputError
         If shapes do not fit.
-
-    See Also
-    --------
-    resample_nearest : For labels.
 
     Notes
     -----
@@ -344,10 +336,6 @@ def resample_nearest(
     ModelInputError
         If shapes do not fit.
 
-    See Also
-    --------
-    resample_map : For values.
-
     Examples
     --------
     >>> resample_nearest(np.array([[[4, 7]]]), [[0, 0, 0.4], [0, 0, 0.6], [0, 0, 2]])
@@ -399,10 +387,6 @@ def resample_series(
     ------
     ModelInputError
         If shapes do not fit.
-
-    See Also
-    --------
-    voxels_per_noise_sample : What the interpolation does to the noise.
 
     Notes
     -----
@@ -566,10 +550,6 @@ def average_over_voxel(
     ModelInputError
         If shapes do not fit.
 
-    See Also
-    --------
-    resample_map : For maps on a grid of similar size, with variance.
-
     Notes
     -----
     Mean of linear interpolations at regularly spaced points of the target voxel: per axis as
@@ -613,10 +593,6 @@ def average_around(
     ------
     ModelInputError
         If shapes do not fit.
-
-    See Also
-    --------
-    average_over_voxel : Where the boxes are the voxels of a grid.
 
     Examples
     --------

@@ -72,10 +72,6 @@ def dephasing_exponent(phase: ArrayLike) -> FloatArray:
     exponent : (...) ndarray of float64
         f; the signal falls by exp(-DBV f).
 
-    See Also
-    --------
-    predict_ase : Uses it.
-
     Notes
     -----
     .. math::
@@ -124,10 +120,6 @@ def predict_ase(
     -------
     signal : (V, N) ndarray of float64
         Scanner units.
-
-    See Also
-    --------
-    fit_ase : The inverse.
 
     Notes
     -----
@@ -195,11 +187,6 @@ def fit_ase(
     ------
     ModelInputError
         If the displacements do not suffice, shapes disagree or the method is unknown.
-
-    See Also
-    --------
-    predict_ase : The model.
-    bids_app.models.oxygen.mqbold.estimate_oef : OEF where blood volume comes from contrast agent.
 
     Notes
     -----
@@ -397,10 +384,6 @@ def fit_oef(
     r2_prime : (V,) Estimate
         1/s.
 
-    See Also
-    --------
-    fit_oef_loglinear : The same by a straight line.
-
     Examples
     --------
     >>> tau = np.arange(0, 0.065, 0.004)
@@ -451,10 +434,6 @@ def fit_oef_loglinear(
         Dimensionless; its variance holds the covariance of R2' and blood volume.
     r2_prime : (V,) Estimate
         1/s.
-
-    See Also
-    --------
-    fit_oef : The same by the whole curve.
     """
     maps = fit_ase(
         signal,
@@ -487,9 +466,5 @@ def fit_dbv(
     -------
     dbv : (V,) Estimate
         mL/mL. It needs no constant: only OEF depends on field and haematocrit.
-
-    See Also
-    --------
-    fit_oef : The rest of what the signal tells.
     """
     return _fit(signal, displacements, 'nonlinear', noise_groups, rate=1.0).dbv

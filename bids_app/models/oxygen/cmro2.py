@@ -52,10 +52,6 @@ def arterial_oxygen_content(
     ModelInputError
         If an argument lies outside its range.
 
-    See Also
-    --------
-    estimate_cmro2 : Uses it.
-
     Notes
     -----
     Dissolved oxygen, about 1.5 % of the content, is left out:
@@ -110,11 +106,6 @@ def cmro2_from_cbf(cbf: ArrayLike, oef: ArrayLike, *, cao2: float) -> FloatArray
     ModelInputError
         If `cao2` is not positive.
 
-    See Also
-    --------
-    estimate_cmro2 : With variance and status.
-    arterial_oxygen_content : Gives `cao2`.
-
     Notes
     -----
     .. math:: CMRO_2 = CBF \cdot OEF \cdot CaO_2
@@ -156,10 +147,6 @@ def estimate_cmro2(cbf: Estimate, oef: Estimate, *, cao2: float) -> Estimate:
     ------
     ModelInputError
         If `cao2` is not positive.
-
-    See Also
-    --------
-    cmro2_from_cbf : The closed form.
 
     Notes
     -----

@@ -63,10 +63,6 @@ def static_dephasing_constant(
     ModelInputError
         If an argument lies outside its range.
 
-    See Also
-    --------
-    r2_prime_from_oef : Uses it.
-
     Notes
     -----
     .. math:: C = \tfrac{4}{3}\pi\,\gamma\,B_0\,\Delta\chi_0\,(0.85\,Hct)
@@ -131,10 +127,6 @@ def r2_prime_from_oef(
     ModelInputError
         If a parameter lies outside its range.
 
-    See Also
-    --------
-    oef_from_r2_prime : The inverse.
-
     Notes
     -----
     Valid for echo times well beyond the characteristic time of dephasing; the whole blood volume
@@ -195,11 +187,6 @@ def oef_from_r2_prime(
     ModelInputError
         If a parameter lies outside its range.
 
-    See Also
-    --------
-    r2_prime_from_oef : The inverse.
-    estimate_oef : With variance and status.
-
     References
     ----------
     .. [1] Yablonskiy & Haacke, Magn Reson Med 32:749, 1994. doi:10.1002/mrm.1910320610
@@ -254,11 +241,6 @@ def estimate_oef(
     ------
     ModelInputError
         If a parameter lies outside its range.
-
-    See Also
-    --------
-    oef_from_r2_prime : The closed form.
-    r2_prime_from_oef : The forward model.
 
     Notes
     -----
@@ -326,11 +308,6 @@ def estimate_oef_capped(
     ------
     ModelInputError
         If a parameter lies outside its range.
-
-    See Also
-    --------
-    estimate_oef : Without a limit. Limits hide what went wrong: this is for comparison with
-        published numbers.
 
     References
     ----------

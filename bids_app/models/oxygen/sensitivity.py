@@ -91,10 +91,6 @@ def predict_relative_cmro2(constants: Mapping[str, float]) -> float:
     ModelInputError
         If a constant lies outside its range.
 
-    See Also
-    --------
-    relative_effects : What an error of each constant does to it.
-
     Notes
     -----
     The chain of the app for one voxel with all signals fixed, where :math:`\kappa` is R2' per unit

@@ -73,11 +73,6 @@ def voxel_shift(
     ModelInputError
         If the spacing is not positive or the polarity neither 1 nor -1.
 
-    See Also
-    --------
-    bids_app.models.relaxometry.background_field.field_map_from_difference : A way to `field_map`.
-    bids_app.models.numerics.resampling.resample_series : Uses the shift.
-
     Notes
     -----
     A line is as wide as :math:`1/(N\,\Delta t)` in Hz, hence with the field f
@@ -124,10 +119,6 @@ def complete_field(field_map: ArrayLike, mask: ArrayLike, *, width: float = 1.0)
     ------
     ModelInputError
         If shapes differ or the width is not positive.
-
-    See Also
-    --------
-    voxel_shift : Needs a field that is smooth and complete.
 
     Notes
     -----
@@ -187,10 +178,6 @@ def undistort(image: ArrayLike, shift: ArrayLike, *, axis: int) -> FloatArray:
     corrected : (X, Y, Z) ndarray of float64
         Linear interpolation; at the ends of a line the last voxel holds.
 
-    See Also
-    --------
-    bids_app.models.numerics.resampling.resample_series : The same for series, with movement.
-
     Notes
     -----
     .. math:: y(x) = I(x + s(x))\,(1 + \partial s / \partial x)
@@ -230,10 +217,6 @@ def shift_between_opposites(plus: ArrayLike, minus: ArrayLike, *, axis: int) -> 
     ------
     ModelInputError
         If shapes differ or there is no signal.
-
-    See Also
-    --------
-    voxel_shift : The same from a field.
 
     Notes
     -----

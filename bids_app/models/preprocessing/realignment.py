@@ -93,11 +93,6 @@ def estimate_rigid_motion(
     ModelInputError
         If shapes do not fit, or the mask has fewer voxels than the fit needs.
 
-    See Also
-    --------
-    motion_matrices : The transforms.
-    bids_app.models.numerics.resampling.resample_series : Undoes the movement.
-
     Notes
     -----
     Least squares by the inverse compositional Gauss-Newton method [1]_: the derivatives of the

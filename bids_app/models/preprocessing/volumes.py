@@ -78,10 +78,6 @@ def volumes_without_data(series: ArrayLike, kinds: Sequence[str] = ()) -> BoolAr
     ModelInputError
         If `kinds` does not fit `series`.
 
-    See Also
-    --------
-    fill_volumes : Puts something in their place.
-
     Examples
     --------
     >>> volumes_without_data([[5.0, 0.0, 6.0, np.nan], [7.0, 0.0, 8.0, 9.0]])

@@ -84,10 +84,6 @@ def field_map_from_echoes(
     ModelInputError
         If shapes do not fit or fewer than 3 echo times differ.
 
-    See Also
-    --------
-    slice_gradient : Its derivative through the slices.
-
     Notes
     -----
     First complex products of neighbouring echoes are averaged, so that a phase offset common to
@@ -186,10 +182,6 @@ def field_map_from_difference(
     ModelInputError
         If shapes differ or the time is not positive.
 
-    See Also
-    --------
-    field_map_from_echoes : From three echoes or more, with its error.
-
     Notes
     -----
     .. math:: f = \Delta\varphi / (2\pi\,\Delta TE)
@@ -244,10 +236,6 @@ def slice_gradient(
     ------
     ModelInputError
         If shapes differ or the spacing is not positive.
-
-    See Also
-    --------
-    gradient_attenuation : What the gradient does to the signal.
 
     Notes
     -----
@@ -345,11 +333,6 @@ def gradient_attenuation(
     ModelInputError
         If the thickness is not positive or the profile unknown.
 
-    See Also
-    --------
-    slice_gradient : Makes `gradient`.
-    bids_app.models.relaxometry.decay.fit_r2_star : Uses the factor.
-
     Notes
     -----
     The Fourier transform of the slice profile at the spatial frequency that the gradient has
@@ -416,10 +399,6 @@ def is_outside_kspace(
     ------
     ModelInputError
         If the size is not positive.
-
-    See Also
-    --------
-    gradient_attenuation : What a gradient through the slice does.
 
     Notes
     -----

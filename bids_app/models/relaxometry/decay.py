@@ -88,10 +88,6 @@ def predict_decay(echo_times: ArrayLike, s0: ArrayLike, rate: ArrayLike) -> Floa
     signal : (..., E) ndarray of float64
         Scanner units.
 
-    See Also
-    --------
-    fit_r2, fit_r2_star : The inverse.
-
     Notes
     -----
     .. math:: S(TE) = S_0 \exp(-R\,TE)
@@ -142,12 +138,6 @@ def fit_r2(
     ------
     ModelInputError
         If shapes do not fit, the echo times are not usable or the noise floor is unknown.
-
-    See Also
-    --------
-    predict_decay : The inverse.
-    time_from_rate : T2 of R2.
-    fit_r2_without_first, bids_app.models.relaxometry.epg.fit_r2_epg : For imperfect refocusing.
 
     Notes
     -----
@@ -205,10 +195,6 @@ def fit_r2_without_first(
     ------
     ModelInputError
         If there are fewer than 4 echo times, or as for :func:`fit_r2`.
-
-    See Also
-    --------
-    fit_r2 : With all echoes.
 
     Notes
     -----
@@ -341,10 +327,6 @@ def fit_r2_star(
     ModelInputError
         If shapes do not fit, the echo times are not usable or the floor is not in [0, 1).
 
-    See Also
-    --------
-    bids_app.models.relaxometry.background_field.gradient_attenuation : Makes `dephasing`.
-
     Notes
     -----
     The fraction F multiplies the model, not the data, so that noise stays equal in all echoes:
@@ -416,10 +398,6 @@ def echo_inconsistency(
         Root mean square deviation of the echoes from the decay relative to its start, with the
         disagreement of the sets added in quadrature; dimensionless. NaN where R2* is. Flagged
         MOVED where its square is above the median of all voxels, the noise, by 5 % squared.
-
-    See Also
-    --------
-    fit_r2_star : Flags voxels whose deviation is far above the noise.
 
     Notes
     -----

@@ -98,10 +98,6 @@ def fitted_curve(
     curve : (V, E) ndarray of float64
         Scanner units; NaN where there is no rate.
 
-    See Also
-    --------
-    bids_app.models.relaxometry.decay.fit_r2 : Where the rate is from.
-
     Notes
     -----
     Only the amplitude is found here, by least squares over the echoes of the fit:

@@ -86,10 +86,6 @@ def predict_echo_train(
     signal : (..., E) ndarray of float64
         Relative to the signal at echo time 0.
 
-    See Also
-    --------
-    fit_r2_epg : The inverse.
-
     Notes
     -----
     Extended phase graph of excitation and refocusing pulses a quarter turn apart in phase;
@@ -152,11 +148,6 @@ def fit_r2_epg(
     ModelInputError
         If the echoes are not equally spaced from the excitation on, or shapes do not fit.
 
-    See Also
-    --------
-    predict_echo_train : The inverse.
-    fit_r2_epg_smooth : With an angle that neighbours share.
-
     Notes
     -----
     Least squares for S0, R2 and the refocusing angle of each voxel, with the derivatives of the
@@ -209,10 +200,6 @@ def fit_r2_epg_smooth(
     ------
     ModelInputError
         As :func:`fit_r2_epg`; if `positions` is not finite or has another shape.
-
-    See Also
-    --------
-    fit_r2_epg : With an angle per voxel.
 
     Notes
     -----

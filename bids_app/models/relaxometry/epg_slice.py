@@ -104,10 +104,6 @@ def predict_slice_train(
     signal : (..., E) ndarray of float64
         Relative to that of a rectangular slice of ideal pulses at echo time 0.
 
-    See Also
-    --------
-    fit_r2_epg_slice : The inverse.
-
     Notes
     -----
     Excitation :math:`2|a||b|` and refocusing :math:`u = |a|^2` of the Cayley-Klein parameters of
@@ -168,10 +164,6 @@ def fit_r2_epg_slice(
     ------
     ModelInputError
         As :func:`bids_app.models.relaxometry.epg.fit_r2_epg`; if the thickness is not positive.
-
-    See Also
-    --------
-    predict_slice_train : The inverse.
 
     Notes
     -----

@@ -225,11 +225,6 @@ def align_sets(
     ModelInputError
         As :func:`merge_redundant_echoes`, or if the mask is too small to show movement.
 
-    See Also
-    --------
-    merge_redundant_echoes : For movement within the sets.
-    bids_app.models.preprocessing.realignment.estimate_rigid_motion : The estimate.
-
     Notes
     -----
     The position is that of the magnitude at the resolution of the coarsest set, so that all sets

@@ -32,11 +32,6 @@ def estimate_r2_prime(r2_star: Estimate, r2: Estimate) -> Estimate:
         1/s. Negative values are kept and flagged NEGATIVE; NaN where either rate is missing.
         The errors of the two are taken as independent; degrees of freedom are the smaller.
 
-    See Also
-    --------
-    bids_app.models.relaxometry.decay.fit_r2 : The rate of the spin echo.
-    bids_app.models.relaxometry.decay.fit_r2_star : That of the gradient echo.
-
     Notes
     -----
     .. math:: R_2' = R_2^* - R_2
@@ -69,10 +64,6 @@ def estimate_r2_prime_capped(r2_star: Estimate, r2: Estimate) -> Estimate:
     r2_prime : Estimate
         1/s. Values that were changed are flagged CAPPED; their variance is that of the value
         before.
-
-    See Also
-    --------
-    estimate_r2_prime : Without limits.
 
     Notes
     -----
