@@ -160,11 +160,6 @@ def half_difference(
         divided by its standard error it is N(0, 1) if the variances are right. None where a delay
         has fewer than four pairs.
 
-    Raises
-    ------
-    ModelInputError
-        As for :func:`estimate_difference`.
-
     Examples
     --------
     >>> half_difference([[7, 9, 5, 9, 7, 9, 5, 9.5]], context=['label', 'control'] * 4).value
@@ -224,11 +219,6 @@ def pair_deviations(
     deviations : (V, N) ndarray of float64
         Unit of `series`.
 
-    Raises
-    ------
-    ModelInputError
-        As for :func:`estimate_difference`.
-
     Examples
     --------
     >>> pair_deviations([[7, 9, 5, 9]], context=['label', 'control'] * 2)
@@ -261,11 +251,6 @@ def pairs_per_delay(
     counts : tuple of int
         One per delay.
 
-    Raises
-    ------
-    ModelInputError
-        As for :func:`estimate_difference`.
-
     Examples
     --------
     >>> pairs_per_delay(['control', 'label'] * 3, [0, 0, 0, 0, 1, 1])
@@ -290,11 +275,6 @@ def sign_of_difference(series: ArrayLike, *, context: Sequence[str]) -> float:
     z : float
         Mean difference over its error, no unit; far below 0 where control and label are
         swapped. The error is that between pairs, with fewer than four pairs that between voxels.
-
-    Raises
-    ------
-    ModelInputError
-        As for :func:`estimate_difference`.
 
     Examples
     --------

@@ -39,11 +39,6 @@ def correct_partial_volume(
         CBF of pure tissue, mL/100 g/min, unclipped. NaN with TOO_FEW_SAMPLES where the voxel
         holds less than a tenth of the tissue or its surroundings do not tell the two apart.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
     Notes
     -----
     In a window of 5 x 5 voxels of the slice, :math:`CBF_i = P_{g,i} F_g + P_{w,i} F_w` is solved

@@ -51,11 +51,6 @@ def t1_blood_at(b0: float) -> float:
     t1_blood : float
         s.
 
-    Raises
-    ------
-    ModelInputError
-        If `b0` is not positive.
-
     Notes
     -----
     1.35, 1.65 and 2.087 s at 1.5, 3 and 7 T; elsewhere the line
@@ -177,11 +172,6 @@ def effective_delay(post_label_delay: ArrayLike, slice_time: ArrayLike) -> Float
     delay : (...) ndarray of float64
         s; NaN where an argument is NaN.
 
-    Raises
-    ------
-    ModelInputError
-        If an argument is negative.
-
     Examples
     --------
     >>> effective_delay(1.8, [0.0, 0.035])
@@ -239,11 +229,6 @@ def cbf_from_difference(
     -------
     cbf : (...) ndarray of float64
         mL/100 g/min, unclipped; NaN where `m0` is not positive or an argument is NaN.
-
-    Raises
-    ------
-    ModelInputError
-        If a parameter lies outside its range.
 
     Notes
     -----
@@ -314,11 +299,6 @@ t1_blood, partition_coefficient, labeling
     difference : (...) ndarray of float64
         Control minus label, unit of `m0`; NaN where an argument is NaN.
 
-    Raises
-    ------
-    ModelInputError
-        If a parameter lies outside its range.
-
     References
     ----------
     .. [1] Alsop et al., Magn Reson Med 73:102, 2015, eq. 1. doi:10.1002/mrm.25197
@@ -379,11 +359,6 @@ def estimate_cbf(
         mL/100 g/min, unclipped; NaN with NO_REFERENCE where M0 is not positive, INVALID_INPUT
         where the delay is unknown, else with the reason of the input. Flagged IMPLAUSIBLE
         outside [-50, 200], else NEGATIVE below 0.
-
-    Raises
-    ------
-    ModelInputError
-        If a parameter lies outside its range.
 
     Notes
     -----

@@ -213,11 +213,6 @@ def false_sign_rate(effect: ArrayLike, standard_error: ArrayLike) -> SignPosteri
     posterior : SignPosterior
         Per effect; NaN where it is not usable.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
     Notes
     -----
     The prior is a point mass at 0 and normal distributions around 0, of standard deviations that

@@ -141,11 +141,6 @@ def relative_importance(
         Predictor to its coefficient and its part of R2: the gain in R2, averaged over all orders
         in which predictors can enter [1]_. The parts add up to R2. Empty with too few rows.
 
-    Raises
-    ------
-    ModelInputError
-        If the lengths differ.
-
     References
     ----------
     .. [1] Lindeman, Merenda & Gold, Introduction to bivariate and multivariate analysis, 1980.
@@ -268,11 +263,6 @@ def fit_line(
     -------
     line : Line
         NaN with fewer than three points, or where all variance of x is error.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
 
     Notes
     -----

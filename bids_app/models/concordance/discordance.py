@@ -296,11 +296,6 @@ def discordant_shares(
     count, size : float
         pi_d and w_d; NaN without a usable observation.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
     Examples
     --------
     >>> import numpy as np
@@ -342,11 +337,6 @@ def sign_posterior(
         Posterior probability that the true effect is negative; half of the mass at 0 counts.
     false_sign_rate : (P, V) ndarray of float64
         Probability that the more likely sign is wrong; the mass at 0 counts as wrong.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
 
     References
     ----------

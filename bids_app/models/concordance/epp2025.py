@@ -75,11 +75,6 @@ def describe_voxels(bold: ArrayLike, cmro2: ArrayLike) -> VoxelTable:
     table : VoxelTable
         One value per voxel; NaN with fewer than two participants.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
     Examples
     --------
     >>> table = describe_voxels([[1.0], [2.0], [1.5]], [[5.0], [-1.0], [3.0]])
@@ -150,11 +145,6 @@ def label_by_ttests(table: VoxelTable, mask: ArrayLike, *, q: float = RULE_LEVEL
     labels : (V,) ndarray of uint8
         Codes of :class:`bids_app.models.concordance.labels.Label`.
 
-    Raises
-    ------
-    ModelInputError
-        If `q` is not in (0, 1).
-
     References
     ----------
     .. [1] Goltermann, Huth & Buechel, bioRxiv, 2026. doi:10.64898/2026.04.21.719913
@@ -224,11 +214,6 @@ def label_by_consistency(
     -------
     labels : (V,) ndarray of uint8
         Codes of :class:`bids_app.models.concordance.labels.Label`.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ or `q` is not in (0, 1).
 
     References
     ----------

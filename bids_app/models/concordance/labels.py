@@ -162,11 +162,6 @@ def gate_by_probability(p: ArrayLike, *, q: float, mask: ArrayLike) -> BoolArray
     gate : (V,) ndarray of bool
         True where significant; False outside the mask and where there is no test.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ or `q` is not in (0, 1).
-
     Examples
     --------
     >>> gate_by_probability([0.001, 0.5, 0.001], q=0.05, mask=[True, True, False])
@@ -238,11 +233,6 @@ def bold_gate(bold: Estimate, *, q: float, mask: ArrayLike) -> BoolArray:
     gate : (V,) ndarray of bool
         True where the change differs from 0 (two-sided normal test).
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ or `q` is not in (0, 1).
-
     References
     ----------
     .. [1] Benjamini & Hochberg, J R Stat Soc B 57:289, 1995.
@@ -279,11 +269,6 @@ def label_by_sign(
     labels : (V,) ndarray of uint8
         Codes of :class:`Label` without 5 and 6. 0 outside the mask, where either change is NaN,
         and where the CMRO2 change in the gate is exactly 0 (it has no sign).
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
 
     Notes
     -----
@@ -343,11 +328,6 @@ def label_by_probability(
     labels : (V,) ndarray of uint8
         Codes of :class:`Label`; 0 outside the mask and where an estimate is missing.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ or `q` is not in (0, 1).
-
     Notes
     -----
     Two-sided significance at a false discovery rate bounds the rate of wrong signs among the
@@ -398,11 +378,6 @@ def label_robust(
     labels : (V,) ndarray of uint8
         Codes of :class:`Label`; 0 outside the mask and where an estimate is missing. A change
         whose variance is not positive has no known sign.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ or `level` is not in (0, 1).
 
     References
     ----------
@@ -456,11 +431,6 @@ def label_by_posterior(
     expected_wrong : float
         Expected number of wrong signs among the labels 1 to 4, at most: under the least
         favourable distribution in every voxel.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ or `level` is not in (0, 1).
 
     Notes
     -----
@@ -533,11 +503,6 @@ def discordance_probability(
     -------
     probability : (V,) ndarray of float64
         In [0, 1]; NaN outside gate and mask and where an estimate or its error is missing.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
 
     Notes
     -----

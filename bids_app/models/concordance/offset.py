@@ -154,11 +154,6 @@ def offset_curve(
     point : OffsetPoint
         Of every offset: all voxels, BOLD up, BOLD down.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
     Notes
     -----
     A sensitivity, not a correction: where metabolism truly changes by the same amount everywhere,

@@ -57,11 +57,6 @@ def propagate(
         Missing where a source is or the function is not finite; degrees of freedom of the
         source that has the fewest.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
     Notes
     -----
     Central differences; for sources :math:`p_i`
@@ -136,11 +131,6 @@ def change_between_conditions(
     change : (V,) Estimate
         Task minus baseline in the unit of the quantity; missing where a map is, or with the
         reason of the model. Flagged CAPPED where a model with limits met one.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
 
     Notes
     -----
@@ -357,11 +347,6 @@ def percent_of_baseline(change: Estimate, baseline: Estimate) -> FloatArray:
     -------
     percent : (V,) ndarray of float64
         Percent; NaN where an input is missing or the baseline is not positive.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
 
     Examples
     --------

@@ -137,11 +137,6 @@ def label_response_mode(
     labels : (V,) ndarray of uint8
         Codes of :class:`Mode`; a label is given where its probability exceeds .95.
 
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
-
     Notes
     -----
     ln of the CMRO2 ratio is the sum of the two logarithms. The sign of BOLD is nearly that of

@@ -42,11 +42,6 @@ def normalise_to_white_matter(
         mL/mL, flagged NEGATIVE below 0; NaN with the reason of the input, everywhere
         NO_REFERENCE if no white-matter voxel has a value or their mean is not positive.
 
-    Raises
-    ------
-    ModelInputError
-        If shapes differ or `white_matter_cbv` is not positive.
-
     Notes
     -----
     The error of the white-matter mean is common to all voxels; it is part of the variance of
@@ -110,11 +105,6 @@ def cbv_from_arterial_input(
     cbv : (V,) Estimate
         mL/mL, flagged as the input is.
 
-    Raises
-    ------
-    ModelInputError
-        If a number lies outside its range.
-
     Notes
     -----
     The contrast agent stays in the plasma. No density: the volume is per volume of tissue.
@@ -162,11 +152,6 @@ def haematocrit_factor(*, hct: float, small_vessel_hct_ratio: float) -> float:
     factor : float
         (1 - Hct of large vessels)/(1 - Hct of small vessels), dimensionless.
 
-    Raises
-    ------
-    ModelInputError
-        If a number lies outside its range.
-
     Examples
     --------
     >>> round(haematocrit_factor(hct=0.42, small_vessel_hct_ratio=0.85), 4)
@@ -207,11 +192,6 @@ def flag_large_vessels(
     cbv : (V,) Estimate
         With LARGE_ARTERY where the bolus is over a second early, LARGE_VEIN where it is over a
         second late, else LARGE_VESSEL (value kept); with `exclude`, NaN and EXCLUDED_VESSEL.
-
-    Raises
-    ------
-    ModelInputError
-        If `large_vessel_cbv` is not positive.
 
     Notes
     -----
@@ -254,11 +234,6 @@ def change_cbv_by_flow(
     cbv : (V,) Estimate
         Of the task, mL/mL; missing where an input is, and with NO_REFERENCE where a flow is not
         positive. Its variance holds the errors of all three.
-
-    Raises
-    ------
-    ModelInputError
-        If `grubb_exponent` is not positive.
 
     Notes
     -----
@@ -391,11 +366,6 @@ def cbv_from_cbf(cbf: Estimate, *, grubb_factor: float, grubb_exponent: float) -
         mL/mL; NaN with NO_BLOOD_VOLUME where the flow is not positive, else with the reason of
         the input.
 
-    Raises
-    ------
-    ModelInputError
-        If a parameter is not positive.
-
     Notes
     -----
     The law was measured across levels of carbon dioxide; that it holds across the voxels of a
@@ -448,11 +418,6 @@ def cbv_from_tissue(
     cbv : (V,) Estimate
         mL/mL, zero in voxels without tissue; NaN with INVALID_INPUT where a fraction is not
         finite or negative. `dof` is infinite.
-
-    Raises
-    ------
-    ModelInputError
-        If shapes differ or a parameter lies outside its range.
 
     Notes
     -----

@@ -166,11 +166,6 @@ def flow_per_mass(flow: Estimate, *, density: float = BRAIN_DENSITY) -> Estimate
     cbf : (V,) Estimate
         mL/100 g/min.
 
-    Raises
-    ------
-    ModelInputError
-        If `density` is not positive.
-
     Examples
     --------
     >>> flow_per_mass(Estimate.of([0.01]), density=1.0).value

@@ -346,11 +346,6 @@ def find_course(
     course : LeakageCourse
         Of some rates, leads and saturations those with which the curves are described best.
 
-    Raises
-    ------
-    ModelInputError
-        As :meth:`LeakageModel.of`.
-
     Notes
     -----
     One course for all voxels: in a single one it cannot be told from noise, and the weights of

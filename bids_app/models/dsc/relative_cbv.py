@@ -492,11 +492,6 @@ def bolus_times(areas: BolusAreas, brain: ArrayLike, *, repetition_time: float) 
     time : (V,) ndarray of float64
         Centre of the first pass, s; NaN where a curve is missing or its area is not positive.
 
-    Raises
-    ------
-    ModelInputError
-        If `repetition_time` is not positive.
-
     Notes
     -----
     .. math:: \tau = \sum_W t\,\Delta R_2^*(t) \Big/ \sum_W \Delta R_2^*(t)

@@ -71,11 +71,6 @@ def tissue_trend(
     trend : (X, Y, Z) and (N,) ndarray, or None
         Unit of `value`. None where fewer than 100 voxels have an estimate.
 
-    Raises
-    ------
-    ModelInputError
-        If shapes do not fit.
-
     Notes
     -----
     A voxel of a scan is as thick as the cortex: what lies between two of them cannot be

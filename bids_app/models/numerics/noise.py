@@ -178,11 +178,6 @@ def moderate_variance(
         Degrees of freedom of the moderated variance of a typical voxel of the group that has
         fewest; 0 if no voxel has an estimate.
 
-    Raises
-    ------
-    ModelInputError
-        As for :func:`pool_variance`.
-
     Notes
     -----
     The true variances of a group are taken as scaled inverse chi-square with :math:`d_0` degrees
@@ -359,11 +354,6 @@ def shared_noise(
         ``parcel`` (cubes of 20 mm), ``network`` (of 60 mm) and ``brain`` -> variance of the mean
         over a region, beyond that of independent voxels, over the square of the mean standard
         deviation; dimensionless, in [0, 1].
-
-    Raises
-    ------
-    ModelInputError
-        If shapes differ.
 
     Notes
     -----
@@ -650,11 +640,6 @@ def calibrate_errors(
     calibration : ErrorCalibration
         The verdict is `right` where the interval reaches into 10 % around 1 and the tails hold
         no more than 2.5 % too much.
-
-    Raises
-    ------
-    ModelInputError
-        If the shapes differ.
 
     Notes
     -----

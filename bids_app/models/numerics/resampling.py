@@ -171,11 +171,6 @@ def resample_map(
         value, with the status of the nearest voxel (of the heaviest missing one if the nearest
         has a value), or OUTSIDE_FIELD_OF_VIEW. Cautions are taken from the nearest voxel.
 
-    Raises
-    ------
-    ModelInputError
-        If shapes do not fit.
-
     Notes
     -----
     Linear weights blur: they take a tenth of the contrast of cortex (docs/explanation/
@@ -331,11 +326,6 @@ def resample_nearest(
     resampled : (...) ndarray
         Of the type of `labels`.
 
-    Raises
-    ------
-    ModelInputError
-        If shapes do not fit.
-
     Examples
     --------
     >>> resample_nearest(np.array([[[4, 7]]]), [[0, 0, 0.4], [0, 0, 0.6], [0, 0, 2]])
@@ -382,11 +372,6 @@ def resample_series(
     resampled : (X, Y, Z, T) ndarray of float32
         Unit of `series`; NaN where a point lies more than half a voxel outside. Where no value
         of `series` is negative, no result is.
-
-    Raises
-    ------
-    ModelInputError
-        If shapes do not fit.
 
     Notes
     -----
@@ -545,11 +530,6 @@ def average_over_voxel(
     average : (X, Y, Z) ndarray of float64
         Unit of `image`. With `fill` NaN: NaN where no point of the voxel has a value.
 
-    Raises
-    ------
-    ModelInputError
-        If shapes do not fit.
-
     Notes
     -----
     Mean of linear interpolations at regularly spaced points of the target voxel: per axis as
@@ -589,11 +569,6 @@ def average_around(
     average : (...) ndarray of float64
         Unit of `image`. With `fill` NaN: NaN where no point of the box has a value.
 
-    Raises
-    ------
-    ModelInputError
-        If shapes do not fit.
-
     Examples
     --------
     >>> fine = np.array([[[0.0, 1.0, 1.0, 1.0]]])
@@ -631,11 +606,6 @@ def sample_linear(value: ArrayLike, coordinates: ArrayLike) -> FloatArray:
     -------
     sampled : (...) ndarray
         NaN outside, and where less than half of the weight falls on voxels with a value.
-
-    Raises
-    ------
-    ModelInputError
-        If shapes do not fit.
 
     Examples
     --------

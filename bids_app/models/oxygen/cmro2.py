@@ -47,11 +47,6 @@ def arterial_oxygen_content(
     cao2 : float
         umol of oxygen per mL of blood.
 
-    Raises
-    ------
-    ModelInputError
-        If an argument lies outside its range.
-
     Notes
     -----
     Dissolved oxygen, about 1.5 % of the content, is left out:
@@ -101,11 +96,6 @@ def cmro2_from_cbf(cbf: ArrayLike, oef: ArrayLike, *, cao2: float) -> FloatArray
     cmro2 : (...) ndarray of float64
         umol/100 g/min; NaN where an argument is NaN.
 
-    Raises
-    ------
-    ModelInputError
-        If `cao2` is not positive.
-
     Notes
     -----
     .. math:: CMRO_2 = CBF \cdot OEF \cdot CaO_2
@@ -142,11 +132,6 @@ def estimate_cmro2(cbf: Estimate, oef: Estimate, *, cao2: float) -> Estimate:
     cmro2 : (...) Estimate
         umol/100 g/min; NaN with the reason of the input that is missing. Flagged NEGATIVE
         below 0; cautions of the inputs are handed on.
-
-    Raises
-    ------
-    ModelInputError
-        If `cao2` is not positive.
 
     Notes
     -----

@@ -58,11 +58,6 @@ def static_dephasing_constant(
     rate : float
         1/s.
 
-    Raises
-    ------
-    ModelInputError
-        If an argument lies outside its range.
-
     Notes
     -----
     .. math:: C = \tfrac{4}{3}\pi\,\gamma\,B_0\,\Delta\chi_0\,(0.85\,Hct)
@@ -122,11 +117,6 @@ def r2_prime_from_oef(
     r2_prime : (...) ndarray of float64
         Reversible transverse relaxation rate, 1/s; NaN where an argument is NaN.
 
-    Raises
-    ------
-    ModelInputError
-        If a parameter lies outside its range.
-
     Notes
     -----
     Valid for echo times well beyond the characteristic time of dephasing; the whole blood volume
@@ -182,11 +172,6 @@ def oef_from_r2_prime(
     oef : (...) ndarray of float64
         Dimensionless and unclipped; NaN where `cbv` is not positive.
 
-    Raises
-    ------
-    ModelInputError
-        If a parameter lies outside its range.
-
     References
     ----------
     .. [1] Yablonskiy & Haacke, Magn Reson Med 32:749, 1994. doi:10.1002/mrm.1910320610
@@ -236,11 +221,6 @@ def estimate_oef(
     oef : (...) Estimate
         Dimensionless and unclipped; NaN with NO_BLOOD_VOLUME where CBV is not positive, else
         with the reason of the input. Flagged NEGATIVE below 0 and IMPLAUSIBLE above 1.
-
-    Raises
-    ------
-    ModelInputError
-        If a parameter lies outside its range.
 
     Notes
     -----
@@ -303,11 +283,6 @@ def estimate_oef_capped(
     oef : (...) Estimate
         Dimensionless, at most :func:`oef_limit`; what was above is flagged CAPPED and keeps the
         variance of the value before. NaN where CBV is not positive.
-
-    Raises
-    ------
-    ModelInputError
-        If a parameter lies outside its range.
 
     References
     ----------

@@ -86,11 +86,6 @@ def predict_relative_cmro2(constants: Mapping[str, float]) -> float:
     cmro2 : float
         Proportional to CMRO2, and to its change, for fixed images.
 
-    Raises
-    ------
-    ModelInputError
-        If a constant lies outside its range.
-
     Notes
     -----
     The chain of the app for one voxel with all signals fixed, where :math:`\kappa` is R2' per unit

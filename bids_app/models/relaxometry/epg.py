@@ -332,11 +332,6 @@ class Train:
         -------
         train : Train
             In order of echo time.
-
-        Raises
-        ------
-        ModelInputError
-            As :func:`fit_r2_epg`.
         """
         signal, echo_times = check_train(signal, echo_times)
         check_floor(noise_floor, coils)
