@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from bids_app.engines.glm import (
     make_time_course_design,
     median_change,
     residual_autocorrelation,
-    share_of_noise,
 )
 from bids_app.images import load_data, load_masked, save_unmasked
 from bids_app.interfaces._base import (
@@ -39,6 +39,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
+from bids_app.interfaces.task import TaskInputSpec, cut_off_of, fit_slices
 from bids_app.models.bold.block_median import bold_from_r2_star
 from bids_app.models.bold.confounds import (
     expand_motion,
@@ -192,26 +193,11 @@ class EstimateDecays(SimpleInterface):
         return runtime
 
 
-class _DesignInputSpec(BaseInterfaceInputSpec):
-    series = image('task series', 'a.u.')
-    mask = image('voxels to estimate', '1')
+class _DesignInputSpec(TaskInputSpec):
     nuisance = File(
         exists=True, mandatory=True, desc='regressors, and volumes that do not count', unit=''
     )
-    repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
-    events = traits.List(
-        traits.Tuple(traits.Float, traits.Float, traits.Str),
-        mandatory=True,
-        desc='onset (s), duration (s), trial type',
-        unit='s',
-    )
-    baseline = traits.Str(mandatory=True, desc='baseline trial type, or the gaps', unit='')
-    noise_model = traits.Str('fast', usedefault=True, desc='noise of the series', unit='')
-    high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
-    hrf_model = traits.Str('flexible', usedefault=True, desc='haemodynamic response', unit='')
-    window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
     measure = traits.Str(desc='of the response to one event; unset for blocks', unit='')
-    context = traits.List(traits.Str, desc='kind of every volume, of an ASL series', unit='')
     modulators = traits.Dict(desc='column of events.tsv and its value per event', unit='')
     contrasts = traits.List(
         traits.Tuple(traits.Str, traits.Str), mandatory=True, desc='task and baseline', unit=''
@@ -233,8 +219,6 @@ class _PercentChangeInputSpec(_DesignInputSpec):
     half = traits.Enum(
         'all', 'first', 'second', usedefault=True, desc='blocks: all, or every other one', unit=''
     )
-    slice_times = traits.List(traits.Float, desc='of every slice; unset means together', unit='s')
-    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
 
 
 class _PercentChangeOutputSpec(TraitedSpec):
@@ -281,8 +265,7 @@ class EstimatePercentChange(SimpleInterface):
             common['confounds'] = confounds
             if isdefined(inputs.context) and inputs.context:
                 common['label'] = np.array(inputs.context) == 'label'
-            points = np.argwhere(mask) * grid.zooms
-            changes, shares, sidecar_of_fit = self._fit(series, mask, points, common)
+            changes, shares, sidecar_of_fit = self._fit(series, mask, grid, common)
             facts |= {'Confounds': names, 'NoiseModel': inputs.noise_model} | sidecar_of_fit
             extra = [facts | {SHARED_NOISE: shares[label]} for label in changes]
 
@@ -303,36 +286,27 @@ class EstimatePercentChange(SimpleInterface):
             n_volumes=n_volumes,
         )
 
-    def _fit(self, series, mask, points, common):
+    def _fit(self, series, mask, grid, common):
         """Fit the slices of each time with the design of that time."""
         inputs = self.inputs
-        given = isdefined(inputs.slice_times) and inputs.slice_times
-        times = np.zeros(len(series))
-        if given:
-            times = np.asarray(inputs.slice_times)[np.nonzero(mask)[inputs.slice_axis]]
-        cut_off = inputs.high_pass if isdefined(inputs.high_pass) else None
         is_relative = not isdefined(inputs.factor)
-        how = {'noise_model': inputs.noise_model, 'is_relative': is_relative}
-        parts = []
-        for time in np.unique(times):
-            design = make_task_design(
-                series.shape[1],
-                hrf_model=inputs.hrf_model,
-                high_pass=cut_off,
-                measure=inputs.measure if isdefined(inputs.measure) else None,
-                first_time=time,
-                **common,
-            )
-            here = times == time
-            parts.append((here, fit_task_design(series[here], design, **how)))
-        changes = {label: _join(parts, label, len(series)) for label in parts[0][1]}
-        shares = share_of_noise(series, changes, points, design, **how)
+        make_design = partial(
+            make_task_design,
+            series.shape[1],
+            hrf_model=inputs.hrf_model,
+            high_pass=cut_off_of(inputs),
+            measure=inputs.measure if isdefined(inputs.measure) else None,
+            **common,
+        )
+        changes, shares, design = fit_slices(
+            inputs, mask, grid, make_design, is_relative=is_relative
+        )
         if not is_relative:
             changes = {label: _times(one, inputs.factor) for label, one in changes.items()}
         facts: dict[str, Any] = {
             'HighPassCutoff': round(design.high_pass, 6),
             'HighPassLoss': round(design.loss, 4),
-            'SliceTimingCorrected': bool(given),
+            'SliceTimingCorrected': isdefined(inputs.slice_times) and bool(inputs.slice_times),
             'ResidualAutocorrelation': residual_autocorrelation(series, design),
         }
         if design.measured:
@@ -348,15 +322,6 @@ def _times(estimate, factor):
     """Multiply an estimate by a number."""
     scaled = factor * estimate.value, factor**2 * estimate.variance
     return Estimate.of(*scaled, estimate.status, estimate.dof)
-
-
-def _join(parts, label, n_voxels):
-    """Put the estimates of parts of the voxels together."""
-    value, variance, status = np.zeros((3, n_voxels))
-    for here, estimates in parts:
-        one = estimates[label]
-        value[here], variance[here], status[here] = one.value, one.variance, one.status
-    return Estimate.of(value, variance, status, parts[0][1][label].dof)
 
 
 class _CoursesInputSpec(_DesignInputSpec):
@@ -391,8 +356,8 @@ class EstimateTimeCourses(SimpleInterface):
             'confounds': confounds,
             'censored': censored,
         }
-        cut_off, is_of_events = inputs.high_pass, isdefined(inputs.measure)
-        if not isdefined(cut_off):
+        cut_off, is_of_events = cut_off_of(inputs), isdefined(inputs.measure)
+        if cut_off is None:
             cut_off = make_task_design(
                 series.shape[1],
                 contrasts=list(inputs.contrasts),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bids_app.engines.glm import fit_task_design, make_perfusion_design, share_of_noise
+from bids_app.engines.glm import make_perfusion_design
 from bids_app.errors import InputDataError
 from bids_app.images import (
     grid_of,
@@ -42,6 +42,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.spatial import voxels_per_sample
+from bids_app.interfaces.task import TaskInputSpec, cut_off_of, fit_slices
 from bids_app.models.asl.label_control import (
     estimate_difference,
     half_difference,
@@ -145,26 +146,10 @@ class EstimateDifference(SimpleInterface):
             raise InputDataError(msg)
 
 
-class _TaskDifferenceInputSpec(BaseInterfaceInputSpec):
-    series = image('label-control series', 'a.u.')
-    mask = image('voxels to estimate', '1')
+class _TaskDifferenceInputSpec(TaskInputSpec):
     noise_groups = image('tissue class; 1 is grey matter', '', optional=True)
     context = traits.List(traits.Str, mandatory=True, desc='kind of every volume', unit='')
     condition = traits.Str(mandatory=True, desc='that is wanted', unit='')
-    baseline = traits.Str(mandatory=True, desc='baseline trial type, or the gaps', unit='')
-    events = traits.List(
-        traits.Tuple(traits.Float, traits.Float, traits.Str),
-        mandatory=True,
-        desc='onset (s), duration (s), trial type',
-        unit='s',
-    )
-    repetition_time = traits.Float(mandatory=True, desc='between volumes', unit='s')
-    slice_times = traits.List(traits.Float, desc='of every slice', unit='s')
-    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
-    hrf_model = traits.Str('flexible', usedefault=True, desc='haemodynamic response', unit='')
-    noise_model = traits.Str('fast', usedefault=True, desc='noise of the series', unit='')
-    high_pass = traits.Float(desc='cut-off; unset means from the design', unit='Hz')
-    window_start = traits.Float(6.0, usedefault=True, desc='of each block', unit='s')
 
 
 class _TaskDifferenceOutputSpec(TraitedSpec):
@@ -186,23 +171,8 @@ class EstimateTaskDifference(EstimateDifference):
             groups = load_masked(inputs.noise_groups, mask, grid).astype(int)
         series = load_masked(inputs.series, mask, grid)
         self._check_sign(series, groups)
-        times = np.zeros(len(series))
-        if isdefined(inputs.slice_times) and inputs.slice_times:
-            times = np.asarray(inputs.slice_times)[np.nonzero(mask)[inputs.slice_axis]]
-        value, variance, status = np.zeros((3, len(series)))
-        for time in np.unique(times):
-            here = times == time
-            design = self._design(time)
-            one = fit_task_design(series[here], design, **self._how())[inputs.condition]
-            value[here], variance[here], status[here] = one.value, one.variance, one.status
-        made = Estimate.of(value, variance, status, one.dof)
-        shares = share_of_noise(
-            series,
-            {inputs.condition: made},
-            np.argwhere(mask) * grid.zooms,
-            replace(design, weights={inputs.condition: design.weights[inputs.condition]}),
-            **self._how(),
-        )
+        changes, shares, design = fit_slices(inputs, mask, grid, self._design, is_relative=False)
+        made = changes[inputs.condition]
         facts = {SHARED_NOISE: shares[inputs.condition]}
         where = (mask, grid, runtime.cwd)
         self._results['difference'] = save_estimate('difference', made, *where, facts)
@@ -211,23 +181,20 @@ class EstimateTaskDifference(EstimateDifference):
         self._results['n_pairs'] = [max(1, round(2 / float(filters @ filters)))]
         return runtime
 
-    def _how(self):
-        """Say how the design is fitted."""
-        return {'noise_model': self.inputs.noise_model, 'is_relative': False}
-
-    def _design(self, first_time):
-        """Make the design of the slices of one time."""
+    def _design(self, *, first_time):
+        """Make the design of the wanted condition for the slices of one time."""
         inputs = self.inputs
-        return make_perfusion_design(
+        design = make_perfusion_design(
             inputs.context,
             repetition_time=inputs.repetition_time,
             events=list(inputs.events),
             baseline=inputs.baseline,
             hrf_model=inputs.hrf_model,
-            high_pass=inputs.high_pass if isdefined(inputs.high_pass) else None,
+            high_pass=cut_off_of(inputs),
             window_start=inputs.window_start,
             first_time=first_time,
         )
+        return replace(design, weights={inputs.condition: design.weights[inputs.condition]})
 
 
 def _sidecar_of_noise(found):

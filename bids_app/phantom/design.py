@@ -29,7 +29,7 @@ SLOTS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskDesign:
+class TaskTiming:
     """Which task runs when; everything else is the baseline."""
 
     baseline: str
@@ -69,7 +69,7 @@ class TaskDesign:
         return np.asarray(np.any(inside, axis=0))
 
 
-def make_design(conditions: tuple[str, ...], *, length: float) -> TaskDesign:
+def make_design(conditions: tuple[str, ...], *, length: float) -> TaskTiming:
     """
     Give every condition but the baseline its four blocks.
 
@@ -82,7 +82,7 @@ def make_design(conditions: tuple[str, ...], *, length: float) -> TaskDesign:
 
     Returns
     -------
-    design : TaskDesign
+    design : TaskTiming
         Conditions of the target study keep their onsets, others take the slots that are free;
         the baseline is what is left.
 
@@ -100,6 +100,6 @@ def make_design(conditions: tuple[str, ...], *, length: float) -> TaskDesign:
         raise ValueError(msg)
     onsets = {name: SLOTS[name] for name in tasks if name in SLOTS}
     onsets |= {name: SLOTS[slot] for name, slot in zip(unknown, reversed(free), strict=False)}
-    return TaskDesign(
+    return TaskTiming(
         baseline=baseline, tasks={name: onsets[name] for name in tasks}, length=length
     )

@@ -17,7 +17,7 @@ from bids_app.phantom import acquisition, measurement, physics, truth
 from bids_app.phantom.anatomy import Anatomy, change_territory, make_head, make_slab, random_rigid
 from bids_app.phantom.defects import DEFECTS, spoil
 from bids_app.phantom.derivatives import write_fmriprep, write_truth
-from bids_app.phantom.design import TaskDesign, make_design
+from bids_app.phantom.design import TaskTiming, make_design
 from bids_app.phantom.files import write_image, write_json, write_table
 from bids_app.phantom.layouts import FIRST_LABEL, LAYOUTS, make_untidy, write_untidy_dataset
 from bids_app.phantom.participant import (
@@ -285,7 +285,7 @@ class _Session:
         }
         self.poses: dict[str, FloatArray] = {}
         scan = self.protocol.bold
-        self.design: TaskDesign = make_design(
+        self.design: TaskTiming = make_design(
             study.conditions, length=scan.n_volumes * scan.repetition_time
         )
 

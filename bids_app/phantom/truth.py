@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bids_app._typing import FloatArray
     from bids_app.phantom.acquisition import DscScan, Labeling
-    from bids_app.phantom.design import TaskDesign
+    from bids_app.phantom.design import TaskTiming
     from bids_app.phantom.participant import Participant
 
 N_ITERATIONS = 30
@@ -106,7 +106,7 @@ def measured_cbv(first_pass: FloatArray, scan: DscScan) -> FloatArray:
 
 
 def measured_bold(
-    states: FloatArray, design: TaskDesign, times: FloatArray, condition: str
+    states: FloatArray, design: TaskTiming, times: FloatArray, condition: str
 ) -> FloatArray:
     """
     Give the perfect percent change of a task by its windows, on the grid of the run.
@@ -115,7 +115,7 @@ def measured_bold(
     ----------
     states : (X, Y, Z, C) ndarray
         Steady state of the baseline, then of every task of the design.
-    design : TaskDesign
+    design : TaskTiming
         Blocks.
     times : (T,) ndarray
         Of the volumes, s.
@@ -136,7 +136,7 @@ def measured_bold(
 def measured_bold_r2_star(
     states: Sequence[FloatArray],
     echo_times: Sequence[float],
-    design: TaskDesign,
+    design: TaskTiming,
     times: FloatArray,
     condition: str,
 ) -> FloatArray:
@@ -147,7 +147,7 @@ def measured_bold_r2_star(
 
 
 def _window_means(
-    states: FloatArray, design: TaskDesign, times: FloatArray, condition: str
+    states: FloatArray, design: TaskTiming, times: FloatArray, condition: str
 ) -> list[FloatArray]:
     """Average the noise-free run over the windows of a task and of the baseline."""
     responses = design.responses(times)

@@ -14,7 +14,7 @@ from bids_app.workflows._engine import Workflow, pe, ports
 from bids_app.workflows.anatomy import SERIES_PORTS
 
 if TYPE_CHECKING:
-    from bids_app.bids.scans import BoldRun, Contrast
+    from bids_app.bids.scans import AslSeries, BoldRun, Contrast
     from bids_app.settings import BoldSettings
 
 METHODS = {
@@ -123,11 +123,26 @@ def init_nuisance_wf(
     return workflow
 
 
+def task_ports(run: BoldRun | AslSeries, baseline: str, settings: BoldSettings) -> dict[str, Any]:
+    """Give the ports of a task that runs in a series, and of the noise around it."""
+    cut_off = {} if settings.high_pass is None else {'high_pass': settings.high_pass}
+    return {
+        'repetition_time': run.repetition_time,
+        'events': [(event.onset, event.duration, event.trial_type) for event in run.events],
+        'baseline': baseline,
+        'hrf_model': settings.hrf_model,
+        'noise_model': settings.noise_model,
+        'window_start': settings.window_start,
+        **cut_off,
+    }
+
+
 def _design(
     run: BoldRun, contrasts: tuple[Contrast, ...], settings: BoldSettings
 ) -> dict[str, Any]:
     """Give the inputs that describe the design."""
-    given: dict[str, Any] = {} if settings.high_pass is None else {'high_pass': settings.high_pass}
+    given = task_ports(run, contrasts[0].baseline, settings)
+    given['contrasts'] = [(contrast.task, contrast.baseline) for contrast in contrasts]
     if run.is_of_events:
         given['measure'] = settings.event_measure
         given['modulators'] = {
@@ -136,16 +151,7 @@ def _design(
         }
     if run.context:
         given['context'] = list(run.context)
-    return {
-        'repetition_time': run.repetition_time,
-        'events': [(event.onset, event.duration, event.trial_type) for event in run.events],
-        'baseline': contrasts[0].baseline,
-        'contrasts': [(contrast.task, contrast.baseline) for contrast in contrasts],
-        'hrf_model': settings.hrf_model,
-        'noise_model': settings.noise_model,
-        'window_start': settings.window_start,
-        **given,
-    }
+    return given
 
 
 def init_bold_wf(

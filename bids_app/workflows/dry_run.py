@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,8 @@ from bids_app.bids.input.unreadable import drop_unreadable
 from bids_app.bids.output.dataset import prepare_output
 from bids_app.bids.run.feasible import MADE, capabilities
 from bids_app.bids.run.replay import collect_saved, saved_participants
-from bids_app.errors import AppError
+from bids_app.engines.isolated import KILLED
+from bids_app.errors import AppError, StepKilledError
 from bids_app.workflows._workers import start_worker
 from bids_app.workflows.app import relative
 from bids_app.workflows.execution import choose_plugin
@@ -33,6 +33,7 @@ from bids_app.workflows.progress import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
     from bids_app.bids.input.query import Found
@@ -133,32 +134,38 @@ class _Reading:
         return record
 
 
-_reading: _Reading
-
-
-def _remember(reading: _Reading) -> None:
-    """Keep in a process what all its participants ask for: a listing is too long to be sent."""
-    global _reading  # noqa: PLW0603
-    _reading = reading
-    start_worker(os.curdir)
-
-
-def _read(label: str) -> dict[str, Any]:
-    return _reading(label)
-
-
 def _records(reading: _Reading, labels: Sequence[str], processes: int) -> Iterator[dict[str, Any]]:
     """Read participants in turn, or in processes of their own where they are many."""
     processes = min(processes, len(labels) // FEW)
     if processes < 2:
         yield from map(reading, labels)
         return
+    # forked, a process has the listing, which is too long to be sent with every participant
     context = multiprocessing.get_context('fork')
-    with ProcessPoolExecutor(processes, context, _remember, (reading,)) as pool:
-        try:
-            yield from pool.map(_read, labels, chunksize=4)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    workers, ends = [], []
+    for first in range(processes):
+        ours, theirs = context.Pipe(duplex=False)
+        worker = context.Process(target=_send, args=(reading, labels[first::processes], theirs))
+        worker.start()
+        theirs.close()
+        workers.append(worker)
+        ends.append(ours)
+    try:
+        for number in range(len(labels)):
+            yield ends[number % processes].recv()
+    except EOFError as error:
+        raise StepKilledError(KILLED) from error
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def _send(reading: _Reading, labels: Sequence[str], pipe: Connection) -> None:
+    """Read participants one after the other, in a process of their own."""
+    start_worker(os.curdir)
+    for label in labels:
+        pipe.send(reading(label))
 
 
 def _told(records: Iterable[Any], count: int) -> Iterator[Any]:

@@ -29,6 +29,7 @@ from bids_app.models.asl.label_control import pairs_per_delay
 from bids_app.models.constants import M0_REGION_T1, ROBUST_MINIMUM
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import MapPort, Workflow, connect_quantity, pe, ports
+from bids_app.workflows.bold import task_ports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -329,17 +330,10 @@ class _Chain:
         interface = EstimateTaskDifference(
             context=list(self.delays.context),
             condition=series.condition,
-            baseline=series.baseline,
-            events=[(one.onset, one.duration, one.trial_type) for one in series.events],
-            repetition_time=series.repetition_time,
             slice_times=list(series.slice_times),
             slice_axis=series.slice_axis,
-            hrf_model=self.bold.hrf_model,
-            noise_model=self.bold.noise_model,
-            window_start=self.bold.window_start,
+            **task_ports(series, series.baseline, self.bold),
         )
-        if self.bold.high_pass is not None:
-            interface.inputs.high_pass = self.bold.high_pass
         return self.node(interface, 'estimate_difference', 'series', 'mask', 'noise_groups')
 
     def add_delay(self) -> Any:
