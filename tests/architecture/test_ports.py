@@ -37,7 +37,7 @@ UNITS = {
 VERBS = {
     'Align', 'Average', 'Carry', 'Collect', 'Combine', 'Compare', 'Compute', 'Convert',
     'Correct', 'Count', 'Discretise', 'Divide', 'Estimate', 'Extract', 'Fill', 'Find', 'Hand',
-    'Index', 'Judge', 'Label', 'Leave', 'Limit', 'Load', 'Make', 'Map', 'Mask', 'Measure',
+    'Judge', 'Label', 'Leave', 'Limit', 'Load', 'Make', 'Map', 'Mask', 'Measure',
     'Name', 'Normalise', 'Pass', 'Predict', 'Prepare', 'Read', 'Register', 'Resample', 'Sample',
     'Save', 'Segment', 'Select', 'Separate', 'Smooth', 'Summarise', 'Take', 'Tell', 'Trust',
     'Turn', 'Undistort', 'Undo', 'Write',
