@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bids_app.interfaces._base import isdefined  # sets NO_ET before nipype is imported
-
 # isort: split
 import nipype.pipeline.engine as pe
 from nipype import IdentityInterface
@@ -178,18 +176,3 @@ def _short_name(node: Any, workflow: pe.Workflow) -> str:
 def _identifier(name: str) -> str:
     """Turn a node name into what Mermaid takes as identifier."""
     return re.sub(r'\W', '_', name)
-
-
-def unconnected_mandatory(workflow: pe.Workflow) -> list[str]:
-    """Mandatory ports that are neither set nor connected; empty for a sound graph."""
-    graph = workflow._create_flat_graph()
-    missing = []
-    for node in graph.nodes:
-        connected = {
-            port for _, _, data in graph.in_edges(node, data=True) for _, port in data['connect']
-        }
-        spec = node.inputs
-        for name, trait in spec.traits(mandatory=True).items():
-            if name not in connected and trait.mandatory and not isdefined(getattr(spec, name)):
-                missing.append(f'{node.fullname}.{name}')
-    return sorted(missing)

@@ -3,6 +3,7 @@
 from itertools import product
 
 import pytest
+from nipype.interfaces.base import isdefined
 
 from bids_app.bids.scans import (
     AseSeries,
@@ -168,3 +169,18 @@ class Maker:
 @pytest.fixture
 def maker(tmp_path):
     return Maker(tmp_path)
+
+
+def unconnected_mandatory(workflow):
+    """Mandatory ports that are neither set nor connected; empty for a sound graph."""
+    graph = workflow._create_flat_graph()
+    missing = []
+    for node in graph.nodes:
+        connected = {
+            port for _, _, data in graph.in_edges(node, data=True) for _, port in data['connect']
+        }
+        spec = node.inputs
+        for name, trait in spec.traits(mandatory=True).items():
+            if name not in connected and trait.mandatory and not isdefined(getattr(spec, name)):
+                missing.append(f'{node.fullname}.{name}')
+    return sorted(missing)

@@ -4,15 +4,15 @@ import os
 
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.workflows._engine import (
-    Quantity,
+    MapPort,
     Workflow,
     connect_quantity,
     methods_text,
     pe,
     ports,
     to_mermaid,
-    unconnected_mandatory,
 )
+from tests.workflows.conftest import unconnected_mandatory
 
 
 def convert(name, **inputs):
@@ -24,8 +24,8 @@ def inner(name, methods='', citations=()):
     inputnode, outputnode = ports('inputnode', 'mask', 'rate'), ports('outputnode', 'time')
     node = convert('convert_rate')
     workflow.connect([(inputnode, node, [('mask', 'mask')])])
-    connect_quantity(workflow, Quantity(inputnode, 'rate'), node, 'rate')
-    connect_quantity(workflow, Quantity(node, 'time'), outputnode, 'time')
+    connect_quantity(workflow, MapPort(inputnode, 'rate'), node, 'rate')
+    connect_quantity(workflow, MapPort(node, 'time'), outputnode, 'time')
     return workflow
 
 
@@ -33,7 +33,7 @@ def test_graph_drawn_joins_the_neighbours_of_identity_nodes():
     workflow = Workflow('sub_01')
     first, second = inner('first'), inner('second')
     workflow.add_nodes([first, second])
-    connect_quantity(workflow, Quantity(first, 'time'), second, 'rate')
+    connect_quantity(workflow, MapPort(first, 'time'), second, 'rate')
     assert to_mermaid(workflow) == (
         'flowchart LR\n'
         '  first_convert_rate["first.convert_rate"]\n'
@@ -59,7 +59,7 @@ def test_methods_are_said_once_in_the_order_of_the_graph():
     again = inner('again', 'R2 was fitted', ('preibisch2008',))
     silent = inner('silent')
     workflow.add_nodes([first, second, again, silent])
-    connect_quantity(workflow, Quantity(first, 'time'), second, 'rate')
+    connect_quantity(workflow, MapPort(first, 'time'), second, 'rate')
     text, keys = methods_text(workflow)
     assert text == (
         'All was done [@avants2011]. R2 was fitted [@preibisch2008]. '
@@ -71,7 +71,7 @@ def test_methods_are_said_once_in_the_order_of_the_graph():
 def test_one_of_a_list_is_picked_by_its_position():
     """The percent changes of a run are lists, one entry per contrast."""
     source = ports('source', 'bold')
-    name, function, index = Quantity(source, 'bold', 1).output
+    name, function, index = MapPort(source, 'bold', 1).output
     assert (name, function(['a', 'b'], index)) == ('bold', 'b')
 
 

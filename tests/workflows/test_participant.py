@@ -10,12 +10,13 @@ from bids_app.bids.run.feasible import capabilities
 from bids_app.bids.scans import Problem
 from bids_app.reports.citations import load_references
 from bids_app.settings import resolve
-from bids_app.workflows._engine import methods_text, to_mermaid, unconnected_mandatory
+from bids_app.workflows._engine import methods_text, to_mermaid
 from bids_app.workflows.app import _map_name
 from bids_app.workflows.graph import find_scans
 from bids_app.workflows.participant import init_participant_wf
 from bids_app.workflows.recovery import without_failed
 from bids_app.workflows.step_errors import StepError
+from tests.workflows.conftest import unconnected_mandatory
 
 FULL = 't1w mese:- megre:control,calc phase asl:control,calc dsc:- bold'
 DATA = {

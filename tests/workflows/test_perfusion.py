@@ -11,17 +11,17 @@ from bids_app.bids.scans import AslSeries, M0Image, Readout
 from bids_app.errors import InputDataError
 from bids_app.interfaces._base import SimpleInterface
 from bids_app.models.asl.kinetics import predict_difference
-from bids_app.models.asl.single_delay import difference_from_cbf
 from bids_app.models.status import Status
 from bids_app.settings import AnatomySettings, BoldSettings, PerfusionSettings
-from bids_app.workflows._engine import unconnected_mandatory
 from bids_app.workflows.perfusion import (
     PerfusionConstants,
     delays_of,
     init_perfusion_wf,
     reference_volumes,
 )
+from tests.forward import difference_from_cbf
 from tests.interfaces.conftest import data_of
+from tests.workflows.conftest import unconnected_mandatory
 
 SHAPE = (8, 8, 6)
 AFFINE = np.diag([4.0, 4.0, 6.0, 1.0])

@@ -269,62 +269,6 @@ def cbf_from_difference(
     return cbf
 
 
-def difference_from_cbf(
-    cbf: ArrayLike,
-    m0: ArrayLike,
-    *,
-    label_duration: ArrayLike,
-    post_label_delay: ArrayLike,
-    labeling_efficiency: float,
-    background_suppression_factor: float,
-    t1_blood: float,
-    partition_coefficient: float,
-    labeling: str = CONTINUOUS,
-) -> FloatArray:
-    """
-    Predict the control-label difference of one delay.
-
-    Parameters
-    ----------
-    cbf : (...) array_like
-        Cerebral blood flow, mL/100 g/min.
-    m0 : (...) array_like
-        Equilibrium magnetisation of tissue, any unit; broadcasts against `cbf`.
-    label_duration, post_label_delay, labeling_efficiency, background_suppression_factor, \
-t1_blood, partition_coefficient, labeling
-        As for :func:`cbf_from_difference`.
-
-    Returns
-    -------
-    difference : (...) ndarray of float64
-        Control minus label, unit of `m0`; NaN where an argument is NaN.
-
-    References
-    ----------
-    .. [1] Alsop et al., Magn Reson Med 73:102, 2015, eq. 1. doi:10.1002/mrm.25197
-
-    Examples
-    --------
-    >>> difference = difference_from_cbf(
-    ...     60.0, 1.0, label_duration=1.8, post_label_delay=1.8, labeling_efficiency=0.85,
-    ...     background_suppression_factor=1.0, t1_blood=1.65, partition_coefficient=0.9,
-    ... )
-    >>> round(float(difference), 5)
-    0.00695
-    """
-    scale = _cbf_per_relative_difference(
-        label_duration=label_duration,
-        post_label_delay=post_label_delay,
-        labeling_efficiency=labeling_efficiency,
-        background_suppression_factor=background_suppression_factor,
-        t1_blood=t1_blood,
-        partition_coefficient=partition_coefficient,
-        labeling=labeling,
-    )
-    difference: FloatArray = np.asarray(cbf, float) * np.asarray(m0, float) / scale
-    return difference
-
-
 def estimate_cbf(
     difference: Estimate,
     m0: Estimate,

@@ -41,44 +41,6 @@ COEFFICIENTS: Mapping[str, tuple[float, float]] = MappingProxyType(
 """Source -> alpha and beta of the Davis model."""
 
 
-def davis_bold(
-    cbf_ratio: ArrayLike, cmro2_ratio: ArrayLike, *, maximum: ArrayLike, alpha: float, beta: float
-) -> FloatArray:
-    r"""
-    Predict the BOLD change from the changes of flow and metabolism.
-
-    Parameters
-    ----------
-    cbf_ratio, cmro2_ratio : (...) array_like
-        Task over baseline, positive.
-    maximum : (...) array_like
-        BOLD change if all deoxygenated haemoglobin were gone, M, percent.
-    alpha, beta : float
-        Exponents of blood volume and of susceptibility, see :data:`COEFFICIENTS`.
-
-    Returns
-    -------
-    bold : (...) ndarray of float64
-        Percent; NaN where a ratio is not positive.
-
-    Notes
-    -----
-    .. math:: B = M \left(1 - f^{\alpha - \beta} m^\beta\right)
-
-    References
-    ----------
-    .. [1] Davis et al., Proc Natl Acad Sci USA 95:1834, 1998. doi:10.1073/pnas.95.4.1834
-
-    Examples
-    --------
-    >>> float(davis_bold(1.2, 1.08, maximum=15.0, alpha=0.2, beta=1.3).round(2))
-    1.43
-    """
-    flow, rate = _positive_ratio(cbf_ratio), _positive_ratio(cmro2_ratio)
-    bold: FloatArray = np.asarray(maximum, float) * (1 - flow ** (alpha - beta) * rate**beta)
-    return bold
-
-
 def davis_cmro2_ratio(
     bold: ArrayLike, cbf_ratio: ArrayLike, *, maximum: ArrayLike, alpha: float, beta: float
 ) -> FloatArray:
@@ -89,8 +51,12 @@ def davis_cmro2_ratio(
     ----------
     bold : (...) array_like
         BOLD change, percent; below `maximum`.
-    cbf_ratio, maximum, alpha, beta
-        As for :func:`davis_bold`.
+    cbf_ratio : (...) array_like
+        Task over baseline, positive.
+    maximum : (...) array_like
+        BOLD change if all deoxygenated haemoglobin were gone, M, percent.
+    alpha, beta : float
+        Exponents of blood volume and of susceptibility, see :data:`COEFFICIENTS`.
 
     Returns
     -------
@@ -99,7 +65,10 @@ def davis_cmro2_ratio(
 
     Notes
     -----
-    .. math:: m = (1 - B/M)^{1/\beta} f^{1 - \alpha/\beta}
+    .. math::
+
+        B = M \left(1 - f^{\alpha - \beta} m^\beta\right), \qquad
+        m = (1 - B/M)^{1/\beta} f^{1 - \alpha/\beta}
 
     References
     ----------
@@ -112,46 +81,6 @@ def davis_cmro2_ratio(
     """
     left = _positive_ratio(1 - np.asarray(bold, float) / np.asarray(maximum, float))
     ratio: FloatArray = left ** (1 / beta) * _positive_ratio(cbf_ratio) ** (1 - alpha / beta)
-    return ratio
-
-
-def davis_cbf_ratio(
-    bold: ArrayLike, cmro2_ratio: ArrayLike, *, maximum: ArrayLike, alpha: float, beta: float
-) -> FloatArray:
-    r"""
-    Compute the ratio of CBF from BOLD and metabolism.
-
-    Parameters
-    ----------
-    bold, maximum, alpha, beta
-        As for :func:`davis_cmro2_ratio`.
-    cmro2_ratio : (...) array_like
-        Task over baseline.
-
-    Returns
-    -------
-    cbf_ratio : (...) ndarray of float64
-        Task over baseline.
-
-    Raises
-    ------
-    ModelInputError
-        If alpha equals beta: then BOLD does not depend on flow.
-
-    Notes
-    -----
-    .. math:: f = \left[(1 - B/M)\, m^{-\beta}\right]^{1/(\alpha - \beta)}
-
-    Examples
-    --------
-    >>> float(davis_cbf_ratio(1.43, 1.08, maximum=15.0, alpha=0.2, beta=1.3).round(2))
-    1.2
-    """
-    if alpha == beta:
-        msg = f'alpha and beta must differ, got {alpha}: BOLD would not depend on flow'
-        raise ModelInputError(msg)
-    left = _positive_ratio(1 - np.asarray(bold, float) / np.asarray(maximum, float))
-    ratio: FloatArray = (left / _positive_ratio(cmro2_ratio) ** beta) ** (1 / (alpha - beta))
     return ratio
 
 
@@ -202,7 +131,7 @@ def maximum_from_hypercapnia(
     cbf_ratio : (...) array_like
         CBF in hypercapnia over that in rest.
     alpha, beta : float
-        As for :func:`davis_bold`.
+        As for :func:`davis_cmro2_ratio`.
 
     Returns
     -------
@@ -219,61 +148,13 @@ def maximum_from_hypercapnia(
 
     Examples
     --------
-    >>> bold = davis_bold(1.4, 1.0, maximum=9.0, alpha=0.2, beta=1.3)
-    >>> float(maximum_from_hypercapnia(bold, 1.4, alpha=0.2, beta=1.3).round(6))
+    >>> float(maximum_from_hypercapnia(2.784134, 1.4, alpha=0.2, beta=1.3).round(5))
     9.0
     """
     vanished = 1 - _positive_ratio(cbf_ratio) ** (alpha - beta)
     value = np.asarray(bold, float)
     usable = (vanished * value > 0) & np.isfinite(vanished)
     return np.where(usable, value / np.where(usable, vanished, 1.0), np.nan)
-
-
-def semiquantitative_ratio(
-    bold: ArrayLike,
-    cbf_ratio: ArrayLike,
-    *,
-    baseline_r2_prime: ArrayLike,
-    echo_time: float,
-    cbv_ratio: ArrayLike = 1.0,
-) -> FloatArray:
-    r"""
-    Compute the ratio of CMRO2 when BOLD stands for the change of R2'.
-
-    Parameters
-    ----------
-    bold : (...) array_like
-        Percent.
-    cbf_ratio, cbv_ratio : (...) array_like
-        Task over baseline.
-    baseline_r2_prime : (...) array_like
-        1/s.
-    echo_time : float
-        Of the BOLD series, s.
-
-    Returns
-    -------
-    cmro2_ratio : (...) ndarray of float64
-        Task over baseline.
-
-    Notes
-    -----
-    .. math:: \frac{CMRO_{2,t}}{CMRO_{2,b}} = f\,\frac{1 - B/(TE\,R_2')}{v}
-
-    References
-    ----------
-    .. [1] Epp et al., Nat Neurosci, 2025. doi:10.1038/s41593-025-02132-9
-
-    Examples
-    --------
-    >>> ratio = semiquantitative_ratio(0.5, 1.10, baseline_r2_prime=5.3, echo_time=0.03)
-    >>> float(ratio.round(4))
-    1.0654
-    """
-    maximum = maximum_bold(baseline_r2_prime, echo_time=echo_time)
-    left = 1 - np.asarray(bold, float) / maximum
-    ratio: FloatArray = np.asarray(cbf_ratio, float) * left / np.asarray(cbv_ratio, float)
-    return ratio
 
 
 def semiquantitative_bias(
@@ -534,7 +415,7 @@ def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
     bold, echo_time, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv, scale
         As for :func:`change_in_cmro2_with_bold`.
     alpha, beta : float
-        As for :func:`davis_bold`.
+        As for :func:`davis_cmro2_ratio`.
     maximum : float or (V,) array_like, optional
         M, percent, taken as exact. None: from R2' and the echo time in every voxel.
     challenge : (Estimate, Estimate), optional
