@@ -1,64 +1,24 @@
 """The page *Add a model*, followed literally in a copy of the tree."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 
 import nibabel as nb
 import numpy as np
 import pytest
 
 from tests.e2e import support
-from tests.paths import ROOT
+from tests.e2e.pages import copy_tree, follow, run
 
 pytestmark = pytest.mark.e2e
-
-PAGE = ROOT / 'docs' / 'how-to' / 'add-a-model.md'
-BLOCK = re.compile(
-    r'```\{code-block\} \w+\n:caption: ([^\n,]+)(?:, ([^\n]*))?\n\n(.*?)```', re.DOTALL
-)
 
 
 @pytest.fixture(scope='module')
 def tree(tmp_path_factory):
     """Copy of the tree with the blocks of the page put where their captions say."""
-    copy = tmp_path_factory.mktemp('tree')
-    for name in ('benchmarks', 'bids_app', 'docs', 'tests', 'tools'):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('README.md', 'pyproject.toml'):
-        shutil.copy(ROOT / name, copy / name)
-    blocks = BLOCK.findall(PAGE.read_text('utf-8'))
-    assert len(blocks) == 3, 'at most three files by hand'
-    for name, place, text in blocks:
-        path = copy / name
-        if not place:
-            path.write_text(text, 'utf-8')
-        elif place == 'at the end':
-            path.write_text(f'{path.read_text("utf-8")}\n{text}', 'utf-8')
-        else:
-            line = re.fullmatch('after "(.*)"', place)[1] + '\n'
-            old = path.read_text('utf-8')
-            assert old.count(line) == 1
-            path.write_text(old.replace(line, line + text), 'utf-8')
+    copy = copy_tree(tmp_path_factory.mktemp('tree'))
+    follow('add-a-model', copy, at_most=3)
     return copy
-
-
-def run(tree, *words):
-    """Run Python in the copy; return what it printed."""
-    environment = {**os.environ, 'PYTHONPATH': str(tree)}
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=tree,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_the_option_the_page_and_the_contract_tests_follow_from_the_row(tree):
