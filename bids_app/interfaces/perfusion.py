@@ -58,7 +58,7 @@ from bids_app.models.asl.quality import (
     quality_index,
 )
 from bids_app.models.asl.scan_noise import describe_scan_noise
-from bids_app.models.asl.single_delay import effective_delay, relative_to_region
+from bids_app.models.asl.single_delay import BOLUS, effective_delay, relative_to_region
 from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.combining import smooth_in_mask
@@ -329,9 +329,7 @@ class _CBFInputSpec(BaseInterfaceInputSpec):
     label_duration = traits.List(traits.Float, desc='duration of labelling, per delay', unit='s')
     post_label_delay = image('delays of every voxel', 's', optional=True)
     n_pairs = traits.List(traits.Int, desc='pairs per delay', unit='')
-    labeling = traits.Enum(
-        'continuous', 'pulsed', 'pulsed-quipss', desc='shape of the bolus', unit=''
-    )
+    labeling = traits.Enum(*BOLUS, desc='shape of the bolus', unit='')
     labeling_efficiency = traits.Float(desc='inversion efficiency', unit='1')
     background_suppression_factor = traits.Float(
         desc='signal kept by the suppression pulses', unit='1'

@@ -71,7 +71,11 @@ GRUBB_EXPONENT = 0.38
 # --- arterial spin labeling ---------------------------------------------------------------
 
 LABELING_EFFICIENCY: Mapping[str, float] = MappingProxyType(
-    {'PCASL': 0.85, 'CASL': 0.68, 'PASL': 0.98}
+    {
+        'PCASL': 0.85,
+        'CASL': 0.68,
+        'PASL': 0.98,
+    }
 )
 """Inversion efficiency without suppression, 1; Alsop et al. 2015; CASL Wang et al. 2005."""
 

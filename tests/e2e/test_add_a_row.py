@@ -1,4 +1,4 @@
-"""The pages *Add an output map*, *a report figure*, *a scan role*, followed literally."""
+"""The pages *Add an output map*, *report figure*, *scan role*, *ASL kind*, followed literally."""
 
 import json
 import shutil
@@ -20,18 +20,23 @@ def tree(tmp_path_factory):
     follow('add-an-output-map', copy, at_most=2)
     follow('add-a-report-figure', copy, at_most=1)
     follow('add-a-scan-role', copy, at_most=2)
+    follow('add-an-asl-kind', copy, at_most=3)
     return copy
 
 
 @pytest.fixture(scope='module')
 def dataset(study, tmp_path_factory):
-    """The study with an image of the new role for one participant."""
+    """The study with an image of the new role and the new labelling for one participant."""
     folder = tmp_path_factory.mktemp('dataset') / 'study'
     shutil.copytree(study, folder)
     image = folder / 'sub-01' / 'anat' / 'sub-01_FLAIR.nii.gz'
     image.parent.mkdir(exist_ok=True)
     nb.save(nb.Nifti1Image(np.ones((4, 4, 4), np.int16), np.eye(4)), image)
     image.with_name('sub-01_FLAIR.json').write_text('{"EchoTime": 0.12}')
+    for sidecar in (folder / 'sub-01' / 'perf').glob('*_asl.json'):
+        content = json.loads(sidecar.read_text()) | {'ArterialSpinLabelingType': 'ACCASL'}
+        del content['LabelingEfficiency']
+        sidecar.write_text(json.dumps(content))
     return folder
 
 
@@ -56,13 +61,42 @@ def test_files_of_the_new_role_are_found_and_read(tree, dataset, tmp_path):
     assert 'flair' not in {row['role'] for row in second['roles']}
 
 
-def test_new_map_is_written_and_shown(tree, dataset, tmp_path):
-    out = tmp_path / 'out'
+@pytest.fixture(scope='module')
+def out(tree, dataset, tmp_path_factory):
+    """Output of one participant, blood flow only."""
+    out = tmp_path_factory.mktemp('made') / 'out'
     run(
         tree, '-m', 'bids_app', dataset, out, 'participant', '--participant-label', '01',
         *support.anatomy_of(dataset), *support.HEADER,
         '--ignore', 'mese', 'megre', 'dsc', 'bold',
     )  # fmt: skip
+    return out
+
+
+def test_flow_of_the_new_labelling_is_that_of_its_bolus(study, out):
+    name = 'sub-01_task-control_space-ASL_cbf'
+    sidecar = json.loads((out / 'sub-01' / 'perf' / f'{name}.json').read_text('utf-8'))
+    assert sidecar['ArterialSpinLabelingType'] == 'ACCASL'
+    flow = nb.load(out / 'sub-01' / 'perf' / f'{name}.nii.gz').get_fdata()
+    t1 = sidecar['ModelParameters']['t1_blood']['Value']
+    # the phantom labels continuously for 1.8 s with an efficiency of 0.85
+    factor = 0.85 * t1 * -np.expm1(-1.8 / t1) / (0.8 * 1.8 * np.exp(-0.9 / t1))
+    usual = run_app_flow(study, out.parent / 'usual')
+    known = np.isfinite(usual) & np.isfinite(flow)
+    assert known.any()
+    np.testing.assert_allclose(flow[known], usual[known] * factor, rtol=1e-4, atol=1e-3)
+
+
+def run_app_flow(study, out):
+    """Blood flow of the same participant, labelled as the phantom says."""
+    options = (*support.anatomy_of(study), *support.HEADER, '--participant-label', '01')
+    ignored = ('--ignore', 'mese', 'megre', 'dsc', 'bold')
+    assert support.run_app(study, out, 'participant', *options, *ignored).code == 0
+    path = out / 'sub-01' / 'perf' / 'sub-01_task-control_space-ASL_cbf.nii.gz'
+    return nb.load(path).get_fdata()
+
+
+def test_new_map_is_written_and_shown(out):
     name = 'sub-01_task-control_space-ASL_stat-{}_statmap'
     folder = out / 'sub-01' / 'perf'
     scatter = nb.load(folder / f'{name.format("scatter_desc-pairs")}.nii.gz').get_fdata()

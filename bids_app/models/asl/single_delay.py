@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,11 +31,23 @@ from bids_app.models.status import (
 from bids_app.units import ML_PER_100G_PER_MIN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray, StatusArray
+
+BOLUS: Mapping[str, Callable[[FloatArray, FloatArray, float], FloatArray]] = MappingProxyType(
+    {
+        CONTINUOUS: lambda duration, _, t1_blood: t1_blood * -np.expm1(-duration / t1_blood),
+        PULSED: lambda duration, *_: duration,
+        PULSED_QUIPSS: lambda duration, delay, _: np.where(
+            delay > duration, delay - duration, np.nan
+        ),
+    }
+)
+"""Shape of the bolus -> label that was delivered, s of inflow, from the duration of labelling, the
+delay and T1 of blood (s), but for its decay during the delay."""
 
 
 def t1_blood_at(b0: float) -> float:
@@ -440,15 +453,10 @@ def _cbf_per_relative_difference(
             raise ModelInputError(msg)
     delay = effective_delay(post_label_delay, 0.0)
     duration = np.asarray(label_duration, float)
-    if labeling == CONTINUOUS:
-        bolus = t1_blood * -np.expm1(-duration / t1_blood)
-    elif labeling == PULSED:
-        bolus = duration
-    elif labeling == PULSED_QUIPSS:
-        bolus = np.where(delay > duration, delay - duration, np.nan)
-    else:
-        msg = f'labeling must be {CONTINUOUS}, {PULSED} or {PULSED_QUIPSS}, got {labeling!r}'
+    if labeling not in BOLUS:
+        msg = f'labeling must be one of {", ".join(BOLUS)}, got {labeling!r}'
         raise ModelInputError(msg)
+    bolus = BOLUS[labeling](duration, delay, t1_blood)
     kept = labeling_efficiency * background_suppression_factor
     label_seconds = bolus * np.exp(-delay / t1_blood)
     scale: FloatArray = ML_PER_100G_PER_MIN * partition_coefficient / (2 * kept * label_seconds)

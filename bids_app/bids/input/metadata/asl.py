@@ -46,6 +46,11 @@ SYNONYMS = {
     'perfusion': 'deltam',
 }
 """Words of other places for volume types; named in the message, never taken."""
+SHAPES = {
+    'PCASL': 'continuous',
+    'CASL': 'continuous',
+}
+"""ArterialSpinLabelingType -> shape of the bolus; that of PASL follows from its cut-off."""
 CUT_OFFS = {'QUIPSS': 'pulsed-quipss', 'QUIPSSII': 'pulsed', 'Q2TIPS': 'pulsed'}
 """BolusCutOffTechnique -> how the bolus is shaped."""
 CBF_UNITS = 'mL/100 g/min'
@@ -369,7 +374,8 @@ def _labeling(
     """Read the shape of the bolus, and its duration for every volume, s."""
     if label_type != 'PASL':
         probe.require('LabelingDuration', f'{label_type} needs it, in seconds')
-        return 'continuous', _times(probe, 'LabelingDuration', 'perfusion.label_duration', context)
+        durations = _times(probe, 'LabelingDuration', 'perfusion.label_duration', context)
+        return SHAPES.get(label_type, 'continuous'), durations
     flag = probe.require('BolusCutOffFlag', 'PASL needs it: whether the bolus was cut off')
     if flag is None:
         for key in ('BolusCutOffTechnique', 'BolusCutOffDelayTime'):
@@ -519,10 +525,11 @@ def _check_cut(probe: Probe, table: Sequence[tuple[float, float]]) -> None:
 
 def _refuse_several_delays(probe: Probe, labeling: str, calibration: M0Image | None) -> None:
     """Say why several delays cannot be fitted, where they cannot."""
-    if labeling == 'pulsed-quipss':
+    if labeling not in ('continuous', 'pulsed'):
         probe.fail(
-            f'{probe.file.name}: QUIPSS saturates the label that has arrived, so several delays '
-            'do not follow the general kinetic model; set perfusion.model single-delay'
+            f'{probe.file.name}: several delays of a bolus that is {labeling} do not follow the '
+            'general kinetic model (QUIPSS saturates the label that has arrived); set '
+            'perfusion.model single-delay'
         )
     if calibration is not None and calibration.kind == 'Absent':
         probe.fail(
