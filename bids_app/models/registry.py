@@ -57,21 +57,21 @@ class ModelSpec:
         return function
 
 
-ASE_PARAMETERS = (
-    'displacements',
-    'b0',
-    'hct',
-    'small_vessel_hct_ratio',
-    'susceptibility',
-    'gyromagnetic_ratio',
-)
+BLOOD = ('b0', 'hct', 'small_vessel_hct_ratio', 'susceptibility', 'gyromagnetic_ratio')
+ASE_PARAMETERS = ('displacements', *BLOOD, 'noise_groups')
+NOISE = ('noise_groups', 'noise_floor', 'coils')
+DELAYS = (
+    'label_duration', 'post_label_delay', 'n_pairs', 'labeling_efficiency',
+    'background_suppression_factor', 't1_blood', 't1_tissue', 'partition_coefficient', 'labeling',
+    'noise_groups',
+)  # fmt: skip
 
 MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     'r2': {
         'exponential': ModelSpec(
             function='bids_app.models.relaxometry.decay:fit_r2',
             data=('signal',),
-            parameters=('echo_times', 'noise_groups', 'noise_floor', 'coils'),
+            parameters=('echo_times', *NOISE),
             unit='1/s',
             citation='hirsch2014',
             methods='R2 was estimated from the multi-echo spin echo by mono-exponential '
@@ -80,7 +80,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'drop-first': ModelSpec(
             function='bids_app.models.relaxometry.decay:fit_r2_without_first',
             data=('signal',),
-            parameters=('echo_times', 'noise_groups', 'noise_floor', 'coils'),
+            parameters=('echo_times', *NOISE),
             unit='1/s',
             citation='hirsch2014',
             methods='R2 was estimated from the multi-echo spin echo without its first echo by '
@@ -89,7 +89,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'epg': ModelSpec(
             function='bids_app.models.relaxometry.epg:fit_r2_epg',
             data=('signal',),
-            parameters=('echo_times', 'noise_groups', 'noise_floor', 'coils'),
+            parameters=('echo_times', *NOISE),
             unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
@@ -98,7 +98,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'epg-smooth': ModelSpec(
             function='bids_app.models.relaxometry.epg:fit_r2_epg_smooth',
             data=('signal', 'positions'),
-            parameters=('echo_times', 'noise_groups', 'noise_floor', 'coils'),
+            parameters=('echo_times', *NOISE),
             unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
@@ -108,13 +108,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'epg-slice': ModelSpec(
             function='bids_app.models.relaxometry.epg_slice:fit_r2_epg_slice',
             data=('signal',),
-            parameters=(
-                'echo_times',
-                'refocusing_thickness',
-                'noise_groups',
-                'noise_floor',
-                'coils',
-            ),
+            parameters=('echo_times', 'refocusing_thickness', *NOISE),
             unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
@@ -180,18 +174,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'multi-delay': ModelSpec(
             function='bids_app.models.asl.multi_delay:fit_multi_delay',
             maps=('difference', 'm0'),
-            parameters=(
-                'label_duration',
-                'post_label_delay',
-                'n_pairs',
-                'labeling_efficiency',
-                'background_suppression_factor',
-                't1_blood',
-                't1_tissue',
-                'partition_coefficient',
-                'labeling',
-                'noise_groups',
-            ),
+            parameters=DELAYS,
             unit='mL/100 g/min',
             citation='buxton1998',
             methods='CBF and the arrival time of the label were fitted to the label-control '
@@ -202,18 +185,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'multi-delay-arterial': ModelSpec(
             function='bids_app.models.asl.multi_delay:fit_with_arteries',
             maps=('difference', 'm0'),
-            parameters=(
-                'label_duration',
-                'post_label_delay',
-                'n_pairs',
-                'labeling_efficiency',
-                'background_suppression_factor',
-                't1_blood',
-                't1_tissue',
-                'partition_coefficient',
-                'labeling',
-                'noise_groups',
-            ),
+            parameters=DELAYS,
             unit='mL/100 g/min',
             citation='chappell2010',
             methods='CBF and the arrival time of the label were fitted to the label-control '
@@ -278,13 +250,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'mqbold': ModelSpec(
             function='bids_app.models.oxygen.mqbold:estimate_oef',
             maps=('r2_prime', 'cbv'),
-            parameters=(
-                'b0',
-                'hct',
-                'small_vessel_hct_ratio',
-                'susceptibility',
-                'gyromagnetic_ratio',
-            ),
+            parameters=BLOOD,
             unit='1',
             citation='yablonskiy1994',
             methods="OEF was derived from R2' and blood volume in the static dephasing regime",
@@ -292,13 +258,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'epp2025': ModelSpec(
             function='bids_app.models.oxygen.mqbold:estimate_oef_capped',
             maps=('r2_prime', 'cbv'),
-            parameters=(
-                'b0',
-                'hct',
-                'small_vessel_hct_ratio',
-                'susceptibility',
-                'gyromagnetic_ratio',
-            ),
+            parameters=BLOOD,
             unit='1',
             citation='epp2025',
             unlimited='mqbold',
@@ -309,7 +269,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'qbold': ModelSpec(
             function='bids_app.models.oxygen.ase_qbold:fit_oef',
             data=('signal',),
-            parameters=(*ASE_PARAMETERS, 'noise_groups'),
+            parameters=ASE_PARAMETERS,
             unit='1',
             citation='stone2017',
             methods="OEF and R2' were fitted to the asymmetric spin echo by the model of static "
@@ -319,7 +279,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'qbold-loglinear': ModelSpec(
             function='bids_app.models.oxygen.ase_qbold:fit_oef_loglinear',
             data=('signal',),
-            parameters=(*ASE_PARAMETERS, 'noise_groups'),
+            parameters=ASE_PARAMETERS,
             unit='1',
             citation='stone2017',
             methods="OEF and R2' came from a line through the logarithms of the asymmetric spin "
