@@ -22,6 +22,7 @@ from bids_app.models.concordance.labels import (
     label_by_sign,
     label_robust,
 )
+from bids_app.models.concordance.published_errors import MEDIAN_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,9 +41,6 @@ SPLITS = 20
 
 DRAWS = 3
 """Random groups of each size."""
-
-MEDIAN_ERROR = float(np.sqrt(np.pi / 2))
-"""Standard error of a median over that of a mean, normal errors."""
 
 
 def save_robustness(study: Study, effects: Mapping[str, Effect], found: Concordance) -> None:

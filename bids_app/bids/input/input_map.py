@@ -22,7 +22,7 @@ from bids_app.bids.input.conditions import normalise
 from bids_app.bids.input.participants import UNITS
 from bids_app.bids.input.query import ENTITIES, Found, assign_roles, load_roles
 from bids_app.bids.input.sidecar import Override, check_known, check_override
-from bids_app.bids.scans import Problem
+from bids_app.bids.scans import VOLUME_TYPES, Problem
 from bids_app.errors import SelectionError, SettingsError
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 KEYS = ('title', 'preset', 'signature', 'participants', 'file', 'default', 'map', 'space')
 
 FILE_KEYS = ('role', 'path', 'entities', 'volume_types', 'optional')
-
-VOLUME_TYPES = ('control', 'label', 'm0scan', 'deltam', 'cbf', 'noRF', 'n/a')
 
 TOKEN = re.compile(
     r'\{(?P<entity>\w+)(?::(?P<choices>[^{}]+))?\}|\[(?P<optional>[^\[\]]+)\]'

@@ -21,6 +21,7 @@ from bids_app.bids.input.files import SETTLED, companions_of
 from bids_app.bids.input.input_map import content_size
 from bids_app.bids.input.metadata.bold import longest_blocks
 from bids_app.bids.input.query import (
+    IMAGES,
     NOT_UTF8,
     Found,
     files_in,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Of the file; one of another format is not read."""
-
-IMAGES = ('.nii.gz', '.nii')
 
 EXTENSIONS = (*IMAGES, '.json', '.tsv')
 """Of the files that may be read."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.bids.input.files import companions_of
-from bids_app.bids.input.query import parse_name
+from bids_app.bids.input.query import IMAGES, parse_name
 from bids_app.bids.scans import FoundScan
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ NATIVE = (None, 'func', 'boldref', 'run', 'asl', 'aslref')
 
 REFERENCES = ('boldref', 'run', 'aslref', 'scanner')
 """Names of the same in transforms; the last one of versions before 23."""
-
-IMAGES = ('.nii.gz', '.nii')
 
 TRANSFORMS = ('.txt', '.h5')
 

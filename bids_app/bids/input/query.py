@@ -47,6 +47,10 @@ NOT_UTF8 = re.compile('[\udc80-\udcff]')
 """How Python writes the bytes of a file name that are no UTF-8: no text can hold them."""
 
 
+IMAGES = ('.nii.gz', '.nii')
+"""Endings of images."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
     """One row of data/inputs.yml."""
@@ -94,11 +98,11 @@ def load_roles() -> Mapping[str, Role]:
 
 def _role(name: str, row: dict[str, Any]) -> Role:
     """Make one row; a single value stands for a list of one."""
-    listed = {key: tuple(_as_list(row[key])) for key in ('suffix', 'extension', 'maps')}
+    listed = {key: tuple(as_list(row[key])) for key in ('suffix', 'extension', 'maps')}
     return Role(name=name, **{**row, **listed})
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """Give a list of what may be one value."""
     return value if isinstance(value, list) else [value]
 
@@ -203,7 +207,7 @@ def _passes(item: Found, query: Mapping[str, Any]) -> bool:
     """Tell whether the entities of a file satisfy a query."""
     for key, wanted in query.items():
         value = item.get(ENTITIES.get(key, key))
-        if not any(_equal(value, one) for one in _as_list(wanted)):
+        if not any(_equal(value, one) for one in as_list(wanted)):
             return False
     return True
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app import units
 from bids_app.bids.input.conditions import normalise
 from bids_app.bids.input.files import Header, companions_of, read_header, read_json
-from bids_app.bids.input.query import ENTITIES, Found, load_roles
+from bids_app.bids.input.query import ENTITIES, Found, as_list, load_roles
 from bids_app.bids.scans import DataValue, Missing, Problem
 from bids_app.errors import AppError, ExitCode, SettingsError
 from bids_app.settings import limits_of
@@ -267,11 +267,6 @@ def check_known(names: Sequence[str] | Mapping[str, Any], known: list[str], plac
             hint = f'did you mean {near[0]}?' if near else f'known: {", ".join(sorted(known))}'
             msg = f'{place}: unknown name {name!r}; {hint}'
             raise SettingsError(msg)
-
-
-def as_list(value: Any) -> list[Any]:
-    """Give a list of what may be one value."""
-    return value if isinstance(value, list) else [value]
 
 
 def matches(

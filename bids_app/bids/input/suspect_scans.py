@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.input.conditions import normalise
 from bids_app.bids.input.files import companions_of, read_json
 from bids_app.bids.input.input_map import content_key, content_size
-from bids_app.bids.input.query import roles_of
+from bids_app.bids.input.query import IMAGES, roles_of
 from bids_app.bids.scans import Suspicion
 from bids_app.errors import AppError
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from bids_app._typing import FloatArray
     from bids_app.bids.input.query import Found
     from bids_app.bids.scans import AslSeries, EchoSeries, ParticipantInputs
-
-IMAGES = ('.nii.gz', '.nii')
 
 SAMPLE = 65536
 """Bytes at either end of a file that are compared before the whole is read."""

@@ -17,7 +17,7 @@ from bids_app.bids.input.metadata.bold import read_events
 from bids_app.bids.input.metadata.m0 import read_m0
 from bids_app.bids.input.metadata.readout import read_readout, read_slice_times
 from bids_app.bids.input.sidecar import Probe, choose, is_number
-from bids_app.bids.scans import AslSeries, DataValue, M0Image
+from bids_app.bids.scans import VOLUME_TYPES, AslSeries, DataValue, M0Image
 from bids_app.models.constants import (
     DELAYS_FOR_ARTERIES,
     LABELING_EFFICIENCY,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from bids_app.bids.scans import FoundScan
 
 
-VOLUME_TYPES = ('control', 'label', 'm0scan', 'deltam', 'cbf', 'noRF', 'n/a')
 SYNONYMS = {
     'tag': 'label',
     'tagged': 'label',

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bids_app.bids.input.metadata.phase import recognise_phase
 from bids_app.bids.input.metadata.readout import read_readout
-from bids_app.bids.input.sidecar import Probe, as_list
+from bids_app.bids.input.query import as_list
+from bids_app.bids.input.sidecar import Probe
 from bids_app.bids.scans import AslSeries, BoldRun, DscSeries, FieldMap
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bids_app.bids.input.files import companions_of, read_json
 from bids_app.bids.input.metadata.readout import read_readout
-from bids_app.bids.input.sidecar import Probe, as_list
+from bids_app.bids.input.query import as_list
+from bids_app.bids.input.sidecar import Probe
 from bids_app.bids.scans import M0Image
 from bids_app.errors import AppError
 
