@@ -17,13 +17,13 @@ from bids_app.interfaces._base import (
     TraitedSpec,
     as_data,
     estimated,
-    facts_of,
     image,
     isdefined,
     load_estimate,
     read_mask,
     result,
     save_estimate,
+    sidecar_of,
     traits,
 )
 from bids_app.models.estimate import Estimate
@@ -36,8 +36,8 @@ from bids_app.models.relaxometry.background_field import (
     slice_gradient,
 )
 from bids_app.models.relaxometry.decay import (
-    first_echo_departure,
     echo_inconsistency,
+    first_echo_departure,
     misfit_of_rate,
     time_from_rate,
 )
@@ -80,7 +80,7 @@ class EstimateR2(ModelInterface):
     input_spec = _R2InputSpec
     output_spec = _R2OutputSpec
 
-    def _facts(self, arguments):
+    def _sidecar(self, arguments):
         """Tell how far the first echo lies from the decay of the others."""
         departure = first_echo_departure(arguments['signal'], echo_times=arguments['echo_times'])
         known = departure[np.isfinite(departure)]
@@ -433,7 +433,7 @@ class ConvertRateToTime(SimpleInterface):
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
         time = time_from_rate(load_estimate(self.inputs.rate, mask, grid))
-        known = facts_of(self.inputs.rate)
+        known = sidecar_of(self.inputs.rate)
         kept = {key: known[key] for key in (FIRST_ECHO,) if key in known}
         self._results['time'] = save_estimate('time', time, mask, grid, runtime.cwd, kept)
         return runtime

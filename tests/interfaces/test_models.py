@@ -64,7 +64,7 @@ def test_a_low_first_echo_stands_in_the_sidecar_of_the_time(files):
         rate = files.run(EstimateR2(signal=signal, echo_times=TIMES, mask=files.mask)).r2
         time = files.run(ConvertRateToTime(rate=rate, mask=files.mask)).time
         for path in (rate, time):
-            assert facts_of(path)['FirstEchoDeparture'] == pytest.approx(departure, abs=1e-3)
+            assert sidecar_of(path)['FirstEchoDeparture'] == pytest.approx(departure, abs=1e-3)
 
 
 def test_r2_star_takes_out_the_dephasing_of_the_background(files):
