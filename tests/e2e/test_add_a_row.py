@@ -109,4 +109,4 @@ def test_new_map_is_written_and_shown(out):
     assert sidecar['Description'].startswith('Mean of the odd minus mean of the even')
     page = (out / 'sub-01.html').read_text('utf-8')
     assert 'Noise without a shape.' in page
-    assert 'stat-scatter' in (out / '.bidsignore').read_text('utf-8')
+    assert '*_stat-*' in (out / '.bidsignore').read_text('utf-8')
