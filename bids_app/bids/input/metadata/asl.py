@@ -483,7 +483,7 @@ def _check_delays(
             return
     _, table = distinct_delays(delays, durations, context)
     wanted = probe.reader.settings.perfusion.model
-    if labeling != 'continuous':
+    if labeling in CUT_OFFS.values():
         _check_cut(probe, table)
     if len(table) == 1:
         if wanted in ('multi-delay', 'multi-delay-arterial'):
