@@ -123,7 +123,9 @@ def init_nuisance_wf(
     return workflow
 
 
-def task_ports(run: BoldRun | AslSeries, baseline: str, settings: BoldSettings) -> dict[str, Any]:
+def task_ports(
+    run: BoldRun | AslSeries, baseline: str | None, settings: BoldSettings
+) -> dict[str, Any]:
     """Give the ports of a task that runs in a series, and of the noise around it."""
     cut_off = {} if settings.high_pass is None else {'high_pass': settings.high_pass}
     return {
