@@ -1,7 +1,7 @@
 """
 Whether errors hold where noise is uneven, shared or slow, by generators of their own.
 
-`python benchmarks/errors.py [--seeds 20] [--part pairs bold dsc scans echoes constants regions]`
+`python benchmarks/errors.py [--seeds 20] [--part PART ...]`
 """
 
 from __future__ import annotations
@@ -152,6 +152,45 @@ def one_over_f(rng: np.random.Generator, n_voxels: int, n_volumes: int) -> np.nd
     spectrum = np.concatenate([np.zeros((n_voxels, 1)), parts[0] + 1j * parts[1]], axis=1)
     series = np.fft.irfft(spectrum, axis=1)[:, :n_volumes]
     return series / series.std()
+
+
+def brains(n_seeds: int) -> list[dict[str, object]]:
+    """SD of z of one region of 1,000 voxels: cheap, so that many draws of shared noise count."""
+    points = POINTS[np.all(POINTS < 40, axis=1)]
+    everywhere = np.zeros(len(points), int)
+    design = design_of(400)
+    time = 1.5 * np.arange(60.0)
+    since = np.maximum(time - 36, 0) / 9
+    bolus = 500 * np.exp(-0.9 * (since * np.exp(1 - since)) ** 3)
+    how = {'echo_time': 0.03, 'repetition_time': 1.5}
+    area = float(estimate_relative_cbv(bolus[None].repeat(200, 0), **how).relative_cbv.value[0])
+
+    def z_of(estimate: Estimate, shared: dict[str, float], truth: float) -> float:
+        region = summarise_regions(estimate, everywhere, [0], shared=shared['brain'])
+        return float((region['mean'][0] - truth) / region['se'][0])
+
+    rows = []
+    for kind, share in (('bold', 0.0), ('bold', 0.2), ('bolus', 0.2)):
+        z = []
+        for seed in range(n_seeds):
+            rng = np.random.default_rng([6 if kind == 'bold' else 5, seed])
+            n = 400 if kind == 'bold' else time.size
+            own = slow(rng, 0.4, (len(points), n))
+            noise = np.sqrt(1 - share) * own + np.sqrt(share) * slow(rng, 0.4, (n,))
+            if kind == 'bold':
+                series = 1000 + 10 * noise
+                changes = fit_task_design(series, design)
+                shared = share_of_noise(series, changes, points, design)['calcMinusControl']
+                z.append(z_of(changes['calcMinusControl'], shared, 0.0))
+                continue
+            series = bolus + 5 * noise
+            found = estimate_relative_cbv(series, **how)
+            before = slice(found.window.baseline_start, found.window.baseline_end)
+            relative = series[:, before] / series[:, before].mean(axis=1, keepdims=True) - 1
+            spread = long_run_ratio(relative) * relative.var(axis=1, ddof=1)
+            z.append(z_of(found.relative_cbv, shared_noise(relative, spread, points), area))
+        rows.append({'of': kind, 'shared': share, 'studies': n_seeds, 'brain': describe(z)})
+    return rows
 
 
 def gates(n_seeds: int) -> list[dict[str, object]]:
@@ -339,6 +378,7 @@ PARTS = {
     'pairs': flows,
     'bold': gates,
     'regions': regions,
+    'brains': brains,
     'dsc': boluses,
     'scans': scans,
     'echoes': echoes,
