@@ -387,17 +387,20 @@ def test_sheared_image_is_an_error_that_names_the_file(tmp_path):
         run_isolated('correct_bias', cwd=tmp_path, image=path, out_image=tmp_path / 'out.nii')
 
 
-def test_mean_of_two_heads_has_less_noise_than_one_and_no_blur(head, tmp_path):
-    """The second is turned, shifted, brighter and on another grid."""
+@pytest.mark.parametrize('voxels', ['alike', 'smaller'])
+def test_mean_of_two_heads_has_less_noise_than_one_and_no_blur(head, voxels, tmp_path):
+    """The second is turned, shifted, brighter and of another matrix."""
     (t1w, brain, *_), affine = head
+    own = Grid(t1w.shape, affine)
+    finer = centred((128, 155, 131), (1.5, 1.5, 1.5))
+    other = finer if voxels == 'smaller' else Grid((100, 115, 96), affine)
     motion = rigid((6, -8), (5, 3, -4))
     rng = np.random.default_rng(0)
-    clean = [t1w / 8, 1.3 * seen_on(Grid((100, 115, 96), affine), t1w / 8, affine,
-                                    np.linalg.inv(motion))]  # fmt: skip
+    clean = [t1w / 8, 1.3 * seen_on(other, t1w / 8, affine, np.linalg.inv(motion))]
     noisy = [one + 40 * rng.standard_normal(one.shape) for one in clean]
     files = [
-        save_image(one, Grid(one.shape, affine), tmp_path / f'{n}.nii')
-        for n, one in enumerate(noisy)
+        save_image(one, grid, tmp_path / f'{n}.nii')
+        for n, (one, grid) in enumerate(zip(noisy, (own, other), strict=True))
     ]
     out = tmp_path / 'mean.nii'
     run_isolated('average_heads', cwd=tmp_path, images=files, out_image=str(out))
