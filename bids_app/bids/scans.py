@@ -218,6 +218,12 @@ class FoundScan:
     """Image that stands for the scan, on its grid; None = the mean of the series."""
     confounds: Path | None = None
     """Table of one row per volume."""
+    components: Path | None = None
+    """Courses of the components of a series that was denoised, one row per volume."""
+    classification: Path | None = None
+    """Which of these were rejected, so that the series holds them no more."""
+    rejected: tuple[str, ...] = ()
+    """Their names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

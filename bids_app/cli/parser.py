@@ -89,8 +89,15 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     add('-t', '--task-id', nargs='+', default=[], metavar='TASK', help='BOLD tasks; default all')
     add('--bids-filter-file', type=Path, metavar='FILE',
         help='JSON: role to entities, null means absent')  # fmt: skip
-    add('-d', '--derivatives', nargs='+', action='extend', default=[], metavar='NAME=PATH',
-        help='derivatives to use: fmriprep=PATH, aslprep=PATH; group: maps=PATH')  # fmt: skip
+    add(
+        '-d',
+        '--derivatives',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='NAME=PATH',
+        help='derivatives to use: fmriprep=PATH, aslprep=PATH, tedana=PATH; group: maps=PATH',
+    )
     add('--metadata-overrides', type=Path, metavar='FILE',
         help='TOML with metadata that the sidecars lack')  # fmt: skip
     add('--input-map', metavar='FILE',
@@ -230,7 +237,7 @@ def parse_init(argv: list[str]) -> tuple[RunSettings, Path]:
     return run_settings(parse(line)[0], line), options.folder
 
 
-USED = ('fmriprep', 'aslprep')
+USED = ('fmriprep', 'aslprep', 'tedana')
 """Derivatives that a first look takes along where they are."""
 
 

@@ -78,6 +78,8 @@ class _NuisanceInputSpec(BaseInterfaceInputSpec):
     white_matter = image('white-matter fraction', '1', optional=True)
     csf = image('fraction of cerebrospinal fluid', '1', optional=True)
     table = File(exists=True, desc='motion of every volume, or confounds of fMRIPrep', unit='')
+    courses = File(exists=True, desc='of the components of a denoised series', unit='')
+    rejected = traits.List(traits.Str, usedefault=True, desc='those it holds no more', unit='')
     repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
     confounds = traits.List(traits.Str, usedefault=True, desc='motion, motion24, compcor', unit='')
     components = traits.Int(5, usedefault=True, desc='noise components', unit='')
@@ -112,6 +114,10 @@ class FindNuisance(SimpleInterface):
         columns = self._motion(moves)
         if 'compcor' in self.inputs.confounds:
             columns |= self._components(series, given, mask, grid)
+        if self.inputs.rejected:
+            # what is no longer in the series took as many degrees of freedom as it has columns
+            courses = pd.read_csv(self.inputs.courses, sep='\t')[list(self.inputs.rejected)]
+            columns |= {f'rejected_{name}': courses[name].to_numpy(float) for name in courses}
         censored = self._censored(given, dvars, displacement)
         own = dict(zip(OWN_COLUMNS, (displacement, dvars, censored.astype(int)), strict=True))
         path = Path(runtime.cwd) / 'nuisance.tsv'

@@ -101,7 +101,15 @@ def init_nuisance_wf(
     nuisance : file
         Table, one row per volume.
     """
-    workflow = Workflow(name)
+    rejected = run.found.rejected if run.found is not None else ()
+    methods = (
+        f'Components that tedana removed from the task series ({len(rejected)}) are regressors'
+    )
+    workflow = Workflow(
+        name,
+        methods=methods if rejected else '',
+        citations=('dupre2021',) if rejected else (),
+    )
     inputnode = ports('inputnode', 'series', 'mask', 'white_matter', 'csf', 'motion')
     outputnode = ports('outputnode', 'nuisance')
     find = pe.Node(
@@ -115,6 +123,9 @@ def init_nuisance_wf(
         ),
         name='find_nuisance',
     )
+    if run.found is not None and rejected:
+        find.inputs.courses = str(run.found.components)
+        find.inputs.rejected = list(rejected)
     tissue = [(port, port) for port in ('white_matter', 'csf') if has_tissue]
     workflow.connect([
         (inputnode, find, [('series', 'series'), ('mask', 'mask'), ('motion', 'table'), *tissue]),

@@ -82,6 +82,14 @@ class AlignedScan:
         """Whether the scan is a series whose movement is undone."""
         return self.moving is not None and self.moving.is_corrected
 
+    def shares_images(self, other: AlignedScan) -> bool:
+        """Tell whether both are conditions within one series, which is aligned once."""
+        return (
+            bool(self.kind and getattr(self.series, 'events', ()))
+            and self.kind == other.kind
+            and self.series.file == other.series.file
+        )
+
 
 @dataclass(slots=True)
 class Graph:

@@ -132,6 +132,9 @@ def without_failed(
         elif scan is not None:
             if scan.name not in lost:
                 problems.append(_scan_problem(scan, error))
+            # what cannot be aligned is lost in every condition within it
+            others = [one for one in scans if one.shares_images(scan)]
+            lost |= {one.name: one for one in others if part.startswith('align_')}
             lost[scan.name] = scan
         elif part == 'anatomy' and step in HEAD_STEPS and has_head:
             file = inputs.anatomy.t1w if inputs.anatomy else inputs.t1w[0]

@@ -219,3 +219,41 @@ def test_measured_bold_stands_beside_what_the_gradient_echo_predicts(run):
     np.testing.assert_allclose(found.loc['A', 'predicted_se'], 3 / np.sqrt(71), rtol=1e-5)
     spread = np.hypot(found['measured_se'], found['predicted_se'])
     np.testing.assert_allclose(found['z'], found['difference'] / spread, rtol=1e-4)
+
+
+def test_series_without_rejected_components_gives_what_the_whole_one_gives_with_them(run, rng):
+    shared = response() - response().mean() + 0.5 * rng.standard_normal(N)
+    courses = np.column_stack([shared, *rng.standard_normal((39, N))])
+    courses = (courses - courses.mean(axis=0)) / courses.std(axis=0)
+    names = [f'ICA_{index:02}' for index in range(40)]
+    weights = rng.standard_normal((6, 6, 4, 40))
+    whole = series(rng, noise=4.0) + weights @ courses.T
+    mean = whole.mean(axis=-1, keepdims=True)
+    fit = (whole - mean) @ np.linalg.pinv(courses).T
+    # as tedana does it: all components are fitted, those rejected are subtracted
+    clean = whole - fit @ courses.T
+    path = table(run.folder / 'mixing.tsv', dict(zip(names, courses.T, strict=True)))
+    image = run.image('clean', clean)
+    found, _ = nuisance(run, image, courses=path, rejected=names)
+    assert list(found)[3:] == [f'rejected_{name}' for name in names]
+    with_them = table(run.folder / 'with_them.tsv', found)
+    _, without = nuisance(run, image)
+
+    def change(data, columns):
+        node = EstimatePercentChange(
+            series=run.image('series', data), mask=run.mask, nuisance=columns,
+            noise_model='ols', **DESIGN,
+        )  # fmt: skip
+        estimate = run.run(node).bold[0]
+        return run.read(estimate).ravel(), run.read(estimate, 'variance').ravel()
+
+    reference, made, naive = (
+        change(*one) for one in ((whole, with_them), (clean, with_them), (clean, without))
+    )
+    # but for the level of the baseline that the percentage is of
+    np.testing.assert_allclose(made[0], reference[0], rtol=0.01)
+    np.testing.assert_allclose(made[1], reference[1], rtol=0.01)
+    assert made[0].mean() == pytest.approx(1, abs=0.1)
+    z = (made[0] - made[0].mean()) / np.sqrt(made[1])
+    assert z.std() == pytest.approx(1, abs=0.2)
+    assert naive[0].mean() < 0.5, 'half of the task went with the component that shares it'

@@ -502,3 +502,27 @@ def test_gate_and_estimate_of_a_route_through_bold_come_from_different_blocks(ma
     assert first != second
     assert first in text
     assert second in text
+
+
+def test_conditions_within_one_series_are_aligned_once(maker):
+    _, _, graph, expected = build(maker, f'{FULL} within')
+    found = {node for node in steps(graph) if 'estimate_motion' in node and 'asl' in node}
+    assert found == {'align_asl_control.motion.estimate_motion'}
+    models = [graph.get_node(f'model_asl_{name}') for name in ('control', 'calc')]
+    aligned = {before.name for model in models for before, _ in graph._graph.in_edges(model)}
+    assert 'align_asl_control' in aligned
+    assert 'align_asl_calc' not in aligned
+    tasks = {entities.get('task') for key, entities in expected if key == 'confounds'}
+    assert {'control', 'calc'} <= tasks, 'the tables of both are there as before'
+
+
+def test_a_series_that_cannot_be_aligned_is_lost_in_every_condition_within_it(maker):
+    inputs, *_ = build(maker, f'{FULL} within')
+    errors = [
+        StepError(node=f'sub_01.{step}_asl_control.x', message='no', trace='', code=65)
+        for step in ('align', 'model')
+    ]
+    left, _ = without_failed(inputs, errors[:1])
+    assert not left.asl
+    left, _ = without_failed(inputs, errors[1:])
+    assert [one.condition for one in left.asl] == ['calc']

@@ -52,6 +52,7 @@ from bids_app.bids.input.sidecar import (
     note_links,
     read_field_strength,
 )
+from bids_app.bids.input.tedana import TEDANA
 from bids_app.bids.input.templates import other_templates
 from bids_app.bids.scans import FoundAnatomy, ParticipantInputs, Problem, Suspicion
 
@@ -277,7 +278,7 @@ def _anatomy(
             continue
         anatomy = find_anatomy(name, path, context.participant, session)
         if isinstance(anatomy, str):
-            if name != 'aslprep':  # it need not copy the anatomy it was given
+            if name not in {'aslprep', TEDANA}:  # they need not copy the anatomy they were given
                 findings.note(
                     f'derivatives {name}: no complete anatomy of sub-{context.participant} (T1w, '
                     f'brain mask and three tissue maps in T1w space): {anatomy}'

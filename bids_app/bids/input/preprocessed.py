@@ -58,6 +58,7 @@ def find_preprocessed(
     *,
     kind: str,
     is_combined: bool = False,
+    is_native: bool = False,
 ) -> tuple[Found, FoundScan] | str:
     """
     Find what derivatives hold of a raw series.
@@ -74,6 +75,8 @@ def find_preprocessed(
         Preprocessed BOLD, or CBF.
     is_combined : bool
         Look for one series made from all echoes, not for the echo that was found.
+    is_native : bool
+        Look on the grid of the scan only.
 
     Returns
     -------
@@ -89,19 +92,19 @@ def find_preprocessed(
     there is none of the scan.
     """
     reason = ''
-    echo = None if is_combined else _number(found.get('echo'))
+    echo = None if is_combined else echo_of(found.entities)
     for name, path in derivatives.items():
         folder = _folder(Path(path), found, KINDS[kind].datatype)
         files = [
             PreprocessedFile(one, parse_name(one))
             for one in sorted(folder.glob('sub-*'))
-            if _scan(parse_name(one)) == _scan(found.entities)
+            if is_of_scan(parse_name(one), found.entities)
         ]
-        chosen = _choose(files, KINDS[kind], echo)
+        chosen = _choose(files, KINDS[kind], echo, () if is_native else ANATOMICAL)
         if chosen is not None:
             image, transform = chosen
             return (
-                _in_place_of(found, image.path, root, KINDS[kind].suffix),
+                put_in_place_of(found, image.path, root, KINDS[kind].suffix),
                 _describe(name, files, image, transform, KINDS[kind]),
             )
         spaces = sorted({str(one.get('space')) for one in _images(files, KINDS[kind], echo)})
@@ -138,9 +141,42 @@ def _number(value: str | None) -> str | None:
     return value.lstrip('0') if value is not None and value.isdigit() else value
 
 
-def _scan(entities: Mapping[str, str]) -> set[tuple[str, str | None]]:
-    """Tell which scan a file is of."""
-    return {(key, _number(value)) for key, value in entities.items() if key not in OF_THE_FILE}
+def echo_of(entities: Mapping[str, str]) -> str | None:
+    """
+    Tell which echo a file is of.
+
+    Parameters
+    ----------
+    entities : dict of str to str
+        Of its name.
+
+    Returns
+    -------
+    echo : str or None
+        Without zeros before it; None where the name has none.
+    """
+    return _number(entities.get('echo'))
+
+
+def is_of_scan(entities: Mapping[str, str], raw: Mapping[str, str]) -> bool:
+    """
+    Tell whether a derivative is of a scan.
+
+    Parameters
+    ----------
+    entities, raw : dict of str to str
+        Of the derivative, and of a raw file of the scan.
+
+    Returns
+    -------
+    is_of_scan : bool
+        Whether they agree in all that names a scan; run-1 is run-01.
+    """
+    one, other = (
+        {(key, _number(value)) for key, value in names.items() if key not in OF_THE_FILE}
+        for names in (entities, raw)
+    )
+    return one == other
 
 
 def _images(
@@ -159,9 +195,9 @@ def _images(
 
 
 def _choose(
-    files: Sequence[PreprocessedFile], kind: Kind, echo: str | None
+    files: Sequence[PreprocessedFile], kind: Kind, echo: str | None, aligned: Sequence[str]
 ) -> tuple[PreprocessedFile, Path | None] | None:
-    """Take the image in T1w space, else that of the scan with its transform."""
+    """Take the image in a space that is aligned, else that of the scan with its transform."""
     transforms = [
         one.path
         for one in files
@@ -173,7 +209,7 @@ def _choose(
     for description in kind.descriptions:
         images = [one for one in _images(files, kind, echo) if one.get('desc') == description]
         for image in images:
-            if image.get('space') in ANATOMICAL:
+            if image.get('space') in aligned:
                 return image, None
         for image in images:
             if image.get('space') in NATIVE and transforms:
@@ -181,8 +217,26 @@ def _choose(
     return None
 
 
-def _in_place_of(found: Found, path: Path, root: Path, suffix: str) -> Found:
-    """Put a derivative in the place of a raw file; the raw sidecars come first."""
+def put_in_place_of(found: Found, path: Path, root: Path, suffix: str) -> Found:
+    """
+    Put a derivative in the place of a raw file.
+
+    Parameters
+    ----------
+    found : Found
+        The raw file.
+    path : Path
+        The derivative.
+    root : Path
+        The raw dataset.
+    suffix : str
+        Of the derivative.
+
+    Returns
+    -------
+    found : Found
+        With the sidecars of the raw file first, then that of the derivative.
+    """
     raw = str(found.get('suffix'))
     own = path.with_name(path.name.split('.')[0] + '.json')
     sidecars = companions_of(found, root, raw, '.json') + ([own] if own.is_file() else [])

@@ -33,6 +33,7 @@ from bids_app.bids.input.sidecar import (
     Findings,
     Reader,
 )
+from bids_app.bids.input.tedana import TEDANA, find_denoised
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.bids.scans import ParticipantInputs, Problem
 
@@ -423,7 +424,7 @@ def _read_bold(
         reader.findings.note(
             f'{files[0].path.name} was made from several echoes: its percent change belongs to no '
             'one echo time and is not turned into R2*; write the echoes too '
-            '(--me-output-echos of fMRIPrep)'
+            '(--me-output-echos of fMRIPrep, --verbose of tedana)'
         )
     condition, run = key
     return read_bold(
@@ -443,6 +444,12 @@ def _preprocessed(
     """Take what other derivatives hold in the place of the echoes of a raw series."""
     folders = {name: path for name, path in context.run.derivatives.items() if name != 'maps'}
     root = context.info.path
+    if kind == 'bold' and TEDANA in folders:
+        denoised = find_denoised(folders, items, root)
+        if not isinstance(denoised, str):
+            return _note_used(reader, *denoised)
+        reader.findings.note(f'{denoised}; the series without it is used')
+        del folders[TEDANA]
     made = [find_preprocessed(folders, item, root, kind=kind) for item in items]
     if len(items) > 1 and any(isinstance(one, str) for one in made):
         made = [find_preprocessed(folders, items[0], root, kind=kind, is_combined=True)]
@@ -452,8 +459,15 @@ def _preprocessed(
             reader.findings.note(reasons[0])
         return items, None
     found = [one for one in made if not isinstance(one, str)]
-    about = found[0][1]
-    for file, _ in found:
+    return _note_used(reader, [file for file, _ in found], found[0][1])
+
+
+def _note_used(
+    reader: Reader, files: Sequence[Found], about: FoundScan
+) -> tuple[Sequence[Found], FoundScan]:
+    """Say which derivatives are used, and remember what the result depends on."""
+    for file in files:
         reader.findings.note(f'{file.path.name} of the derivatives {about.source} is used')
-    reader.findings.files.update(filter(None, (about.transform, about.reference)))
-    return [file for file, _ in found], about
+    needed = (about.transform, about.reference, about.components, about.classification)
+    reader.findings.files.update(filter(None, needed))
+    return files, about

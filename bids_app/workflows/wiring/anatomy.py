@@ -45,7 +45,7 @@ def add_anatomy(graph: Graph) -> None:
 def add_alignment(graph: Graph) -> None:
     """Align every scan, and save the transforms and the reference image."""
     for scan in graph.scans:
-        add_scan(graph, scan)
+        _align_once(graph, scan)
     sink = graph.sink('save_alignment')
     first = graph.alignment[graph.target.name]
     sidecar = {'Sources': graph.sources(graph.target.images)}
@@ -64,6 +64,15 @@ def add_alignment(graph: Graph) -> None:
             _save_confounds(sink, graph, scan, MapPort(graph.alignment[scan.name], 'confounds'))
     graph.close(sink)
     _add_echo_motion(graph)
+
+
+def _align_once(graph: Graph, scan: AlignedScan) -> None:
+    """Align a scan, unless it is another condition within a series that is aligned."""
+    for other in graph.scans:
+        if other.name in graph.alignment and other.shares_images(scan):
+            graph.alignment[scan.name] = graph.alignment[other.name]
+            return
+    add_scan(graph, scan)
 
 
 def add_scan(graph: Graph, scan: AlignedScan) -> None:
@@ -97,7 +106,8 @@ def _save_verdicts(graph: Graph) -> None:
     """Join the verdicts on the brain and all scans, and save them."""
     sink = graph.sink('save_verdicts')
     own = [] if graph.inputs.anatomy else [MapPort(graph.anatomy, 'verdict')]
-    tables = own + [MapPort(graph.alignment[scan.name], 'verdict') for scan in graph.scans]
+    once = dict.fromkeys(graph.alignment[scan.name] for scan in graph.scans)
+    tables = own + [MapPort(align, 'verdict') for align in once]
     sidecar = {'Sources': graph.sources(path for scan in graph.scans for path in scan.images)}
     sink.add(join_tables(graph, tables, 'verdicts'), 'alignment', sidecar=sidecar)
     graph.close(sink)

@@ -149,7 +149,10 @@ def _add_nuisance(graph: Graph, sink: Sink, scan: AlignedScan) -> Workflow:
         graph.workflow.connect([(graph.alignment[scan.name], nuisance, [table])])
     elif scan.found is not None and scan.found.confounds is not None:
         nuisance.get_node('inputnode').inputs.motion = str(scan.found.confounds)
-    sidecar = _sidecar(graph, [scan.series.file], 'nuisance')
+    files = [scan.series.file]
+    if scan.found is not None and scan.found.components is not None:
+        files.append(scan.found.components)
+    sidecar = _sidecar(graph, files, 'nuisance')
     sink.add(MapPort(nuisance, 'nuisance'), 'nuisance', sidecar=sidecar, **_entities(scan))
     return nuisance
 

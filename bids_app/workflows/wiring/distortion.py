@@ -18,6 +18,7 @@ def add_distortion(graph: Graph) -> None:
     """Hand every echo-planar scan the field that displaces it, and save what that does."""
     sink = graph.sink('save_distortion')
     known: dict[str, tuple[MapPort, Any]] = {}
+    given: list[Any] = []
     for scan in graph.scans:
         if scan.readout is None:
             continue
@@ -29,10 +30,12 @@ def add_distortion(graph: Graph) -> None:
                 known[field_map.name] = _of_dataset(graph, field_map)
             field, owner = known[field_map.name]
         align = graph.alignment[scan.name]
-        graph.workflow.connect([
-            (field.node, align, [(field.output, 'inputnode.field_map')]),
-            (owner, align, [('outputnode.transform', 'inputnode.field_transform')]),
-        ])  # fmt: skip
+        if align not in given:  # the conditions within one series have one alignment
+            given.append(align)
+            graph.workflow.connect([
+                (field.node, align, [(field.output, 'inputnode.field_map')]),
+                (owner, align, [('outputnode.transform', 'inputnode.field_transform')]),
+            ])  # fmt: skip
         files = [scan.series.file, *(field_map.files if field_map else ())]
         at: dict[str, Any] = {
             'scan': WORD[scan.kind],

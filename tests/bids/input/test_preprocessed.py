@@ -6,7 +6,7 @@ import pytest
 
 from bids_app.bids.input.collect import collect_participant
 from bids_app.bids.input.dataset import read_dataset
-from bids_app.settings import RunSettings, Settings
+from bids_app.settings import RunSettings, Settings, resolve
 
 SERIES = (3, 3, 2, 200)
 
@@ -213,3 +213,136 @@ def test_a_series_combined_from_echoes_belongs_to_no_echo_time(dataset, collecte
     assert run.file.name == 'sub-01_task-all_desc-preproc_bold.nii.gz'
     assert (run.echoes, run.echo_time) == ((), None)
     assert any('--me-output-echos' in note for note in unit.notes)
+
+
+def denoised(dataset, stem, *, rejected=('ICA_01',), n_volumes=200, verbose=False, shape=SERIES):
+    """Write what tedana leaves of a run, with the stem as prefix or as folder."""
+    name = f'd/{stem}'
+    if verbose:
+        for echo in (1, 2):
+            dataset.image(f'{name}echo-{echo}_desc-Denoised_bold.nii.gz', shape=shape)
+    dataset.image(f'{name}desc-denoised_bold.nii.gz', shape=shape)
+    rows = [f'{one}\t{"rejected" if one in rejected else "accepted"}' for one in ICA]
+    dataset.text(f'{name}desc-tedana_metrics.tsv', '\n'.join(['Component\tclassification', *rows]))
+    courses = ['\t'.join(ICA), *['0.1\t-0.2\t0.3'] * n_volumes]
+    dataset.text(f'{name}desc-ICA_mixing.tsv', '\n'.join(courses))
+
+
+ICA = ('ICA_00', 'ICA_01', 'ICA_02')
+RUN = 'sub-01_task-all'
+
+
+@pytest.fixture
+def with_tedana(dataset, collected):
+    """Collect the only unit; what fMRIPrep and tedana left lies in one folder."""
+
+    def collect(**settings):
+        raw = dataset.root / 'd'
+        names = ('fmriprep', 'tedana') if settings.pop('fmriprep', True) else ('tedana',)
+        run = RunSettings(
+            bids_dir=dataset.root, output_dir=dataset.root / 'out', level='participant',
+            derivatives=dict.fromkeys(names, raw),
+        )  # fmt: skip
+        chosen = resolve(command_line=settings)
+        (unit,) = collect_participant(read_dataset(run), '01', run, chosen)
+        return unit
+
+    return collect
+
+
+@pytest.mark.parametrize(
+    'stem', [f'sub-01/func/{RUN}_', f'sub-01/func/{RUN}/', f'{RUN}_', f'{RUN}/'],
+)  # fmt: skip
+def test_series_of_tedana_goes_before_the_echoes_and_lies_where_they_do(
+    dataset, with_tedana, stem
+):
+    raw_echoes(dataset)
+    prepared(dataset, *NEW, *(f'echo-{echo}_desc-preproc_bold.nii.gz' for echo in (1, 2)))
+    dataset.edit('*echo-1_desc-preproc_bold.json', SliceTimingCorrected=True, StartTime=0.58)
+    denoised(dataset, stem)
+    unit = with_tedana()
+    (run,) = unit.bold
+    assert run.file.name.endswith('desc-denoised_bold.nii.gz')
+    assert (run.echoes, run.echo_time) == ((), None)
+    assert run.found.source == 'tedana'
+    assert run.found.transform.name.startswith(f'{RUN}_from-boldref_to-T1w')
+    assert run.found.reference.name == f'{RUN}_desc-coreg_boldref.nii.gz'
+    assert run.found.confounds.name == f'{RUN}_desc-confounds_timeseries.tsv'
+    assert run.found.rejected == ('ICA_01',)
+    assert run.slice_times == (0.58, 0.58)
+    assert {run.found.components, run.found.classification} <= set(unit.files)
+
+
+def test_echoes_that_tedana_denoised_one_by_one_keep_their_echo_times(dataset, with_tedana):
+    raw_echoes(dataset)
+    prepared(dataset, *NEW, *(f'echo-{echo}_desc-preproc_bold.nii.gz' for echo in (1, 2)))
+    denoised(dataset, f'sub-01/func/{RUN}_', verbose=True)
+    (run,) = with_tedana().bold
+    assert [path.name for path in run.files] == [
+        f'{RUN}_echo-{echo}_desc-Denoised_bold.nii.gz' for echo in (1, 2)
+    ]
+    assert run.echo_times == (0.013, 0.03)
+
+
+def test_series_of_tedana_in_t1w_space_needs_no_other_derivatives(dataset, with_tedana):
+    raw_echoes(dataset)
+    denoised(dataset, f'sub-01/func/{RUN}_space-T1w_')
+    (run,) = with_tedana(fmriprep=False).bold
+    assert run.found.source == 'tedana'
+    assert run.found.transform is None
+    assert run.echo_time is None
+
+
+def _no_table(dataset):
+    dataset.find('*desc-ICA_mixing.tsv').unlink()
+
+
+def _no_global_signal(dataset):
+    dataset.image(f'd/sub-01/func/{RUN}_desc-optcomNoGlobalSignal_bold.nii.gz', shape=SERIES)
+
+
+def _other_run(dataset):
+    for path in list((dataset.root / 'd').rglob(f'{RUN}_desc-*')):
+        path.rename(path.with_name(path.name.replace('task-all', 'task-other')))
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'fmriprep', 'reason'),
+    [
+        (_no_table, True, 'desc-ICA_mixing.tsv is not beside'),
+        (_no_global_signal, True, 'without --gscontrol gsr'),
+        (_other_run, True, 'no desc-denoised_bold of'),
+        (None, False, '--me-output-echos'),
+    ],
+)
+def test_what_tedana_left_that_cannot_be_used_is_named_and_the_echoes_are_taken(
+    dataset, with_tedana, spoil, fmriprep, reason
+):
+    raw_echoes(dataset)
+    denoised(dataset, f'sub-01/func/{RUN}_')
+    if spoil:
+        spoil(dataset)
+    unit = with_tedana(fmriprep=fmriprep)
+    assert unit.bold[0].found is None
+    assert len(unit.bold[0].echoes) == 2
+    assert any('derivatives tedana' in note and reason in note for note in unit.notes)
+
+
+@pytest.mark.parametrize(
+    ('options', 'settings', 'message'),
+    [
+        ({'n_volumes': 199}, {}, 'has 199 rows'),
+        ({'rejected': ('ICA_00', 'ICA_01', 'ICA_02')}, {}, 'accepted no component'),
+        ({'shape': (4, 3, 2, 200)}, {}, 'has another grid than'),
+        ({}, {'bold.estimator': 'block-median'}, 'use bold.estimator'),
+    ],
+)
+def test_tables_and_grids_that_do_not_belong_together_are_problems(
+    dataset, with_tedana, options, settings, message
+):
+    raw_echoes(dataset)
+    prepared(dataset, *NEW, *(f'echo-{echo}_desc-preproc_bold.nii.gz' for echo in (1, 2)))
+    denoised(dataset, f'sub-01/func/{RUN}_', **options)
+    unit = with_tedana(**settings)
+    assert not unit.bold
+    assert any(message in item.message for item in unit.problems)

@@ -106,6 +106,8 @@ def read_bold(
     else:
         slice_axis, slice_times, readout = 2, _start_times(probe, header), None
         _check_confounds(probe, header, preprocessed)
+        if preprocessed.components is not None:
+            preprocessed = _read_components(probe, header, preprocessed)
     if repetition_time and max(slice_times, default=0.0) >= repetition_time:
         probe.fail(
             f'{found.path.name}: SliceTiming reaches {max(slice_times):g} s, RepetitionTime is '
@@ -264,6 +266,60 @@ def _check_confounds(probe: Probe, header: Header | None, preprocessed: FoundSca
             'volumes; are they of one run of the software?',
             path,
         )
+
+
+def _read_components(probe: Probe, header: Header | None, denoised: FoundScan) -> FoundScan:
+    """Find the components that a series no longer holds, and check that all is of one run."""
+    courses, classes = denoised.components, denoised.classification
+    if courses is None or classes is None:
+        return denoised
+    if probe.reader.settings.bold.estimator == 'block-median':
+        probe.fail(
+            f'{probe.file.name}: the block median cannot account for the components that '
+            f'{denoised.source} removed, so that its error would be too small; use '
+            'bold.estimator = "glm"'
+        )
+    rows = probe.attempt(classes, read_table, ('Component', 'classification'))
+    rejected = tuple(row['Component'] for row in rows or () if row['classification'] == 'rejected')
+    if rows and not any(row['classification'] == 'accepted' for row in rows):
+        probe.fail(
+            f'{classes.name}: {denoised.source} accepted no component, so that its series holds '
+            f'no BOLD; run it again, or leave the derivatives {denoised.source} away',
+            classes,
+        )
+    values = probe.attempt(courses, read_table, rejected)
+    if values is not None and header is not None and len(values) != header.n_volumes:
+        probe.fail(
+            f'{courses.name} has {len(values)} rows but {probe.file.name} has '
+            f'{header.n_volumes} volumes; are they of one run of {denoised.source}?',
+            courses,
+        )
+    if values is not None and not all(
+        _is_number(row[name]) for row in values for name in rejected
+    ):
+        probe.fail(f'{courses.name} holds cells that are no numbers; write it again', courses)
+    if denoised.reference is not None and header is not None:
+        beside = replace(probe.found, path=denoised.reference)
+        reference = Probe.of(probe.reader, 'bold', beside, probe.condition).header((3,))
+        if reference is not None and not header.has_grid_of(reference):
+            probe.fail(
+                f'{probe.file.name} has another grid than {denoised.reference.name}, by which it '
+                f'is placed; run {denoised.source} on the echoes of the same derivatives'
+            )
+    raw = probe.found.path
+    probe.reader.findings.note(
+        f'{raw.name}: {len(rejected)} components that {denoised.source} removed are regressors, '
+        'so that the degrees of freedom that they took are known'
+    )
+    return replace(denoised, rejected=rejected)
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether a cell of a table is a finite number."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 UNSET_TIME = 1.0
