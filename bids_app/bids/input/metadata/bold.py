@@ -308,8 +308,8 @@ def _read_components(probe: Probe, header: Header | None, denoised: FoundScan) -
             )
     raw = probe.found.path
     probe.reader.findings.note(
-        f'{raw.name}: {len(rejected)} components that {denoised.source} removed are regressors, '
-        'so that the degrees of freedom that they took are known'
+        f'{raw.name}: {len(rejected)} components that {denoised.source} removed are regressors; '
+        'what they hold of the task is lost, which no error says'
     )
     return replace(denoised, rejected=rejected)
 
