@@ -227,6 +227,20 @@ class FoundScan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimeEncoding:
+    """How the label of a time-encoded ASL series is divided into blocks."""
+
+    matrix: tuple[tuple[int, ...], ...]
+    """1 = label, 0 = control: a row per encoding, a column per block in the order of time."""
+    cycles: tuple[tuple[int, ...], ...]
+    """Volumes of each cycle, in the order of the rows."""
+    label_duration: tuple[float, ...]
+    """Of every block, s."""
+    post_label_delay: tuple[float, ...]
+    """From the end of every block to the readout, s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AslSeries:
     """Arterial spin labeling, one 4D file."""
 
@@ -234,15 +248,19 @@ class AslSeries:
     run: str | None
     file: Path
     context: tuple[str, ...]
-    """Per volume: control, label, deltam, cbf, m0scan, noRF, n/a."""
+    """Per volume: control, label, deltam, cbf, m0scan, noRF, n/a; encoded1, encoded2 ... of a
+    time-encoded series."""
     label_type: str
     """PCASL, CASL or PASL."""
     labeling: str = 'continuous'
     """continuous, pulsed or pulsed-quipss: how the bolus is shaped."""
     label_duration: tuple[float, ...]
-    """s, one per volume; of pulsed labelling the time of the bolus cut-off."""
+    """s, one per volume (of a time-encoded series per difference that is decoded); of pulsed
+    labelling the time of the bolus cut-off."""
     post_label_delay: tuple[float, ...]
-    """s, one per volume; of pulsed labelling from the inversion on."""
+    """s, likewise; of pulsed labelling from the inversion on."""
+    encoding: TimeEncoding | None = None
+    """Of a time-encoded series."""
     slice_times: tuple[float, ...] = ()
     """s, readout time of each slice along the slice axis, first slice at 0; empty for 3D."""
     slice_axis: int = 2
@@ -273,6 +291,16 @@ class AslSeries:
     def n_volumes(self) -> int:
         """Of the series."""
         return len(self.context)
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """Kind of every volume once a time-encoded series is decoded; else the context."""
+        return ('deltam',) * len(self.label_duration) if self.encoding else self.context
+
+    @property
+    def shows_head(self) -> bool:
+        """Whether its volumes show more than what the scanner subtracted."""
+        return self.encoding is not None or {'control', 'label'} <= set(self.context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

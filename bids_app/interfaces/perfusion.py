@@ -17,6 +17,7 @@ from bids_app.images import (
     load_data,
     load_masked,
     save_image,
+    save_unmasked,
     scale_slope_of,
 )
 from bids_app.interfaces._base import (
@@ -59,6 +60,7 @@ from bids_app.models.asl.quality import (
 )
 from bids_app.models.asl.scan_noise import describe_scan_noise
 from bids_app.models.asl.single_delay import BOLUS, effective_delay, relative_to_region
+from bids_app.models.asl.time_encoded import decode
 from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.combining import smooth_in_mask
@@ -144,6 +146,36 @@ class EstimateDifference(SimpleInterface):
                 f'(z = {z:.1f}); control and label are probably swapped in its aslcontext.tsv'
             )
             raise InputDataError(msg)
+
+
+class _BlocksInputSpec(BaseInterfaceInputSpec):
+    series = image('time-encoded series', 'a.u.')
+    mask = image('voxels to decode', '1')
+    encoding = traits.List(
+        traits.List(traits.Int), mandatory=True, desc='1 label, 0 control', unit=''
+    )
+    cycles = traits.List(
+        traits.List(traits.Int), mandatory=True, desc='volumes of each cycle', unit=''
+    )
+
+
+class _BlocksOutputSpec(TraitedSpec):
+    differences = result('control minus label of every block and cycle', 'a.u.')
+
+
+class SeparateBlocks(SimpleInterface):
+    """Separate the blocks of a time-encoded series: a difference of each."""
+
+    input_spec = _BlocksInputSpec
+    output_spec = _BlocksOutputSpec
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        series = load_masked(self.inputs.series, mask, grid)
+        decoded = decode(series, self.inputs.encoding, self.inputs.cycles)
+        path = Path(runtime.cwd) / 'differences.nii'
+        self._results['differences'] = save_unmasked(decoded, mask, grid, path)
+        return runtime
 
 
 class _TaskDifferenceInputSpec(TaskInputSpec):

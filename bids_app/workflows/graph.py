@@ -66,7 +66,7 @@ class AlignedScan:
             )
         context = self.series.context if self.kind == 'asl' else ()
         # images that the scanner subtracted show no head to align
-        is_seen = self.kind != 'asl' or {'control', 'label'} <= set(context)
+        is_seen = self.kind != 'asl' or self.series.shows_head
         return MovingSeries(
             file=self.series.file,
             is_corrected=self.corrects_motion and is_seen,

@@ -16,6 +16,7 @@ from bids_app.interfaces.perfusion import (
     EstimateTaskDifference,
     MapDelay,
     NormaliseCBF,
+    SeparateBlocks,
     SeparateM0Error,
     SummariseQuality,
 )
@@ -79,7 +80,7 @@ def fits_arrival(model: str) -> bool:
 
 def delays_of(series: AslSeries, model: str) -> Delays:
     """Find the delays a model uses: all, or the longest alone."""
-    context = series.context
+    context = series.differences
     index, table = distinct_delays(series.post_label_delay, series.label_duration, context)
     if fits_arrival(model) or len(table) == 1:
         return Delays(context=context, index=index, table=table)
@@ -97,6 +98,8 @@ def reference_volumes(series: AslSeries) -> tuple[tuple[object, ...], tuple[int,
         return (series.m0.file,), series.m0.volumes
     used = [i for i, kind in enumerate(series.context) if kind in USED]
     static = [i for i in used if series.context[i] in ('control', 'label')]
+    if series.encoding is not None:
+        static = [volume for cycle in series.encoding.cycles for volume in cycle]
     return (series.file,), tuple(static or used)
 
 
@@ -322,7 +325,17 @@ class _Chain:
         )
         if fits_arrival(self.model):
             interface.inputs.delay_index = list(self.delays.index)
-        return self.node(interface, 'estimate_difference', 'series', 'mask', 'noise_groups')
+        encoding = self.series.encoding
+        if encoding is None:
+            return self.node(interface, 'estimate_difference', 'series', 'mask', 'noise_groups')
+        decode = SeparateBlocks(
+            encoding=[list(row) for row in encoding.matrix],
+            cycles=[list(cycle) for cycle in encoding.cycles],
+        )
+        decoded = self.node(decode, 'separate_blocks', 'series', 'mask')
+        made = self.node(interface, 'estimate_difference', 'mask', 'noise_groups')
+        self.workflow.connect([(decoded, made, [('differences', 'series')])])
+        return made
 
     def add_task_difference(self) -> Any:
         """Add the difference in one condition of the task that runs in the series."""

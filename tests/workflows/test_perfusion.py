@@ -6,8 +6,9 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
+from scipy.linalg import hadamard
 
-from bids_app.bids.scans import AslSeries, M0Image, Readout
+from bids_app.bids.scans import AslSeries, M0Image, Readout, TimeEncoding
 from bids_app.errors import InputDataError
 from bids_app.interfaces._base import SimpleInterface
 from bids_app.models.asl.kinetics import predict_difference
@@ -379,3 +380,31 @@ def test_without_tissue_there_is_flow_but_no_quality(files, tmp_path):
     made = run(build(single(tmp_path), has_tissue=False), few, tmp_path)
     np.testing.assert_allclose(inside(made['cbf'], files), truth(files), rtol=0.03)
     assert 'quality' not in made
+
+
+def test_time_encoded_series_gives_flow_and_arrival(files, tmp_path):
+    label = (1 - hadamard(8)[:, 1:]) // 2
+    durations, arrival, flow = np.array([1.2, 0.6, 0.5, 0.4, 0.3, 0.3, 0.3]), 0.9, FLOW / 6000
+    delays = 0.3 + np.append(np.cumsum(durations[:0:-1])[::-1], 0)
+    rate = 1 / 1.607 + flow / 0.9  # Buxton 1998, continuous
+    since = (delays + durations)[:, *(np.newaxis,) * 3] + SLICES - arrival
+    after = np.maximum(since - durations[:, *(np.newaxis,) * 3], 0)
+    gained = np.exp(-rate * after) - np.exp(-rate * np.maximum(since, 0))
+    blocks = 2 * 0.85 * 0.75 * 1000 / 0.9 * flow / rate * np.exp(-arrival / 1.65) * gained
+    data = np.moveaxis(900 - np.tensordot(np.tile(label, (4, 1)), blocks, axes=1), 0, -1)
+    data = data + 0.02 * np.random.default_rng(0).standard_normal(data.shape)
+    cycles = tuple(tuple(range(8 * cycle, 8 * cycle + 8)) for cycle in range(4))
+    encoding = TimeEncoding(
+        matrix=tuple(map(tuple, label.tolist())), cycles=cycles,
+        label_duration=tuple(durations), post_label_delay=tuple(delays),
+    )  # fmt: skip
+    series = replace(
+        single(tmp_path), context=tuple(f'encoded{i % 8 + 1}' for i in range(32)),
+        file=save(tmp_path / 'asl.nii', data), encoding=encoding,
+        label_duration=tuple(durations) * 4, post_label_delay=tuple(delays) * 4,
+    )  # fmt: skip
+    made = run(build(series, 'multi-delay'), files, tmp_path)
+    cbf, att = (read(made[name])[1:-1, 1:-1, 1:-1] for name in ('cbf', 'att'))
+    np.testing.assert_allclose(cbf, FLOW[1:-1, 1:-1, 1:-1], rtol=0.02)
+    np.testing.assert_allclose(att, arrival, atol=0.02)
+    assert reference_volumes(series)[1] in (tuple(range(32)), ())

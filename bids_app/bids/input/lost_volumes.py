@@ -165,10 +165,12 @@ class _Sieve:
         data = _head(series.file)
         lost = self._lost(data, series.context)
         gone = set(lost)
-        for pair in pairs_of(series.context):
-            if gone & set(pair):
-                gone |= set(pair)
-        used = {volume for pair in pairs_of(series.context) for volume in pair}
+        encoding = series.encoding
+        groups = pairs_of(series.context) if encoding is None else encoding.cycles
+        for group in groups:
+            if gone & set(group):
+                gone |= set(group)
+        used = {volume for group in groups for volume in group}
         if not self._enough('asl', series, tuple(sorted(used & gone)), len(used), lost):
             return None
         m0 = self._m0(series, lost)
@@ -179,6 +181,14 @@ class _Sieve:
         context = tuple(
             UNUSED if volume in gone else kind for volume, kind in enumerate(series.context)
         )
+        if encoding is not None:
+            cycles = tuple(one for one in encoding.cycles if not gone & set(one))
+            series = replace(
+                series,
+                encoding=replace(encoding, cycles=cycles),
+                label_duration=encoding.label_duration * len(cycles),
+                post_label_delay=encoding.post_label_delay * len(cycles),
+            )
         return replace(series, context=context, lost=lost, m0=m0)
 
     def _m0(self, series: AslSeries, lost: Sequence[int]) -> M0Image | None:

@@ -240,7 +240,7 @@ def cbf_model(series: AslSeries, settings: Settings) -> str:
         return 'scanner'
     if settings.perfusion.model is not None:
         return settings.perfusion.model
-    _, table = distinct_delays(series.post_label_delay, series.label_duration, series.context)
+    _, table = distinct_delays(series.post_label_delay, series.label_duration, series.differences)
     return 'multi-delay' if len(table) > 1 else 'single-delay'
 
 

@@ -107,7 +107,7 @@ def _asl_facts(series: AslSeries) -> dict[str, str]:
 def _timing(series: AslSeries) -> list[dict[str, str]]:
     """List the delays of an ASL series with their volumes, as they are used."""
     volumes: dict[tuple[float, float], list[str]] = {}
-    times = zip(series.context, series.label_duration, series.post_label_delay, strict=True)
+    times = zip(series.differences, series.label_duration, series.post_label_delay, strict=True)
     for kind, duration, delay in times:
         if kind in ('control', 'label', 'deltam', 'cbf'):
             volumes.setdefault((delay, duration), []).append(kind)

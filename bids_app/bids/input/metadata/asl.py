@@ -16,6 +16,7 @@ from bids_app.bids.input.files import companions_of, read_table
 from bids_app.bids.input.metadata.bold import read_events
 from bids_app.bids.input.metadata.m0 import read_m0
 from bids_app.bids.input.metadata.readout import read_readout, read_slice_times
+from bids_app.bids.input.metadata.time_encoding import is_encoded, read_encoding
 from bids_app.bids.input.sidecar import Probe, choose, is_number
 from bids_app.bids.scans import VOLUME_TYPES, AslSeries, DataValue, M0Image
 from bids_app.models.constants import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bids_app.bids.input.files import Header, Row
     from bids_app.bids.input.query import Found
     from bids_app.bids.input.sidecar import Reader
-    from bids_app.bids.scans import FoundScan
+    from bids_app.bids.scans import FoundScan, TimeEncoding
 
 
 SYNONYMS = {
@@ -90,8 +91,13 @@ def read_asl(
     if context and not set(context) - {'cbf', 'm0scan', 'n/a', 'noRF'}:
         return _scanner_cbf(probe, context, condition, run)
     label_type = _label_type(probe)
-    labeling, durations = _labeling(probe, label_type, context)
-    delays = _delays(probe, context)
+    encoding = None
+    if is_encoded(probe, context):
+        encoding, context = _encoded(probe, label_type, context)
+        labeling, durations, delays, pairs = 'continuous', *_times_of(encoding)
+    else:
+        labeling, durations = _labeling(probe, label_type, context)
+        delays, pairs = _delays(probe, context), context
     slice_axis, slice_times = read_slice_times(probe, header)
     suppression, kept = _suppression(probe)
     efficiency = probe.value(
@@ -104,10 +110,10 @@ def read_asl(
     calibration = read_m0(probe, header, context, m0, suppression=suppression)
     readout = read_readout(probe, header)
     if probe.ok:
-        _check_pairs(probe, context)
+        _check_pairs(probe, pairs)
     if probe.ok and delays and durations:
-        _check_delays(probe, labeling, (delays, durations, context), calibration)
-    task = _read_task(probe, header, (delays, durations, context), calibration)
+        _check_delays(probe, labeling, (delays, durations, pairs), calibration)
+    task = _read_task(probe, header, (delays, durations, pairs), calibration)
     if not probe.ok or calibration is None or not durations:
         return None
     return AslSeries(
@@ -119,6 +125,7 @@ def read_asl(
         labeling=labeling,
         label_duration=durations,
         post_label_delay=delays,
+        encoding=encoding,
         slice_times=slice_times,
         slice_axis=slice_axis,
         background_suppression=suppression,
@@ -292,6 +299,8 @@ def _context(probe: Probe, header: Header | None) -> tuple[str, ...]:
             f'{header.n_volumes}; they must agree',
             path,
         )
+    if is_encoded(probe, context):
+        return context
     has_pairs = 'control' in context and 'label' in context
     if context and not has_pairs and not {'deltam', 'cbf'} & set(context):
         probe.fail(f'{path.name} lists neither control and label volumes nor deltam or cbf', path)
@@ -362,7 +371,8 @@ def _label_type(probe: Probe) -> str:
     if probe.metadata.get('LookLocker') is True:
         probe.fail(
             f'{probe.file.name}: a Look-Locker readout uses up label with every excitation, '
-            'which no model of this version describes'
+            'which no model of this version describes; give the CBF of other software instead '
+            '(volumes of type cbf, or -d aslprep=PATH)'
         )
     return stated.upper()
 
@@ -398,6 +408,46 @@ def _labeling(
     # of Q2TIPS: first and last saturation pulse; the first ends the bolus
     _add_time(probe, 'BolusCutOffDelayTime', 'perfusion.label_duration', listed[:1])
     return CUT_OFFS[name], listed[:1] * len(context)
+
+
+def _encoded(
+    probe: Probe, label_type: str, context: tuple[str, ...]
+) -> tuple[TimeEncoding | None, tuple[str, ...]]:
+    """Read a time-encoded series; name its volumes by their encoding."""
+    if label_type == 'PASL':
+        probe.fail(f'{probe.file.name}: pulsed labelling has no blocks that could be encoded')
+    for key in ('LabelingDuration', 'PostLabelingDelay'):
+        probe.require(key, 'a time-encoded series needs it of every block, in seconds')
+    encoding = read_encoding(probe, context) if probe.ok else None
+    if encoding is None:
+        return None, context
+    for key, name, values in (
+        ('LabelingDuration', 'perfusion.label_duration', encoding.label_duration),
+        ('PostLabelingDelay', 'perfusion.post_label_delay', encoding.post_label_delay),
+    ):
+        _add_time(probe, key, name, tuple(dict.fromkeys(values)))
+    row_of = {
+        volume: row for cycle in encoding.cycles for row, volume in enumerate(cycle, start=1)
+    }
+    probe.reader.findings.note(
+        f'{probe.file.name}: time-encoded: {len(encoding.cycles)} cycle(s) of '
+        f'{len(encoding.matrix)} encodings are decoded to {len(encoding.label_duration)} blocks'
+    )
+    return encoding, tuple(
+        f'encoded{row_of[volume]}' if volume in row_of else kind
+        for volume, kind in enumerate(context)
+    )
+
+
+def _times_of(
+    encoding: TimeEncoding | None,
+) -> tuple[tuple[float, ...], tuple[float, ...], tuple[str, ...]]:
+    """Give durations, delays (s) and kinds of the differences that a series is decoded to."""
+    if encoding is None:
+        return (), (), ()
+    n_cycles = len(encoding.cycles)
+    durations = encoding.label_duration * n_cycles
+    return durations, encoding.post_label_delay * n_cycles, ('deltam',) * len(durations)
 
 
 def _uncut_bolus(probe: Probe, flag: object) -> tuple[float, ...]:
