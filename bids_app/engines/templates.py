@@ -1,4 +1,4 @@
-"""The files of the packaged template and atlas (made by tools/package_templates.py)."""
+"""The files of the packaged template and atlas (made by tools/package_*.py)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ ATLAS = 'atlas-Schaefer2018_seg-7n_scale-200_dseg'
 FINE_ATLAS = 'atlas-Schaefer2018_seg-7n_scale-400_dseg'
 """Kind of the label image with twice as many parcels of the same networks; no table is needed."""
 
+TERRITORIES = 'atlas-JHUArterial_dseg'
+"""Kind of the packaged label image of arterial territories, with a table too."""
+
 
 def packaged_template(kind: str, extension: str = '.nii.gz') -> Path:
     """
@@ -27,9 +30,9 @@ def packaged_template(kind: str, extension: str = '.nii.gz') -> Path:
     ----------
     kind : str
         ``T1w`` (with skull), ``desc-brain_mask``, ``label-GM_probseg``, ``label-WM_probseg``,
-        ``label-CSF_probseg``, :data:`ATLAS` or :data:`FINE_ATLAS`.
+        ``label-CSF_probseg``, :data:`ATLAS`, :data:`FINE_ATLAS` or :data:`TERRITORIES`.
     extension : str
-        ``.nii.gz``, or ``.tsv`` for the label table of the atlas.
+        ``.nii.gz``, or ``.tsv`` for the label table of an atlas.
 
     Returns
     -------

@@ -47,7 +47,8 @@ def turn_affected(inputs: GroupInputs, sides: Mapping[str, Any], column: str) ->
     Returns
     -------
     inputs : GroupInputs
-        With the affected side of everybody on the left; regions are averaged from the maps then.
+        With the affected side of everybody on the left, also of the grey matter of which the mask
+        is made; regions are averaged from the maps then.
 
     Raises
     ------
@@ -65,19 +66,21 @@ def turn_affected(inputs: GroupInputs, sides: Mapping[str, Any], column: str) ->
         raise SettingsError(msg)
     right = {name for name, side in known.items() if SIDES[side] == 'right'}
 
-    def turned(maps: MapSet) -> MapSet:
-        return replace(
-            maps,
-            sources={
-                name: tuple(replace(one, mirrored=name in right) for one in sources)
-                for name, sources in maps.sources.items()
-            },
-        )
+    def turned(of_people: Mapping[str, tuple[MapSource, ...]]) -> dict[str, tuple[MapSource, ...]]:
+        return {
+            name: tuple(replace(one, mirrored=name in right) for one in sources)
+            for name, sources in of_people.items()
+        }
 
+    changes, baselines = (
+        tuple(replace(maps, sources=turned(maps.sources)) for maps in found)
+        for found in (inputs.changes, inputs.baselines)
+    )
     return replace(
         inputs,
-        changes=tuple(map(turned, inputs.changes)),
-        baselines=tuple(map(turned, inputs.baselines)),
+        changes=changes,
+        baselines=baselines,
+        grey_matter=turned(inputs.grey_matter),
         regions={},
     )
 

@@ -142,7 +142,7 @@ class GroupInputs:
         Of every quantity and contrast.
     baselines : tuple of MapSet
         Of the baseline condition of the contrasts, or of no condition.
-    grey_matter : mapping of str to tuple of Path
+    grey_matter : mapping of str to tuple of MapSource
         Participant to its maps of grey-matter probability; empty: that of the template serves.
     regions : mapping of str to tuple of (str, Path)
         Contrast to (participant, table of regions); empty: regions are averaged from the maps.
@@ -151,7 +151,7 @@ class GroupInputs:
     participants: tuple[str, ...]
     changes: tuple[MapSet, ...]
     baselines: tuple[MapSet, ...] = ()
-    grey_matter: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    grey_matter: Mapping[str, tuple[MapSource, ...]] = field(default_factory=dict)
     regions: Mapping[str, tuple[tuple[str, Path], ...]] = field(default_factory=dict)
 
     @property
@@ -199,11 +199,12 @@ def from_derivatives(
     names = tuple(sorted(participants))
     files: dict[tuple[str, ...], dict[str, dict[str, Path]]] = {}
     tasks: dict[tuple[str, ...], set[str]] = {}
-    grey: dict[str, tuple[Path, ...]] = {}
+    grey: dict[str, tuple[MapSource, ...]] = {}
     for path, key, entities in _find_maps(output_dir, names, space):
         if key == 'probseg':
             if entities['label'] == 'GM':
-                grey[entities['sub']] = (*grey.get(entities['sub'], ()), path)
+                known = grey.get(entities['sub'], ())
+                grey[entities['sub']] = (*known, MapSource(value=path))
             continue
         group, statistic = _place(key, entities)
         unit = f'{entities["sub"]}/{entities.get("ses", "")}'

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from bids_app.bids.input.templates import templateflow_atlas
 from bids_app.bids.output.names import row, table
-from bids_app.engines.templates import ATLAS, packaged_template
+from bids_app.engines.templates import ATLAS, TERRITORIES, packaged_template
 from bids_app.errors import SettingsError
 from bids_app.group.effects import random_of
 from bids_app.group.permutation import max_statistic, measure_asymmetry
@@ -48,6 +49,12 @@ KEYS = ['level', 'index', 'name', 'network', 'quantity', 'unit']
 
 VALUES = ['effect', 'variance', 'n_voxels', 'coverage']
 
+PACKAGED_LEVELS = ('parcel', 'network', 'brain')
+"""Levels of the packaged atlas of networks."""
+
+TERRITORY = 'territories'
+"""Name that stands for the packaged atlas of arterial territories."""
+
 
 def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> None:
     """
@@ -64,6 +71,15 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
     """
     found = _tables(study, contrast, effects)
     of_participants = found or _from_maps(study, effects)
+    if found and study.settings.group.regions:
+        # the tables of participants know the packaged atlas only
+        own = _from_maps(study, effects)
+        of_participants = {
+            name: pd.concat([part, own[name][~own[name]['level'].isin(PACKAGED_LEVELS)]])
+            if name in own
+            else part
+            for name, part in found.items()
+        }
     design = study.design.matrix(list(of_participants))
     tables = list(of_participants.values())
     if len(tables) < MINIMUM or np.linalg.matrix_rank(design) < design.shape[1]:
@@ -349,19 +365,28 @@ def study_levels(study: Study) -> tuple[tuple[pd.DataFrame, IntArray], ...]:
     """Give the regions of the atlas, level by level, and the label of every voxel of the mask."""
     atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
     levels = region_levels(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
+    names = [text.partition('=')[0] for text in study.settings.group.regions]
+    twice = [name for name in names if [*PACKAGED_LEVELS, *names].count(name) > 1]
+    if twice:
+        msg = (
+            f'--regions: {twice[0]} is the name of another atlas; expected one name each, not '
+            f'{", ".join(PACKAGED_LEVELS)}'
+        )
+        raise SettingsError(msg)
     own = (read_regions(text, study.grid) for text in study.settings.group.regions)
     return (*levels, *((regions, labels[study.mask]) for regions, labels in own))
 
 
 def read_regions(text: str, grid: Grid) -> tuple[pd.DataFrame, IntArray]:
     """
-    Read an atlas of the user.
+    Read an atlas beside the packaged one of networks.
 
     Parameters
     ----------
     text : str
         NAME=IMAGE,TSV: labels in template space, on any grid, and a table with index and name,
-        with or without network.
+        with or without network; NAME=atlas-...: an atlas of the local TemplateFlow;
+        ``territories``: the packaged arterial territories.
     grid : Grid
         Of the template.
 
@@ -377,15 +402,18 @@ def read_regions(text: str, grid: Grid) -> tuple[pd.DataFrame, IntArray]:
     SettingsError
         If the text or the table is not understood.
     """
-    name, _, files = text.partition('=')
-    image, _, listed = files.rpartition(',')
-    if not re.fullmatch('[A-Za-z0-9]+', name) or not Path(image).is_file():
-        msg = f'--regions {text} should be NAME=IMAGE,TSV with files that there are'
+    name, image, listed = _atlas_files(text)
+    if not re.fullmatch('[A-Za-z0-9]+', name) or not image.is_file():
+        msg = (
+            f'--regions {text} should be NAME=IMAGE,TSV with files that there are, '
+            f'NAME=atlas-... of TemplateFlow, or {TERRITORY}'
+        )
         raise SettingsError(msg)
-    regions = pd.read_csv(listed, sep='\t') if Path(listed).is_file() else pd.DataFrame()
+    regions = pd.read_csv(listed, sep='\t') if listed.is_file() else pd.DataFrame()
     if not {'index', 'name'} <= set(regions) or regions['index'].duplicated().any():
         msg = f'--regions {text}: {listed} should have columns index (each once) and name'
         raise SettingsError(msg)
+    regions = regions[regions['index'] != 0]  # the background, which some tables list
     places = np.moveaxis(np.indices(grid.shape, dtype=float), 0, -1)
     source = grid_of(image)
     way = np.linalg.inv(source.affine) @ grid.affine
@@ -394,9 +422,19 @@ def read_regions(text: str, grid: Grid) -> tuple[pd.DataFrame, IntArray]:
     data = np.rint(load_data(image)).astype(int)
     labels = np.zeros(grid.shape, int)
     labels[inside] = data[tuple(at[inside].T)]
-    if 'network' not in regions:
-        regions['network'] = 'all'
-    return regions[['index', 'name', 'network']].assign(level=name), labels
+    network = regions.get('network', 'all')
+    return regions[['index', 'name']].assign(network=network, level=name), labels
+
+
+def _atlas_files(text: str) -> tuple[str, Path, Path]:
+    """Name, label image and table of an atlas, by what stands for it."""
+    name, _, files = text.partition('=')
+    if text == TERRITORY:
+        return name, packaged_template(TERRITORIES), packaged_template(TERRITORIES, '.tsv')
+    if files.startswith('atlas-') and ',' not in files:
+        return name, *templateflow_atlas(files)
+    image, _, listed = files.rpartition(',')
+    return name, Path(image), Path(listed)
 
 
 def region_estimate(

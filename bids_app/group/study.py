@@ -14,7 +14,7 @@ from bids_app.bids.output.write import write_image, write_table
 from bids_app.engines.templates import SPACE, packaged_template
 from bids_app.errors import AppError
 from bids_app.group.design import Design
-from bids_app.group.stream import Stack, on_grid, stack_maps
+from bids_app.group.stream import Stack, on_grid, read_source, stack_maps
 from bids_app.images import Grid, grid_of, save_image
 from bids_app.settings import setting_parameters
 
@@ -160,14 +160,18 @@ def group_mask(
     """
     template = packaged_template('label-GM_probseg')
     grid = grid_of(packaged_template('desc-brain_mask'))
+    everywhere = np.ones(grid.shape, bool)
     total, count, left_out = np.zeros(grid.shape), 0, []
     for participant in sorted(inputs.grey_matter):
         try:
-            maps = [on_grid(path, grid) for path in inputs.grey_matter[participant]]
+            maps = [
+                read_source(source, everywhere, grid)[0]
+                for source in inputs.grey_matter[participant]
+            ]
         except AppError as error:
             left_out.append((participant, str(error)))
             continue
-        total += np.nan_to_num(np.mean(maps, axis=0))
+        total += np.nan_to_num(np.mean(maps, axis=0)).reshape(grid.shape)
         count += 1
     if count == 0:
         total, count = on_grid(template, grid), 1

@@ -35,7 +35,7 @@ from bids_app.reports.group.coupling import coupling_charts
 from bids_app.reports.group.deviations import deviations
 from bids_app.reports.group.networks import network_cards
 from bids_app.reports.group.overview import inclusion_flow, quality_measures
-from bids_app.reports.group.people import people
+from bids_app.reports.group.people import people, plane
 from bids_app.reports.group.published import compare
 from bids_app.reports.group.shares import share_table
 from bids_app.reports.group.tables import ContrastTables, contrast_tables
@@ -234,6 +234,7 @@ def render_group(output_dir: Path) -> Report:
     }
     for name, make in parts.items():
         page[name] = later.attempt(name, make, ('', ()) if name == 'published' else ())
+    page['plane'] = later.attempt('plane', lambda: plane(page['measures'], files), {})
     page['missing'] = later.missing
     html = _environment().get_template('group.html').render(**page)
     path = atomic_write(root_file(output_dir, 'group_report'), html.encode())

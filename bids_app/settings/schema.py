@@ -697,8 +697,9 @@ class GroupSettings:
     )
     regions: tuple[str, ...] = _setting(
         (),
-        'NAME=IMAGE,TSV ...: further atlases in template space for the tables of regions; the '
-        'table has columns index and name',
+        'territories (arteries, packaged), NAME=IMAGE,TSV or NAME=atlas-... of the local '
+        'TemplateFlow: further atlases in template space for the tables of regions; the TSV has '
+        'columns index and name',
         flag='--regions',
     )
     roi: str | None = _setting(

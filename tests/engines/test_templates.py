@@ -6,7 +6,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
-from bids_app.engines.templates import ATLAS, FINE_ATLAS, packaged_template
+from bids_app.engines.templates import ATLAS, FINE_ATLAS, TERRITORIES, packaged_template
 from bids_app.errors import SettingsError
 
 TISSUES = ('GM', 'WM', 'CSF')
@@ -16,6 +16,7 @@ IMAGES = (
     *(f'label-{name}_probseg' for name in TISSUES),
     ATLAS,
     FINE_ATLAS,
+    TERRITORIES,
 )
 AFFINE = [[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]
 MEGABYTES = 3
@@ -75,6 +76,31 @@ def test_table_names_every_label_and_its_hemisphere(atlas):
     assert [int(row['index']) for row in rows] == sorted(set(np.unique(atlas)) - {0})
     assert {row['hemisphere'] for row in rows[:100]} == {'L'}
     assert {row['hemisphere'] for row in rows[100:]} == {'R'}
+
+
+def test_territories_lie_where_their_arteries_lead(right):
+    """Midline to side and front to back: ACA, MCA and PCA of each hemisphere; VB below them."""
+    labels = data(TERRITORIES)
+    with packaged_template(TERRITORIES, '.tsv').open() as lines:
+        rows = {row['name']: int(row['index']) for row in csv.DictReader(lines, delimiter='\t')}
+    assert sorted(rows.values()) == sorted(set(np.unique(labels)) - {0})
+    centre = {}
+    for name, index in rows.items():
+        places = np.argwhere(labels == index) @ np.array(AFFINE)[:3, :3] + (90, -126, -72)
+        side = -1 if name.endswith('left') else 1
+        # the source itself strays across the midline
+        assert (side * places[:, 0] >= -4).all()
+        centre[name] = places.mean(axis=0)
+    for side in ('left', 'right'):
+        anterior, middle, posterior, lowest = (
+            centre[f'{artery} {side}'] for artery in ('ACA', 'MCA', 'PCA', 'VB')
+        )
+        assert abs(middle[0]) > abs(anterior[0]) + 20
+        assert anterior[1] > posterior[1] + 40
+        assert lowest[2] < posterior[2] - 30
+    grey = data('label-GM_probseg') > 0.5
+    cerebrum = data(ATLAS) > 0
+    assert ((labels > 0) & (labels < 7))[grey & cerebrum].mean() > 0.9
 
 
 def test_tissue_fractions_add_up_to_the_brain_and_follow_the_t1w_contrast():

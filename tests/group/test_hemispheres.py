@@ -7,7 +7,10 @@ import pytest
 from bids_app.engines.templates import packaged_template
 from bids_app.errors import SettingsError
 from bids_app.group import stream, workflow
+from bids_app.group.hemispheres import turn_affected
+from bids_app.group.inputs import from_derivatives
 from bids_app.group.mirror import other_side, pairs_of
+from bids_app.group.study import group_mask
 from bids_app.images import grid_of, load_data
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.asymmetry import asymmetry_index
@@ -62,6 +65,25 @@ def test_affected_side_of_everybody_is_the_first(study):
     known = found[np.isfinite(found)]
     assert len(known) > 3000
     assert np.median(known) == pytest.approx(INDEX, rel=0.05)
+
+
+def test_grey_matter_of_the_mask_is_mirrored_with_the_maps(tmp_path):
+    """One-sided grey matter of patients who are affected there comes to lie on the left."""
+    made = support.Study(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        for sub, x in (('01', slice(20, 40)), ('02', slice(51, 71))):
+            made.summary(sub)
+            patch.setattr(support, 'BLOCK', (x, *SLAB[1:]))
+            made.image(0.9, 'probseg', sub=sub, label='GM')
+    inputs = from_derivatives(made.folder, ['01', '02'])
+    mask, grid, _ = group_mask(inputs, 0.6)
+    assert not mask.any(), 'the halves have nothing in common'
+    turned = turn_affected(inputs, {'01': 'right', '02': 'left'}, 'side')
+    mask, grid, left_out = group_mask(turned, 0.6)
+    assert left_out == ()
+    x = grid.affine[0, 0] * np.argwhere(mask)[:, 0] + grid.affine[0, 3]
+    assert len(x) > 4000
+    assert (x < 0).all()
 
 
 def test_regions_hold_both_sides_of_every_participant_with_the_error_of_the_index(study):

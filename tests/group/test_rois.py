@@ -121,6 +121,27 @@ def test_atlas_of_the_user_is_laid_on_the_template_and_its_table_checked(tmp_pat
         read_regions(f'{image},{listed}', grid)
 
 
+def test_atlas_of_the_local_templateflow_goes_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setenv('TEMPLATEFLOW_HOME', str(tmp_path))
+    folder = tmp_path / 'tpl-MNI152NLin6Asym'
+    folder.mkdir()
+    image = folder / 'tpl-MNI152NLin6Asym_res-01_atlas-HOCPA_desc-th25_dseg.nii.gz'
+    image.write_bytes(b'')  # listed by TemplateFlow, and not fetched
+    grid = Grid((8, 9, 6), AFFINE)
+    with pytest.raises(SettingsError, match=r'res-02_atlas-HOCPA_desc-th25_dseg.* there: none'):
+        read_regions('lobes=atlas-HOCPA_desc-th25', grid)
+    nb.Nifti1Image(np.full((16, 18, 12), 3, np.uint8), FINE).to_filename(image)
+    with pytest.raises(SettingsError, match=r'expected tpl-MNI152NLin6Asym_atlas.*_dseg\.tsv'):
+        read_regions('lobes=atlas-HOCPA_desc-th25', grid)
+    table = folder / 'tpl-MNI152NLin6Asym_atlas-HOCPA_dseg.tsv'
+    table.write_text('index\tname\n0\tbackground\n3\tInsula\n')
+    regions, labels = read_regions('lobes=atlas-HOCPA_desc-th25', grid)
+    assert regions[['index', 'name', 'level']].to_numpy().tolist() == [[3, 'Insula', 'lobes']]
+    assert (labels == 3).all()
+    with pytest.raises(SettingsError, match='there: atlas-HOCPA_desc-th25'):
+        read_regions('lobes=atlas-Other', grid)
+
+
 def test_region_on_the_t1w_image_follows_the_alignment_of_the_scan(study, tmp_path):
     shift = np.array([8.0, 0.0, -5.0])  # point of the scan minus that of the T1w image
     transform = study.folder / output_path('xfm_scan', sub='02', scan='ASL', task='rest')

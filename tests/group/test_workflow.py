@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from bids_app.bids.run.outcome import State
-from bids_app.errors import ExitCode, SelectionError
+from bids_app.errors import ExitCode, SelectionError, SettingsError
 from bids_app.group import workflow
 from bids_app.group.baseline import save_conjunctions
 from bids_app.group.inputs import from_derivatives
@@ -115,6 +115,23 @@ def test_records_of_the_group_are_written(three):
 
 
 # ------------------------------------------------------------------------------ few, odd
+
+
+def test_own_atlases_stand_beside_the_tables_of_the_participants(study):
+    for number in (1, 2, 3):
+        study.participant(f'{number:02d}', quantities=('cmro2',), size=number - 1)
+    study.group(**{'group.regions': ('territories',), 'group.permutations': 7})
+    table = study.table('group_regions', atlas='Schaefer2018')
+    assert set(table.level) == {'parcel', 'brain', 'territories'}
+    found = table[(table.level == 'territories') & (table.n_voxels > 0)]
+    assert len(table[table.level == 'territories']) == 8
+    # the block of grey matter lies on the midline behind: both posterior cerebral arteries
+    assert set(found.name) == {'PCA left', 'PCA right'}
+    assert found.n_voxels.sum() == 64
+    np.testing.assert_allclose(found.effect, 20.0, rtol=0.01)
+    assert (found.n_participants == 3).all()
+    with pytest.raises(SettingsError, match='network is the name of another atlas'):
+        study.group(**{'group.regions': ('network=a.nii,b.tsv',)})
 
 
 def test_rows_of_a_quantity_that_the_first_participant_lacks_are_kept(study):

@@ -1,7 +1,8 @@
-"""Templates beside the packaged one: from a folder of the user, or from TemplateFlow."""
+"""Templates and atlases beside those packaged: from a folder of the user, or TemplateFlow."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,3 +132,56 @@ def _from_templateflow(name: str) -> tuple[Path, Path]:
         )
         raise SettingsError(msg)
     return found[0], found[1]
+
+
+def templateflow_atlas(name: str) -> tuple[Path, Path]:
+    """
+    Find an atlas of the packaged template in the local TemplateFlow; nothing is fetched.
+
+    Parameters
+    ----------
+    name : str
+        Entities in order, such as ``atlas-Schaefer2018_desc-400Parcels7Networks``.
+
+    Returns
+    -------
+    image, table : Path
+        Label image, of 2 mm where there is one, and table of labels.
+
+    Raises
+    ------
+    SettingsError
+        If the folder (TEMPLATEFLOW_HOME, else ~/.cache/templateflow) does not hold both, or
+        TemplateFlow has listed but not fetched them (empty files).
+    """
+    home = Path(os.environ.get('TEMPLATEFLOW_HOME') or Path.home() / '.cache' / 'templateflow')
+    folder = home / f'tpl-{TEMPLATE}'
+    images = [
+        folder / f'tpl-{TEMPLATE}{middle}_{name}_dseg.nii.gz' for middle in ('_res-02', '_res-01')
+    ]
+    # a table holds for all resolutions, and may for all thresholds and templates
+    bare = re.sub('_desc-[A-Za-z0-9]+$', '', name)
+    tables = [
+        *(folder / f'tpl-{TEMPLATE}_{kind}_dseg.tsv' for kind in (name, bare)),
+        *(home / f'{kind}_dseg.tsv' for kind in (name, bare)),
+    ]
+    found = [
+        next((one for one in paths if one.is_file() and one.stat().st_size), None)
+        for paths in (images, tables)
+    ]
+    image, table = found
+    if image is None or table is None:
+        there = sorted(
+            {
+                path.name.partition('_atlas-')[2].removesuffix('_dseg.nii.gz')
+                for path in folder.glob('*_atlas-*_dseg.nii.gz')
+                if path.stat().st_size
+            }
+        )
+        msg = (
+            f'atlas {name}: expected {(images if image is None else tables)[0].name} in {folder}; '
+            f'atlases there: {", ".join(f"atlas-{one}" for one in there) or "none"}. Fetch it '
+            'with TemplateFlow, set TEMPLATEFLOW_HOME, or give NAME=IMAGE,TSV'
+        )
+        raise SettingsError(msg)
+    return image, table

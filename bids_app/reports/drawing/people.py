@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 
@@ -86,9 +87,10 @@ def draw_strips(groups: Sequence[Strip], *, title: str) -> str:
         # neighbours in value stand beside each other
         order = sorted(group.people, key=lambda one: one[1])
         parts += [
-            f'<circle cx="{x - 26 + 13 * (place % 5):.1f}" cy="{y(value):.1f}" r="3.5" '
-            f'fill="{colour}" fill-opacity=".65"><title>{escape(label)}: {value:.4g}</title>'
-            '</circle>'
+            f'<a href="{quote(label)}.html" tabindex="-1" data-participant="{escape(label)}" '
+            f'aria-label="{escape(label)}: {value:.4g}"><circle '
+            f'cx="{x - 26 + 13 * (place % 5):.1f}" cy="{y(value):.1f}" r="3.5" '
+            f'fill="{colour}" fill-opacity=".65"/></a>'
             for place, (label, value) in enumerate(order)
         ]
         parts.append(f'<path d="M{x - 34:.1f} {y(group.mean):.1f}h68" stroke="{colour}" '
@@ -149,6 +151,6 @@ def _file(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     """Put a chart together."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">'
+        f'viewBox="0 0 {width:.0f} {height:.0f}" role="group" aria-label="{escape(title)}">'
         f'{STYLE}{"".join(parts)}</svg>'
     )

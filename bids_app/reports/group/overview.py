@@ -46,6 +46,8 @@ class Measure:
     spread: str
     places: tuple[tuple[str, float, str, bool], ...]
     """Participant, place between the extremes (percent), text, whether it is an outlier."""
+    values: tuple[float, ...]
+    """Of the participants, in their order."""
 
     @property
     def outliers(self) -> tuple[tuple[str, str], ...]:
@@ -128,7 +130,7 @@ def quality_measures(output_dir: Path, participants: Sequence[str]) -> tuple[Mea
         for name, value in _measures_of(output_dir, participant):
             if np.isfinite(value):
                 values.setdefault(name, {})[participant] = value
-    return tuple(_measure(name, found) for name, found in values.items() if len(found) > 1)
+    return tuple(make_measure(name, found) for name, found in values.items() if len(found) > 1)
 
 
 def _measures_of(output_dir: Path, participant: str) -> list[tuple[tuple[str, str], float]]:
@@ -171,8 +173,22 @@ def _measures_of(output_dir: Path, participant: str) -> list[tuple[tuple[str, st
     return found
 
 
-def _measure(name: tuple[str, str], values: Mapping[str, float]) -> Measure:
-    """Place the participants between the extremes and mark those unlike the others."""
+def make_measure(name: tuple[str, str], values: Mapping[str, float]) -> Measure:
+    """
+    Place the participants between the extremes and mark those unlike the others.
+
+    Parameters
+    ----------
+    name : (str, str)
+        Title and unit.
+    values : mapping of str to float
+        Participant to its value.
+
+    Returns
+    -------
+    measure : Measure
+        Of the participants in the order given.
+    """
     numbers = np.array(list(values.values()))
     middle = float(np.median(numbers))
     spread = CONSISTENT * float(np.median(np.abs(numbers - middle)))
@@ -189,4 +205,5 @@ def _measure(name: tuple[str, str], values: Mapping[str, float]) -> Measure:
              can_tell and abs(value - middle) > OUTLYING * spread)
             for label, value in values.items()
         ),
+        values=tuple(values.values()),
     )  # fmt: skip

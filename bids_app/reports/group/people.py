@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 
-from bids_app.reports.derivatives import read_table, select, to_number
+from bids_app.reports.derivatives import natural, read_table, select, to_number
 from bids_app.reports.drawing.people import Interval, Strip, draw_forest, draw_strips
 from bids_app.reports.group.deviations import quantity_unit
+from bids_app.reports.group.overview import Measure, make_measure
 from bids_app.reports.text import contrast_words, in_words, with_interval
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 CLEAR = 0.05
 """False discovery rate below which a region is marked."""
+
+FEWEST_AXES = 2
+"""Measures of which a plane can be made."""
 
 WIDE_LEVELS = ('parcel',)
 """Levels of too many regions for a chart; they are in the file."""
@@ -86,18 +90,76 @@ def _title(line: Mapping[str, str]) -> tuple[str, float]:
     return text, scale
 
 
-def _strips(lines: Sequence[Mapping[str, str]]) -> Iterable[Chart]:
-    """Draw the values of the brain, and of regions of interest, by group."""
+def plane(measures: Sequence[Measure], files: Sequence[Derivative]) -> dict[str, Any]:
+    """
+    Collect what participants can be set against each other by: quality, then values of regions.
+
+    Parameters
+    ----------
+    measures : sequence of Measure
+        Of quality.
+    files : sequence of Derivative
+        Of the group.
+
+    Returns
+    -------
+    data : dict
+        participants, group of each (number), names of the groups, and axes with title, and text,
+        value and mark of every participant (None where it has none); empty with fewer than two
+        axes.
+    """
+    lines = [line for file in select(files, 'group_values') for line in read_table(file.path)]
+    group_of = {line['participant']: line['group'] for line in lines}
+    measured = [
+        make_measure((f'{title}, {where}', '1'), dict(found))
+        for (title, where), groups in _by_place(lines).items()
+        if len(found := [person for people in groups.values() for person in people]) > 1
+    ]
+    axes = [*measures, *measured]
+    if len(axes) < FEWEST_AXES:
+        return {}
+    people = sorted({label for axis in axes for label, *_ in axis.places}, key=natural)
+    groups = sorted({group_of.get(label, 'n/a') for label in people})
+    return {
+        'participants': people,
+        'groups': ['' if name == 'n/a' else name for name in groups],
+        'group': [groups.index(group_of.get(label, 'n/a')) for label in people],
+        'axes': [_axis(axis, people) for axis in axes],
+    }
+
+
+def _axis(measure: Measure, people: Sequence[str]) -> dict[str, Any]:
+    """Give a measure of everybody in order."""
+    found = {
+        label: (value, text, int(is_out))
+        for (label, _, text, is_out), value in zip(measure.places, measure.values, strict=True)
+    }
+    unit = f' ({measure.unit})' if measure.unit else ''
+    return {
+        'title': f'{measure.title}{unit}',
+        'people': [found.get(label) for label in people],
+    }
+
+
+def _by_place(
+    lines: Sequence[Mapping[str, str]],
+) -> dict[tuple[str, str], dict[str, list[tuple[str, float]]]]:
+    """Sort the values of the brain, and of regions of interest, by quantity, place and group."""
     places: dict[tuple[str, str], dict[str, list[tuple[str, float]]]] = {}
     for line in lines:
         title, scale = _title(line)
         value = scale * to_number(line['value'])
         if line['level'] in ('brain', 'roi') and math.isfinite(value):
             group = '' if line['group'] == 'n/a' else line['group']
-            place = places.setdefault((title, line['name']), {})
+            where = 'grey matter' if line['name'] == 'brain' else line['name']
+            place = places.setdefault((title, where), {})
             place.setdefault(group, []).append((line['participant'], value))
-    for (title, name), groups in places.items():
-        where = 'grey matter' if name == 'brain' else name
+    return places
+
+
+def _strips(lines: Sequence[Mapping[str, str]]) -> Iterable[Chart]:
+    """Draw the values of the brain, and of regions of interest, by group."""
+    for (title, where), groups in _by_place(lines).items():
         strips = [_strip(group, groups[group]) for group in sorted(groups)]
         text = f'{title}, {where}'
         yield Chart(title=text, svg=draw_strips(strips, title=text))

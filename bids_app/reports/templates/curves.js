@@ -1,5 +1,5 @@
 'use strict';
-// Curves: the one pointed at is named, with its place and its value.
+// Curves: the one pointed at, or gone along by the arrow keys, is named, with its place and its value.
 for (const chart of document.querySelectorAll('.chart svg[data-x]')) {
   const [x, y] = ['x', 'y'].map(name => chart.dataset[name].split(' ').map(Number));
   const told = (axis, place) => axis[0] + (axis[1] - axis[0]) * (place - axis[2]) / (axis[3] - axis[2]);
@@ -17,15 +17,26 @@ for (const chart of document.querySelectorAll('.chart svg[data-x]')) {
   tip.className = 'tip';
   chart.after(tip);
   const write = value => `${Number(value.toPrecision(3))}`.replace('-', '−');
+  const show = (near, at, value = height(near?.points ?? [], at)) => {
+    for (const one of curves) one.group.classList.toggle('near', one === near);
+    tip.textContent = near ? `${near.group.dataset.curve}: ${write(told(y, value))} at ${write(told(x, at))}` : '';
+  };
   chart.addEventListener('pointermove', event => {
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(chart.getScreenCTM().inverse());
-    const near = curves.map(one => [Math.abs(height(one.points, at.x) - at.y), one])
-      .filter(one => !Number.isNaN(one[0])).sort((a, b) => a[0] - b[0])[0]?.[1];
-    for (const one of curves) one.group.classList.toggle('near', one === near);
-    tip.textContent = near ? `${near.group.dataset.curve}: ${write(told(y, height(near.points, at.x)))} at ${write(told(x, at.x))}` : '';
+    show(curves.map(one => [Math.abs(height(one.points, at.x) - at.y), one])
+      .filter(one => !Number.isNaN(one[0])).sort((a, b) => a[0] - b[0])[0]?.[1], at.x);
   });
-  chart.addEventListener('pointerleave', () => {
-    tip.textContent = '';
-    for (const one of curves) one.group.classList.remove('near');
+  for (const name of ['pointerleave', 'blur']) chart.addEventListener(name, () => show());
+  if (!curves.length) continue;
+  chart.setAttribute('tabindex', 0);
+  let [which, place] = [0, -1];
+  chart.addEventListener('keydown', event => {
+    const [turn, go] = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key] ?? [];
+    if (turn === undefined) return;
+    event.preventDefault();
+    which = (which + turn + curves.length) % curves.length;
+    const {points} = curves[which];
+    place = Math.max(0, Math.min(points.length - 1, place + go));
+    show(points[place] && curves[which], ...(points[place]?.at ?? []));
   });
 }

@@ -34,7 +34,7 @@ def test_after_the_group_the_flow_ends_with_who_is_in_it():
 @pytest.mark.parametrize('odd', [9.0, -9.0])
 def test_an_outlier_is_one_unlike_the_others_on_either_side(odd):
     values = {f'sub-{k}': value for k, value in enumerate([1.0, 1.1, 0.9, 1.05, 0.95, odd])}
-    measure = overview._measure(('x', 'mm'), values)
+    measure = overview.make_measure(('x', 'mm'), values)
     assert [label for label, _ in measure.outliers] == ['sub-5']
     places = [place for _, place, _, _ in measure.places]
     assert (min(places), max(places)) == (0, 100)
@@ -42,7 +42,7 @@ def test_an_outlier_is_one_unlike_the_others_on_either_side(odd):
 
 def test_four_participants_are_too_few_for_an_outlier():
     values = {'a': 1.0, 'b': 1.01, 'c': 0.99, 'd': 50.0}
-    assert overview._measure(('x', '1'), values).outliers == ()
+    assert overview.make_measure(('x', '1'), values).outliers == ()
 
 
 def test_names_of_near_points_do_not_overlap():
