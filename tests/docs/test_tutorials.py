@@ -47,7 +47,7 @@ def test_the_page_runs_as_it_stands(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize('name', ['asl-only', 'resting-patients'])
+@pytest.mark.parametrize('name', ['scanner-to-labels', 'asl-only', 'resting-patients'])
 def test_the_study_of_the_page_runs_as_it_stands(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_page(name, tmp_path)
