@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-9
 """Relative size of what blocks share through their noise, below which they share nothing."""
 
+DIGITS = 15
+"""Decimals of a weight; the rest is rounding."""
+
 
 def decoding_of(encoding: ArrayLike) -> FloatArray:
     r"""
@@ -76,7 +79,7 @@ def decoding_of(encoding: ArrayLike) -> FloatArray:
             'errors would be wrong'
         )
         raise ModelInputError(msg)
-    return np.round(decoding, 15) + 0.0
+    return np.round(decoding, DIGITS) + 0.0
 
 
 def decode(series: ArrayLike, encoding: ArrayLike, cycles: Sequence[Sequence[int]]) -> FloatArray:
