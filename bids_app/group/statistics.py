@@ -286,7 +286,7 @@ def means_without(
         kept = member != group
         typical = np.ones(x.shape[1])
         if v is not None:
-            typical = _counted_median(ordered, kept[order] & usable)
+            typical = _counted_median(np.asarray(ordered, float), kept[order] & usable)
         part = _estimated(
             x[kept],
             known[kept],

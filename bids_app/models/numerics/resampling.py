@@ -406,7 +406,7 @@ def resample_series(
             value = ndimage.affine_transform(
                 volume, step[:3, :3], step[:3, 3], order=SPLINE_ORDER, mode='nearest'
             )
-            inside, scale = _is_inside_after(step, volume.shape), 1.0
+            inside, scale = _is_inside_after(step, volume.shape), np.ones(1)
         else:
             points, scale = bent[0] @ step[:3, :3].T + step[:3, 3], bent[1]
             value = ndimage.map_coordinates(volume, points.T, order=SPLINE_ORDER, mode='nearest')
