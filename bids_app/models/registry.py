@@ -107,13 +107,14 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         ),
         'epg-slice': ModelSpec(
             function='bids_app.models.relaxometry.epg_slice:fit_r2_epg_slice',
-            data=('signal',),
+            data=('signal', 'positions'),
             parameters=('echo_times', 'refocusing_thickness', *NOISE),
             unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
-            'extended phase graphs across the profile of the slice, the transmit field of each '
-            'voxel being fitted along; what other slice profiles would change is in its variance',
+            'extended phase graphs across the profile of the slice, the transmit field being a '
+            'polynomial in space that is fitted along; what other slice profiles would change is '
+            'in its variance',
         ),
     },
     'r2_star': {

@@ -143,7 +143,10 @@ CASES = {
         scalars={'echo_times': SPIN_ECHOES.copy(), 'noise_floor': 'rician', 'coils': 1},
     ),
     'r2/epg-slice': lambda: Case(
-        data={'signal': decay(SPIN_ECHOES, spread(10, 16), 1)},
+        data={
+            'signal': decay(SPIN_ECHOES, spread(10, 16), 1),
+            'positions': 2 * np.argwhere(np.ones((N_VOXELS, 1, 1))),
+        },
         per_voxel={'noise_groups': NOISE_GROUPS.copy()},
         scalars={
             'echo_times': SPIN_ECHOES.copy(),

@@ -290,7 +290,7 @@ def test_mese_and_megre_make_this_graph_without_anatomy(maker):
         'model_megre.sample_decays',
         'model_mese.estimate_r2',
         'model_mese.sample_decays',
-        'resample_motion_megre',
+        'resample_echo_inconsistency_megre',
         'resample_r2_star_megre',
         'save_alignment',
         'save_echo_motion',

@@ -261,7 +261,7 @@ def _smooth_miss(
     known = np.isfinite(miss) & (noise >= 0)
     if not known.any():
         return np.full(miss.shape, FIRST_MISS), np.full(miss.shape, np.nan)
-    terms = _polynomial(positions, int(known.sum()))
+    terms = polynomial_of_place(positions, int(known.sum()))
     # exact trains have no noise: then all voxels count alike
     snr = fit.parameters[known, 0] / np.sqrt(np.maximum(noise[known], np.finfo(float).tiny))
     weights = (snr / snr.max())[:, None]
@@ -273,8 +273,22 @@ def _smooth_miss(
     return np.clip(terms @ factors, *MISS_BOUNDS), variance
 
 
-def _polynomial(positions: FloatArray, count: int) -> FloatArray:
-    """Give the terms (V, P) of as high a degree as `count` voxels allow, of centred positions."""
+def polynomial_of_place(positions: FloatArray, count: int) -> FloatArray:
+    """
+    Give the terms of a smooth function of place.
+
+    Parameters
+    ----------
+    positions : (V, 3) ndarray of float64
+        Any unit of length.
+    count : int
+        Voxels that the function is found from; the fewer, the lower its degree.
+
+    Returns
+    -------
+    terms : (V, P) ndarray of float64
+        Products of powers of the centred positions; the first is constant.
+    """
     centred = positions - positions.mean(axis=0)
     scaled = centred / max(float(np.abs(centred).max()), np.finfo(float).tiny)
     orders = (SMOOTH_ORDER + 1,) * positions.shape[1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from bids_app.models.relaxometry.decay import (
     floor_passes,
     near_floor,
     replace_rows,
+    rician_mean,
     start_decay,
     with_noise_floor,
 )
@@ -28,9 +31,12 @@ from bids_app.models.relaxometry.epg import (
     Train,
     echo_train,
     estimate_of_train,
+    polynomial_of_place,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from bids_app._typing import BoolArray, FloatArray
@@ -65,8 +71,32 @@ B1_POINTS = 89
 LARGEST_DECAY = 1.25
 """exp(-R2 x spacing) up to which the train is known: negative rates that noise may cause."""
 
+MIDDLE_FIELDS, FIELD_FALLS = (0.8, 0.9, 0.97, 1.05, 1.15, 1.25), (0.0, 0.2, 0.4)
+"""In the middle of the head, and how far the field falls to its edge: starts of the search. A
+field that crosses nominal is not reached from one that does not, for at nominal the train is
+flat in it."""
+
+MOST_DESCENTS = 4
+"""Of the starts, from the best."""
+
 STARTS_B1 = (0.9, 1.2)
 """A field above nominal leaves nearly the train of one below: the fit may end on either side."""
+
+FEWEST_FOR_FIELD = 500
+"""Voxels from which on the field is a function of place; below, each voxel has its own."""
+
+MOST_FOR_FIELD = 3000
+"""Voxels that the field is found from."""
+
+FIELD_STEPS = 15
+
+LARGEST_FIELD_STEP = 0.1
+"""Of the field anywhere, in one step: the train is far from linear in it."""
+
+FIELD_SETTLED = 1e-3
+
+SMALLEST_RIDGE = 1e-9
+"""Keeps polynomials solvable that the head hardly tells apart, relative to the others."""
 
 AS_GOOD = 4.0
 """Sum of squares, in units of the noise, by which the better side must win (two SD)."""
@@ -132,6 +162,7 @@ def predict_slice_train(
 
 def fit_r2_epg_slice(
     signal: ArrayLike,
+    positions: ArrayLike | None = None,
     *,
     echo_times: ArrayLike,
     refocusing_thickness: float | None = None,
@@ -146,6 +177,9 @@ def fit_r2_epg_slice(
     ----------
     signal : (V, E) array_like
         As for :func:`bids_app.models.relaxometry.epg.fit_r2_epg`.
+    positions : (V, 3) array_like, optional
+        Of the voxels, mm. With 500 voxels or more the transmit field is a polynomial of place;
+        else every voxel has one of its own.
     echo_times : (E,) array_like
         s; at least 4, in any order, multiples 1, 2, 3 ... of the first.
     refocusing_thickness : float, optional
@@ -167,12 +201,22 @@ def fit_r2_epg_slice(
 
     Notes
     -----
-    Least squares for S0, R2 and the transmit field of each voxel. A thickness that is not known
-    is, of those between 0.9 and 10, the one that leaves the smallest residuals of all voxels; it
-    takes up most of what other pulses than the assumed would change. The fit is repeated with
-    softer and with sharper pulses, or, where the thickness was found, with the next smaller and
-    larger one; the squared half of the difference is added to the variance. This error is shared
-    by all voxels, and by all conditions that share the scan.
+    Least squares for S0, R2 and the transmit field. A field above nominal leaves nearly the train
+    of one below, and at nominal the train does not change with it: noise alone moves the field of
+    a voxel by .2, and R2 with it, to one side. But the field is smooth. Its polynomial is found
+    from all voxels at once, S0 and R2 being solved for at every step (variable projection), from
+    the best even field on either side of nominal; then R2 is fitted in that field. How far voxels
+    depart from it, beyond noise, is a part of the variance.
+
+    A thickness that is not known is, of those between 0.9 and 10, the one that leaves the smallest
+    residuals of all voxels; it takes up most of what other pulses than the assumed would change.
+    The fit is repeated with softer and with sharper pulses, or, where the thickness was found,
+    with the next smaller and larger one; the squared half of the difference is added to the
+    variance. This error is shared by all voxels, and by all conditions that share the scan.
+
+    References
+    ----------
+    .. [1] Golub & Pereyra, SIAM Journal on Numerical Analysis 10:413, 1973. doi:10.1137/0710036
 
     Examples
     --------
@@ -189,20 +233,34 @@ def fit_r2_epg_slice(
         msg = f'refocusing_thickness must be positive, got {refocusing_thickness}'
         raise ModelInputError(msg)
     train = Train.of(signal, echo_times, noise_floor, coils)
+    where = _Field.of(train, positions)
     if refocusing_thickness is None:
-        number = _most_likely_thickness(train)
+        number = _most_likely_thickness(train, where)
         thickness = THICKNESSES[number]
         others = [_profile(train, THICKNESSES[number + side]) for side in (-1, 1)]
     else:
         thickness = refocusing_thickness
         others = [_profile(train, thickness, pulse) for pulse in OTHER_TIME_BANDWIDTHS]
-    fits = [_fit(train, noise_groups, _profile(train, thickness), start) for start in STARTS_B1]
-    fit, noise, apart = _better(*fits)
+    profile = _profile(train, thickness)
+    if where is None:
+        fits = [_fit(train, noise_groups, profile, start) for start in STARTS_B1]
+        fit, noise, apart = _better(*fits)
+        low, high = (
+            _fit(train, noise_groups, other, fit.parameters[:, 2])[0].parameters[:, 1]
+            for other in others
+        )
+    else:
+        weights, _ = where.find(train, profile)[0]
+        fit, noise = _fit(train, noise_groups, profile, where.everywhere @ weights, is_known=True)
+        apart = 2 * where.shift_of_rate(train, profile, fit, noise, weights)
+        low, high = (
+            _fit(train, noise_groups, other, where.everywhere @ found, is_known=True)[
+                0
+            ].parameters[:, 1]
+            for other in others
+            for found, _ in where.find(train, other, [weights])
+        )
     own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
-    low, high = (
-        _fit(train, noise_groups, profile, fit.parameters[:, 2])[0].parameters[:, 1]
-        for profile in others
-    )
     between = np.where(np.isfinite(high - low), high - low, 0.0)
     variance = fit.covariance[:, 1, 1] * own + (apart / 2) ** 2 + (between / 2) ** 2
     return estimate_of_train(train, fit, noise, dof, variance)
@@ -223,17 +281,173 @@ def _profile(train: Train, thickness: float, time_bandwidth: float = TIME_BANDWI
     return _Profile(train.spacing, train.signal.shape[1], thickness, time_bandwidth)
 
 
-def _most_likely_thickness(train: Train) -> int:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Field:
+    """The transmit field as a polynomial of place, and the voxels that it is found from."""
+
+    everywhere: FloatArray
+    """(V, K) polynomials at all voxels."""
+    places: FloatArray
+    """(V, 3) positions from the middle."""
+    rows: BoolArray
+    """(V,) those that it is found from."""
+    noise: float
+    """SD of the noise whose floor counts; NaN where none does."""
+
+    @classmethod
+    def of(cls, train: Train, positions: ArrayLike | None) -> _Field | None:
+        """Choose the voxels; None where there are too few, or nobody says where they are."""
+        known = np.flatnonzero(train.usable.all(axis=1))
+        if positions is None or len(known) < FEWEST_FOR_FIELD:
+            return None
+        place = np.asarray(positions, float)
+        if place.shape != (len(train.signal), 3) or not np.isfinite(place).all():
+            msg = f'positions must be finite and of shape ({len(train.signal)}, 3)'
+            raise ModelInputError(msg)
+        rows = np.zeros(len(place), bool)
+        rows[known[:: -(-len(known) // MOST_FOR_FIELD)]] = True
+        everywhere = polynomial_of_place(place, int(rows.sum()))
+        noise = np.nan
+        if train.noise_floor != 'none':
+            level = np.full(len(place), STARTS_B1[0])
+            spread = _solve(train, rows, _profile(train, THICKNESSES[1]), level).residual_variance
+            noise = float(np.sqrt(np.nanmedian(spread)))
+        return cls(everywhere, place - place[rows].mean(axis=0), rows, noise)
+
+    def find(
+        self, train: Train, profile: _Profile, starts: Sequence[FloatArray] = ()
+    ) -> list[tuple[FloatArray, float]]:
+        """Find the weights (K,) of the polynomials, and how badly they fit; the best first."""
+        if not starts:
+            far = (self.places[self.rows] ** 2).sum(axis=1)
+            far /= max(float(far.max()), np.finfo(float).tiny)
+            tried = []
+            for middle, fall in product(MIDDLE_FIELDS, FIELD_FALLS):
+                start = np.linalg.lstsq(self.everywhere[self.rows], middle - fall * far)[0]
+                tried.append((start, self._project(train, profile, start)[2]))
+            starts = [start for start, _ in sorted(tried, key=itemgetter(1))[:MOST_DESCENTS]]
+        ends = [self._descend(train, profile, start) for start in starts]
+        return sorted(ends, key=itemgetter(1))
+
+    def _descend(
+        self, train: Train, profile: _Profile, weights: FloatArray
+    ) -> tuple[FloatArray, float]:
+        """Improve weights by Gauss-Newton steps as long as the residuals fall."""
+        places = self.everywhere[self.rows]
+        gain, slope, misfit = self._project(train, profile, weights)
+        for _ in range(FIELD_STEPS):
+            curvature = places.T @ (gain[:, None] * places)
+            curvature[np.diag_indices(len(curvature))] += SMALLEST_RIDGE * np.trace(curvature)
+            step = np.linalg.solve(curvature, places.T @ slope)
+            size = float(np.abs(places @ step).max())
+            step *= min(1.0, LARGEST_FIELD_STEP / max(size, LARGEST_FIELD_STEP))
+            found = self._project(train, profile, weights + step)
+            if not found[2] < misfit:
+                break
+            weights = weights + step
+            gain, slope, misfit = found
+            if size < FIELD_SETTLED:
+                break
+        return weights, misfit
+
+    def _project(
+        self, train: Train, profile: _Profile, weights: FloatArray
+    ) -> tuple[FloatArray, FloatArray, float]:
+        """
+        Solve for S0 and R2 in a field.
+
+        Returns
+        -------
+        gain, slope : (N,) ndarray
+            Squared length of what the field changes and S0 and R2 do not, and its product with
+            the residuals; both over the noise of the voxel, so that a voxel of two tissues says
+            little.
+        misfit : float
+            Mean over voxels of the logarithm of the residual variance.
+        """
+        field = np.clip(self.everywhere @ weights, *B1_LIMITS)
+        noise = None if np.isnan(self.noise) else np.full(len(field), self.noise)
+        fit = _solve(train, self.rows, profile, field, noise, is_known=True)
+        signal = train.signal[self.rows]
+        mean, by_s0, by_rate, by_field = _slopes(
+            fit.parameters, field[self.rows], profile, self.noise, train.coils
+        )
+        across = _without(by_field, np.stack([by_s0, by_rate], axis=2))[0]
+        left = signal - mean
+        left[~np.isfinite(left)] = 0.0
+        across[~np.isfinite(across)] = 0.0
+        known = np.where(np.isfinite(fit.residual_variance), fit.residual_variance, np.inf)
+        known = np.maximum(known, np.finfo(float).tiny)
+        misfit = float(np.mean(np.log(known[np.isfinite(known)])))
+        return (across**2).sum(axis=1) / known, (across * left).sum(axis=1) / known, misfit
+
+    def shift_of_rate(
+        self,
+        train: Train,
+        profile: _Profile,
+        fit: FitResult,
+        noise: FloatArray,
+        weights: FloatArray,
+    ) -> FloatArray:
+        """Give by how much (V,) R2 changes where the field departs from its polynomial, SD."""
+        field = np.clip(self.everywhere @ weights, *B1_LIMITS)
+        mean, by_s0, by_rate, by_field = _slopes(
+            fit.parameters, field, profile, self.noise, train.coils
+        )
+        across, along = _without(by_field, np.stack([by_s0, by_rate], axis=2))
+        left = (across * (train.signal - mean)).sum(axis=1)
+        gain = (across**2).sum(axis=1)
+        known = np.isfinite(left) & np.isfinite(gain) & (gain > 0) & (noise > 0)
+        # of the scatter of the fields that voxels would choose, what noise does not explain
+        if not known.any():
+            return np.zeros(len(gain))
+        excess = float((left[known] ** 2 / gain[known] / noise[known] - 1).mean())
+        spread = np.sqrt(max(excess, 0.0) / float((gain[known] / noise[known]).mean()))
+        return np.where(np.isfinite(along[:, 1]), np.abs(along[:, 1]) * spread, 0.0)
+
+
+def _slopes(
+    parameters: FloatArray, field: FloatArray, profile: _Profile, noise: float, coils: int
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Give the mean signal (V, E) of a fit, and its slopes by S0, rate and field."""
+    s0 = parameters[:, :1]
+    echoes, (by_rate, by_field) = _echoes(parameters[:, 1], field, profile)
+    mean, slope = s0 * echoes, np.ones(1)
+    if not np.isnan(noise):
+        mean, slope = rician_mean(np.maximum(mean, 0.0), np.full((1, 1), noise), coils)
+    return mean, slope * echoes, slope * s0 * by_rate, slope * s0 * by_field
+
+
+def _without(change: FloatArray, tangent: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Take out of a change (V, E) what the tangents (V, E, 2) explain; give that share (V, 2)."""
+    square = np.einsum('vek,vel->vkl', tangent, tangent)
+    product = np.einsum('vek,ve->vk', tangent, change)
+    determinant = square[:, 0, 0] * square[:, 1, 1] - square[:, 0, 1] ** 2
+    with np.errstate(divide='ignore', invalid='ignore'):
+        share = np.stack([
+            square[:, 1, 1] * product[:, 0] - square[:, 0, 1] * product[:, 1],
+            square[:, 0, 0] * product[:, 1] - square[:, 0, 1] * product[:, 0],
+        ], axis=1) / determinant[:, None]  # fmt: skip
+    return change - np.einsum('vek,vk->ve', tangent, share), share
+
+
+def _most_likely_thickness(train: Train, where: _Field | None) -> int:
     """Find the thickness, but for the first and the last, that fits the echoes best."""
     known = np.flatnonzero(train.usable.any(axis=1))
     rows = np.zeros(len(train.signal), bool)
     rows[known[:: max(1, len(known) // MOST_TRIED)]] = True
-    misfits = []
+    misfits: list[float] = []
+    starts: list[FloatArray] = []
     for thickness in THICKNESSES[1:-1]:
         profile = _profile(train, thickness)
-        fits = (_solve(train, rows, profile, np.full(len(rows), start)) for start in STARTS_B1)
-        misfit = np.fmin(*(fit.residual_variance for fit in fits))
-        misfits.append(np.nanmean(misfit) if np.isfinite(misfit).any() else np.inf)
+        if where is not None:
+            ends = replace(where, rows=where.rows & rows).find(train, profile, starts)
+            starts, misfit = [weights for weights, _ in ends[:2]], ends[0][1]
+        else:
+            fits = (_solve(train, rows, profile, np.full(len(rows), one)) for one in STARTS_B1)
+            spread = np.fmin(*(fit.residual_variance for fit in fits))
+            misfit = float(np.nanmean(spread)) if np.isfinite(spread).any() else np.inf
+        misfits.append(misfit)
     return 1 + int(np.argmin(misfits))
 
 
@@ -254,18 +468,23 @@ def _better(
 
 
 def _fit(
-    train: Train, noise_groups: ArrayLike | None, profile: _Profile, field: ArrayLike
+    train: Train,
+    noise_groups: ArrayLike | None,
+    profile: _Profile,
+    field: ArrayLike,
+    *,
+    is_known: bool = False,
 ) -> tuple[FitResult, FloatArray]:
-    """Fit S0, R2 and the transmit field from a first field; give also the pooled noise."""
+    """Fit S0, R2 and, from a first one, the transmit field; give also the pooled noise."""
     field = np.broadcast_to(np.asarray(field, float), len(train.signal))
     field = np.where(np.isfinite(field), field, STARTS_B1[0])
-    fit = _solve(train, np.ones(len(train.signal), bool), profile, field)
+    fit = _solve(train, np.ones(len(train.signal), bool), profile, field, is_known=is_known)
     noise, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
     for _ in range(floor_passes(train.noise_floor, train.coils)):
         prediction = fit.parameters[:, :1] * np.exp(-fit.parameters[:, 1:2] * train.times)
         near = near_floor(prediction, train.usable, noise, train.coils)
         if near.any():
-            again = _solve(train, near, profile, field, np.sqrt(noise))
+            again = _solve(train, near, profile, field, np.sqrt(noise), is_known=is_known)
             fit = replace_rows(fit, near, again)
             noise, _ = pool_variance(fit.residual_variance, fit.dof, noise_groups)
     return fit, noise
@@ -277,28 +496,37 @@ def _solve(
     profile: _Profile,
     field: FloatArray,
     noise: FloatArray | None = None,
+    *,
+    is_known: bool = False,
 ) -> FitResult:
-    """Fit some voxels, above the floor of a noise (V,) if any."""
+    """Fit some voxels in a field that is known or only starts, above the floor of a noise (V,)."""
     signal, usable, times = train.signal[rows], train.usable[rows], train.times
+    field = np.clip(field[rows], *B1_LIMITS)
 
     def predict(
-        parameters: FloatArray, *_known: NDArray[np.generic]
+        parameters: FloatArray, *known: NDArray[np.generic]
     ) -> tuple[FloatArray, FloatArray]:
         s0 = parameters[:, :1]
-        echoes, slopes = _echoes(parameters[:, 1], parameters[:, 2], profile)
-        return s0 * echoes, np.stack([echoes, s0 * slopes[0], s0 * slopes[1]], axis=2)
+        here = np.asarray(known[0], float)[:, 0] if is_known else parameters[:, 2]
+        echoes, slopes = _echoes(parameters[:, 1], here, profile)
+        parts = [echoes, s0 * slopes[0]] + ([] if is_known else [s0 * slopes[1]])
+        return s0 * echoes, np.stack(parts, axis=2)
 
     start = start_decay(signal, np.ones(signal.shape), usable, times)
-    start = np.column_stack([start, field[rows]])
     growth = np.log(LARGEST_DECAY) / train.spacing
+    lower = [0.0, -min(STRONGEST_GROWTH / times.max(), growth), B1_LIMITS[0]]
+    upper = [np.inf, STRONGEST_DECAY / times.min(), B1_LIMITS[1]]
+    n_free = len(lower) - is_known
+    auxiliary = [field[:, None]] if is_known else []
+    auxiliary += [] if noise is None else [noise[rows, None]]  # it goes last
     return fit_least_squares(
         predict if noise is None else with_noise_floor(predict, train.coils),
         signal,
-        start,
-        lower=[0.0, -min(STRONGEST_GROWTH / times.max(), growth), B1_LIMITS[0]],
-        upper=[np.inf, STRONGEST_DECAY / times.min(), B1_LIMITS[1]],
+        start if is_known else np.column_stack([start, field]),
+        lower=lower[:n_free],
+        upper=upper[:n_free],
         weights=usable.astype(float),
-        auxiliary=[] if noise is None else [noise[rows, None]],
+        auxiliary=auxiliary,
         max_iterations=MAX_ITERATIONS,
         tolerance=TOLERANCE,
     )
