@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import bids_app.interfaces._base  # noqa: F401  (sets NO_ET before nipype is imported)
+
 # isort: split
 import nipype.pipeline.engine as pe
 from nipype import IdentityInterface

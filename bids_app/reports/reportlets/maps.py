@@ -167,8 +167,8 @@ def first_echo_fact(sidecar: Mapping[str, Any]) -> Fact | None:
     fact : Fact or None
         None of other maps, and where the model lets the first echo be low.
     """
-    model = (sidecar.get('Model') or {}).get('Name')
-    if 'FirstEchoDeparture' not in sidecar or model != 'exponential':
+    # the key is asked for first: maps of other software may name their model in any way
+    if 'FirstEchoDeparture' not in sidecar or sidecar['Model']['Name'] != 'exponential':
         return None
     departure = float(sidecar['FirstEchoDeparture'])
     return Fact(
