@@ -389,13 +389,16 @@ class TakeTransform(SimpleInterface):
         return runtime
 
 
-class _TissueInputSpec(BaseInterfaceInputSpec):
-    reference = image('grid of the scan', '')
-    transform = image('rigid transform, T1w points to scan points (ITK)', '')
-    brain_mask = image('brain, T1w grid', '1')
+class _ProbabilitiesInputSpec(BaseInterfaceInputSpec):
     grey_matter = image('grey-matter probability, T1w grid', '1')
     white_matter = image('white-matter probability, T1w grid', '1')
     csf = image('cerebrospinal-fluid probability, T1w grid', '1')
+
+
+class _TissueInputSpec(_ProbabilitiesInputSpec):
+    reference = image('grid of the scan', '')
+    transform = image('rigid transform, T1w points to scan points (ITK)', '')
+    brain_mask = image('brain, T1w grid', '1')
 
 
 class _TissueOutputSpec(TraitedSpec):
@@ -436,14 +439,11 @@ class ResampleTissue(SimpleInterface):
         return runtime
 
 
-class _PredictTissueInputSpec(BaseInterfaceInputSpec):
+class _PredictTissueInputSpec(_ProbabilitiesInputSpec):
     reference = image('image that stands for the scan', 'a.u.')
     mask = image('voxels of the target; its grid is the target', '1')
     source_transform = image('rigid transform, T1w points to scan points (ITK)', '')
     target_transform = image('rigid transform, T1w points to target points (ITK)', '')
-    grey_matter = image('grey-matter probability, T1w grid', '1')
-    white_matter = image('white-matter probability, T1w grid', '1')
-    csf = image('cerebrospinal-fluid probability, T1w grid', '1')
 
 
 class _PredictTissueOutputSpec(TraitedSpec):

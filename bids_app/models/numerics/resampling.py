@@ -485,12 +485,10 @@ def kept_noise(phase: ArrayLike) -> FloatArray:
 
 
 def _undistorted(
-    shape: tuple[int, ...], shift: ArrayLike | None, axis: int
+    shape: tuple[int, ...], shift: ArrayLike, axis: int
 ) -> tuple[FloatArray, FloatArray]:
     """Voxel coordinates (N, 3) in the distorted image, and the change of the voxels' size."""
     points = np.moveaxis(np.indices(shape, dtype=float), 0, -1)
-    if shift is None:
-        return points.reshape(-1, 3), np.ones(1)
     shift = np.asarray(shift, float)
     if shift.shape != tuple(shape):
         msg = f'shift must have the grid of the series {tuple(shape)}, got {shift.shape}'

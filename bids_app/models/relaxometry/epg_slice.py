@@ -204,9 +204,9 @@ def fit_r2_epg_slice(
     Least squares for S0, R2 and the transmit field. A field above nominal leaves nearly the train
     of one below, and at nominal the train does not change with it: noise alone moves the field of
     a voxel by .2, and R2 with it, to one side. But the field is smooth. Its polynomial is found
-    from all voxels at once, S0 and R2 being solved for at every step (variable projection), from
-    the best even field on either side of nominal; then R2 is fitted in that field. How far voxels
-    depart from it, beyond noise, is a part of the variance.
+    from all voxels at once, S0 and R2 being solved for at every step (variable projection [1]_),
+    from the best of even fields and of some that fall towards the edge of the head; then R2 is
+    fitted in that field. How far voxels depart from it, beyond noise, is a part of the variance.
 
     A thickness that is not known is, of those between 0.9 and 10, the one that leaves the smallest
     residuals of all voxels; it takes up most of what other pulses than the assumed would change.
@@ -245,24 +245,20 @@ def fit_r2_epg_slice(
     if where is None:
         fits = [_fit(train, noise_groups, profile, start) for start in STARTS_B1]
         fit, noise, apart = _better(*fits)
-        low, high = (
-            _fit(train, noise_groups, other, fit.parameters[:, 2])[0].parameters[:, 1]
-            for other in others
-        )
+        shift, fields = apart / 2, [fit.parameters[:, 2]] * len(others)
     else:
         weights, _ = where.find(train, profile)[0]
         fit, noise = _fit(train, noise_groups, profile, where.everywhere @ weights, is_known=True)
-        apart = 2 * where.shift_of_rate(train, profile, fit, noise, weights)
-        low, high = (
-            _fit(train, noise_groups, other, where.everywhere @ found, is_known=True)[
-                0
-            ].parameters[:, 1]
-            for other in others
-            for found, _ in where.find(train, other, [weights])
-        )
+        shift = where.shift_of_rate(train, profile, fit, noise, weights)
+        ends = [where.find(train, other, [weights])[0] for other in others]
+        fields = [where.everywhere @ found for found, _ in ends]
+    low, high = (
+        _fit(train, noise_groups, other, field, is_known=where is not None)[0].parameters[:, 1]
+        for other, field in zip(others, fields, strict=True)
+    )
     own, dof = moderate_variance(fit.noise_variance, fit.noise_dof, noise_groups)
     between = np.where(np.isfinite(high - low), high - low, 0.0)
-    variance = fit.covariance[:, 1, 1] * own + (apart / 2) ** 2 + (between / 2) ** 2
+    variance = fit.covariance[:, 1, 1] * own + shift**2 + (between / 2) ** 2
     return estimate_of_train(train, fit, noise, dof, variance)
 
 
