@@ -22,9 +22,10 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.between_scans import PRIORS, local_share
 from bids_app.models.numerics.noise import SIZES, cubes_of, long_run_ratio, shared_noise
 from bids_app.models.numerics.regions import summarise_regions
-from bids_app.models.oxygen.cmro2 import arterial_oxygen_content, estimate_cmro2
+from bids_app.models.oxygen.cmro2 import estimate_cmro2
 from bids_app.models.oxygen.mqbold import estimate_oef
 from bids_app.models.oxygen.sensitivity import RELATIVE_ERROR, relative_error
+from bids_app.models.registry import DERIVED
 from bids_app.models.relaxometry.decay import fit_r2_star
 
 SHAPE, SIDE, PAIRS = (20, 20, 20), 4.0, 39
@@ -352,13 +353,12 @@ def constants(n_seeds: int) -> list[dict[str, object]]:
     for name, value in ASSUMED.items():
         branch, _, short = name.partition('.')
         names[branch][short] = value
-    content = ('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct')
-    rate = ('b0', 'hct', 'small_vessel_hct_ratio', 'susceptibility', 'gyromagnetic_ratio')
+    rate = DERIVED['static_dephasing_constant'].of(names['oxygen'])
     volume = measured(ASSUMED['blood_volume.white_matter_cbv'] * seen['relative_volume'], 0.05)
     flow = measured(cbf_from_difference(seen['difference'], 1.0, **names['perfusion']), 0.1)
     made = {'oef': estimate_oef(measured(seen['r2_prime'], 0.08), volume,
-                                **{key: names['oxygen'][key] for key in rate})}  # fmt: skip
-    cao2 = arterial_oxygen_content(**{key: names['oxygen'][key] for key in content})
+                                static_dephasing_constant=rate)}  # fmt: skip
+    cao2 = DERIVED['cao2'].of(names['oxygen'])
     made['cmro2'] = estimate_cmro2(flow, made['oef'], cao2=cao2)
     rows = []
     for quantity, estimate in made.items():

@@ -32,6 +32,7 @@ _HOMES = {
     'estimate_cbf': f'{_MODELS}asl.single_delay',
     'fit_multi_delay': f'{_MODELS}asl.multi_delay',
     'estimate_oef': f'{_MODELS}oxygen.mqbold',
+    'static_dephasing_constant': f'{_MODELS}oxygen.mqbold',
     'oef_from_r2_prime': f'{_MODELS}oxygen.mqbold',
     'r2_prime_from_oef': f'{_MODELS}oxygen.mqbold',
     'fit_oef': f'{_MODELS}oxygen.ase_qbold',

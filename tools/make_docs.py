@@ -171,7 +171,7 @@ def model_page(quantity: str, name: str) -> str:
     cited = [references[key] for key in dict.fromkeys([spec.citation, *about.get('further', [])])]
     module, _, function = spec.function.partition(':')
     known = flatten(Settings())
-    settings = {parameter: f'{BRANCH[quantity]}.{parameter}' for parameter in spec.parameters}
+    settings = {parameter: f'{BRANCH[quantity]}.{parameter}' for parameter in spec.constants}
     constants = [_setting_row(name) for name in settings.values() if name in known]
     others = [parameter for parameter, name in settings.items() if name not in known]
     others += [*spec.data, *spec.maps]

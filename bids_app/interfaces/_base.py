@@ -278,11 +278,7 @@ class ModelInterface(SimpleInterface):
 
 
 PARAMETERS = {
-    'b0': ('main magnetic field', 'T'),
-    'hct': ('large-vessel haematocrit', '1'),
-    'small_vessel_hct_ratio': ('haematocrit of small over large vessels', '1'),
-    'susceptibility': ('of deoxygenated blood per unit haematocrit, cgs', '1'),
-    'gyromagnetic_ratio': ('of the proton', 'rad/s/T'),
+    'static_dephasing_constant': ("R2' per unit oxygen extraction and blood volume", '1/s'),
     'cao2': ('arterial oxygen content', 'umol/mL'),
 }
 """What a parameter of a model of the registry is, and its unit."""

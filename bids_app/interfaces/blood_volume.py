@@ -84,8 +84,7 @@ class _CBVInputSpec(BaseInterfaceInputSpec):
     displacements = traits.List(traits.Float, desc='of the spin echo, per volume', unit='s')
     noise_groups = image('voxels with equal noise', '', optional=True)
     arterial_area = traits.Float(desc='area of the arterial input', unit='1')
-    hct = traits.Float(desc='large-vessel haematocrit', unit='1')
-    small_vessel_hct_ratio = traits.Float(desc='small over large vessels', unit='1')
+    haematocrit_factor = traits.Float(desc='plasma per blood, large over small vessels', unit='1')
     bolus_time = image('centre of the bolus after that of the brain', 's', optional=True)
     large_vessel_cbv = traits.Float(desc='a vessel from here on', unit='mL/mL')
     excludes_vessels = traits.Bool(

@@ -37,7 +37,6 @@ from bids_app.models.dsc.cbv_scaling import (
     cbv_change_that_flips_sign,
     change_cbv_by_flow,
     change_cbv_by_parcel,
-    haematocrit_factor,
 )
 from bids_app.models.dsc.deconvolution import deconvolve, flow_per_mass
 from bids_app.models.dsc.quality import estimate_motion, find_bolus_defects, motion_fields
@@ -199,8 +198,7 @@ class _ArteryInputSpec(_BolusInputSpec):
     deconvolves = traits.Bool(False, usedefault=True, desc='make CBF, MTT and Tmax', unit='')
     arterial_mask = image('voxels of the arterial input', '1', optional=True)
     oscillation_index = traits.Float(desc='largest oscillation of the residue', unit='1')
-    hct = traits.Float(desc='large-vessel haematocrit', unit='1')
-    small_vessel_hct_ratio = traits.Float(desc='small over large vessels', unit='1')
+    haematocrit_factor = traits.Float(desc='plasma per blood, large over small vessels', unit='1')
 
 
 class _ArteryOutputSpec(TraitedSpec):
@@ -252,9 +250,7 @@ class EstimateArterialInput(SimpleInterface):
             repetition_time=self.inputs.repetition_time,
             oscillation_index=self.inputs.oscillation_index,
             rate_variance=areas.rate_variance,
-            haematocrit_factor=haematocrit_factor(
-                hct=self.inputs.hct, small_vessel_hct_ratio=self.inputs.small_vessel_hct_ratio
-            ),
+            haematocrit_factor=self.inputs.haematocrit_factor,
         )
         cbf = flow_per_mass(residue.flow)
         return {'boluscbf': cbf, 'mtt': residue.transit_time, 'tmax': residue.delay}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class ModelSpec:
     data : tuple of str
         Arguments given as arrays, voxel axis first.
     parameters : tuple of str
-        Arguments given as scalars or per-voxel arrays.
+        Arguments given as scalars or per-voxel arrays; what one of them is computed from stands
+        in `DERIVED`.
     unit : str
         Of the estimate.
     citation : str
@@ -50,15 +52,52 @@ class ModelSpec:
     also: tuple[str, ...] = ()
     unlimited: str = ''
 
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """Parameters, what is computed from others replaced by those."""
+        return tuple(
+            constant
+            for name in self.parameters
+            for constant in (DERIVED[name].constants if name in DERIVED else (name,))
+        )
+
     def resolve(self) -> Callable[..., Any]:
         """Import the function: returns an Estimate, or a tuple of them (`also`)."""
-        module, _, name = self.function.partition(':')
-        function: Callable[..., Any] = getattr(import_module(module), name)
-        return function
+        return _resolve(self.function)
 
 
-BLOOD = ('b0', 'hct', 'small_vessel_hct_ratio', 'susceptibility', 'gyromagnetic_ratio')
-ASE_PARAMETERS = ('displacements', *BLOOD, 'noise_groups')
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """A parameter that is computed from constants: ``module:function``, and its arguments."""
+
+    function: str
+    constants: tuple[str, ...]
+
+    def of(self, known: Mapping[str, float]) -> float:
+        """Compute it; NaN where one of the constants is."""
+        given = {name: known[name] for name in self.constants}
+        if not all(map(isfinite, given.values())):
+            return nan
+        return float(_resolve(self.function)(**given))
+
+
+DERIVED: Mapping[str, Derived] = {
+    'static_dephasing_constant': Derived(
+        function='bids_app.models.oxygen.mqbold:static_dephasing_constant',
+        constants=('b0', 'hct', 'small_vessel_hct_ratio', 'susceptibility', 'gyromagnetic_ratio'),
+    ),
+    'cao2': Derived(
+        function='bids_app.models.oxygen.cmro2:arterial_oxygen_content',
+        constants=('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct'),
+    ),
+    'haematocrit_factor': Derived(
+        function='bids_app.models.dsc.cbv_scaling:haematocrit_factor',
+        constants=('hct', 'small_vessel_hct_ratio'),
+    ),
+}
+"""Parameters of models that are one number of several constants, which stand in the sidecars."""
+
+ASE_PARAMETERS = ('displacements', 'static_dephasing_constant', 'noise_groups')
 NOISE = ('noise_groups', 'noise_floor', 'coils')
 DELAYS = (
     'label_duration', 'post_label_delay', 'n_pairs', 'labeling_efficiency',
@@ -216,7 +255,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'arterial': ModelSpec(
             function='bids_app.models.dsc.cbv_scaling:cbv_from_arterial_input',
             maps=('relative_cbv',),
-            parameters=('arterial_area', 'hct', 'small_vessel_hct_ratio'),
+            parameters=('arterial_area', 'haematocrit_factor'),
             unit='mL/mL',
             citation='rempp1994',
             methods='CBV was the area under the curve of the contrast agent over that of the '
@@ -251,7 +290,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'mqbold': ModelSpec(
             function='bids_app.models.oxygen.mqbold:estimate_oef',
             maps=('r2_prime', 'cbv'),
-            parameters=BLOOD,
+            parameters=('static_dephasing_constant',),
             unit='1',
             citation='yablonskiy1994',
             methods="OEF was derived from R2' and blood volume in the static dephasing regime",
@@ -259,7 +298,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'epp2025': ModelSpec(
             function='bids_app.models.oxygen.mqbold:estimate_oef_capped',
             maps=('r2_prime', 'cbv'),
-            parameters=BLOOD,
+            parameters=('static_dephasing_constant',),
             unit='1',
             citation='epp2025',
             unlimited='mqbold',
@@ -300,6 +339,13 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     },
 }
 """Quantity -> model name -> row. Choices of the command line, methods text and docs follow."""
+
+
+def _resolve(function: str) -> Callable[..., Any]:
+    """Import ``module:function``."""
+    module, _, name = function.partition(':')
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
 
 
 def choices(quantity: str) -> tuple[str, ...]:

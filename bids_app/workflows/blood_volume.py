@@ -35,7 +35,7 @@ def init_dsc_wf(
     series: DscSeries,
     inputs: ParticipantInputs,
     settings: BloodVolumeSettings,
-    small_vessel_hct_ratio: float,
+    haematocrit_factor: float,
     model: str,
     is_target: bool,
     name: str = 'blood_volume',
@@ -48,11 +48,11 @@ def init_dsc_wf(
     series : DscSeries
         Timing (s).
     inputs : ParticipantInputs
-        Haematocrit, and the labels in the path of an arterial mask.
+        The labels in the path of an arterial mask.
     settings : BloodVolumeSettings
         What to make of the bolus, and how.
-    small_vessel_hct_ratio : float
-        Dimensionless.
+    haematocrit_factor : float
+        Plasma per blood of large over small vessels, dimensionless.
     model : {'dsc', 'arterial'}
         Scale of the volume.
     is_target : bool
@@ -120,12 +120,11 @@ def init_dsc_wf(
             (select, estimate, [('white_matter', 'white_matter')]),
         ])  # fmt: skip
     if needs_artery(model, settings):
-        blood = {'hct': inputs.hct, 'small_vessel_hct_ratio': small_vessel_hct_ratio}
         artery = pe.Node(
             EstimateArterialInput(
                 deconvolves=settings.deconvolution != 'none',
                 oscillation_index=settings.oscillation_index,
-                **blood,
+                haematocrit_factor=haematocrit_factor,
                 **common,
             ),
             name='estimate_arterial_input',
@@ -139,7 +138,7 @@ def init_dsc_wf(
             (artery, outputnode, [('arterial_curve', 'arterial_curve')]),
         ])  # fmt: skip
         if model == 'arterial':
-            estimate.inputs.trait_set(**blood)
+            estimate.inputs.haematocrit_factor = haematocrit_factor
             workflow.connect([(artery, estimate, [('arterial_area', 'arterial_area')])])
         for quantity in BY_PRODUCTS if settings.deconvolution != 'none' else ():
             connect_quantity(workflow, MapPort(artery, quantity), outputnode, quantity)

@@ -29,8 +29,6 @@ BRANCH = {
 }
 """Branch of the settings that holds the parameters of each quantity."""
 
-CAO2_PARAMETERS = ('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct')
-
 
 def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[DataValue, ...]:
     """
@@ -142,10 +140,8 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
     names = {'anatomy.random_seed'}
     for quantity, model in models.items():
         if model is not None and model in MODELS[quantity]:
-            parameters = MODELS[quantity][model].parameters
-            names |= {f'{BRANCH[quantity]}.{parameter}' for parameter in parameters}
-    if models['cmro2']:
-        names |= {f'oxygen.{parameter}' for parameter in CAO2_PARAMETERS}
+            constants = MODELS[quantity][model].constants
+            names |= {f'{BRANCH[quantity]}.{constant}' for constant in constants}
     if inputs.asl:
         names |= {'perfusion.t1_tissue'}
     branches = [('bold.', inputs.bold), ('change.', inputs.contrasts)]
@@ -172,7 +168,6 @@ def sidecar_parameters(
         ``Model`` and ``ModelParameters``.
     """
     spec = MODELS[quantity][model]
-    names = set(spec.parameters) | set(CAO2_PARAMETERS if 'cao2' in spec.parameters else ())
     branch = BRANCH[quantity]
     return {
         'Model': {'Quantity': quantity, 'Name': model, 'Citation': spec.citation},
@@ -180,7 +175,7 @@ def sidecar_parameters(
             row
             for row in table
             if row.name.startswith(f'{branch}.')
-            and re.sub(r'_\d+$', '', row.name.split('.')[-1]) in names
+            and re.sub(r'_\d+$', '', row.name.split('.')[-1]) in spec.constants
         ),
     }
 

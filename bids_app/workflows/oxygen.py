@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF, EstimateR2Prime
-from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
-from bids_app.models.oxygen.mqbold import static_dephasing_constant
-from bids_app.models.registry import MODELS
+from bids_app.models.registry import DERIVED, MODELS
 from bids_app.workflows._engine import Workflow, pe, ports
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bids_app.bids.scans import AseSeries, ParticipantInputs
-    from bids_app.settings import OxygenSettings, Settings
-
-
-def oef_constants(inputs: ParticipantInputs, settings: OxygenSettings) -> dict[str, float]:
-    """Constants of the OEF model."""
-    return {
-        'b0': inputs.b0,
-        'hct': inputs.hct,
-        'small_vessel_hct_ratio': settings.small_vessel_hct_ratio,
-        'susceptibility': settings.susceptibility,
-        'gyromagnetic_ratio': settings.gyromagnetic_ratio,
-    }
-
-
-def dephasing_constant_of(inputs: ParticipantInputs, settings: OxygenSettings) -> float:
-    """R2' per unit OEF and unit blood volume, 1/s."""
-    return float(static_dephasing_constant(**oef_constants(inputs, settings)))
-
-
-def cao2_of(inputs: ParticipantInputs, settings: OxygenSettings) -> float:
-    """Arterial oxygen content, umol/mL."""
-    return float(
-        arterial_oxygen_content(
-            hct=inputs.hct,
-            sao2=inputs.sao2,
-            oxygen_per_haemoglobin=settings.oxygen_per_haemoglobin,
-            haemoglobin_per_hct=settings.haemoglobin_per_hct,
-        )
-    )
+    from bids_app.settings import Settings
 
 
 def chain_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, float]:
     """Parameters of the models that make maps from other maps; without what is not known."""
-    volume, oxygen = settings.blood_volume, settings.oxygen
-    known = {
-        **oef_constants(inputs, oxygen),
-        'grubb_factor': volume.grubb_factor,
-        'grubb_exponent': volume.grubb_exponent,
-    }
-    if not (math.isnan(inputs.hct) or math.isnan(inputs.sao2)):
-        known['cao2'] = cao2_of(inputs, oxygen)
-    return {name: float(value) for name, value in known.items() if not math.isnan(value)}
+    volume = settings.blood_volume
+    own = {name: getattr(inputs, name) for name in ('b0', 'hct', 'sao2')}
+    given = asdict(settings.oxygen) | own
+    known = {name: derived.of(given) for name, derived in DERIVED.items()}
+    known |= {'grubb_factor': volume.grubb_factor, 'grubb_exponent': volume.grubb_exponent}
+    return {name: value for name, value in known.items() if not math.isnan(value)}
 
 
 INTERFACES = {'r2_prime': EstimateR2Prime, 'oef': EstimateOEF, 'cmro2': EstimateCMRO2}
@@ -105,9 +73,8 @@ def init_model_wf(
 def init_qbold_wf(
     *,
     series: AseSeries,
-    inputs: ParticipantInputs,
-    settings: OxygenSettings,
     model: str,
+    constants: Mapping[str, float],
     name: str = 'qbold',
 ) -> Workflow:
     """
@@ -129,14 +96,9 @@ def init_qbold_wf(
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
     inputnode = ports('inputnode', 'series', 'mask', 'noise_groups')
     outputnode = ports('outputnode', 'oef', *spec.also)
-    estimate = pe.Node(
-        EstimateOEF(
-            model=model,
-            displacements=list(series.displacements),
-            **oef_constants(inputs, settings),
-        ),
-        name='estimate_oef',
-    )
+    known = dict(constants) | {'displacements': list(series.displacements)}
+    numbers = {parameter: known[parameter] for parameter in spec.parameters if parameter in known}
+    estimate = pe.Node(EstimateOEF(model=model, **numbers), name='estimate_oef')
     given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
     workflow.connect([(inputnode, estimate, given)])
     workflow.connect([(estimate, outputnode, [(port, port) for port in ('oef', *spec.also)])])

@@ -179,7 +179,7 @@ def test_setting_is_used(name):
         parameter
         for rows in MODELS.values()
         for row in rows.values()
-        for parameter in row.parameters
+        for parameter in row.constants
     }
     readers = {
         path

@@ -98,7 +98,7 @@ def test_every_model_has_a_page_with_equation_validity_constants_sources_and_fig
     assert titles == ['Equation', 'Where it holds', 'Constants', 'Sources', 'Figure']
     assert re.search(r'^\$\$\n.+\n\$\$$', text, re.M)
     assert 'from bids_app.models' in text.partition('.. plot::')[2]
-    for parameter in MODELS[quantity][name].parameters:
+    for parameter in MODELS[quantity][name].constants:
         assert parameter in text
 
 

@@ -86,7 +86,7 @@ def test_side_follows_the_world_and_not_the_voxel_axis(head):
 
 def test_arterial_input_is_found_shown_and_used(head):
     inputs, _, folder = head
-    blood = {'hct': 0.42, 'small_vessel_hct_ratio': 0.85, 'oscillation_index': 0.035}
+    blood = {'haematocrit_factor': 0.902, 'oscillation_index': 0.035}
     node = EstimateArterialInput(**inputs, **blood, deconvolves=True)
     done = node.run(cwd=str(folder)).outputs
     voxels = sidecar_of(done.arterial_curve)['Voxels']

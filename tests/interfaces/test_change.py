@@ -25,7 +25,8 @@ def both(files, quantity, task, baseline, **options):
 
 
 CHAIN = {'r2_prime': 'difference', 'oef': 'mqbold', 'cmro2': 'fick'}
-CONSTANTS = {'b0': 3.0, 'hct': 0.42, 'cao2': 8.0}
+RATE = static_dephasing_constant(b0=3.0, hct=0.42)
+CONSTANTS = {'static_dephasing_constant': RATE, 'cao2': 8.0}
 
 
 def change_in(files, quantity, ports, **options):
@@ -138,7 +139,7 @@ def test_what_is_known_of_the_noise_of_a_change_is_that_of_its_maps(files):
 
 def test_changes_of_oef_and_cmro2_are_those_of_the_models_of_the_maps(files):
     """OEF = R2'/(C CBV): 6/(C .05) against 4.5/(C .05); CMRO2 = CaO2 CBF OEF."""
-    rate = float(static_dephasing_constant(b0=3.0, hct=0.42))
+    rate = RATE
     ports = both(files, 'r2_star', (19.0, 17.5), (17.5, 17.5))
     ports |= files.quantity('r2', 13.0, 13.0) | files.quantity('cbv', 0.05, 0.05)
     ports |= files.quantity('reference', 0.3, 0.3)

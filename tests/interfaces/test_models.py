@@ -35,13 +35,7 @@ from tests.interfaces.conftest import Files, data_of
 
 TIMES = [0.02, 0.04, 0.06, 0.08]
 RATES = np.array([10.0, 20.0])
-OEF_CONSTANTS = {
-    'b0': 3.0,
-    'hct': 0.42,
-    'small_vessel_hct_ratio': 0.85,
-    'susceptibility': 0.264e-6,
-    'gyromagnetic_ratio': 267.61918e6,
-}
+OEF_CONSTANTS = {'static_dephasing_constant': 316.956}
 
 
 def echoes(files, rates, times=TIMES, kept=1.0):

@@ -84,8 +84,7 @@ def delays():
 
 DISPLACEMENTS = 0.004 * np.arange(17)
 OXYGEN = {
-    'b0': 3.0, 'hct': 0.42, 'small_vessel_hct_ratio': 0.85, 'susceptibility': 0.264e-6,
-    'gyromagnetic_ratio': 267.52219e6,
+    'static_dephasing_constant': 316.956,
 }  # fmt: skip
 
 
@@ -109,7 +108,8 @@ TYPICAL = {
 }  # fmt: skip
 """Map -> smallest and largest value of the test, in the unit of the registry."""
 ASSUMED = {
-    **OXYGEN, 'arterial_area': 100.0, 'cao2': 7.5, 'grubb_exponent': 0.38, 'grubb_factor': 0.008,
+    **OXYGEN, 'arterial_area': 100.0, 'haematocrit_factor': 0.9, 'cao2': 7.5,
+    'grubb_exponent': 0.38, 'grubb_factor': 0.008,
 }  # fmt: skip
 """Constants of models that take maps only."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 from dataclasses import replace
@@ -14,8 +13,7 @@ from bids_app.bids.output.dataset import read_summaries
 from bids_app.bids.output.names import match, output_path, table
 from bids_app.bids.scans import Contrast, DataValue, ParticipantInputs, SavedMaps
 from bids_app.errors import InputDataError, SelectionError, SettingsError
-from bids_app.models.oxygen.mqbold import static_dephasing_constant
-from bids_app.models.registry import MODELS
+from bids_app.models.registry import DERIVED, MODELS
 from bids_app.settings import Scale, Settings, apply, declarations, field_of, read_toml
 
 if TYPE_CHECKING:
@@ -310,18 +308,13 @@ class _Unit:
     def _scale_of_oef(self, changes: Mapping[str, Any]) -> dict[str, float]:
         """Factor of an OEF that was fitted to the signal: inverse to the rate of dephasing."""
         known = {item['name']: item['value'] for item in self.about['values']}
-        names = [
-            f'oxygen.{name}' for name in inspect.signature(static_dephasing_constant).parameters
-        ]
+        derived = DERIVED['static_dephasing_constant']
+        names = [f'oxygen.{name}' for name in derived.constants]
         is_fitted = self.oef_model is not None and 'signal' in MODELS['oef'][self.oef_model].data
         if not is_fitted or not set(names) & set(changes):
             return {}
         old, new = (
-            float(
-                static_dephasing_constant(
-                    **{name.removeprefix('oxygen.'): table[name] for name in names}
-                )
-            )
+            derived.of({name.removeprefix('oxygen.'): table[name] for name in names})
             for table in (known, known | dict(changes))
         )
         return {'oef': old / new}

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bids_app.errors import ModelInputError
-from bids_app.models.constants import (
-    SMALLEST_RATE,
-)
+from bids_app.models.constants import SMALLEST_RATE
+from bids_app.models.numerics.checks import check_fraction, check_positive
 from bids_app.units import ML_PER_100G_PER_MIN
 
 if TYPE_CHECKING:
@@ -143,15 +142,9 @@ class Kinetics:
                 f'modelled, got {labeling!r}'
             )
             raise ModelInputError(msg)
-        numbers = {
-            't1_blood (s)': t1_blood,
-            't1_tissue (s)': t1_tissue,
-            'partition_coefficient (mL/g)': partition_coefficient,
-        }
-        for name, number in numbers.items():
-            if not 0 < number < np.inf:
-                msg = f'{name} must be positive and finite, got {number}'
-                raise ModelInputError(msg)
+        check_positive('t1_blood (s)', t1_blood)
+        check_positive('t1_tissue (s)', t1_tissue)
+        check_positive('partition_coefficient (mL/g)', partition_coefficient)
         return cls(
             pulsed=labeling == PULSED,
             r1_blood=1 / t1_blood,
@@ -247,9 +240,6 @@ class Kinetics:
 
 def signal_scale(efficiency: float, kept: float, kinetics: Kinetics) -> float:
     """Return the difference, in units of M0, per unit of the response."""
-    fractions = {'labeling_efficiency': efficiency, 'background_suppression_factor': kept}
-    for name, number in fractions.items():
-        if not 0 < number <= 1:
-            msg = f'{name} must be a fraction in (0, 1], got {number}'
-            raise ModelInputError(msg)
+    check_fraction('labeling_efficiency', efficiency)
+    check_fraction('background_suppression_factor', kept)
     return 2 * efficiency * kept / (kinetics.partition_coefficient * ML_PER_100G_PER_MIN)

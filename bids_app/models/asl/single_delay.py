@@ -21,7 +21,7 @@ from bids_app.models.constants import (
     T1_TISSUE,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.numerics.checks import check_positive
+from bids_app.models.numerics.checks import check_fraction, check_positive
 from bids_app.models.status import (
     Status,
     combine_status,
@@ -118,9 +118,7 @@ def t1_blood_from_hct(hct: float, b0: float) -> float:
     >>> round(t1_blood_from_hct(0.42, 3.0), 3)
     1.671
     """
-    if not 0 < hct < 1:
-        msg = f'hct must lie in (0, 1), got {hct}'
-        raise ModelInputError(msg)
+    check_fraction('hct', hct, below_one=True)
     if not abs(b0 - FIELD_OF_HCT_LINE) <= FIELD_TOLERANCE:
         msg = (
             f'T1 of blood from haematocrit is known at {FIELD_OF_HCT_LINE:g} T only, the field '
@@ -443,14 +441,8 @@ def _cbf_per_relative_difference(
     check_positive('label_duration (s)', label_duration)
     check_positive('t1_blood (s)', t1_blood)
     check_positive('partition_coefficient (mL/g)', partition_coefficient)
-    fractions = {
-        'labeling_efficiency': labeling_efficiency,
-        'background_suppression_factor': background_suppression_factor,
-    }
-    for name, number in fractions.items():
-        if not 0 < number <= 1:
-            msg = f'{name} must be a fraction in (0, 1], got {number}'
-            raise ModelInputError(msg)
+    check_fraction('labeling_efficiency', labeling_efficiency)
+    check_fraction('background_suppression_factor', background_suppression_factor)
     delay = effective_delay(post_label_delay, 0.0)
     duration = np.asarray(label_duration, float)
     if labeling not in BOLUS:

@@ -155,7 +155,7 @@ def change_between_conditions(
     >>> change = change_between_conditions(
     ...     'cmro2', maps(52.8, 18.6), maps(44.0, 18.9), shared=('r2', 'cbv'),
     ...     models={'r2_prime': 'difference', 'oef': 'mqbold', 'cmro2': 'fick'},
-    ...     constants={'b0': 3.0, 'hct': 0.42, 'cao2': 7.64358})
+    ...     constants={'static_dephasing_constant': 316.7, 'cao2': 7.64358})
     >>> change.value.round(1), z_score(change).round(2)
     (array([15.9]), array([1.56]))
     """

@@ -11,7 +11,7 @@ from bids_app.models.constants import (
     VESSEL_LEAD,
 )
 from bids_app.models.estimate import Estimate
-from bids_app.models.numerics.checks import check_positive
+from bids_app.models.numerics.checks import check_fraction, check_positive
 from bids_app.models.status import Status, combine_status, is_missing
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def cbv_from_arterial_input(
     relative_cbv: Estimate,
     *,
     arterial_area: float,
-    hct: float,
-    small_vessel_hct_ratio: float,
+    haematocrit_factor: float,
 ) -> Estimate:
     r"""
     Scale a relative blood volume by the area of the arterial input.
@@ -95,10 +94,8 @@ def cbv_from_arterial_input(
         Area of the change of R2*, any unit.
     arterial_area : float
         That of an artery over the same volumes, in the same unit; positive.
-    hct : float
-        Haematocrit of large vessels, dimensionless, in (0, 1).
-    small_vessel_hct_ratio : float
-        Haematocrit of small vessels over that of large ones, dimensionless, in (0, 1].
+    haematocrit_factor : float
+        Dimensionless, see :func:`haematocrit_factor`.
 
     Returns
     -------
@@ -121,13 +118,13 @@ def cbv_from_arterial_input(
     Examples
     --------
     >>> cbv_from_arterial_input(
-    ...     Estimate.of([4.0]), arterial_area=100.0, hct=0.42, small_vessel_hct_ratio=0.85
+    ...     Estimate.of([4.0]), arterial_area=100.0, haematocrit_factor=0.902
     ... ).value.round(4)
     array([0.0361])
     """
     check_positive('arterial_area', arterial_area)
-    scale = haematocrit_factor(hct=hct, small_vessel_hct_ratio=small_vessel_hct_ratio)
-    scale /= arterial_area
+    check_positive('haematocrit_factor', haematocrit_factor)
+    scale = haematocrit_factor / arterial_area
     return Estimate.of(
         scale * relative_cbv.value,
         scale**2 * relative_cbv.variance,
@@ -157,12 +154,8 @@ def haematocrit_factor(*, hct: float, small_vessel_hct_ratio: float) -> float:
     >>> round(haematocrit_factor(hct=0.42, small_vessel_hct_ratio=0.85), 4)
     0.902
     """
-    if not (0 < hct < 1 and 0 < small_vessel_hct_ratio <= 1):
-        msg = (
-            'hct must lie in (0, 1) and small_vessel_hct_ratio in (0, 1], got '
-            f'{hct} and {small_vessel_hct_ratio}'
-        )
-        raise ModelInputError(msg)
+    check_fraction('hct', hct, below_one=True)
+    check_fraction('small_vessel_hct_ratio', small_vessel_hct_ratio)
     return (1 - hct) / (1 - small_vessel_hct_ratio * hct)
 
 

@@ -23,9 +23,9 @@ from bids_app.models.constants import (
     ASE_UPPER,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.checks import check_positive
 from bids_app.models.numerics.fitting import FitResult, fit_least_squares
 from bids_app.models.numerics.noise import moderate_variance
-from bids_app.models.oxygen.mqbold import static_dephasing_constant
 from bids_app.models.status import Status, combine_status, flag_negative, is_missing
 
 if TYPE_CHECKING:
@@ -148,11 +148,7 @@ def fit_ase(
     signal: ArrayLike,
     *,
     displacements: ArrayLike,
-    b0: float,
-    hct: float,
-    small_vessel_hct_ratio: float,
-    susceptibility: float,
-    gyromagnetic_ratio: float,
+    static_dephasing_constant: float,
     method: str = 'nonlinear',
     noise_groups: IntArray | None = None,
 ) -> AseMaps:
@@ -167,8 +163,8 @@ def fit_ase(
     displacements : (N,) array_like
         Displacement of the spin echo of every sample, s; at least 4 samples, one of them at 0 and
         three of at least 15 ms.
-    b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio
-        As for :func:`bids_app.models.oxygen.mqbold.static_dephasing_constant`.
+    static_dephasing_constant : float
+        1/s, see :func:`bids_app.models.oxygen.mqbold.static_dephasing_constant`; scales OEF only.
     method : {'nonlinear', 'loglinear'}
         The whole curve by least squares, or a straight line through the logarithms at long
         displacements with the distance to the spin echo as blood volume. The line is fitted
@@ -202,33 +198,14 @@ def fit_ase(
     --------
     >>> tau = np.arange(-0.016, 0.065, 0.008)
     >>> maps = fit_ase(
-    ...     predict_ase(tau, [100.0], [4.26], [0.03]), displacements=tau, b0=3.0, hct=0.4,
-    ...     small_vessel_hct_ratio=1.0, susceptibility=0.264e-6,
-    ...     gyromagnetic_ratio=267.513e6)
+    ...     predict_ase(tau, [100.0], [4.26], [0.03]), displacements=tau,
+    ...     static_dephasing_constant=355.0)
     >>> maps.oef.value.round(2)
     array([0.4])
     """
-    rate = static_dephasing_constant(
-        b0=b0,
-        hct=hct,
-        small_vessel_hct_ratio=small_vessel_hct_ratio,
-        susceptibility=susceptibility,
-        gyromagnetic_ratio=gyromagnetic_ratio,
-    )
-    return _fit(signal, displacements, method, noise_groups, rate=float(rate))
-
-
-def _fit(
-    signal: ArrayLike,
-    displacements: ArrayLike,
-    method: str,
-    noise_groups: IntArray | None,
-    *,
-    rate: float,
-) -> AseMaps:
-    """Fit by either method; the rate only scales OEF."""
     tau, data = np.abs(np.asarray(displacements, float)), np.asarray(signal, float)
     _check(tau, data, method)
+    check_positive('static_dephasing_constant (1/s)', static_dephasing_constant)
     usable = np.isfinite(data) & (data > 0)
     line, status = _fit_line(np.where(usable, data, 1.0), usable, tau)
     if method == 'loglinear':
@@ -236,7 +213,7 @@ def _fit(
     else:
         line, status = _fit_curve(np.where(usable, data, 0.0), usable, tau, (line, status))
     noise, dof = moderate_variance(line.residual_variance, line.dof, noise_groups)
-    return _as_maps(line, status, (noise, dof), rate)
+    return _as_maps(line, status, (noise, dof), static_dephasing_constant)
 
 
 def _as_maps(
@@ -360,11 +337,7 @@ def fit_oef(
     signal: ArrayLike,
     *,
     displacements: ArrayLike,
-    b0: float,
-    hct: float,
-    small_vessel_hct_ratio: float,
-    susceptibility: float,
-    gyromagnetic_ratio: float,
+    static_dephasing_constant: float,
     noise_groups: IntArray | None = None,
 ) -> tuple[Estimate, Estimate]:
     """
@@ -372,7 +345,7 @@ def fit_oef(
 
     Parameters
     ----------
-    signal, displacements, b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio
+    signal, displacements, static_dephasing_constant
         As for :func:`fit_ase`.
     noise_groups : (V,) array_like of int, optional
         Voxels with equal noise.
@@ -389,19 +362,14 @@ def fit_oef(
     >>> tau = np.arange(0, 0.065, 0.004)
     >>> signal = predict_ase(tau, [100.0], [4.26], [0.03])
     >>> oef, r2_prime = fit_oef(
-    ...     signal, displacements=tau, b0=3.0, hct=0.4, small_vessel_hct_ratio=0.85,
-    ...     susceptibility=0.264e-6, gyromagnetic_ratio=267.52219e6)
+    ...     signal, displacements=tau, static_dephasing_constant=301.7)
     >>> oef.value.round(2), r2_prime.value.round(2)
     (array([0.47]), array([4.26]))
     """
     maps = fit_ase(
         signal,
         displacements=displacements,
-        b0=b0,
-        hct=hct,
-        small_vessel_hct_ratio=small_vessel_hct_ratio,
-        susceptibility=susceptibility,
-        gyromagnetic_ratio=gyromagnetic_ratio,
+        static_dephasing_constant=static_dephasing_constant,
         noise_groups=noise_groups,
     )
     return maps.oef, maps.r2_prime
@@ -411,11 +379,7 @@ def fit_oef_loglinear(
     signal: ArrayLike,
     *,
     displacements: ArrayLike,
-    b0: float,
-    hct: float,
-    small_vessel_hct_ratio: float,
-    susceptibility: float,
-    gyromagnetic_ratio: float,
+    static_dephasing_constant: float,
     noise_groups: IntArray | None = None,
 ) -> tuple[Estimate, Estimate]:
     """
@@ -423,7 +387,7 @@ def fit_oef_loglinear(
 
     Parameters
     ----------
-    signal, displacements, b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio
+    signal, displacements, static_dephasing_constant
         As for :func:`fit_ase`.
     noise_groups : (V,) array_like of int, optional
         Voxels with equal noise.
@@ -438,11 +402,7 @@ def fit_oef_loglinear(
     maps = fit_ase(
         signal,
         displacements=displacements,
-        b0=b0,
-        hct=hct,
-        small_vessel_hct_ratio=small_vessel_hct_ratio,
-        susceptibility=susceptibility,
-        gyromagnetic_ratio=gyromagnetic_ratio,
+        static_dephasing_constant=static_dephasing_constant,
         method='loglinear',
         noise_groups=noise_groups,
     )
@@ -467,4 +427,9 @@ def fit_dbv(
     dbv : (V,) Estimate
         mL/mL. It needs no constant: only OEF depends on field and haematocrit.
     """
-    return _fit(signal, displacements, 'nonlinear', noise_groups, rate=1.0).dbv
+    return fit_ase(
+        signal,
+        displacements=displacements,
+        static_dephasing_constant=1.0,
+        noise_groups=noise_groups,
+    ).dbv

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
     HAEMOGLOBIN_PER_HCT,
     MILLILITRE_PER_DECILITRE,
     OXYGEN_PER_HAEMOGLOBIN,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.checks import check_fraction, check_positive
 from bids_app.models.status import combine_status, flag_negative
 
 if TYPE_CHECKING:
@@ -62,18 +62,10 @@ def arterial_oxygen_content(
     >>> round(arterial_oxygen_content(hct=0.42, sao2=0.98), 5)
     7.64358
     """
-    if not 0 < hct < 1:
-        msg = f'hct must be a fraction in (0, 1), got {hct}; divide percent by 100'
-        raise ModelInputError(msg)
-    if not 0 < sao2 <= 1:
-        msg = f'sao2 must be a fraction in (0, 1], got {sao2}; divide percent by 100'
-        raise ModelInputError(msg)
-    if not (0 < oxygen_per_haemoglobin < np.inf and 0 < haemoglobin_per_hct < np.inf):
-        msg = (
-            'oxygen_per_haemoglobin (umol/g) and haemoglobin_per_hct (g/dL) must be positive, '
-            f'got {oxygen_per_haemoglobin} and {haemoglobin_per_hct}'
-        )
-        raise ModelInputError(msg)
+    check_fraction('hct', hct, below_one=True)
+    check_fraction('sao2', sao2)
+    check_positive('oxygen_per_haemoglobin (umol/g)', oxygen_per_haemoglobin)
+    check_positive('haemoglobin_per_hct (g/dL)', haemoglobin_per_hct)
     haemoglobin = haemoglobin_per_hct * hct / MILLILITRE_PER_DECILITRE
     return haemoglobin * oxygen_per_haemoglobin * sao2
 
@@ -163,6 +155,4 @@ def estimate_cmro2(cbf: Estimate, oef: Estimate, *, cao2: float) -> Estimate:
 
 def _check_oxygen_content(cao2: float) -> None:
     """Refuse an arterial oxygen content that is not positive."""
-    if not 0 < cao2 < np.inf:
-        msg = f'cao2 must be positive (umol/mL), got {cao2}'
-        raise ModelInputError(msg)
+    check_positive('cao2 (umol/mL)', cao2)

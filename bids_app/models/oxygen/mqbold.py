@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.errors import ModelInputError
 from bids_app.models.constants import (
     GYROMAGNETIC_RATIO,
     OEF_CAP_OF_MEDIAN,
@@ -16,6 +15,7 @@ from bids_app.models.constants import (
     SUSCEPTIBILITY,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.checks import check_fraction, check_positive
 from bids_app.models.status import (
     Status,
     combine_status,
@@ -71,21 +71,11 @@ def static_dephasing_constant(
     >>> round(static_dephasing_constant(b0=3.0, hct=0.42, gyromagnetic_ratio=267.61918e6), 3)
     316.956
     """
-    if not 0 < hct < 1:
-        msg = f'hct must be a fraction in (0, 1), got {hct}; divide percent by 100'
-        raise ModelInputError(msg)
-    if not 0 < small_vessel_hct_ratio <= 1:
-        msg = f'small_vessel_hct_ratio must lie in (0, 1], got {small_vessel_hct_ratio}'
-        raise ModelInputError(msg)
-    positive = {
-        'b0 (T)': b0,
-        'susceptibility (cgs)': susceptibility,
-        'gyromagnetic_ratio (rad/s/T)': gyromagnetic_ratio,
-    }
-    for name, number in positive.items():
-        if not 0 < number < np.inf:
-            msg = f'{name} must be positive and finite, got {number}'
-            raise ModelInputError(msg)
+    check_fraction('hct', hct, below_one=True)
+    check_fraction('small_vessel_hct_ratio', small_vessel_hct_ratio)
+    check_positive('b0 (T)', b0)
+    check_positive('susceptibility (cgs)', susceptibility)
+    check_positive('gyromagnetic_ratio (rad/s/T)', gyromagnetic_ratio)
     small_vessel_hct = small_vessel_hct_ratio * hct
     return float(4 / 3 * np.pi * gyromagnetic_ratio * b0 * susceptibility * small_vessel_hct)
 
@@ -94,11 +84,7 @@ def r2_prime_from_oef(
     oef: ArrayLike,
     cbv: ArrayLike,
     *,
-    b0: float,
-    hct: float,
-    small_vessel_hct_ratio: float = SMALL_VESSEL_HCT_RATIO,
-    susceptibility: float = SUSCEPTIBILITY,
-    gyromagnetic_ratio: float = GYROMAGNETIC_RATIO,
+    static_dephasing_constant: float,
 ) -> FloatArray:
     r"""
     Predict R2' of a network of randomly oriented vessels in the static dephasing regime.
@@ -109,8 +95,8 @@ def r2_prime_from_oef(
         Oxygen extraction fraction, dimensionless, in [0, 1].
     cbv : (...) array_like
         Blood volume, mL/mL; broadcasts against `oef`.
-    b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio : float
-        As for :func:`static_dephasing_constant`.
+    static_dephasing_constant : float
+        1/s, see :func:`static_dephasing_constant`.
 
     Returns
     -------
@@ -131,17 +117,11 @@ def r2_prime_from_oef(
 
     Examples
     --------
-    >>> round(float(r2_prime_from_oef(0.4, 0.03, b0=3.0, hct=0.42)), 2)
+    >>> round(float(r2_prime_from_oef(0.4, 0.03, static_dephasing_constant=316.7)), 2)
     3.8
     """
-    rate = static_dephasing_constant(
-        b0=b0,
-        hct=hct,
-        small_vessel_hct_ratio=small_vessel_hct_ratio,
-        susceptibility=susceptibility,
-        gyromagnetic_ratio=gyromagnetic_ratio,
-    )
-    r2_prime: FloatArray = rate * np.asarray(oef, float) * np.asarray(cbv, float)
+    extraction, volume = np.asarray(oef, float), np.asarray(cbv, float)
+    r2_prime: FloatArray = static_dephasing_constant * extraction * volume
     return r2_prime
 
 
@@ -149,11 +129,7 @@ def oef_from_r2_prime(
     r2_prime: ArrayLike,
     cbv: ArrayLike,
     *,
-    b0: float,
-    hct: float,
-    small_vessel_hct_ratio: float = SMALL_VESSEL_HCT_RATIO,
-    susceptibility: float = SUSCEPTIBILITY,
-    gyromagnetic_ratio: float = GYROMAGNETIC_RATIO,
+    static_dephasing_constant: float,
 ) -> FloatArray:
     """
     Compute the oxygen extraction fraction from R2' and blood volume.
@@ -164,8 +140,8 @@ def oef_from_r2_prime(
         Reversible transverse relaxation rate, 1/s.
     cbv : (...) array_like
         Blood volume, mL/mL; broadcasts against `r2_prime`.
-    b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio : float
-        As for :func:`static_dephasing_constant`.
+    static_dephasing_constant : float
+        1/s, see :func:`static_dephasing_constant`.
 
     Returns
     -------
@@ -178,19 +154,12 @@ def oef_from_r2_prime(
 
     Examples
     --------
-    >>> oef_from_r2_prime([3.8, 3.8], [0.03, 0.0], b0=3.0, hct=0.42).round(2)
+    >>> oef_from_r2_prime([3.8, 3.8], [0.03, 0.0], static_dephasing_constant=316.7).round(2)
     array([0.4, nan])
     """
-    rate = static_dephasing_constant(
-        b0=b0,
-        hct=hct,
-        small_vessel_hct_ratio=small_vessel_hct_ratio,
-        susceptibility=susceptibility,
-        gyromagnetic_ratio=gyromagnetic_ratio,
-    )
     r2_prime, cbv = np.broadcast_arrays(np.asarray(r2_prime, float), np.asarray(cbv, float))
     oef: FloatArray = np.full(cbv.shape, np.nan)
-    np.divide(r2_prime, rate * cbv, out=oef, where=cbv > 0)
+    np.divide(r2_prime, static_dephasing_constant * cbv, out=oef, where=cbv > 0)
     return oef
 
 
@@ -198,11 +167,7 @@ def estimate_oef(
     r2_prime: Estimate,
     cbv: Estimate,
     *,
-    b0: float,
-    hct: float,
-    small_vessel_hct_ratio: float = SMALL_VESSEL_HCT_RATIO,
-    susceptibility: float = SUSCEPTIBILITY,
-    gyromagnetic_ratio: float = GYROMAGNETIC_RATIO,
+    static_dephasing_constant: float,
 ) -> Estimate:
     r"""
     Estimate the oxygen extraction fraction with its random error.
@@ -213,8 +178,8 @@ def estimate_oef(
         Reversible transverse relaxation rate, 1/s.
     cbv : (...) Estimate
         Blood volume, mL/mL; same shape.
-    b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio : float
-        As for :func:`static_dephasing_constant`.
+    static_dephasing_constant : float
+        1/s, see :func:`static_dephasing_constant`.
 
     Returns
     -------
@@ -236,20 +201,16 @@ def estimate_oef(
 
     Examples
     --------
-    >>> oef = estimate_oef(Estimate.of([3.8]), Estimate.of([0.03], [9e-6]), b0=3.0, hct=0.42)
+    >>> r2_prime, cbv = Estimate.of([3.8]), Estimate.of([0.03], [9e-6])
+    >>> oef = estimate_oef(r2_prime, cbv, static_dephasing_constant=316.7)
     >>> oef.value.round(2), (oef.variance**0.5).round(2)
     (array([0.4]), array([0.04]))
     """
-    rate = static_dephasing_constant(
-        b0=b0,
-        hct=hct,
-        small_vessel_hct_ratio=small_vessel_hct_ratio,
-        susceptibility=susceptibility,
-        gyromagnetic_ratio=gyromagnetic_ratio,
-    )
+    check_positive('static_dephasing_constant (1/s)', static_dephasing_constant)
     volume = np.where(cbv.value > 0, cbv.value, np.nan)
-    value = r2_prime.value / (rate * volume)
-    variance = r2_prime.variance / (rate * volume) ** 2 + (value / volume) ** 2 * cbv.variance
+    rate = static_dephasing_constant * volume
+    value = r2_prime.value / rate
+    variance = r2_prime.variance / rate**2 + (value / volume) ** 2 * cbv.variance
     status = combine_status(
         r2_prime.status,
         cbv.status,
@@ -264,18 +225,14 @@ def estimate_oef_capped(
     r2_prime: Estimate,
     cbv: Estimate,
     *,
-    b0: float,
-    hct: float,
-    small_vessel_hct_ratio: float = SMALL_VESSEL_HCT_RATIO,
-    susceptibility: float = SUSCEPTIBILITY,
-    gyromagnetic_ratio: float = GYROMAGNETIC_RATIO,
+    static_dephasing_constant: float,
 ) -> Estimate:
     """
     Estimate the oxygen extraction fraction with the limit of the published analysis.
 
     Parameters
     ----------
-    r2_prime, cbv, b0, hct, small_vessel_hct_ratio, susceptibility, gyromagnetic_ratio
+    r2_prime, cbv, static_dephasing_constant
         As for :func:`estimate_oef`.
 
     Returns
@@ -291,18 +248,10 @@ def estimate_oef_capped(
     Examples
     --------
     >>> r2_prime, cbv = Estimate.of([3.8, 3.8, 3.8]), Estimate.of([0.03, 0.03, 0.001])
-    >>> estimate_oef_capped(r2_prime, cbv, b0=3.0, hct=0.42).value.round(2)
+    >>> estimate_oef_capped(r2_prime, cbv, static_dephasing_constant=316.7).value.round(2)
     array([0.4, 0.4, 2. ])
     """
-    plain = estimate_oef(
-        r2_prime,
-        cbv,
-        b0=b0,
-        hct=hct,
-        small_vessel_hct_ratio=small_vessel_hct_ratio,
-        susceptibility=susceptibility,
-        gyromagnetic_ratio=gyromagnetic_ratio,
-    )
+    plain = estimate_oef(r2_prime, cbv, static_dephasing_constant=static_dephasing_constant)
     limit = oef_limit(plain.value)
     flags = np.where(plain.value > limit, Status.CAPPED, Status.OK)
     status = combine_status(without_cautions(plain.status), flags)

@@ -11,6 +11,7 @@ from bids_app.models.asl.kinetics import PULSED
 from bids_app.models.asl.single_delay import cbf_from_difference
 from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
 from bids_app.models.oxygen.mqbold import static_dephasing_constant
+from bids_app.models.registry import DERIVED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,8 +51,8 @@ STEP = 1e-4
 """Relative step of the numerical derivatives."""
 
 
-RATE = ('b0', 'hct', 'small_vessel_hct_ratio', 'susceptibility', 'gyromagnetic_ratio')
-CONTENT = ('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct')
+RATE = DERIVED['static_dephasing_constant'].constants
+CONTENT = DERIVED['cao2'].constants
 FLOW = (
     'labeling_efficiency',
     'background_suppression_factor',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import output_path
@@ -18,6 +19,7 @@ from bids_app.workflows.blood_volume import (
     quantities_of,
 )
 from bids_app.workflows.constants import constants_table, sidecar_parameters
+from bids_app.workflows.oxygen import chain_constants
 from bids_app.workflows.wiring.anatomy import atlas_of
 from bids_app.workflows.wiring.replay import saved_cbv_sources
 from bids_app.workflows.wiring.scans import add_per_condition, connect_derived, save_map
@@ -56,6 +58,7 @@ def add_blood_volume(graph: Graph) -> None:
 def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, list[str]]:
     """Add a CBV from every bolus series, and save what else is made of it."""
     settings = graph.settings.blood_volume
+    constants = chain_constants(graph.inputs, graph.settings)
     models: dict[str, Workflow] = {}
 
     def build(scan: AlignedScan) -> Workflow:
@@ -63,7 +66,7 @@ def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, 
             series=scan.series,
             inputs=graph.inputs,
             settings=settings,
-            small_vessel_hct_ratio=graph.settings.oxygen.small_vessel_hct_ratio,
+            haematocrit_factor=constants.get('haematocrit_factor', nan),
             model=model,
             is_target=scan is graph.target,
             name=f'model_{scan.name}',

@@ -14,7 +14,7 @@ from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.change import BOLD_ROUTE, CHANGES, EXTRAS, ChangePlan, init_change_wf
 from bids_app.workflows.constants import branch_parameters, constants_table
-from bids_app.workflows.oxygen import chain_constants, dephasing_constant_of
+from bids_app.workflows.oxygen import chain_constants
 from bids_app.workflows.wiring.scans import smooth
 
 if TYPE_CHECKING:
@@ -66,11 +66,12 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     if is_by_bold and can['cmro2']:
         one_volume = (not per_condition('cbv') or is_grubb) and not is_carried
         sources['cmro2'] = _bold_sources(settings.change, needs_volume=not one_volume)
+    constants = chain_constants(graph.inputs, settings)
     return ChangePlan(
         sources=sources,
         shared=tuple(name for name in MAY_BE_SHARED if known(name) and not per_condition(name)),
         models=models,
-        constants=chain_constants(graph.inputs, settings),
+        constants=constants,
         cbv_exponent=volume.grubb_exponent if by_flow else 0.0,
         cbv_shared=known('cbv') and not per_condition('cbv'),
         m0_shared=known('m0_relative'),
@@ -78,7 +79,7 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         settings=settings.change,
         davis_map=_davis_map(graph),
         echo_time=graph.bold_echo_times.get(contrast.label, 0.0),
-        static_dephasing_constant=dephasing_constant_of(graph.inputs, settings.oxygen)
+        static_dephasing_constant=constants['static_dephasing_constant']
         if is_by_bold and can['cmro2']
         else 0.0,
     )

@@ -17,7 +17,7 @@ from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.change import CHANGES, init_label_wf
 from bids_app.workflows.constants import branch_parameters, constants_table, known_constants
-from bids_app.workflows.oxygen import cao2_of, dephasing_constant_of
+from bids_app.workflows.oxygen import chain_constants
 from bids_app.workflows.wiring.anatomy import atlas_of
 from bids_app.workflows.wiring.change import BOLD_CHANGES, contrast_sidecar
 from bids_app.workflows.wiring.scans import connect_list
@@ -190,7 +190,7 @@ def _add_region_table(
         label: relative_error(constants, quantity) for label, quantity in quantities.items()
     }
     if 'cmro2' in changes:
-        node.inputs.cao2 = cao2_of(graph.inputs, graph.settings.oxygen)
+        node.inputs.cao2 = chain_constants(graph.inputs, graph.settings)['cao2']
         settings = graph.settings.change
         if settings.route != 'quantitative':
             node.inputs.davis = COEFFICIENTS[settings.davis_coefficients]
@@ -256,14 +256,14 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPor
 def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPort) -> None:
     """Tell what each rule for the change of a shared CBV makes of that of CMRO2."""
     settings = graph.settings.blood_volume
+    constants = chain_constants(graph.inputs, graph.settings)
     node = pe.Node(
         SummariseCBVRules(
             minimum_grey_matter=graph.settings.change.grey_matter,
             atlas_table=atlas_files()[1],
             task=contrast.task,
             grubb_exponent=settings.grubb_exponent,
-            scale=cao2_of(graph.inputs, graph.settings.oxygen)
-            / dephasing_constant_of(graph.inputs, graph.settings.oxygen),
+            scale=constants['cao2'] / constants['static_dephasing_constant'],
         ),
         name=f'summarise_cbv_rules_{contrast.label}',
     )

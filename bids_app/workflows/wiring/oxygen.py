@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import oef_model
 from bids_app.models.registry import MODELS
 from bids_app.workflows.constants import constants_table, sidecar_parameters
-from bids_app.workflows.oxygen import init_qbold_wf
+from bids_app.workflows.oxygen import chain_constants, init_qbold_wf
 from bids_app.workflows.wiring.scans import add_derived, add_per_condition, save_map
 
 if TYPE_CHECKING:
@@ -33,15 +32,15 @@ def add_oxygen(graph: Graph) -> None:
 def _add_qbold(graph: Graph, sink: Sink) -> None:
     """Add OEF and R2' of every asymmetric spin echo, and save them."""
     inputs, model = graph.inputs, oef_model(graph.inputs, graph.settings)
-    if math.isnan(inputs.b0) or math.isnan(inputs.hct):
+    constants = chain_constants(inputs, graph.settings)
+    if 'static_dephasing_constant' not in constants:
         return  # a problem that the inputs name
 
     def build(scan: AlignedScan) -> Workflow:
         return init_qbold_wf(
             series=scan.series,
-            inputs=inputs,
-            settings=graph.settings.oxygen,
             model=model,
+            constants=constants,
             name=f'model_{scan.name}',
         )
 

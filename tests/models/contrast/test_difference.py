@@ -47,7 +47,7 @@ class Truth:
     m0_error: float = 0.03
 
 
-CONSTANTS = {'b0': 3.0, 'hct': 0.42, 'cao2': CAO2}
+CONSTANTS = {'static_dephasing_constant': RATE, 'cao2': CAO2}
 MODELS = {'r2_prime': 'difference', 'oef': 'mqbold', 'cmro2': 'fick'}
 NAMES = ('cbf', 'r2_star', 'r2', 'cbv')
 
@@ -462,9 +462,6 @@ CHAINS = [
     for cmro2_model in REGISTRY['cmro2']
     if row.maps
 ]
-ALL_CONSTANTS = CONSTANTS | {
-    'small_vessel_hct_ratio': 0.85, 'susceptibility': 0.264e-6, 'gyromagnetic_ratio': 2.6752e8,
-}  # fmt: skip
 
 
 def voxels(rng, n=2000):
@@ -486,7 +483,7 @@ def voxels(rng, n=2000):
 @pytest.mark.parametrize('quantity', ['r2_prime', 'oef', 'cmro2'])
 def test_a_change_is_the_difference_of_the_maps_whatever_model_makes_them(quantity, models, rng):
     task, baseline = voxels(rng)
-    chain = {'models': models, 'constants': ALL_CONSTANTS}
+    chain = {'models': models, 'constants': CONSTANTS}
     change = change_between_conditions(quantity, task, baseline, shared=('r2', 'cbv'), **chain)
     made = [make_quantity(quantity, maps, **chain) for maps in (task, baseline)]
     np.testing.assert_array_equal(change.value, made[0].value - made[1].value)
@@ -497,7 +494,7 @@ def test_a_limit_moves_the_change_and_leaves_its_error(rng):
     task, baseline = voxels(rng)
     plain, limited = (
         change_between_conditions(
-            'oef', task, baseline, shared=('r2', 'cbv'), constants=ALL_CONSTANTS,
+            'oef', task, baseline, shared=('r2', 'cbv'), constants=CONSTANTS,
             models={'r2_prime': 'difference', 'oef': oef},
         )
         for oef in ('mqbold', 'epp2025')

@@ -134,7 +134,9 @@ def test_tissues_of_different_shape_are_refused():
 def test_absolute_volume_is_the_ratio_of_areas_times_the_plasma_ratio():
     # (1 - .42)/(1 - .357) 5/100
     cbv = cbv_from_arterial_input(
-        Estimate.of([5.0], 0.25), arterial_area=100.0, hct=0.42, small_vessel_hct_ratio=0.85
+        Estimate.of([5.0], 0.25),
+        arterial_area=100.0,
+        haematocrit_factor=haematocrit_factor(hct=0.42, small_vessel_hct_ratio=0.85),
     )
     assert cbv.value[0] == pytest.approx(0.0451011, abs=1e-6)
     assert np.sqrt(cbv.variance[0]) / cbv.value[0] == pytest.approx(0.1)

@@ -17,6 +17,14 @@ from bids_app.models.oxygen.mqbold import (
 from bids_app.models.status import Status
 
 BLOOD = {'b0': 3.0, 'hct': 0.42}
+
+
+def constant(**given):
+    """Argument of the models, from field and blood."""
+    return {'static_dephasing_constant': static_dephasing_constant(**given)}
+
+
+RATE = constant(**BLOOD)
 PUBLISHED_GAMMA = 267.61918e6
 
 fields = st.floats(0.5, 11.7)
@@ -32,29 +40,34 @@ def test_static_dephasing_constant_is_the_published_constant():
 
 
 def test_oef_of_the_published_means_is_the_published_one():
-    oef = oef_from_r2_prime(5.36, 0.0478, **BLOOD, gyromagnetic_ratio=PUBLISHED_GAMMA)
+    oef = oef_from_r2_prime(5.36, 0.0478, **constant(**BLOOD, gyromagnetic_ratio=PUBLISHED_GAMMA))
     assert float(oef) == pytest.approx(0.3538, abs=5e-5)
 
 
 def test_rate_agrees_with_an_independent_simulation_of_static_dephasing():
     # model_based_qbold @ f4446b1: OEF .40, DBV .03, Hct .40 (no small-vessel factor), 3 T
-    r2_prime = r2_prime_from_oef(0.40, 0.03, b0=3.0, hct=0.40, small_vessel_hct_ratio=1.0)
+    r2_prime = r2_prime_from_oef(
+        0.40, 0.03, **constant(b0=3.0, hct=0.40, small_vessel_hct_ratio=1.0)
+    )
     assert float(r2_prime) == pytest.approx(4.2599, rel=2e-3)
 
 
 @given(extractions, volumes, fields, haematocrits)
 def test_oef_inverts_its_forward_model(oef, cbv, b0, hct):
-    r2_prime = r2_prime_from_oef(oef, cbv, b0=b0, hct=hct)
-    assert float(oef_from_r2_prime(r2_prime, cbv, b0=b0, hct=hct)) == pytest.approx(oef)
+    r2_prime = r2_prime_from_oef(oef, cbv, **constant(b0=b0, hct=hct))
+    assert float(oef_from_r2_prime(r2_prime, cbv, **constant(b0=b0, hct=hct))) == pytest.approx(
+        oef
+    )
 
 
 @given(extractions, volumes, fields, haematocrits, st.floats(0.2, 1.6))
 def test_r2_prime_is_linear_in_field_haematocrit_volume_and_extraction(oef, cbv, b0, hct, scale):
-    expected = scale * r2_prime_from_oef(oef, cbv, b0=b0, hct=hct)
-    assert r2_prime_from_oef(oef, cbv, b0=scale * b0, hct=hct) == pytest.approx(expected)
-    assert r2_prime_from_oef(oef, cbv, b0=b0, hct=scale * hct) == pytest.approx(expected)
-    assert r2_prime_from_oef(oef, scale * cbv, b0=b0, hct=hct) == pytest.approx(expected)
-    assert r2_prime_from_oef(scale * oef, cbv, b0=b0, hct=hct) == pytest.approx(expected)
+    rate = constant(b0=b0, hct=hct)
+    expected = pytest.approx(scale * r2_prime_from_oef(oef, cbv, **rate))
+    for moved in (constant(b0=scale * b0, hct=hct), constant(b0=b0, hct=scale * hct)):
+        assert r2_prime_from_oef(oef, cbv, **moved) == expected
+    assert r2_prime_from_oef(oef, scale * cbv, **rate) == expected
+    assert r2_prime_from_oef(scale * oef, cbv, **rate) == expected
 
 
 def test_small_vessel_ratio_multiplies_haematocrit_once():
@@ -68,8 +81,8 @@ def test_small_vessel_ratio_multiplies_haematocrit_once():
 
 
 def test_scalars_and_maps_broadcast():
-    oef = oef_from_r2_prime([[2.0], [4.0]], [0.02, 0.04], **BLOOD)
-    expected = [[float(oef_from_r2_prime(r, c, **BLOOD)) for c in (0.02, 0.04)] for r in (2, 4)]
+    oef = oef_from_r2_prime([[2.0], [4.0]], [0.02, 0.04], **RATE)
+    expected = [[float(oef_from_r2_prime(r, c, **RATE)) for c in (0.02, 0.04)] for r in (2, 4)]
     np.testing.assert_allclose(oef, expected)
 
 
@@ -77,23 +90,23 @@ def test_variance_is_the_spread_of_noisy_inputs():
     rng = np.random.default_rng(1)
     r2_prime = 5.0 + 0.3 * rng.standard_normal(40_000)
     cbv = 0.05 + 0.002 * rng.standard_normal(40_000)
-    spread = oef_from_r2_prime(r2_prime, cbv, **BLOOD).std()
-    oef = estimate_oef(Estimate.of([5.0], 0.3**2), Estimate.of([0.05], 0.002**2), **BLOOD)
+    spread = oef_from_r2_prime(r2_prime, cbv, **RATE).std()
+    oef = estimate_oef(Estimate.of([5.0], 0.3**2), Estimate.of([0.05], 0.002**2), **RATE)
     assert float(oef.variance[0] ** 0.5) == pytest.approx(spread, rel=0.02)
 
 
 @pytest.mark.parametrize('cbv', [0.0, -0.01])
 def test_no_blood_volume_gives_no_oef(cbv):
     oef = estimate_oef(
-        Estimate.of([5.0]), Estimate.of([cbv], 0.0, Status.NEGATIVE if cbv < 0 else 0), **BLOOD
+        Estimate.of([5.0]), Estimate.of([cbv], 0.0, Status.NEGATIVE if cbv < 0 else 0), **RATE
     )
     assert np.isnan(oef.value[0])
     assert oef.status[0] == Status.NO_BLOOD_VOLUME
-    assert np.isnan(oef_from_r2_prime(5.0, cbv, **BLOOD))
+    assert np.isnan(oef_from_r2_prime(5.0, cbv, **RATE))
 
 
 def test_values_out_of_range_are_kept_and_flagged():
-    oef = estimate_oef(Estimate.of([-3.0, 0.0, 3.0, 40.0]), Estimate.of([0.03] * 4), **BLOOD)
+    oef = estimate_oef(Estimate.of([-3.0, 0.0, 3.0, 40.0]), Estimate.of([0.03] * 4), **RATE)
     np.testing.assert_array_equal(
         oef.status, [Status.NEGATIVE, Status.OK, Status.OK, Status.IMPLAUSIBLE]
     )
@@ -103,7 +116,7 @@ def test_values_out_of_range_are_kept_and_flagged():
 
 def test_reason_of_a_missing_input_is_handed_on():
     r2_prime = Estimate.of([5.0, np.nan], 0.1, [0, Status.GRADIENT_TOO_STRONG], dof=150)
-    oef = estimate_oef(r2_prime, Estimate.of([0.05, 0.0], 0.0, dof=300), **BLOOD)
+    oef = estimate_oef(r2_prime, Estimate.of([0.05, 0.0], 0.0, dof=300), **RATE)
     np.testing.assert_array_equal(oef.status, [Status.OK, Status.GRADIENT_TOO_STRONG])
     assert oef.dof == 150
 
@@ -128,7 +141,7 @@ def test_parameter_out_of_range_is_refused_by_name(name, value):
 def test_published_limit_is_five_medians_and_keeps_what_is_below():
     r2_prime = Estimate.of([3.8] * 5, 0.01)
     cbv = Estimate.of([0.03, 0.03, 0.03, 0.001, 0.0])
-    plain, capped = (one(r2_prime, cbv, **BLOOD) for one in (estimate_oef, estimate_oef_capped))
+    plain, capped = (one(r2_prime, cbv, **RATE) for one in (estimate_oef, estimate_oef_capped))
     np.testing.assert_array_equal(capped.value[:3], plain.value[:3])
     assert capped.value[3] == pytest.approx(5 * plain.value[0])
     assert capped.status.tolist() == [

@@ -5,7 +5,7 @@ import pytest
 
 from bids_app.models.asl.single_delay import cbf_from_difference
 from bids_app.models.oxygen.cmro2 import arterial_oxygen_content, cmro2_from_cbf
-from bids_app.models.oxygen.mqbold import oef_from_r2_prime
+from bids_app.models.oxygen.mqbold import oef_from_r2_prime, static_dephasing_constant
 from bids_app.models.oxygen.sensitivity import (
     RELATIVE_ERROR,
     predict_relative_cmro2,
@@ -40,7 +40,11 @@ def full_chain(constants):
     flow = cbf_from_difference(0.005, 1.0, **{name: get[name] for name in flow_names})
     blood = ('b0', 'hct', 'small_vessel_hct_ratio', 'susceptibility')
     volume = 1.9 * get['white_matter_cbv']
-    oef = oef_from_r2_prime(5.4, volume, **{name: get[name] for name in blood})
+    oef = oef_from_r2_prime(
+        5.4,
+        volume,
+        static_dephasing_constant=static_dephasing_constant(**{x: get[x] for x in blood}),
+    )
     content = ('hct', 'sao2', 'oxygen_per_haemoglobin', 'haemoglobin_per_hct')
     cao2 = arterial_oxygen_content(**{name: get[name] for name in content})
     return float(cmro2_from_cbf(flow, oef, cao2=cao2))
