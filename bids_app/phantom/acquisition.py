@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.phantom import physics
+from bids_app.phantom import physics, pulses
 from bids_app.phantom.participant import ARRIVAL, T1
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ REDUNDANT_SETS = {'fullres': 1.0, 'MoCoHR': 0.5, 'MoCoQR': 0.25}
 
 REDUCED_DELAY = 0.001
 """By which the echoes of the reduced sets are later, s; as in the target study."""
+
+LEAST_WEIGHT = 1e-4
+"""Of a tissue in a point whose signal counts."""
 
 TEXTURE_SHARE = 0.1
 """Part of the T1w intensity of the brain that is the template's, not that of the tissue."""
@@ -439,12 +442,42 @@ def field_at(subject: Subject, geometry: Geometry, to_head: FloatArray) -> Float
     return np.asarray(np.clip(field, low, high).reshape(geometry.shape))
 
 
-def spin_echoes(subject: Subject, scan: MultiEcho, to_head: FloatArray) -> FloatArray:
-    """Give the noise-free spin-echo train, (X, Y, Z, E)."""
+def spin_echoes(
+    subject: Subject, scan: MultiEcho, to_head: FloatArray, refocusing: float | None = None
+) -> FloatArray:
+    """
+    Give the noise-free spin-echo train, (X, Y, Z, E).
+
+    Parameters
+    ----------
+    subject : Subject
+        Who is scanned.
+    scan : MultiEcho
+        How.
+    to_head : (4, 4) ndarray
+        Scanner world to head (T1w) world; rigid.
+    refocusing : float, optional
+        Thickness of the refocusing pulse over the slice, inf for a slab, both in a transmit field
+        that changes over the head; default perfect pulses.
+
+    Returns
+    -------
+    train : (X, Y, Z, E) ndarray
+        Signal.
+    """
 
     def signal(points: Points) -> FloatArray:
-        values = subject.participant.values(points.tissue, {})
-        return _mixture(points.tissue.fractions * SPIN_ECHO_WEIGHT, values.r2, scan.echo_times)
+        rates = subject.participant.values(points.tissue, {}).r2
+        weights = points.tissue.fractions * SPIN_ECHO_WEIGHT
+        if refocusing is None:
+            return _mixture(weights, rates, scan.echo_times)
+        field = pulses.transmit_field(points.position)
+        total = np.zeros((len(weights), len(scan.echo_times)))
+        for k in range(weights.shape[1]):
+            present = weights[:, k] > LEAST_WEIGHT
+            train = pulses.echoes(rates[present, k], field[present], scan.echo_times, refocusing)
+            total[present] += weights[present, k, None] * train
+        return total
 
     return average(subject.anatomy, scan.geometry, to_head, signal).real
 
@@ -545,7 +578,7 @@ def _mixture(
     """Sum of decaying tissues: weights and rates (P, 4) to signal (P, E)."""
     signal = np.zeros((len(weights), len(echo_times)))
     for k in range(weights.shape[1]):
-        present = weights[:, k] > 1e-4
+        present = weights[:, k] > LEAST_WEIGHT
         rate = rates[present, k]
         if rate.size and np.all(rate == rate[0]):
             rate = rate[:1]  # tissue without variation: one decay serves all points

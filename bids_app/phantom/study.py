@@ -53,6 +53,9 @@ NOISES = ('white', 'physiological')
 LIMITS = {'movement': (0, 10), 'coils': (1, 64), 'soft_edges': (0, 1), 'scale_error': (0, 1)}
 """Of what may be asked for."""
 
+THINNEST_REFOCUSING = 1.0
+"""Thickness of a refocusing pulse relative to the slice."""
+
 AXIAL_GRADIENT = {'mild': 40e-6, 'strong': 160e-6}
 """Background gradient at the base of the brain, T/m."""
 
@@ -94,6 +97,9 @@ class PhantomStudy:
     """That MESE and MEGRE magnitudes are joined from by the root of the sum of squares."""
     soft_edges: float = 0.0
     """Part of the slice over which the profile of gradient echoes falls to zero, each side."""
+    refocusing: float | None = None
+    """Thickness of the refocusing pulse of MESE over the slice (inf: a slab); default perfect
+    pulses."""
     concordant: bool = False
     """Whether metabolism follows BOLD in all regions."""
     scale_error: float = 0.0
@@ -123,6 +129,10 @@ class PhantomStudy:
                 option = name.replace('_', '-')
                 msg = f'--{option} must lie in {low} to {high}, got {getattr(self, name):g}'
                 raise ValueError(msg)
+        if self.refocusing is not None and not self.refocusing >= THINNEST_REFOCUSING:
+            least, got = THINNEST_REFOCUSING, self.refocusing
+            msg = f'--refocusing must be slab or at least {least:g}, got {got:g}'
+            raise ValueError(msg)
         if self.dsc_defect not in (None, *DEFECTS):
             msg = f'--dsc-defect must be one of {", ".join(DEFECTS)}; got {self.dsc_defect!r}'
             raise ValueError(msg)
@@ -382,14 +392,19 @@ class _Session:
     def make_spin_echoes(self) -> FloatArray:
         """Write the MESE; give perfect R2."""
         scan = self.protocol.mese
-        train = acquisition.spin_echoes(self.subject, scan, self.pose('MESE'))
+        refocusing = self.study.refocusing
+        ideal = acquisition.spin_echoes(self.subject, scan, self.pose('MESE'))
+        train, kind = ideal, {}
+        if refocusing is not None:
+            train = acquisition.spin_echoes(self.subject, scan, self.pose('MESE'), refocusing)
+            kind = {'MRAcquisitionType': '3D' if math.isinf(refocusing) else '2D'}
         stored = measurement.measure_spin_echoes(train, scan, self.rng('MESE'), self.study.coils)
         for i, echo_time in enumerate(scan.echo_times):
             stem = self.folder / 'anat' / f'{self.name}_echo-{i + 1}_MESE'
             write_image(stem.with_suffix('.nii.gz'), stored[..., i], scan.geometry.affine)
             sidecar = {'EchoTime': echo_time, 'RepetitionTime': scan.repetition_time}
-            write_json(stem.with_suffix('.json'), COMMON | sidecar | {'FlipAngle': 90})
-        return np.where(self.places.wanted, truth.fit_decay(train, scan.echo_times), np.nan)
+            write_json(stem.with_suffix('.json'), COMMON | sidecar | kind | {'FlipAngle': 90})
+        return np.where(self.places.wanted, truth.fit_decay(ideal, scan.echo_times), np.nan)
 
     def make_gradient_echoes(self, condition: str) -> FloatArray:
         """Write the MEGRE of a condition; give perfect R2* on the quantification grid."""

@@ -212,11 +212,14 @@ def test_imperfections_change_the_scans_they_name_and_no_truth(root, tmp_path):
     folder = tmp_path / 'imperfect'
     arguments = ['--grid', 'tiny', '--participants', '1', '--seed', '7', '--noise',
                  'physiological', '--coils', '4', '--soft-edges', '.1', '--scale-error',
-                 '.04']  # fmt: skip
+                 '.04', '--refocusing', 'slab']  # fmt: skip
     assert main([str(folder), *arguments]) == 0
     before, after = digests(root / 'sub-01'), digests(folder / 'sub-01')
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {name for name in before if name.endswith('.nii.gz') and 'T1w' not in name}
+    images = {name for name in before if name.endswith('.nii.gz') and 'T1w' not in name}
+    assert changed == images | {name for name in before if name.endswith('_MESE.json')}
+    sidecar = folder / 'sub-01' / 'anat' / 'sub-01_echo-1_MESE.json'
+    assert json.loads(sidecar.read_text())['MRAcquisitionType'] == '3D'
     truth = Path('derivatives', 'truth', 'sub-01')
     assert digests(root / truth) == digests(folder / truth)
 
@@ -258,6 +261,7 @@ def test_third_condition_is_a_task_of_its_own(tmp_path):
         (['--participants', '0'], '1 to 999'),
         (['--movement', '20'], '0 to 10'),
         (['--coils', '0'], '1 to 64'),
+        (['--refocusing', '.5'], 'slab or at least 1'),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_written(tmp_path, capsys, arguments, reason):

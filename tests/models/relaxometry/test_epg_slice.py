@@ -7,52 +7,16 @@ from bids_app.errors import ModelInputError
 from bids_app.models.relaxometry.decay import fit_r2_without_first
 from bids_app.models.relaxometry.epg import predict_echo_train
 from bids_app.models.relaxometry.epg_slice import fit_r2_epg_slice, predict_slice_train
+from bids_app.phantom.pulses import HAMMING_SINC, Pulse, turn
 
 SPACING = 0.016
 MESE = SPACING * np.arange(1, 9)
 R2, R2_STAR = 1 / 0.074, 1 / 0.0545
 
 
-def turned(first, second, angle):
-    """Two components of a magnetisation after a turn."""
-    cosine, sine = np.cos(angle), np.sin(angle)
-    return cosine * first - sine * second, sine * first + cosine * second
-
-
-def pulsed(spins, angle, places, *, about, time_bandwidth, hamming=0.46, steps=64):
-    """Turn spins by a windowed sinc in short hard pulses, in the gradient of the slice."""
-    x, y, z = spins
-    time = (np.arange(steps) + 0.5) / steps - 0.5
-    shape = np.sinc(time_bandwidth * time) * (1 - hamming + hamming * np.cos(2 * np.pi * time))
-    step = np.pi * time_bandwidth * places / steps
-    for part in angle * shape / shape.sum():
-        x, y = turned(x, y, step)
-        if about == 'x':
-            y, z = turned(y, z, part)
-        else:
-            z, x = turned(z, x, part)
-        x, y = turned(x, y, step)
-    return x, y, z
-
-
-def bloch(b1, thickness, *, time_bandwidth=4.0, hamming=0.46, n_echoes=8):
-    """CPMG train of a slice: no graph, no profile, pulses turned in full; crushed by position."""
-    places = np.linspace(-2.5, 2.5, 101)[:, None] * np.ones(32)
-    crusher = 2 * np.pi * (np.arange(32) + 0.5) / 32
-    how = {'time_bandwidth': time_bandwidth, 'hamming': hamming}
-    spins = np.zeros_like(places), np.zeros_like(places), np.ones_like(places)
-    x, y, z = pulsed(spins, np.pi / 2 * b1, places, about='y', **how)
-    x, y = turned(x, y, -np.pi * time_bandwidth * places)
-    kept, recovered = np.exp(-R2 * SPACING / 2), np.exp(-SPACING / 2 / 1.2)
-    echoes = []
-    for _ in range(n_echoes):
-        x, y = turned(x * kept, y * kept, crusher)
-        spins = x, y, z * recovered
-        x, y, z = pulsed(spins, np.pi * b1, places / thickness, about='x', **how)
-        x, y = turned(x, y, crusher)
-        x, y, z = x * kept, y * kept, z * recovered
-        echoes.append(np.hypot(x.mean(), y.mean()))
-    return 5 * np.array(echoes)
+def bloch(b1, thickness, pulse=HAMMING_SINC):
+    """Train of a slice whose spins are turned one by one: no graph, no profile."""
+    return turn(R2, b1, SPACING, MESE.size, thickness, pulse=pulse)
 
 
 def r2_prime_error(r2):
@@ -75,7 +39,7 @@ def test_r2_prime_of_slices_is_right(thickness, b1):
 def test_thickness_is_found_in_the_echoes_and_its_error_in_the_variance(thickness, pulse):
     rng = np.random.default_rng(2)
     fields = np.linspace(0.8, 1.2, 5)
-    trains = [bloch(field, thickness, time_bandwidth=pulse) for field in fields]
+    trains = [bloch(field, thickness, Pulse(time_bandwidth=pulse)) for field in fields]
     train = 1000 * np.repeat(trains, 60, axis=0)
     noise = train[:, :1].max() / 60 * rng.standard_normal((2, *train.shape))
     found = fit_r2_epg_slice(np.hypot(train + noise[0], noise[1]), echo_times=MESE)
