@@ -158,10 +158,10 @@ def model_page(quantity: str, name: str) -> str:
     """Make the page of one model: equation, where it holds, constants, sources, a figure."""
     import yaml
 
+    from bids_app.bids.products import PRODUCTS
     from bids_app.models.registry import MODELS
     from bids_app.reports.citations import load_references
     from bids_app.settings import Settings, flatten
-    from bids_app.workflows.constants import BRANCH
 
     spec = MODELS[quantity][name]
     about = yaml.safe_load((ROOT / 'tools' / 'models.yml').read_text('utf-8'))[
@@ -171,7 +171,9 @@ def model_page(quantity: str, name: str) -> str:
     cited = [references[key] for key in dict.fromkeys([spec.citation, *about.get('further', [])])]
     module, _, function = spec.function.partition(':')
     known = flatten(Settings())
-    settings = {parameter: f'{BRANCH[quantity]}.{parameter}' for parameter in spec.constants}
+    settings = {
+        parameter: f'{PRODUCTS[quantity].branch}.{parameter}' for parameter in spec.constants
+    }
     constants = [_setting_row(name) for name in settings.values() if name in known]
     others = [parameter for parameter, name in settings.items() if name not in known]
     others += [*spec.data, *spec.maps]
@@ -194,6 +196,19 @@ def model_page(quantity: str, name: str) -> str:
     )
 
 
+def maps_of_role(role: Any) -> list[str]:
+    """Name the maps that are made of the files of a role."""
+    from bids_app.bids.products import labels_behind
+
+    further = {
+        't1w': ['anatomy', 'template', 'concordance'],
+        'bold': ['boldPct', 'concordance'],
+        'phase': ['fieldmap'],
+    }
+    own = further.get(role.ignore) or labels_behind(role.family)
+    return own or labels_behind(role.ignore)
+
+
 def inputs_page() -> str:
     from bids_app.bids.input.query import load_roles
 
@@ -202,13 +217,13 @@ def inputs_page() -> str:
             code(name),
             code(f'{role.datatype}/*_{"|".join(role.suffix)}{role.extension[0]}'),
             _entities(role.entities),
-            ', '.join(role.maps),
+            ', '.join(maps_of_role(role)),
             code(f'--ignore {role.ignore}') if role.ignore else '',
             role.description,
         )
         for name, role in load_roles().items()
     ]
-    header = ('Role', 'File', 'Entities', 'Maps that need it', 'Left alone by', 'Meaning')
+    header = ('Role', 'File', 'Entities', 'Maps made of it', 'Left alone by', 'Meaning')
     return page(
         'Inputs',
         'bids_app/data/inputs.yml',

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_app.bids.output.names import match, row, table
+from bids_app.bids.products import PRODUCTS
 from bids_app.engines.templates import SPACE
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 
 BASELINES = ('cbf', 'cbv', 'oef', 'cmro2', 'R2prime')
 """Quantities whose baseline is used beside the changes; R2prime where a provider has it."""
-
-
-MAPS = ('T2map', 'T2starmap', 'R2primemap', 'cbf', 'att', 'cbv', 'oef', 'cmro2')
-"""Rows of data/outputs.yml whose maps in template space the group reads beside the changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,7 +301,7 @@ def _find_maps(
     output_dir: Path, participants: Iterable[str], space: str
 ) -> Iterator[tuple[Path, str, dict[str, str]]]:
     """Find the maps in a space that the group can use, with row and entities."""
-    wanted = {'contrast', 'probseg', 'variance', *MAPS}
+    wanted = {'contrast', 'probseg', 'variance', *(one.row for one in PRODUCTS.values())}
     for participant in participants:
         for path in sorted((output_dir / f'sub-{participant}').rglob(f'*space-{space}*.nii.gz')):
             key, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bids_app import __version__
-from bids_app.bids.output.names import output_path
+from bids_app.bids.output.names import output_path, table
 from bids_app.bids.output.write import atomic_write, write_json
 from bids_app.bids.run.outcome import MEANING, Aftermath, State
 from bids_app.errors import AppError, MissingInputError
@@ -510,7 +510,7 @@ def _steps(sections: Iterable[Section], states: list[dict[str, Any]]) -> tuple[S
     steps = (
         Step(
             title=row.title,
-            made_from=row.made_from,
+            made_from=table().rows[row.output].when,
             unit=row.unit,
             results=tuple(_result(reportlet) for reportlet in reportlets if reportlet.row is row),
             reasons=tuple(dict.fromkeys(_why(state) for state in states if _is_of(state, row))),

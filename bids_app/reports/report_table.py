@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bids_app.bids.output.names import packaged_table
+from bids_app.bids.products import PRODUCTS
 
 if TYPE_CHECKING:
     pass
@@ -46,7 +47,6 @@ class FigureRow:
     per_quantity: str = ''
     """Output row of maps in whose unit the numbers of a line are, by its column quantity."""
     quantity: str = ''
-    made_from: str = ''
     scale: float = 1.0
     limits: tuple[float, float] = (0.0, 1.0)
     colormap: str = 'viridis'
@@ -92,11 +92,17 @@ def report_table() -> ReportTable:
             if name in fields:
                 fields[name] = tuple(fields[name])
         rows.append(FigureRow(**fields))
+    drawn, products = raw['chain'], {one.label: one.sources for one in PRODUCTS.values()}
     chain = {
         name: ChainStep(
-            x=step['x'], y=step['y'], title=step['title'], made_from=tuple(step['from'])
+            x=step['x'],
+            y=step['y'],
+            title=step['title'],
+            made_from=tuple(
+                one for one in step.get('from', products.get(name, ())) if one in drawn
+            ),
         )
-        for name, step in raw['chain'].items()
+        for name, step in drawn.items()
     }
     return ReportTable(
         rules=raw['rules'],

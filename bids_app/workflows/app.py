@@ -44,8 +44,9 @@ from bids_app.bids.output.manifest import (
 )
 from bids_app.bids.output.names import output_path
 from bids_app.bids.output.write import write_json, write_text
+from bids_app.bids.products import PRODUCTS
 from bids_app.bids.run.cohort import note_end, note_waiting
-from bids_app.bids.run.coverage import RESULTS, doubts_of_brain, poor_maps
+from bids_app.bids.run.coverage import doubts_of_brain, is_result, poor_maps
 from bids_app.bids.run.feasible import capabilities
 from bids_app.bids.run.outcome import (
     MACHINE_CODES,
@@ -82,19 +83,6 @@ if TYPE_CHECKING:
     Collect = Callable[[str], tuple[Sequence[ParticipantInputs], Settings]]
 
 LOGGER = logging.getLogger('oxybold')
-
-VALUE_KEYS = {
-    'T2map': 'T2',
-    'T2starmap': 'T2star',
-    'R2primemap': 'R2prime',
-    'cbf': 'cbf',
-    'cbv': 'cbv',
-    'oef': 'oef',
-    'cmro2': 'cmro2',
-    'preproc_t1w': 'anatomy',
-    'concordance': 'concordance',
-}
-"""Rows of the output table whose file stands for a map of the dry run."""
 
 
 def relative(path: Path, root: Path) -> str:
@@ -395,7 +383,7 @@ def _run_unit(
         'errors': [asdict(error) for error in errors],
         'doubts': later.attempt('doubts', lambda: doubts_of_brain(expected, paths), []),
         'has_results': any(
-            path.is_file() and key in RESULTS
+            path.is_file() and is_result(key)
             for (key, _), path in zip(expected, paths, strict=True)
         ),
         'written': [
@@ -449,7 +437,8 @@ def _map_name(key: str, entities: dict[str, Any]) -> tuple[str, str | None]:
         return f'{prefix}{quantity}', entities['contrast']
     if key == 'brain_mask' and entities.get('space') == TEMPLATE:
         return 'template', None
-    return VALUE_KEYS.get(key, key), entities.get('contrast') or entities.get('condition')
+    named = {'preproc_t1w': 'anatomy'} | {one.row: one.label for one in PRODUCTS.values()}
+    return named.get(key, key), entities.get('contrast') or entities.get('condition')
 
 
 def _judge(

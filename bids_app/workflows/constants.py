@@ -6,7 +6,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.run.feasible import can_have, cbf_model, cbv_model, oef_model, t2_model
+from bids_app.bids.products import PRODUCTS
+from bids_app.bids.run.feasible import can_have, cbf_model, cbv_model, derived_models, t2_model
 from bids_app.bids.scans import DataValue
 from bids_app.models.asl.single_delay import t1_blood_at, t1_blood_from_hct, t1_tissue_at
 from bids_app.models.registry import MODELS
@@ -17,17 +18,6 @@ if TYPE_CHECKING:
 
     from bids_app.bids.scans import ParticipantInputs
     from bids_app.settings import Settings
-
-BRANCH = {
-    'r2': 'relaxometry',
-    'r2_star': 'relaxometry',
-    'r2_prime': 'relaxometry',
-    'cbf': 'perfusion',
-    'cbv': 'blood_volume',
-    'oef': 'oxygen',
-    'cmro2': 'oxygen',
-}
-"""Branch of the settings that holds the parameters of each quantity."""
 
 
 def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[DataValue, ...]:
@@ -134,14 +124,17 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
         'r2_star': settings.relaxometry.t2_star_model if inputs.megre else None,
         'cbf': cbf_model(inputs.asl[0], settings) if inputs.asl else None,
         'cbv': cbv_model(inputs, settings),
-        'oef': oef_model(inputs, settings) if can_have('oef', inputs, settings) else None,
-        'cmro2': settings.oxygen.cmro2_model if can_have('cmro2', inputs, settings) else None,
+        **{
+            name: model
+            for name, model in derived_models(inputs, settings).items()
+            if can_have(name, inputs, settings)
+        },
     }
     names = {'anatomy.random_seed'}
     for quantity, model in models.items():
         if model is not None and model in MODELS[quantity]:
             constants = MODELS[quantity][model].constants
-            names |= {f'{BRANCH[quantity]}.{constant}' for constant in constants}
+            names |= {f'{PRODUCTS[quantity].branch}.{constant}' for constant in constants}
     if inputs.asl:
         names |= {'perfusion.t1_tissue'}
     branches = [('bold.', inputs.bold), ('change.', inputs.contrasts)]
@@ -168,7 +161,7 @@ def sidecar_parameters(
         ``Model`` and ``ModelParameters``.
     """
     spec = MODELS[quantity][model]
-    branch = BRANCH[quantity]
+    branch = PRODUCTS[quantity].branch
     return {
         'Model': {'Quantity': quantity, 'Name': model, 'Citation': spec.citation},
         'ModelParameters': _parameters(

@@ -53,7 +53,6 @@ def test_every_figure_with_numbers_has_unit_limits_and_range(key):
 def test_the_usual_range_has_a_source_and_lies_within_the_colours(key):
     row = ROWS[key]
     assert row.source
-    assert row.made_from
     assert row.limits[0] <= row.usual[0] < row.usual[1] <= row.limits[1]
 
 

@@ -62,7 +62,6 @@ class Role:
     entities: Mapping[str, Any]
     family: str
     ignore: str
-    maps: tuple[str, ...]
     description: str
 
 
@@ -98,7 +97,7 @@ def load_roles() -> Mapping[str, Role]:
 
 def _role(name: str, row: dict[str, Any]) -> Role:
     """Make one row; a single value stands for a list of one."""
-    listed = {key: tuple(as_list(row[key])) for key in ('suffix', 'extension', 'maps')}
+    listed = {key: tuple(as_list(row[key])) for key in ('suffix', 'extension')}
     return Role(name=name, **{**row, **listed})
 
 

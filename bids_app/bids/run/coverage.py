@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.files import read_table
 from bids_app.bids.output.names import output_path
+from bids_app.bids.products import PRODUCTS
 from bids_app.models.status import DESCRIPTIONS, Status, is_missing
 
 if TYPE_CHECKING:
@@ -20,18 +21,11 @@ that covers a third of the brain on purpose stays above it."""
 GREY_MATTER = 0.5
 """Tissue fraction above which a voxel is one of grey matter."""
 
-RESULTS = (
-    'T2map',
-    'T2starmap',
-    'R2primemap',
-    'cbf',
-    'relative_cbf',
-    'cbv',
-    'oef',
-    'cmro2',
-    'contrast',
-)
-"""Rows of data/outputs.yml that are results."""
+
+def is_result(row: str) -> bool:
+    """Tell whether a row of data/outputs.yml is a result, that should hold values."""
+    products = {one.row for one in PRODUCTS.values() if not one.comes_along}
+    return row in products or row in ('relative_cbf', 'contrast')
 
 
 def poor_maps(
@@ -58,7 +52,7 @@ def poor_maps(
     sentences = []
     for (key, entities), path in zip(expected, paths, strict=True):
         is_value = entities.get('statistic', 'effect') == 'effect'
-        if key not in RESULTS or not is_value or not path.is_file():
+        if not is_result(key) or not is_value or not path.is_file():
             continue
         share, where = _coverage(path, entities, output_dir)
         if share < LEAST_COVERAGE:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.input.asl_delays import distinct_delays
 from bids_app.bids.input.conditions import for_condition, runs_for_contrast
 from bids_app.bids.input.metadata.relaxometry import is_even_train
+from bids_app.bids.products import PRODUCTS
 from bids_app.models.contrast.difference import maps_behind
 from bids_app.models.registry import MODELS
 
@@ -76,35 +77,20 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
         ]
     rows = [_anatomy(inputs), _template(inputs, settings)]
     conditions = _Maps(inputs, settings)
-    for name, always in PER_CONDITION.items():
-        families = always or _families_of(name, inputs, settings)
-        rows += [conditions.make(name, one) for one in _conditions(inputs, families, settings)]
+    for name, product in PRODUCTS.items():
+        if not product.comes_along:
+            families = _families_of(name, inputs, settings)
+            rows += [conditions.make(name, one) for one in _conditions(inputs, families)]
     for contrast in inputs.contrasts:
         rows += _changes(conditions, contrast)
     return [asdict(row) for row in rows]
 
 
-MAP_OF = {'r2': 'T2', 'r2_star': 'T2star', 'r2_prime': 'R2prime'}
-"""Quantity of the registry -> the map that is written of it, where the names differ."""
+SCAN_OF_CBV = {'dsc': 'dsc', 'arterial': 'dsc', 'ase': 'ase', 'grubb': 'asl'}
+"""Model of CBV -> the scans in whose conditions it makes a map; the others make one for all."""
 
-QUANTITY_OF = {label: name for name, label in MAP_OF.items()}
-
-BOLUS_CBV = ('dsc', 'arterial')
-"""Models of CBV that are made of a bolus series."""
-
-MEASURED_CBV = (*BOLUS_CBV, 'ase')
+MEASURED_CBV = ('dsc', 'arterial', 'ase')
 """Models of CBV that are measured."""
-
-PER_CONDITION = {
-    'T2': ('mese',),
-    'T2star': ('megre',),
-    'R2prime': (),
-    'cbf': ('asl',),
-    'cbv': ('cbv',),
-    'oef': (),
-    'cmro2': (),
-}
-"""Map -> the inputs whose conditions it is made in; none = that depends on the model."""
 
 
 def cbv_model(inputs: ParticipantInputs, settings: Settings) -> str:
@@ -159,28 +145,30 @@ def is_by_ase(inputs: ParticipantInputs, settings: Settings) -> bool:
     return 'signal' in MODELS['oef'][oef_model(inputs, settings)].data
 
 
-FAMILY_OF = {
-    'r2': 'mese', 'r2_star': 'megre', 'r2_prime': 'ase', 'oef': 'ase', 'cbv': 'cbv', 'cbf': 'asl',
-}  # fmt: skip
-"""Map that is made of a scan -> its input; for R2' and OEF where no other maps give them."""
-
-
-def _families_of(name_of: str, inputs: ParticipantInputs, settings: Settings) -> tuple[str, ...]:
-    """List the inputs that a map is made of, by the models that make it."""
+def _maps_behind(quantity: str, inputs: ParticipantInputs, settings: Settings) -> tuple[str, ...]:
+    """Name the maps of scans that a quantity is made of, by the models that make it."""
     has_rates = bool(inputs.mese and inputs.megre) or not is_by_ase(inputs, settings)
-    behind = maps_behind(
-        QUANTITY_OF.get(name_of, name_of),
+    return maps_behind(
+        quantity,
         derived_models(inputs, settings),
         lambda name: has_rates or name not in ('r2', 'r2_star'),
     )
-    found = {FAMILY_OF[name] for name in behind}
-    return tuple(family for family in dict.fromkeys(FAMILY_OF.values()) if family in found)
 
 
-def can_have(name_of: str, inputs: ParticipantInputs, settings: Settings) -> bool:
-    """Tell whether there is a scan of every kind that a map needs; of T2 and CBV others may do."""
-    families = set(_families_of(name_of, inputs, settings)) - {'mese', 'cbv'}
-    return all(getattr(inputs, family) for family in families)
+def _families_of(quantity: str, inputs: ParticipantInputs, settings: Settings) -> tuple[str, ...]:
+    """List the inputs that a quantity is made of, by the models that make it."""
+    by_cbv = SCAN_OF_CBV.get(cbv_model(inputs, settings), '')
+    families = [
+        by_cbv if name == 'cbv' else PRODUCTS[name].scans[0]
+        for name in _maps_behind(quantity, inputs, settings)
+    ]
+    return tuple(family for family in dict.fromkeys(families) if family)
+
+
+def can_have(quantity: str, inputs: ParticipantInputs, settings: Settings) -> bool:
+    """Tell whether there is a scan of every kind that is needed; of T2 and CBV others may do."""
+    needed = set(_maps_behind(quantity, inputs, settings)) - {'r2', 'cbv'}
+    return all(getattr(inputs, PRODUCTS[name].scans[0]) for name in needed)
 
 
 def derived_models(inputs: ParticipantInputs, settings: Settings) -> dict[str, str]:
@@ -270,16 +258,10 @@ def arrival_is_shared(series: Sequence[AslSeries], settings: Settings) -> bool:
     )
 
 
-def _conditions(
-    inputs: ParticipantInputs, families: Sequence[str], settings: Settings
-) -> tuple[str | None, ...]:
+def _conditions(inputs: ParticipantInputs, families: Sequence[str]) -> tuple[str | None, ...]:
     """Conditions in which any of the inputs was acquired; one shared row without any."""
-    by_model = {'grubb': 'asl', 'ase': 'ase', **dict.fromkeys(BOLUS_CBV, 'dsc')}
-    model = by_model.get(cbv_model(inputs, settings), '')
-    names = [model if family == 'cbv' else family for family in families]
-    names = [name for name in names if name]
-    found = {item.condition for name in names for item in getattr(inputs, name)}
-    roles = {role for name in names for role in ROLES[name]} - {'events'}
+    found = {item.condition for name in families for item in getattr(inputs, name)}
+    roles = {role for name in families for role in ROLES[name]} - {'events'}
     found |= {problem.condition for problem in inputs.problems if problem.role in roles}
     return tuple(one for one in inputs.conditions if one in found) or (None,)
 
@@ -356,18 +338,17 @@ class _Maps:
 
     def make(self, name: str, condition: str | None) -> Capability:
         """Tell whether a map can be made in a condition."""
-        row: Capability = getattr(self, f'_{name.lower()}')(condition)
+        row: Capability = getattr(self, f'_{name}')(condition)
         return row
 
     def _parts(self, quantity: str, model: str, condition: str | None) -> list[Capability]:
         """Tell the same of the maps that a model makes a quantity of."""
-        names = MODELS[quantity][model].maps
-        return [self.make(MAP_OF.get(name, name), condition) for name in names]
+        return [self.make(name, condition) for name in MODELS[quantity][model].maps]
 
-    def _t2(self, condition: str | None) -> Capability:
+    def _r2(self, condition: str | None) -> Capability:
         return self._echoes('T2', 'mese', condition)
 
-    def _t2star(self, condition: str | None) -> Capability:
+    def _r2_star(self, condition: str | None) -> Capability:
         return self._echoes('T2star', 'megre', condition)
 
     def _echoes(self, name: str, family: str, condition: str | None) -> Capability:
@@ -392,8 +373,8 @@ class _Maps:
         files = tuple(item.file for item in series)
         return Capability(map=name, condition=condition, state=MADE, files=files)
 
-    def _r2prime(self, condition: str | None) -> Capability:
-        if _families_of('R2prime', self.inputs, self.settings) == ('ase',):
+    def _r2_prime(self, condition: str | None) -> Capability:
+        if _families_of('r2_prime', self.inputs, self.settings) == ('ase',):
             return self._ase('R2prime', condition)
         model = self.settings.relaxometry.r2_prime_model
         return _combined('R2prime', condition, self._parts('r2_prime', model, condition))
@@ -496,15 +477,16 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
 
     def both(name: str, family: str) -> Capability:
         """Make a change, of which each side needs its own acquisition."""
-        row = _combined(f'change_{name}', label, [maps.make(name, side) for side in sides])
+        called = f'change_{PRODUCTS[name].label}'
+        row = _combined(called, label, [maps.make(name, side) for side in sides])
         task, base = (for_condition(getattr(inputs, family), side) for side in sides)
         if row.state == MADE and task == base:
             reason = f'one {family.upper()} serves both conditions'
             return Capability(map=row.map, condition=label, state=ABSENT, reason=reason)
         return row
 
-    rate = _families_of('R2prime', inputs, maps.settings)[-1]
-    cbf, r2_prime = both('cbf', 'asl'), both('R2prime', rate)
+    rate = _families_of('r2_prime', inputs, maps.settings)[0]
+    cbf, r2_prime = both('cbf', 'asl'), both('r2_prime', rate)
     oef = _combined('change_oef', label, [r2_prime, *(maps.make('oef', side) for side in sides)])
     if is_by_ase(inputs, maps.settings):
         oef = both('oef', 'ase')
@@ -513,11 +495,11 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
     metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
     if route != 'quantitative':
         metabolic = [cbf, maps.make('cmro2', contrast.baseline), _with_echo_time(maps, bold)]
-        metabolic += [maps.make(name, contrast.baseline) for name in ('T2', 'T2star')]
+        metabolic += [maps.make(name, contrast.baseline) for name in ('r2', 'r2_star')]
         metabolic += [r2_prime] if route == 'combined' else []
     cmro2 = _combined('change_cmro2', label, metabolic)
     # one CBV for both conditions is the usual design, not a loss: then there is no row
-    family = {'dsc': 'dsc', 'grubb': 'asl', 'ase': 'ase'}.get(cbv_model(inputs, maps.settings))
+    family = SCAN_OF_CBV.get(cbv_model(inputs, maps.settings))
     cbv = [both('cbv', family)] if family else []
     cbv = [row for row in cbv if row.state == MADE]
     labels = _combined('concordance', label, [bold, cmro2, _anatomy(inputs)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from bids_app.bids.output.names import output_path, scale_of
+from bids_app.bids.products import PRODUCTS, Product
 from bids_app.bids.run.feasible import is_by_ase, oef_model
 from bids_app.bids.run.replay import read_sidecar
 from bids_app.interfaces._base import TRAVELLING
@@ -35,8 +36,8 @@ def add_saved(graph: Graph) -> None:
     _add_grid(graph, sink)
     if graph.has_template:
         _add_template(graph, sink)
-    for name, key, quantity in (('r2', 'T2map', 'T2'), ('r2_star', 'T2starmap', 'T2star')):
-        _add_rates(graph, sink, name, key, quantity)
+    for name in ('r2', 'r2_star'):
+        _add_rates(graph, sink, PRODUCTS[name])
     add_derived(graph, sink, 'r2_prime', graph.settings.relaxometry.r2_prime_model)
     if is_by_ase(graph.inputs, graph.settings):
         _add_extraction(graph, sink)
@@ -163,8 +164,9 @@ def _labels(graph: Graph) -> tuple[str | None, ...]:
     return (None, *graph.inputs.conditions)
 
 
-def _add_rates(graph: Graph, sink: Sink, name: str, key: str, quantity: str) -> None:
+def _add_rates(graph: Graph, sink: Sink, product: Product) -> None:
     """Add R2 or R2* from the saved times, and save these again."""
+    name, key, quantity = product.quantity, product.row, product.label
     width = graph.settings.relaxometry.smoothing
     for condition in _labels(graph):
         rate = _load(graph, name, key, quantity, condition, is_time=True)
@@ -186,7 +188,8 @@ def _add_extraction(graph: Graph, sink: Sink) -> None:
     """Add OEF and R2' of an asymmetric spin echo, which are not made from other maps."""
     table = constants_table(graph.inputs, graph.settings)
     parameters = sidecar_parameters('oef', oef_model(graph.inputs, graph.settings), table)
-    for name, key, quantity in (('oef', 'oef', 'oef'), ('r2_prime', 'R2primemap', 'R2prime')):
+    for name in ('oef', 'r2_prime'):
+        key, quantity = PRODUCTS[name].row, PRODUCTS[name].label
         for condition in _labels(graph):
             made = _load(graph, name, key, quantity, condition)
             if made is None or (name, condition) in graph.maps:

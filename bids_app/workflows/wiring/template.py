@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.templates import other_templates
 from bids_app.bids.output.names import label_of, output_path
+from bids_app.bids.products import PRODUCTS
 from bids_app.bids.run.feasible import cbv_model
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import (
@@ -30,21 +31,6 @@ if TYPE_CHECKING:
     from bids_app.workflows.derivatives import Sink
     from bids_app.workflows.graph import Graph
 
-
-MAPS = (
-    ('r2', 'T2map', 'T2'),
-    ('r2_star', 'T2starmap', 'T2star'),
-    ('r2_prime', 'R2primemap', 'R2prime'),
-    ('cbf', 'cbf', 'cbf'),
-    ('att', 'att', 'att'),
-    ('cbv', 'cbv', 'cbv'),
-    ('oef', 'oef', 'oef'),
-    ('cmro2', 'cmro2', 'cmro2'),
-)
-"""Baseline maps that are carried: name in the graph, row of the output table, quantity there."""
-
-RATES = ('r2', 'r2_star')
-"""Saved as times."""
 
 LABELS = ('concordance', 'concordance_sign', 'response_mode', 'discordant')
 """What is carried by nearest neighbour."""
@@ -159,18 +145,18 @@ def _add_maps(graph: Graph, place: _Place) -> None:
     at: dict[str, Any] = {**place.entities}
     baseline = graph.inputs.baseline
     variant = cbv_model(graph.inputs, graph.settings)
-    for quantity, key, label in MAPS:
+    for quantity, product in PRODUCTS.items():
         condition = baseline if (quantity, baseline) in graph.maps else None
         source = graph.maps.get((quantity, condition))
         if source is None:
             continue
         at['sidecar'] = graph.made_from(source) | graph.model_of(source) | place.sidecar
         on_template = _carry(graph, place, source, f'{quantity}_baseline')
-        if quantity in RATES:
+        if product.is_time:
             on_template = _as_time(graph, place, on_template, quantity)
         own = variant if quantity == 'cbv' else None
-        sink.add(on_template, key, condition=condition, variant=own, **at)
-        sink.add(on_template, 'variance', part='variance', quantity=label,
+        sink.add(on_template, product.row, condition=condition, variant=own, **at)
+        sink.add(on_template, 'variance', part='variance', quantity=product.label,
                  condition=condition, **at)  # fmt: skip
     for contrast in graph.inputs.contrasts:
         _add_contrast(graph, sink, contrast, place)
