@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from traceback import format_exc
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.collect import collect_participant
@@ -119,11 +120,12 @@ class _Reading:
         info = self.info
         record: dict[str, Any] = {
             'participant': label,
-            'roles': _describe_roles(info.found[label], info.path),
+            'roles': [],
             'units': [],
             'error': '',
         }
         try:
+            record['roles'] = _describe_roles(info.found[label], info.path)
             for unit in collect_participant(info, label, self.run, self.settings, plan=self.plan):
                 sound = drop_unreadable(unit, at_a_glance=True)
                 record['units'].append(_describe_unit(sound, self.settings, info.path))
@@ -152,7 +154,10 @@ def _records(reading: _Reading, labels: Sequence[str], processes: int) -> Iterat
         ends.append(ours)
     try:
         for number in range(len(labels)):
-            yield ends[number % processes].recv()
+            record = ends[number % processes].recv()
+            if isinstance(record, Exception):
+                raise record
+            yield record
     except EOFError as error:
         raise StepKilledError(KILLED) from error
     finally:
@@ -163,9 +168,13 @@ def _records(reading: _Reading, labels: Sequence[str], processes: int) -> Iterat
 
 def _send(reading: _Reading, labels: Sequence[str], pipe: Connection) -> None:
     """Read participants one after the other, in a process of their own."""
-    start_worker(os.curdir)
-    for label in labels:
-        pipe.send(reading(label))
+    try:
+        start_worker(os.curdir)
+        for label in labels:
+            pipe.send(reading(label))
+    except Exception as error:  # else the other end takes this process for one that was killed
+        error.add_note(format_exc())
+        pipe.send(error)
 
 
 def _told(records: Iterable[Any], count: int) -> Iterator[Any]:

@@ -73,6 +73,31 @@ def test_processes_find_what_one_finds(study, monkeypatch):
     assert dry(study, '--nprocs', '2').out == alone
 
 
+def test_what_ends_a_process_is_said(study, monkeypatch):
+    def broken(folder):
+        raise OSError('stale file handle')
+
+    monkeypatch.setattr(module, 'FEW', 1)
+    monkeypatch.setattr(module, 'start_worker', broken)
+    outcome = dry(study, '--nprocs', '2')
+    assert 'stale file handle' in outcome.last
+    assert 'killed' not in outcome.log
+
+
+def test_files_that_cannot_be_described_hide_no_other_participant(study, monkeypatch):
+    describe = module._describe_roles
+
+    def faulty(found, root):
+        if any('sub-02' in str(one.path) for one in found):
+            raise ZeroDivisionError('by chance')
+        return describe(found, root)
+
+    monkeypatch.setattr(module, '_describe_roles', faulty)
+    found = json.loads(dry(study, '--json').out)['participants']
+    assert [one['error'] for one in found] == ['', 'ZeroDivisionError: by chance', '']
+    assert [bool(one['units']) for one in found] == [True, False, True]
+
+
 def test_a_fault_of_the_program_in_one_participant_hides_no_other(study, monkeypatch):
     collect = module.collect_participant
 
