@@ -222,9 +222,9 @@ def fit_corrected(signal: np.ndarray, mask: np.ndarray) -> tuple[Estimate, Estim
             np.abs(gradient.value[mask]) + np.sqrt(gradient.variance[mask]),
         )
     )
-    plain = fit_r2_star(magnitude[mask], 1.0, echo_times=MEGRE, dephasing_floor=0.0)
+    plain = fit_r2_star(magnitude[mask], 1.0, echo_times=MEGRE, attenuation_floor=0.0)
     corrected = fit_r2_star(
-        magnitude[mask], factor, echo_times=MEGRE, dephasing_error=stronger - factor
+        magnitude[mask], factor, echo_times=MEGRE, attenuation_error=stronger - factor
     )
     return corrected, plain
 

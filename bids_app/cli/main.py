@@ -31,13 +31,6 @@ ENVIRONMENT = {
 }
 """Set unless the user did: no telemetry, no display, a name for schedulers."""
 
-THREAD_VARIABLES = (
-    'OMP_NUM_THREADS',
-    'OPENBLAS_NUM_THREADS',
-    'MKL_NUM_THREADS',
-    'ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS',
-)
-
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """By which schedulers and closed terminals end a program; handled beside the interrupt key."""
@@ -202,6 +195,8 @@ def _kept_work(verdict: RunVerdict, where: RunSettings | None) -> Path | None:
 
 def _set_environment(n_threads: int) -> None:
     """Set what libraries read when they are first imported."""
+    from bids_app.engines.isolated import THREAD_VARIABLES
+
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in THREAD_VARIABLES:

@@ -12,6 +12,9 @@ SPACE = 'MNI152NLin6Asym'
 
 PREFIX = f'tpl-{SPACE}_res-02'
 
+RESOLUTION = '2'
+"""Of the packaged template, mm; the entity res."""
+
 ATLAS = 'atlas-Schaefer2018_seg-7n_scale-200_dseg'
 """Kind of the packaged label image; its table has the same name, `.tsv`."""
 

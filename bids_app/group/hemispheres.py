@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from bids_app.bids.output.names import output_path
-from bids_app.engines.templates import SPACE
+from bids_app.engines.templates import RESOLUTION, SPACE
 from bids_app.errors import SettingsError
 from bids_app.group.inputs import GroupInputs, MapSet, MapSource
 from bids_app.group.mirror import pairs_of
 from bids_app.group.regions import noise_of, region_estimate, study_levels
 from bids_app.group.stream import Stack
-from bids_app.group.study import RESOLUTION, Study
+from bids_app.group.study import Study
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.asymmetry import asymmetry_index
 

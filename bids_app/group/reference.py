@@ -13,13 +13,13 @@ import pandas as pd
 
 from bids_app.bids.output.names import output_path, row, table
 from bids_app.bids.output.write import write_image
-from bids_app.engines.templates import SPACE
+from bids_app.engines.templates import RESOLUTION, SPACE
 from bids_app.errors import SettingsError
 from bids_app.group.design import find_columns
 from bids_app.group.formula import Encoding
 from bids_app.group.norms import Norm, compare_with_norm, fit_norm
 from bids_app.group.regions import region_means
-from bids_app.group.study import RESOLUTION, Study
+from bids_app.group.study import Study
 from bids_app.images import grid_of, load_data, save_image
 from bids_app.models.concordance.labels import false_discovery_rate
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_app.bids.output.names import row, scale_of, source_uri
 from bids_app.bids.output.write import write_image, write_table
-from bids_app.engines.templates import SPACE, packaged_template
+from bids_app.engines.templates import RESOLUTION, SPACE, packaged_template
 from bids_app.errors import AppError
 from bids_app.group.design import Design
 from bids_app.group.stream import Stack, on_grid, read_source, stack_maps
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from bids_app._typing import BoolArray, FloatArray
     from bids_app.group.inputs import GroupInputs, MapSet
     from bids_app.settings import RunSettings, Settings
-
-RESOLUTION = '2'
 
 
 @dataclass(slots=True, kw_only=True)

@@ -89,9 +89,11 @@ class EstimateR2(ModelInterface):
 
 class _R2StarInputSpec(_EchoInputSpec):
     model = traits.Enum(*choices('r2_star'), usedefault=True, desc='name in the registry', unit='')
-    dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
-    dephasing_error = image('change of it by the error of the gradient', '1', optional=True)
-    dephasing_floor = traits.Float(0.2, usedefault=True, desc='echoes below are dropped', unit='1')
+    attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
+    attenuation_error = image('change of it by the error of the gradient', '1', optional=True)
+    attenuation_floor = traits.Float(
+        0.2, usedefault=True, desc='echoes below are dropped', unit='1'
+    )
 
 
 class _R2StarOutputSpec(TraitedSpec):
@@ -233,8 +235,8 @@ class _DephasingInputSpec(BaseInterfaceInputSpec):
 
 
 class _DephasingOutputSpec(TraitedSpec):
-    dephasing = result('signal kept per echo in the background gradient', '1')
-    dephasing_error = result('its change by one standard deviation of the gradient', '1')
+    attenuation = result('signal kept per echo in the background gradient', '1')
+    attenuation_error = result('its change by one standard deviation of the gradient', '1')
     gradient = result('through-slice gradient of the main field', 'T/m')
 
 
@@ -260,17 +262,17 @@ class PredictGradientAttenuation(SimpleInterface):
             echo_times=np.asarray(self.inputs.echo_times),
             profile=self.inputs.slice_profile,
         )
-        dephasing = factor(gradient.value)
+        attenuation = factor(gradient.value)
         stronger = factor(np.abs(gradient.value) + np.sqrt(gradient.variance))
         if self.inputs.slice_profile != 'none':
             lost = self._lost_in_plane(field_map, mask, grid)
-            dephasing, stronger = (np.where(lost, 0.0, part) for part in (dephasing, stronger))
+            attenuation, stronger = (np.where(lost, 0.0, part) for part in (attenuation, stronger))
 
         folder = Path(runtime.cwd)
         self._results['gradient'] = save_image(gradient.value, grid, folder / 'gradient.nii')
-        self._results['dephasing'] = save_image(dephasing, grid, folder / 'dephasing.nii')
-        self._results['dephasing_error'] = save_image(
-            stronger - dephasing, grid, folder / 'dephasing_error.nii'
+        self._results['attenuation'] = save_image(attenuation, grid, folder / 'attenuation.nii')
+        self._results['attenuation_error'] = save_image(
+            stronger - attenuation, grid, folder / 'attenuation_error.nii'
         )
         return runtime
 
@@ -291,7 +293,7 @@ class _InconsistencyInputSpec(BaseInterfaceInputSpec):
     )
     mask = image('voxels to estimate', '1')
     echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
-    dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
+    attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
     disagreement = image('relative difference of redundant sets', '1', optional=True)
     displacement = traits.List(
         traits.Float, desc='movement between the sets that was undone', unit='mm'
@@ -313,7 +315,7 @@ class MeasureEchoInconsistency(SimpleInterface):
         mask, grid = read_mask(self.inputs.mask)
         given = {
             name: load_masked(getattr(self.inputs, name), mask, grid)
-            for name in ('dephasing', 'disagreement')
+            for name in ('attenuation', 'disagreement')
             if isdefined(getattr(self.inputs, name))
         }
 
@@ -322,8 +324,8 @@ class MeasureEchoInconsistency(SimpleInterface):
         times = np.asarray(self.inputs.echo_times)
 
         index = echo_inconsistency(signal, rate, echo_times=times, **given)
-        dephasing = given.get('dephasing', 1.0)
-        misfit = misfit_of_rate(signal, rate, dephasing, echo_times=times)
+        attenuation = given.get('attenuation', 1.0)
+        misfit = misfit_of_rate(signal, rate, attenuation, echo_times=times)
 
         known = index.value[np.isfinite(index.value)]
         facts = {'EchoInconsistency': _in_percent(known)} if known.size else {}
@@ -351,7 +353,7 @@ class _DecaysInputSpec(BaseInterfaceInputSpec):
     mask = image('voxels to choose from', '1')
     echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
     noise_groups = image('most frequent tissue', '', optional=True)
-    dephasing = image('signal kept per echo in the background gradient', '1', optional=True)
+    attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
     model = traits.Str('exponential', usedefault=True, desc='model of the rate', unit='')
     rate = estimated('R2 or R2*', '1/s')
 
@@ -375,7 +377,7 @@ class SampleDecays(SimpleInterface):
         voxels = choose_voxels(rate, np.rint(groups), names)
         rows = np.array(list(voxels.values()), int)
         signal = as_data(self.inputs.signal, mask, grid)[rows]
-        kept = self.inputs.dephasing
+        kept = self.inputs.attenuation
         times = np.asarray(self.inputs.echo_times)
 
         curves = fitted_curve(
@@ -383,7 +385,7 @@ class SampleDecays(SimpleInterface):
             rate.value[rows],
             rate.status[rows],
             echo_times=times,
-            dephasing=load_masked(kept, mask, grid)[rows] if isdefined(kept) else 1.0,
+            attenuation=load_masked(kept, mask, grid)[rows] if isdefined(kept) else 1.0,
             model=self.inputs.model,
         )
 

@@ -159,12 +159,12 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     'r2_star': {
         'exponential': ModelSpec(
             function='bids_app.models.relaxometry.decay:fit_r2_star',
-            data=('signal', 'dephasing'),
+            data=('signal', 'attenuation'),
             parameters=(
                 'echo_times',
-                'dephasing_error',
+                'attenuation_error',
                 'noise_groups',
-                'dephasing_floor',
+                'attenuation_floor',
                 'noise_floor',
                 'coils',
             ),
@@ -184,7 +184,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods="R2' was the difference of R2* and R2",
         ),
         'epp2025': ModelSpec(
-            function='bids_app.models.relaxometry.r2prime:estimate_r2_prime_capped',
+            function='bids_app.models.relaxometry.r2prime:estimate_r2_prime_epp2025',
             maps=('r2_star', 'r2'),
             unit='1/s',
             citation='hirsch2014',
@@ -296,7 +296,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods="OEF was derived from R2' and blood volume in the static dephasing regime",
         ),
         'epp2025': ModelSpec(
-            function='bids_app.models.oxygen.mqbold:estimate_oef_capped',
+            function='bids_app.models.oxygen.mqbold:estimate_oef_epp2025',
             maps=('r2_prime', 'cbv'),
             parameters=('static_dephasing_constant',),
             unit='1',

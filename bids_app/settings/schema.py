@@ -182,11 +182,12 @@ class RelaxometrySettings:
         choices=('rectangular', 'exponential', 'sinc-gauss', 'none'),
         flag='--slice-profile',
     )
-    dephasing_floor: float = _setting(
+    attenuation_floor: float = _setting(
         0.2,
-        'echoes whose predicted dephasing is below this are not used',
+        'echoes that keep less of their signal in the background gradient are not used',
         unit='1',
         limits=(0.0, 1.0),
+        former=('relaxometry.dephasing_floor',),
     )
     noise_floor: str = _setting(
         'rician',

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.files import map_of_user
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
-from bids_app.interfaces.bolus import EstimateArterialInput, EstimateBolus
+from bids_app.interfaces.dsc import EstimateArterialInput, EstimateBolus
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import MapPort, Workflow, connect_quantity, pe, ports
 

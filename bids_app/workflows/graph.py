@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from bids_app.bids.scans import FoundScan, ParticipantInputs, Readout
     from bids_app.settings import RunSettings, Settings
 
-RESOLUTION = '2'
 TISSUE_LABELS = {'GM': 'grey_matter', 'WM': 'white_matter', 'CSF': 'csf'}
 """Label of BIDS -> port."""
 WORD = {'mese': 'MESE', 'megre': 'MEGRE', 'ase': 'ASE', 'asl': 'ASL', 'dsc': 'DSC', 'bold': 'BOLD'}

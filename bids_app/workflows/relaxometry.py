@@ -136,7 +136,7 @@ def init_r2_star_wf(
         EstimateR2Star(
             model=settings.t2_star_model,
             echo_times=echo_times,
-            dephasing_floor=settings.dephasing_floor if series.has_phase else 0.0,
+            attenuation_floor=settings.attenuation_floor if series.has_phase else 0.0,
             noise_floor=settings.noise_floor,
             coils=settings.coils or series.combined_coils,
         ),
@@ -158,10 +158,10 @@ def init_r2_star_wf(
     field = None
     if series.has_phase:
         field = _connect_correction(workflow, echo_times, series, settings)
-        dephasing = workflow.get_node('predict_attenuation')
+        attenuation = workflow.get_node('predict_attenuation')
         workflow.connect([
-            (dephasing, inconsistency, [('dephasing', 'dephasing')]),
-            (dephasing, decays, [('dephasing', 'dephasing')]),
+            (attenuation, inconsistency, [('attenuation', 'attenuation')]),
+            (attenuation, decays, [('attenuation', 'attenuation')]),
         ])  # fmt: skip
     if series.uncorrected:
         workflow.methods += f' ({series.uncorrected}: background gradients were not corrected)'
@@ -223,10 +223,10 @@ def describe_set(series: EchoSeries) -> dict[str, Any]:
 def _connect_correction(
     workflow: Workflow, echo_times: list[float], series: EchoSeries, settings: RelaxometrySettings
 ) -> Any:
-    """Add field map and dephasing; return the node that takes magnitude and phase."""
+    """Add field map and attenuation; return the node that takes magnitude and phase."""
     inputnode, outputnode = workflow.get_node('inputnode'), workflow.get_node('outputnode')
     field = pe.Node(EstimateFieldMap(echo_times=echo_times), name='estimate_field_map')
-    dephasing = pe.Node(
+    attenuation = pe.Node(
         PredictGradientAttenuation(
             echo_times=echo_times,
             slice_profile=settings.slice_profile,
@@ -236,15 +236,15 @@ def _connect_correction(
     )
     thickness = series.slice_thickness
     if thickness is not None:
-        dephasing.inputs.slice_thickness = thickness
+        attenuation.inputs.slice_thickness = thickness
     workflow.connect([
         (inputnode, field, [('mask', 'mask')]),
-        (inputnode, dephasing, [('mask', 'mask')]),
-        (field, dephasing, [('field_map', 'field_map'),
+        (inputnode, attenuation, [('mask', 'mask')]),
+        (field, attenuation, [('field_map', 'field_map'),
                             ('field_map_variance', 'field_map_variance')]),
-        (dephasing, workflow.get_node('estimate_r2_star'), [('dephasing', 'dephasing'),
-                                                            ('dephasing_error',
-                                                             'dephasing_error')]),
+        (attenuation, workflow.get_node('estimate_r2_star'), [('attenuation', 'attenuation'),
+                                                            ('attenuation_error',
+                                                             'attenuation_error')]),
         (field, outputnode, [('field_map', 'field_map'),
                              ('field_magnitude', 'field_magnitude')]),
     ])  # fmt: skip

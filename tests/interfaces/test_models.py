@@ -11,7 +11,7 @@ from bids_app.errors import GridMismatchError
 from bids_app.images import Grid, grid_of, load_data
 from bids_app.interfaces._base import BUNDLE, Bundle, sidecar_of
 from bids_app.interfaces.blood_volume import EstimateCBV, SelectWhiteMatter
-from bids_app.interfaces.bolus import EstimateBolus
+from bids_app.interfaces.dsc import EstimateBolus
 from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF, EstimateR2Prime
 from bids_app.interfaces.perfusion import (
     EstimateCBF,
@@ -66,10 +66,10 @@ def test_r2_star_takes_out_the_dephasing_of_the_background(files):
     signal = 1000 * np.exp(-np.outer(RATES, TIMES)) * gradient
     paths = [files.voxels(f'echo{n}', *signal[:, n]) for n in range(len(TIMES))]
     ports = {'signal': paths, 'echo_times': TIMES, 'mask': files.mask}
-    dephasing = files.voxels('dephasing', gradient, gradient)
-    corrected = files.run(EstimateR2Star(dephasing=dephasing, **ports))
+    attenuation = files.voxels('attenuation', gradient, gradient)
+    corrected = files.run(EstimateR2Star(attenuation=attenuation, **ports))
     np.testing.assert_allclose(files.read(corrected.r2_star), RATES, rtol=1e-5)
-    plain = files.run(EstimateR2Star(dephasing_floor=0.0, **ports))
+    plain = files.run(EstimateR2Star(attenuation_floor=0.0, **ports))
     np.testing.assert_allclose(files.read(plain.r2_star), RATES + 5, rtol=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_dephasing_of_a_field_that_rises_across_slices(axis, tmp_path):
     gradient = hertz_per_slice / (267.52219e6 / (2 * np.pi)) / spacing
     np.testing.assert_allclose(load_data(outputs.gradient), gradient, rtol=1e-5)
     expected = np.sinc(hertz_per_slice * np.array([0.01, 0.02]))
-    np.testing.assert_allclose(load_data(outputs.dephasing)[1, 1, 1], expected, rtol=1e-5)
+    np.testing.assert_allclose(load_data(outputs.attenuation)[1, 1, 1], expected, rtol=1e-5)
 
 
 def test_echoes_that_leave_kspace_in_the_plane_do_not_count(tmp_path):
@@ -135,8 +135,8 @@ def test_echoes_that_leave_kspace_in_the_plane_do_not_count(tmp_path):
             echo_times=[0.01, 0.02],
         )
     )
-    np.testing.assert_allclose(load_data(outputs.dephasing)[1, 1, 1], [1, 0], atol=1e-6)
-    np.testing.assert_allclose(load_data(outputs.dephasing_error)[1, 1, 1, 1], 0, atol=1e-6)
+    np.testing.assert_allclose(load_data(outputs.attenuation)[1, 1, 1], [1, 0], atol=1e-6)
+    np.testing.assert_allclose(load_data(outputs.attenuation_error)[1, 1, 1, 1], 0, atol=1e-6)
 
 
 def test_difference_is_control_minus_label_over_pairs(files):

@@ -166,15 +166,15 @@ CASES = {
     'r2_star/exponential': lambda: Case(
         data={
             'signal': decay(GRADIENT_ECHOES, spread(15, 25), 2),
-            'dephasing': np.exp(-np.outer(spread(0, 5), GRADIENT_ECHOES)),
+            'attenuation': np.exp(-np.outer(spread(0, 5), GRADIENT_ECHOES)),
         },
         per_voxel={
             'noise_groups': NOISE_GROUPS.copy(),
-            'dephasing_error': -np.outer(spread(0, 0.5), GRADIENT_ECHOES),
+            'attenuation_error': -np.outer(spread(0, 0.5), GRADIENT_ECHOES),
         },
         scalars={
             'echo_times': GRADIENT_ECHOES.copy(),
-            'dephasing_floor': 0.2,
+            'attenuation_floor': 0.2,
             'noise_floor': 'rician',
             'coils': 1,
         },

@@ -47,7 +47,7 @@ def test_magnitude_alone_is_fitted_and_the_lack_of_correction_said(magnitude_onl
     graph = build(magnitude_only)
     assert steps(graph) == {'estimate_r2_star', 'measure_inconsistency', 'sample_decays'}
     assert 'not corrected' in graph.methods
-    assert graph.get_node('estimate_r2_star').inputs.dephasing_floor == 0
+    assert graph.get_node('estimate_r2_star').inputs.attenuation_floor == 0
 
 
 def test_phase_in_radians_needs_no_preparation(magnitude_only, images):

@@ -19,7 +19,7 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.checks import check_positive
 from bids_app.models.oxygen.mqbold import oef_limit
 from bids_app.models.relaxometry.decay import ROUNDING
-from bids_app.models.relaxometry.r2prime import estimate_r2_prime_capped
+from bids_app.models.relaxometry.r2prime import estimate_r2_prime_epp2025
 from bids_app.models.status import Status, combine_status
 from bids_app.units import PERCENT
 
@@ -345,7 +345,7 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     Notes
     -----
     R2' of the baseline is limited as by
-    :func:`bids_app.models.relaxometry.r2prime.estimate_r2_prime_capped`, OEF of the baseline to
+    :func:`bids_app.models.relaxometry.r2prime.estimate_r2_prime_epp2025`, OEF of the baseline to
     :func:`bids_app.models.oxygen.mqbold.oef_limit`. OEF of the task becomes its limit where its
     **size** is larger, as published: strong negative values turn into the largest positive ones.
 
@@ -379,7 +379,7 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     )
     growth = 1 + (cbv_response if task_cbv is None else 0.0)
     volume = _positive_or_nan(baseline_cbv if task_cbv is None else task_cbv) * growth
-    base_rate = estimate_r2_prime_capped(baseline_r2_star, r2).value
+    base_rate = estimate_r2_prime_epp2025(baseline_r2_star, r2).value
     base = base_rate / (static_dephasing_constant * _positive_or_nan(baseline_cbv))
     task = (base_rate - PERCENT / echo_time * bold.value) / (static_dephasing_constant * volume)
     limits = oef_limit(base), oef_limit(task)

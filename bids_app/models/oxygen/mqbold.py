@@ -221,7 +221,7 @@ def estimate_oef(
     return Estimate.of(value, variance, status, min(r2_prime.dof, cbv.dof))
 
 
-def estimate_oef_capped(
+def estimate_oef_epp2025(
     r2_prime: Estimate,
     cbv: Estimate,
     *,
@@ -248,7 +248,7 @@ def estimate_oef_capped(
     Examples
     --------
     >>> r2_prime, cbv = Estimate.of([3.8, 3.8, 3.8]), Estimate.of([0.03, 0.03, 0.001])
-    >>> estimate_oef_capped(r2_prime, cbv, static_dephasing_constant=316.7).value.round(2)
+    >>> estimate_oef_epp2025(r2_prime, cbv, static_dephasing_constant=316.7).value.round(2)
     array([0.4, 0.4, 2. ])
     """
     plain = estimate_oef(r2_prime, cbv, static_dephasing_constant=static_dephasing_constant)

@@ -325,7 +325,7 @@ def gradient_attenuation(
 
     Returns
     -------
-    dephasing : (..., E) ndarray of float64
+    attenuation : (..., E) ndarray of float64
         In [0, 1].
 
     Raises

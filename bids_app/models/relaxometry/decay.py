@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bids_app._typing import BoolArray, FloatArray, StatusArray
 
-DEPHASING_FLOOR = 0.2
+ATTENUATION_FLOOR = 0.2
 """Signal fraction left by a background gradient, below which an echo says little; no unit."""
 
 MINIMUM_ECHOES = 3
@@ -284,12 +284,12 @@ def first_echo_departure(signal: ArrayLike, *, echo_times: ArrayLike) -> FloatAr
 
 def fit_r2_star(
     signal: ArrayLike,
-    dephasing: ArrayLike,
+    attenuation: ArrayLike,
     *,
     echo_times: ArrayLike,
-    dephasing_error: ArrayLike = 0.0,
+    attenuation_error: ArrayLike = 0.0,
     noise_groups: ArrayLike | None = None,
-    dephasing_floor: float = DEPHASING_FLOOR,
+    attenuation_floor: float = ATTENUATION_FLOOR,
     noise_floor: str = 'rician',
     coils: int = 1,
 ) -> Estimate:
@@ -300,17 +300,17 @@ def fit_r2_star(
     ----------
     signal : (V, E) array_like
         Magnitude, scanner units. Echoes that are not finite or not positive are not used.
-    dephasing : (V, E) or (E,) array_like
+    attenuation : (V, E) or (E,) array_like
         Signal fraction that the background gradient leaves, in [0, 1]; 1 without a gradient.
     echo_times : (E,) array_like
         s; at least 3 different ones, positive, in any order.
-    dephasing_error : (V, E) or (E,) array_like
-        Change of `dephasing` by one standard deviation of the gradient; enters the variance.
+    attenuation_error : (V, E) or (E,) array_like
+        Change of `attenuation` by one standard deviation of the gradient; enters the variance.
     noise_groups : (V,) array_like of int, optional
         Voxels with alike noise, see :func:`bids_app.models.numerics.noise.moderate_variance`.
-    dephasing_floor : float
-        Echoes from the first on whose `dephasing` lies below this are not used, also where
-        `dephasing` rises again beyond its first zero.
+    attenuation_floor : float
+        Echoes from the first on whose `attenuation` lies below this are not used, also where
+        `attenuation` rises again beyond its first zero.
     noise_floor, coils : str, int
         As for :func:`fit_r2`.
 
@@ -348,29 +348,29 @@ def fit_r2_star(
     array([20.])
     """
     signal, echo_times = check_train(signal, echo_times)
-    if not 0 <= dephasing_floor < 1:
-        msg = f'dephasing_floor must lie in [0, 1), got {dephasing_floor}'
+    if not 0 <= attenuation_floor < 1:
+        msg = f'attenuation_floor must lie in [0, 1), got {attenuation_floor}'
         raise ModelInputError(msg)
     try:
-        dephasing = np.broadcast_to(np.asarray(dephasing, float), signal.shape)
-        dephasing_error = np.broadcast_to(np.asarray(dephasing_error, float), signal.shape)
+        attenuation = np.broadcast_to(np.asarray(attenuation, float), signal.shape)
+        attenuation_error = np.broadcast_to(np.asarray(attenuation_error, float), signal.shape)
     except ValueError as error:
-        msg = f'dephasing {np.shape(dephasing)} must have the shape of signal {signal.shape}'
+        msg = f'attenuation {np.shape(attenuation)} must have the shape of signal {signal.shape}'
         raise ModelInputError(msg) from error
-    visible = _is_visible(dephasing, echo_times, dephasing_floor)
-    present = np.isfinite(signal) & (signal > 0) & np.isfinite(dephasing)
+    visible = _is_visible(attenuation, echo_times, attenuation_floor)
+    present = np.isfinite(signal) & (signal > 0) & np.isfinite(attenuation)
     usable = present & visible
     status = status_of_train(signal, present)
     lost = (status == Status.OK) & (usable.sum(axis=1) < MINIMUM_ECHOES)
     status[lost] = Status.GRADIENT_TOO_STRONG
-    train = _Train(signal, dephasing, usable, echo_times)
-    return _fit_decay(train, status, noise_groups, (noise_floor, coils), dephasing_error)
+    train = _Train(signal, attenuation, usable, echo_times)
+    return _fit_decay(train, status, noise_groups, (noise_floor, coils), attenuation_error)
 
 
 def echo_inconsistency(
     signal: ArrayLike,
     r2_star: Estimate,
-    dephasing: ArrayLike = 1.0,
+    attenuation: ArrayLike = 1.0,
     disagreement: ArrayLike = 0.0,
     *,
     echo_times: ArrayLike,
@@ -384,7 +384,7 @@ def echo_inconsistency(
         Magnitude, scanner units.
     r2_star : Estimate
         1/s, of these echoes.
-    dephasing : (V, E) or (E,) array_like
+    attenuation : (V, E) or (E,) array_like
         As for :func:`fit_r2_star`.
     disagreement : (V,) array_like
         Relative difference of redundant sets, see
@@ -413,7 +413,7 @@ def echo_inconsistency(
     array([0.])
     """
     signal, echo_times = check_train(signal, echo_times)
-    _, square, dof = _deviation(signal, r2_star.value, dephasing, echo_times)
+    _, square, dof = _deviation(signal, r2_star.value, attenuation, echo_times)
     index = np.sqrt(square + np.asarray(disagreement, float) ** 2)
     moved = index**2 - median_known(square) > MOVED_SHARE**2
     status = combine_status(
@@ -424,14 +424,14 @@ def echo_inconsistency(
 
 
 def misfit_of_rate(
-    signal: ArrayLike, r2_star: Estimate, dephasing: ArrayLike = 1.0, *, echo_times: ArrayLike
+    signal: ArrayLike, r2_star: Estimate, attenuation: ArrayLike = 1.0, *, echo_times: ArrayLike
 ) -> FloatArray:
     r"""
     Tell what the misfit of the decay would add to the error of the rate if it were noise.
 
     Parameters
     ----------
-    signal, r2_star, dephasing, echo_times
+    signal, r2_star, attenuation, echo_times
         As for :func:`echo_inconsistency`.
 
     Returns
@@ -454,7 +454,7 @@ def misfit_of_rate(
     array([1.27])
     """
     signal, times = check_train(signal, echo_times)
-    shape, square, _ = _deviation(signal, r2_star.value, dephasing, times)
+    shape, square, _ = _deviation(signal, r2_star.value, attenuation, times)
     energy, by_time, by_square = (shape**2 @ np.stack([times**0, times, times**2], axis=1)).T
     determinant = np.where(energy > 0, energy * by_square - by_time**2, np.nan)
     as_noise = square * energy / np.where(determinant > 0, determinant, np.nan)
@@ -462,10 +462,10 @@ def misfit_of_rate(
 
 
 def _deviation(
-    signal: FloatArray, rate: FloatArray, dephasing: ArrayLike, echo_times: FloatArray
+    signal: FloatArray, rate: FloatArray, attenuation: ArrayLike, echo_times: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Give the decay (V, E) of unit start, the mean square deviation from it, and its freedom."""
-    shape = np.exp(-rate[:, None] * echo_times) * np.asarray(dephasing, float)
+    shape = np.exp(-rate[:, None] * echo_times) * np.asarray(attenuation, float)
     used = np.isfinite(signal) & (signal > 0) & np.isfinite(shape) & (shape > 0)
     shape, data = np.where(used, shape, 0.0), np.where(used, signal, 0.0)
     energy = np.einsum('ve,ve->v', shape, shape)
@@ -543,11 +543,11 @@ def status_of_train(signal: FloatArray, present: BoolArray) -> StatusArray:
     return np.asarray(status, np.uint8)
 
 
-def _is_visible(dephasing: FloatArray, echo_times: FloatArray, floor: float) -> BoolArray:
+def _is_visible(attenuation: FloatArray, echo_times: FloatArray, floor: float) -> BoolArray:
     """Tell which echoes come before the background gradient has taken the signal."""
     order = np.argsort(echo_times)
-    lowest = np.minimum.accumulate(np.nan_to_num(dephasing[:, order], nan=np.inf), axis=1)
-    visible = np.empty(dephasing.shape, bool)
+    lowest = np.minimum.accumulate(np.nan_to_num(attenuation[:, order], nan=np.inf), axis=1)
+    visible = np.empty(attenuation.shape, bool)
     visible[:, order] = lowest >= floor
     return visible
 

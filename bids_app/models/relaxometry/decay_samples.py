@@ -71,7 +71,7 @@ def fitted_curve(
     status: ArrayLike,
     *,
     echo_times: ArrayLike,
-    dephasing: ArrayLike = 1.0,
+    attenuation: ArrayLike = 1.0,
     model: str = 'exponential',
 ) -> FloatArray:
     r"""
@@ -87,7 +87,7 @@ def fitted_curve(
         Its status.
     echo_times : (E,) array_like
         s.
-    dephasing : (V, E) array_like
+    attenuation : (V, E) array_like
         Signal fraction that the background gradient leaves; broadcasts.
     model : str
         ``epg...`` for a train with imperfect refocusing, whose angle is searched; ``drop-first``
@@ -120,7 +120,7 @@ def fitted_curve(
         )
     else:
         shapes = predict_decay(times, np.ones(rates.shape), rates)[None]
-        shapes = shapes * np.asarray(dephasing, float)
+        shapes = shapes * np.asarray(attenuation, float)
     counts = np.ones(len(times))
     if model == 'drop-first':
         counts[np.argmin(times)] = 0.0

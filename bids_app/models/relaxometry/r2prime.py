@@ -48,7 +48,7 @@ def estimate_r2_prime(r2_star: Estimate, r2: Estimate) -> Estimate:
     return Estimate.of(value, r2_star.variance + r2.variance, status, dof=min(r2_star.dof, r2.dof))
 
 
-def estimate_r2_prime_capped(r2_star: Estimate, r2: Estimate) -> Estimate:
+def estimate_r2_prime_epp2025(r2_star: Estimate, r2: Estimate) -> Estimate:
     """
     Estimate R2' with the limits of the published pipeline.
 
@@ -78,7 +78,7 @@ def estimate_r2_prime_capped(r2_star: Estimate, r2: Estimate) -> Estimate:
     Examples
     --------
     >>> r2_star, r2 = Estimate.of([18.3, 9.0]), Estimate.of([13.5, 13.5])
-    >>> estimate_r2_prime_capped(r2_star, r2).value.round(1)
+    >>> estimate_r2_prime_epp2025(r2_star, r2).value.round(1)
     array([4.8, 0. ])
     """
     limited = [

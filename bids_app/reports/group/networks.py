@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bids_app.engines.templates import ATLAS
 from bids_app.reports.derivatives import load_upright, read_table
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from bids_app._typing import BoolArray
     from bids_app.reports.page import UnitPage
-
-ATLAS = 'atlas-Schaefer2018_seg-7n_scale-200_dseg'
-"""Of the packaged atlas, after the space and the resolution."""
 
 BACKGROUND, SHADOW, LIT = (12, 13, 16), (60, 65, 74), (255, 157, 46)
 """Colours: behind the brain, the brain, the network."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bids_app.engines.templates import RESOLUTION
 from bids_app.interfaces.motion import EstimateEchoMotion
 from bids_app.interfaces.spatial import ResampleLabels
 from bids_app.models.preprocessing.realignment import FEWEST_ECHOES
 from bids_app.workflows._engine import MapPort, pe
 from bids_app.workflows.anatomy import TEMPLATE, TISSUE_PORTS, init_alignment_wf, init_anatomy_wf
-from bids_app.workflows.graph import RESOLUTION, TISSUE_LABELS, WORD
+from bids_app.workflows.graph import TISSUE_LABELS, WORD
 from bids_app.workflows.wiring.scans import join_tables
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import output_path
 from bids_app.bids.run.feasible import MEASURED_CBV, cbv_model
-from bids_app.interfaces.bolus import CarryCBV
+from bids_app.interfaces.dsc import CarryCBV
 from bids_app.models.registry import MODELS
 from bids_app.settings import parcel_file, parcel_tasks
 from bids_app.workflows._engine import MapPort, connect_quantity, pe

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import label_of
 from bids_app.interfaces.bold import CompareWithGradientEcho
-from bids_app.interfaces.bolus import SummariseCBVRules
 from bids_app.interfaces.change import LabelResponseMode, LimitVoxels
+from bids_app.interfaces.dsc import SummariseCBVRules
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.models.constants import PUBLISHED_LIMITS
 from bids_app.models.contrast.calibrated_bold import COEFFICIENTS

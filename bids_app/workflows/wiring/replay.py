@@ -8,13 +8,14 @@ from bids_app.bids.output.names import output_path, scale_of
 from bids_app.bids.products import PRODUCTS, Product
 from bids_app.bids.run.feasible import is_by_ase, oef_model
 from bids_app.bids.run.replay import read_sidecar
+from bids_app.engines.templates import RESOLUTION
 from bids_app.interfaces._base import TRAVELLING
 from bids_app.interfaces.derivatives import LoadQuantity
 from bids_app.interfaces.spatial import MapCoordinates
 from bids_app.workflows._engine import MapPort, Workflow, pe, ports
 from bids_app.workflows.anatomy import TEMPLATE, template_file
 from bids_app.workflows.constants import constants_table, sidecar_parameters
-from bids_app.workflows.graph import RESOLUTION, TISSUE_LABELS
+from bids_app.workflows.graph import TISSUE_LABELS
 from bids_app.workflows.wiring.bold import use_all_blocks
 from bids_app.workflows.wiring.relaxometry import smooth_rate
 from bids_app.workflows.wiring.scans import add_derived, save_map, smooth

@@ -9,6 +9,7 @@ from bids_app.bids.input.templates import other_templates
 from bids_app.bids.output.names import label_of, output_path
 from bids_app.bids.products import PRODUCTS
 from bids_app.bids.run.feasible import cbv_model
+from bids_app.engines.templates import RESOLUTION
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import (
     MapCoordinates,
@@ -20,7 +21,6 @@ from bids_app.interfaces.spatial import (
 )
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.anatomy import TEMPLATE, template_file
-from bids_app.workflows.graph import RESOLUTION
 from bids_app.workflows.wiring.change import contrast_sidecar
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.estimate import Estimate
 from bids_app.models.oxygen.mqbold import (
     estimate_oef,
-    estimate_oef_capped,
+    estimate_oef_epp2025,
     oef_from_r2_prime,
     r2_prime_from_oef,
     static_dephasing_constant,
@@ -141,7 +141,7 @@ def test_parameter_out_of_range_is_refused_by_name(name, value):
 def test_published_limit_is_five_medians_and_keeps_what_is_below():
     r2_prime = Estimate.of([3.8] * 5, 0.01)
     cbv = Estimate.of([0.03, 0.03, 0.03, 0.001, 0.0])
-    plain, capped = (one(r2_prime, cbv, **RATE) for one in (estimate_oef, estimate_oef_capped))
+    plain, capped = (one(r2_prime, cbv, **RATE) for one in (estimate_oef, estimate_oef_epp2025))
     np.testing.assert_array_equal(capped.value[:3], plain.value[:3])
     assert capped.value[3] == pytest.approx(5 * plain.value[0])
     assert capped.status.tolist() == [

@@ -1,4 +1,4 @@
-"""Field map, gradient across slices, dephasing."""
+"""Field map, gradient across slices, attenuation."""
 
 import numpy as np
 import pytest

@@ -72,10 +72,10 @@ def test_fit_inverts_the_decay(echo_times, s0, rate):
 @property_test
 @given(strategies.signals(), strategies.rates(), strategies.gradients(), st.booleans())
 def test_r2_star_does_not_see_a_known_background_gradient(s0, rate, gradient, reverse):
-    dephasing = gradient_attenuation(gradient, slice_thickness=3e-3, echo_times=MEGRE)
-    signal = predict_decay(MEGRE, s0, rate) * dephasing
+    attenuation = gradient_attenuation(gradient, slice_thickness=3e-3, echo_times=MEGRE)
+    signal = predict_decay(MEGRE, s0, rate) * attenuation
     order = slice(None, None, -1 if reverse else 1)
-    estimate = fit_r2_star(signal[:, order], dephasing[:, order], echo_times=MEGRE[order])
+    estimate = fit_r2_star(signal[:, order], attenuation[:, order], echo_times=MEGRE[order])
     fitted = ~is_missing(estimate.status)
     assert estimate.value[fitted] == pytest.approx(rate[fitted], rel=1e-5)
     assert (estimate.status[~fitted] == Status.GRADIENT_TOO_STRONG).all()
@@ -84,8 +84,8 @@ def test_r2_star_does_not_see_a_known_background_gradient(s0, rate, gradient, re
 
 def test_uncorrected_gradient_shortens_t2_star():
     gradient = np.array([0.0, 20e-6, 40e-6])
-    dephasing = gradient_attenuation(gradient, slice_thickness=3e-3, echo_times=MEGRE)
-    signal = predict_decay(MEGRE, np.full(3, 1000.0), np.full(3, GREY_R2_STAR)) * dephasing
+    attenuation = gradient_attenuation(gradient, slice_thickness=3e-3, echo_times=MEGRE)
+    signal = predict_decay(MEGRE, np.full(3, 1000.0), np.full(3, GREY_R2_STAR)) * attenuation
     uncorrected = fit_r2_star(signal, 1.0, echo_times=MEGRE).value
     assert uncorrected[0] == pytest.approx(GREY_R2_STAR, rel=1e-7)
     assert np.all(np.diff(uncorrected) > 0.5)
@@ -125,12 +125,12 @@ def test_spread_reaches_the_cramer_rao_bound():
     rng = np.random.default_rng(13)
     s0, noise = 1000.0, 10.0
     signal = predict_decay(MEGRE, np.full(20_000, s0), np.full(20_000, GREY_R2_STAR))
-    dephasing = gradient_attenuation(
+    attenuation = gradient_attenuation(
         np.full(20_000, 30e-6), slice_thickness=3e-3, echo_times=MEGRE
     )
-    noisy = signal * dephasing + rng.normal(0, noise, signal.shape)
-    estimate = fit_r2_star(noisy, dephasing, echo_times=MEGRE)
-    decay = dephasing[0] * np.exp(-GREY_R2_STAR * MEGRE)
+    noisy = signal * attenuation + rng.normal(0, noise, signal.shape)
+    estimate = fit_r2_star(noisy, attenuation, echo_times=MEGRE)
+    decay = attenuation[0] * np.exp(-GREY_R2_STAR * MEGRE)
     jacobian = np.stack([decay, -MEGRE * s0 * decay], axis=1)
     bound = noise**2 * np.linalg.inv(jacobian.T @ jacobian)[1, 1]
     assert estimate.value.var() == pytest.approx(bound, rel=0.05)
@@ -197,37 +197,37 @@ def test_a_rate_is_had_back_from_its_time_also_where_noise_made_it_negative():
 
 
 def test_echoes_beyond_the_dephasing_floor_are_not_used():
-    dephasing = gradient_attenuation([120e-6], slice_thickness=3e-3, echo_times=MEGRE)
-    visible = dephasing[0] >= 0.2
+    attenuation = gradient_attenuation([120e-6], slice_thickness=3e-3, echo_times=MEGRE)
+    visible = attenuation[0] >= 0.2
     assert 3 < visible.sum() < 12
-    signal = predict_decay(MEGRE, [1000.0], [20.0]) * dephasing
+    signal = predict_decay(MEGRE, [1000.0], [20.0]) * attenuation
     signal[:, ~visible] = 1e6
-    assert fit_r2_star(signal, dephasing, echo_times=MEGRE).value == pytest.approx([20.0])
+    assert fit_r2_star(signal, attenuation, echo_times=MEGRE).value == pytest.approx([20.0])
 
 
 def test_echoes_after_the_first_zero_of_the_dephasing_are_not_used_though_it_rises_again():
-    dephasing = np.array([0.9, 0.7, 0.5, 0.1, 0.3, 0.3])
+    attenuation = np.array([0.9, 0.7, 0.5, 0.1, 0.3, 0.3])
     echo_times = MEGRE[:6]
-    signal = predict_decay(echo_times, [1000.0], [20.0]) * dephasing
+    signal = predict_decay(echo_times, [1000.0], [20.0]) * attenuation
     signal[:, 4:] = 1e6
-    estimate = fit_r2_star(signal, dephasing, echo_times=echo_times)
+    estimate = fit_r2_star(signal, attenuation, echo_times=echo_times)
     assert estimate.value == pytest.approx([20.0])
 
 
 def test_unknown_dephasing_is_not_taken_for_none():
     signal = predict_decay(MEGRE, np.full(2, 1000.0), np.full(2, 20.0))
-    dephasing = np.ones(signal.shape)
-    dephasing[0, 0] = np.nan
-    dephasing[1] = np.nan
-    estimate = fit_r2_star(signal, dephasing, echo_times=MEGRE)
+    attenuation = np.ones(signal.shape)
+    attenuation[0, 0] = np.nan
+    attenuation[1] = np.nan
+    estimate = fit_r2_star(signal, attenuation, echo_times=MEGRE)
     assert estimate.value[0] == pytest.approx(20.0)
     assert np.isnan(estimate.value[1])
 
 
 def test_strong_gradient_and_missing_signal_are_told_apart():
-    dephasing = np.array([[0.5, 0.1, 0.05, 0.01], [0.5, 0.4, 0.3, 0.25]])
+    attenuation = np.array([[0.5, 0.1, 0.05, 0.01], [0.5, 0.4, 0.3, 0.25]])
     signal = np.array([[900.0, 200, 80, 10], [0, 0, 0, 0]])
-    estimate = fit_r2_star(signal, dephasing, echo_times=MEGRE[:4])
+    estimate = fit_r2_star(signal, attenuation, echo_times=MEGRE[:4])
     assert list(estimate.status) == [Status.GRADIENT_TOO_STRONG, Status.NO_SIGNAL]
 
 
@@ -253,10 +253,10 @@ def test_contradictory_trains_are_refused(signal, echo_times, text):
 
 
 def test_contradictory_dephasing_is_refused():
-    with pytest.raises(ModelInputError, match='dephasing'):
+    with pytest.raises(ModelInputError, match='attenuation'):
         fit_r2_star(np.ones((2, 3)), np.ones((2, 4)), echo_times=[0.01, 0.02, 0.03])
-    with pytest.raises(ModelInputError, match='dephasing_floor'):
-        fit_r2_star(np.ones((2, 3)), 1.0, echo_times=[0.01, 0.02, 0.03], dephasing_floor=1.0)
+    with pytest.raises(ModelInputError, match='attenuation_floor'):
+        fit_r2_star(np.ones((2, 3)), 1.0, echo_times=[0.01, 0.02, 0.03], attenuation_floor=1.0)
 
 
 # --- times ---------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_the_error_of_the_gradient_enters_the_variance():
         for g in (gradient, gradient + deviation)
     ]
     estimate = fit_r2_star(
-        noisy, factors[0], echo_times=MEGRE, dephasing_error=factors[1] - factors[0]
+        noisy, factors[0], echo_times=MEGRE, attenuation_error=factors[1] - factors[0]
     )
     z = (estimate.value - GREY_R2_STAR) / np.sqrt(estimate.variance)
     assert np.mean(np.abs(z) < 1.96) == pytest.approx(0.95, abs=0.015)
@@ -336,7 +336,7 @@ def test_the_error_of_the_gradient_enters_the_variance():
     z = (blind.value - GREY_R2_STAR) / np.sqrt(blind.variance)
     assert np.mean(np.abs(z) < 1.96) < 0.9
     rough = fit_r2_star(
-        noisy, factors[0], echo_times=MEGRE, dephasing_error=10 * (factors[1] - factors[0])
+        noisy, factors[0], echo_times=MEGRE, attenuation_error=10 * (factors[1] - factors[0])
     )
     assert (rough.status == Status.GRADIENT_UNCERTAIN).all()
 
@@ -455,9 +455,9 @@ def test_gradients_up_to_200_microtesla_per_metre_are_corrected_or_said():
         for g in (gradient.value, np.abs(gradient.value) + np.sqrt(gradient.variance))
     )
     estimate = fit_r2_star(
-        magnitude[mask], factor, echo_times=MEGRE, dephasing_error=stronger - factor
+        magnitude[mask], factor, echo_times=MEGRE, attenuation_error=stronger - factor
     )
-    plain = fit_r2_star(magnitude[mask], 1.0, echo_times=MEGRE, dephasing_floor=0.0)
+    plain = fit_r2_star(magnitude[mask], 1.0, echo_times=MEGRE, attenuation_floor=0.0)
     truth = GREY_R2_STAR - GREY_R2
     steep = (strength * np.ones(shape))[mask] > 180e-6
     bias = np.nanmedian(estimate.value[steep]) - GREY_R2_STAR
@@ -482,7 +482,7 @@ def test_signals_of_asldro_give_the_times_they_were_made_with(contrast, column, 
     trains = [train for _, train in table.groupby(tissue) if train.te_s.nunique() >= 3]
     assert trains
     for train in trains:
-        extra = {'dephasing': 1.0} if fit is fit_r2_star else {}
+        extra = {'attenuation': 1.0} if fit is fit_r2_star else {}
         rate = fit([train.signal.to_numpy()], echo_times=train.te_s.to_numpy(), **extra)
         assert time_from_rate(rate).value == pytest.approx([train[column].iloc[0]], rel=1e-9)
 

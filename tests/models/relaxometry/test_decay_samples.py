@@ -23,9 +23,9 @@ def test_a_flagged_voxel_is_chosen_but_none_outside():
 
 
 def test_the_curve_of_an_exact_decay_is_the_decay_with_its_dephasing():
-    dephasing = np.array([[1.0, 0.9, 0.7, 0.4]])
-    signal = predict_decay(TIMES, [500.0], [12.0]) * dephasing
-    curve = fitted_curve(signal, [12.0], [0], echo_times=TIMES, dephasing=dephasing)
+    attenuation = np.array([[1.0, 0.9, 0.7, 0.4]])
+    signal = predict_decay(TIMES, [500.0], [12.0]) * attenuation
+    curve = fitted_curve(signal, [12.0], [0], echo_times=TIMES, attenuation=attenuation)
     np.testing.assert_allclose(curve, signal)
 
 

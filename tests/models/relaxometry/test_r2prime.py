@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_app.models.estimate import Estimate
-from bids_app.models.relaxometry.r2prime import estimate_r2_prime, estimate_r2_prime_capped
+from bids_app.models.relaxometry.r2prime import estimate_r2_prime, estimate_r2_prime_epp2025
 from bids_app.models.status import Status
 
 
@@ -29,7 +29,7 @@ def test_r2_prime_is_missing_where_a_rate_is_and_takes_no_flag_of_the_rates():
 def test_published_limits_change_what_the_plain_difference_keeps():
     r2_star = Estimate.of([18.0, 10.0, 19.0, 200.0, np.nan], 0.1)
     r2 = Estimate.of([13.0, 13.0, 14.0, 13.0, 13.0], 0.1)
-    capped = estimate_r2_prime_capped(r2_star, r2)
+    capped = estimate_r2_prime_epp2025(r2_star, r2)
     median = np.median([18, 10, 19, 200])
     assert capped.value[:3] == pytest.approx([5, 0, 5])
     assert capped.value[3] == pytest.approx(max(5 * np.median([5, 0, 5, 5 * median - 13]), 20))

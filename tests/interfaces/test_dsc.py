@@ -9,7 +9,7 @@ import pytest
 from bids_app.errors import InputDataError
 from bids_app.images import Grid, load_data, save_image
 from bids_app.interfaces._base import Bundle, sidecar_of
-from bids_app.interfaces.bolus import (
+from bids_app.interfaces.dsc import (
     CarryCBV,
     EstimateArterialInput,
     EstimateBolus,
