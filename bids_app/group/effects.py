@@ -9,18 +9,17 @@ from zlib import crc32
 
 import numpy as np
 
+from bids_app.bids.output.names import row
 from bids_app.group.permutation import Asymmetry, max_statistic, measure_asymmetry
 from bids_app.group.statistics import (
     MINIMUM,
+    STATISTICS,
     RandomEffects,
-    detectable_effect,
-    effect_size,
     equivalence,
     smallest_equivalence,
     weigh_participants,
 )
 from bids_app.group.stream import Stack, common_participants, paired_blocks, stack_effects
-from bids_app.models.concordance.labels import false_discovery_rate
 from bids_app.models.concordance.pls import (
     PartialLeastSquares,
     bootstrap_ratios,
@@ -123,21 +122,21 @@ def analyse_effect(study: Study, maps: MapSet) -> Effect:
     stack = study.stack(maps)
     result = stack_effects(stack, design=study.design.matrix(stack.participants))
     baseline, bsr = None, np.full(stack.n_voxels, np.nan)
-    statistics = {'effect': result.effect, 'variance': result.variance} | _spread(stack, result)
+    further = _spread(stack, result)
     sidecar = study.about(maps) | {'DegreesOfFreedom': float(np.nanmedian(result.dof))}
     if maps.contrast is not None:
         baseline = mean_baseline(study, maps)
         bsr = _save_pls(study, maps, stack)
         tests, facts = _test_change(study, maps, result, baseline)
-        statistics |= tests | {'bsr': bsr}
+        further |= tests | {'bsr': bsr}
         sidecar |= facts
-    _save(study, maps, statistics, 'mean', sidecar)
+    _save(study, maps, (result, further), 'mean', sidecar)
     for name, test in study.design.tests.items():
         design = study.design.matrix_of(stack.participants, name)
         found = stack_effects(stack, design=design)
-        tests, _ = _statistics(study, stack, f'{maps.name}_{name}', found, design)
-        tests |= {'detectable': detectable_effect(found), 'd': effect_size(found)[0]}
-        _save(study, maps, tests, 'test', sidecar | {'Column': test.meaning}, column=name)
+        p, _ = _permute(study, stack, f'{maps.name}_{name}', design)
+        about = sidecar | {'Column': test.meaning}
+        _save(study, maps, (found, {'pFwe': p}), 'test', about, column=name)
     return Effect(maps=maps, stack=stack, result=result, bsr=bsr, baseline=baseline)
 
 
@@ -167,8 +166,8 @@ def _test_change(
     """Test the mean of a change against zero; give maps, and facts for the sidecar."""
     stack = study.stack(maps)
     design = study.design.matrix(stack.participants)
-    tests, asymmetry = _statistics(study, stack, maps.name, result, design)
-    statistics = tests | {'z': result.z, 'detectable': detectable_effect(result)}
+    p, asymmetry = _permute(study, stack, maps.name, design)
+    statistics = {'pFwe': p}
     smallest = smallest_effect(study, baseline)
     if smallest > 0:
         statistics['pEquivalence'] = equivalence(result, smallest)
@@ -219,10 +218,10 @@ def mean_baseline(study: Study, maps: MapSet, quantity: str | None = None) -> Fl
     return np.concatenate(parts)
 
 
-def _statistics(
-    study: Study, stack: Stack, name: str, result: RandomEffects, design: FloatArray
-) -> tuple[dict[str, FloatArray], Asymmetry]:
-    """Collect effect, tests and probability by permutation; say how skewed participants are."""
+def _permute(
+    study: Study, stack: Stack, name: str, design: FloatArray
+) -> tuple[FloatArray, Asymmetry]:
+    """Give the family-wise probability by permutation, and how skewed participants are."""
     settings = study.settings.group
     weighting = weigh_participants(*stack.sample(), design=design)
     asymmetry = measure_asymmetry(
@@ -238,27 +237,26 @@ def _statistics(
         skewed=asymmetry.is_marked,
         rng=random_of(study, name),
     )
-    return {
-        'effect': result.effect,
-        'variance': result.variance,
-        't': result.t,
-        'p': result.p,
-        'q': false_discovery_rate(result.p),
-        'pFwe': found.p,
-    }, asymmetry
+    return found.p, asymmetry
 
 
 def _save(
     study: Study,
     maps: MapSet,
-    statistics: dict[str, FloatArray],
+    found: tuple[RandomEffects, dict[str, FloatArray]],
     kind: str,
     sidecar: dict[str, Any],
     **entities: str,
 ) -> None:
-    """Write statistical maps of a quantity: of a change or of a condition."""
+    """Write the statistics that the row lists, and further maps, of a change or a condition."""
+    result, further = found
     of_change = maps.contrast is not None
     key = ROWS[kind, of_change]
+    statistics = {
+        name: statistic(result)
+        for name, statistic in STATISTICS.items()
+        if name in row(key).statistics
+    } | further
     at = {'contrast': maps.contrast, 'task': maps.task} if of_change else {
         'condition': maps.condition
     }  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from bids_app.errors import ModelInputError
-from bids_app.group.statistics import regress
+from bids_app.group.statistics import evidence, regress
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -181,13 +181,13 @@ def compare_with_norm(
     error = np.where(error > 0, error, np.nan)
     dof = np.maximum(norm.n - len(c), 1)
     t = (x - expected) / error
-    tail = stats.t.sf(np.abs(t), dof)
+    z, p = evidence(t, dof)
     reach = stats.t.ppf(0.975, dof) * error
     return Deviation(
         expected=expected,
         se=error,
-        z=np.copysign(stats.norm.isf(tail), t),
-        p=2.0 * tail,
+        z=z,
+        p=p,
         low=expected - reach,
         high=expected + reach,
     )

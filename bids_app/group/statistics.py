@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import optimize, stats
 
 from bids_app.errors import ModelInputError
+from bids_app.models.concordance.labels import false_discovery_rate
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.noise import FEWEST_VOXELS, variance_prior
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import ArrayLike
 
@@ -503,6 +506,22 @@ def effect_size(result: RandomEffects) -> tuple[FloatArray, FloatArray]:
     return d, error
 
 
+STATISTICS: Mapping[str, Callable[[RandomEffects], FloatArray]] = MappingProxyType(
+    {
+        'effect': attrgetter('effect'),
+        'variance': attrgetter('variance'),
+        't': attrgetter('t'),
+        'z': attrgetter('z'),
+        'p': attrgetter('p'),
+        'q': lambda result: false_discovery_rate(result.p),
+        'detectable': detectable_effect,
+        'd': lambda result: effect_size(result)[0],
+    }
+)
+"""Statistic of data/outputs.yml -> function of the mean over participants; it is written where a
+row of that table lists it."""
+
+
 def typical_variance(variances: FloatArray | None, known: BoolArray) -> FloatArray:
     """Give the median random variance of each voxel; 1 without variances, 0 where nothing is."""
     if variances is None:
@@ -630,6 +649,12 @@ def _excess_variance(x: FloatArray, variances: FloatArray | None, known: BoolArr
     return sample if variances is None else sample - _mean(variances, known)
 
 
+def evidence(t: FloatArray, dof: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Turn t (V,) with degrees of freedom (V,) into z and the two-sided p of the same evidence."""
+    tail = stats.t.sf(np.abs(t), dof)
+    return np.copysign(stats.norm.isf(tail), t), 2.0 * tail
+
+
 def _tested(
     mean: FloatArray,
     variance: FloatArray,
@@ -643,13 +668,13 @@ def _tested(
     """Test the mean against zero; an effect of exactly 0 without any spread is no evidence."""
     with np.errstate(divide='ignore'):
         t = np.where(mean == 0, 0.0, mean / np.where(mean == 0, 1.0, np.sqrt(variance)))
-    tail = stats.t.sf(np.abs(t), dof)
+    z, p = evidence(t, dof)
     columns = {
         'effect': mean,
         'variance': variance,
         't': t,
-        'z': np.copysign(stats.norm.isf(tail), t),
-        'p': 2.0 * tail,
+        'z': z,
+        'p': p,
         'dof': dof,
         'residual': residual,
         'tau2': tau2,

@@ -50,12 +50,31 @@ class _ChangeInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     )
 
 
-class _ChangeOutputSpec(TraitedSpec):
+_StatisticsOutputSpec: Any = type(
+    '_StatisticsOutputSpec',
+    (TraitedSpec,),
+    {
+        '__module__': __name__,
+        **{f'change_{name}': result(f'{name} of a change', '') for name in difference.STATISTICS},
+    },
+)
+"""One port per statistic of a change."""
+
+
+def _statistics_of(change, mask, grid, cwd):
+    """Compute and save every statistic of a change: port -> file."""
+    return {
+        f'change_{name}': save_unmasked(
+            statistic(change), mask, grid, Path(cwd) / f'change_{name}.nii'
+        )
+        for name, statistic in difference.STATISTICS.items()
+    }
+
+
+class _ChangeOutputSpec(_StatisticsOutputSpec):
     change = estimated('task minus baseline', '')
     change_common = result('variance that all voxels have in common between scans', '')
     change_local = result('variance that regions have for themselves between scans', '')
-    change_z = result('change over its standard error', '1')
-    change_p = result('two-sided probability', '1')
     change_percent = result('percent of the baseline', '%')
 
 
@@ -64,7 +83,7 @@ SIDES = ('task', 'baseline')
 
 class ChangeInterface(SimpleInterface):
     """
-    Compute the change of one quantity, with z, p and percent of the baseline.
+    Compute the change of one quantity, with its statistics and percent of the baseline.
 
     Besides the fixed ports there is one for every name in `sources`: the maps it is made from.
     """
@@ -95,7 +114,6 @@ class ChangeInterface(SimpleInterface):
         change = noise.with_variance(noise.variance + common + local)
 
         reference = load_estimate(self.inputs.reference, mask, grid)
-        z = difference.z_score(change)
         shared = [sidecar_of(path).get(VOXELS_PER_SAMPLE, 1.0) for path in paths.values()]
         facts = {
             VOXELS_PER_SAMPLE: max(shared),
@@ -110,13 +128,12 @@ class ChangeInterface(SimpleInterface):
         extras = {
             'change_common': common,
             'change_local': local,
-            'change_z': z,
-            'change_p': difference.p_value(z),
             'change_percent': difference.percent_of_baseline(change, reference),
         }
         for name, values in extras.items():
             path = Path(runtime.cwd) / f'{name}.nii'
             self._results[name] = save_unmasked(values, mask, grid, path)
+        self._results |= _statistics_of(change, mask, grid, runtime.cwd)
         return runtime
 
     def _scan_differences(self, paths):
@@ -286,23 +303,16 @@ class _TestInputSpec(BaseInterfaceInputSpec):
     quantity = estimated('effect', '')
 
 
-class _TestOutputSpec(TraitedSpec):
-    z = result('effect over its standard error', '1')
-    p = result('two-sided probability', '1')
-
-
-class ComputeSignificance(SimpleInterface):
-    """Compute z and p of an effect."""
+class ComputeStatistics(SimpleInterface):
+    """Compute the statistics of an effect."""
 
     input_spec = _TestInputSpec
-    output_spec = _TestOutputSpec
+    output_spec = _StatisticsOutputSpec
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
-        z = difference.z_score(load_estimate(self.inputs.quantity, mask, grid))
-        folder = Path(runtime.cwd)
-        self._results['z'] = save_unmasked(z, mask, grid, folder / 'z.nii')
-        self._results['p'] = save_unmasked(difference.p_value(z), mask, grid, folder / 'p.nii')
+        change = load_estimate(self.inputs.quantity, mask, grid)
+        self._results |= _statistics_of(change, mask, grid, runtime.cwd)
         return runtime
 
 

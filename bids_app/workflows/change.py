@@ -12,6 +12,7 @@ from bids_app.interfaces.change import (
     LabelConcordance,
 )
 from bids_app.interfaces.regions import SummariseConcordance
+from bids_app.models.contrast.difference import STATISTICS
 from bids_app.workflows._engine import MapPort, Workflow, connect_quantity, pe, ports
 from bids_app.workflows.anatomy import atlas_files
 
@@ -27,8 +28,8 @@ BOLD_ROUTE = (
     'bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_r2', 'baseline_cbv',
 )  # fmt: skip
 """What the change of CMRO2 is made from where it leans on BOLD."""
-EXTRAS = ('_z', '_p', '_percent', '_common', '_local')
-"""What stands beside a change: ports of its node."""
+EXTRAS = (*STATISTICS, 'percent', 'common', 'local')
+"""What stands beside a change: ports of its node, after its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +91,9 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
     Outputs
     -------
     cbf, r2_prime, cbv, oef, cmro2 : quantity
-        Change, with ``_z``, ``_p`` and ``_percent`` beside it, and the part of its variance that
-        differs between scans: of all voxels (``_common``) and of regions (``_local``).
+        Change, with its statistics (``_z``, ``_p``) and ``_percent`` beside it, and the part of
+        its variance that differs between scans: of all voxels (``_common``) and of regions
+        (``_local``).
     """
     workflow = Workflow(
         name,
@@ -100,7 +102,7 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
     )
     references = tuple(f'reference_{quantity}' for quantity in plan.sources)
     inputnode = ports('inputnode', 'mask', 'm0_relative', *plan.ports, *references)
-    extras = [f'{quantity}{part}' for quantity in plan.sources for part in EXTRAS]
+    extras = [f'{quantity}_{part}' for quantity in plan.sources for part in EXTRAS]
     outputnode = ports('outputnode', *extras, *plan.sources)
     for quantity, names in plan.sources.items():
         estimate = pe.Node(_interface(plan, quantity), name=f'estimate_change_in_{quantity}')
@@ -109,8 +111,8 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
             taken.append(('m0_relative', 'm0_relative'))
         workflow.connect([
             (inputnode, estimate, [*taken, (f'reference_{quantity}', 'reference')]),
-            (estimate, outputnode, [(f'change{part}', f'{quantity}{part}')
-                                    for part in ('', *EXTRAS)]),
+            (estimate, outputnode, [('change', quantity)]),
+            (estimate, outputnode, [(f'change_{x}', f'{quantity}_{x}') for x in EXTRAS]),
         ])  # fmt: skip
     return workflow
 

@@ -1,4 +1,4 @@
-"""The pages *Add an output map*, *report figure*, *scan role*, *ASL kind*, followed literally."""
+"""The pages on how to add an output map, figure, role, ASL kind, statistic, followed literally."""
 
 import json
 import shutil
@@ -21,6 +21,7 @@ def tree(tmp_path_factory):
     follow('add-a-report-figure', copy, at_most=1)
     follow('add-a-scan-role', copy, at_most=2)
     follow('add-an-asl-kind', copy, at_most=3)
+    follow('add-a-statistic', copy, at_most=3)
     return copy
 
 
@@ -42,7 +43,8 @@ def dataset(study, tmp_path_factory):
 
 def test_pages_of_reference_have_the_new_rows(tree):
     run(tree, 'tools/make_docs.py')
-    for page, text in (('outputs', 'Mean of the odd minus mean of the even'), ('inputs', 'FLAIR')):
+    for page, text in (('outputs', 'Mean of the odd minus mean of the even'), ('inputs', 'FLAIR'),
+                       ('outputs', 'standard error')):  # fmt: skip
         assert text in (tree / 'docs' / 'reference' / f'{page}.md').read_text('utf-8')
 
 
@@ -63,13 +65,14 @@ def test_files_of_the_new_role_are_found_and_read(tree, dataset, tmp_path):
 
 @pytest.fixture(scope='module')
 def out(tree, dataset, tmp_path_factory):
-    """Output of one participant, blood flow only."""
+    """Output of both participants, blood flow only, and of the group."""
     out = tmp_path_factory.mktemp('made') / 'out'
     run(
-        tree, '-m', 'bids_app', dataset, out, 'participant', '--participant-label', '01',
+        tree, '-m', 'bids_app', dataset, out, 'participant',
         *support.anatomy_of(dataset), *support.HEADER,
         '--ignore', 'mese', 'megre', 'dsc', 'bold',
     )  # fmt: skip
+    run(tree, '-m', 'bids_app', dataset, out, 'group', '--set', 'group.permutations=20')
     return out
 
 
@@ -110,3 +113,17 @@ def test_new_map_is_written_and_shown(out):
     page = (out / 'sub-01.html').read_text('utf-8')
     assert 'Noise without a shape.' in page
     assert '*_stat-*' in (out / '.bidsignore').read_text('utf-8')
+
+
+def test_new_statistic_is_written_for_participants_and_group(out):
+    found = sorted(out.rglob('*_stat-error_desc-cbf_statmap.nii.gz'))
+    assert {path.relative_to(out).parts[0] for path in found} > {'sub-01', 'sub-02'}
+    assert any(path.parts[-3].startswith('tpl-') for path in found)
+    for path in found:
+        variance = path.with_name(path.name.replace('stat-error', 'stat-variance'))
+        if not variance.is_file():  # of a column of the design
+            continue
+        error, square = (nb.load(one).get_fdata() for one in (path, variance))
+        np.testing.assert_allclose(error, np.sqrt(square), rtol=1e-5)
+        sidecar = json.loads(path.with_name(path.name[:-7] + '.json').read_text('utf-8'))
+        assert sidecar['Units'] == 'mL/100 g/min'

@@ -163,9 +163,9 @@ def test_change_tells_how_many_voxels_share_a_noise_sample(files):
 
 def test_effect_is_tested_against_its_error(files):
     ports = files.quantity('quantity', 1.0, 0.0, variance=0.25)
-    outputs = files.run(interfaces.ComputeSignificance(mask=files.mask, **ports))
-    np.testing.assert_allclose(files.read(outputs.z), [2, 0])
-    np.testing.assert_allclose(files.read(outputs.p), [0.04550026, 1.0], rtol=1e-6)
+    outputs = files.run(interfaces.ComputeStatistics(mask=files.mask, **ports))
+    np.testing.assert_allclose(files.read(outputs.change_z), [2, 0])
+    np.testing.assert_allclose(files.read(outputs.change_p), [0.04550026, 1.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -514,6 +515,16 @@ def p_value(z: ArrayLike) -> FloatArray:
 
     p: FloatArray = 2.0 * ndtr(-np.abs(np.asarray(z, float)))
     return p
+
+
+STATISTICS: Mapping[str, Callable[[Estimate], FloatArray]] = MappingProxyType(
+    {
+        'z': z_score,
+        'p': lambda change: p_value(z_score(change)),
+    }
+)
+"""What is told of every change beside its effect and variance: statistic of data/outputs.yml ->
+function of the change."""
 
 
 def _check_shapes(*estimates: Estimate) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.input.files import map_of_user
 from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import cbv_model, derived_models
-from bids_app.interfaces.change import CHALLENGE, ComputeSignificance
-from bids_app.models.contrast.difference import maps_behind
+from bids_app.interfaces.change import CHALLENGE, ComputeStatistics
+from bids_app.models.contrast.difference import STATISTICS, maps_behind
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
-from bids_app.workflows.change import BOLD_ROUTE, CHANGES, EXTRAS, ChangePlan, init_change_wf
+from bids_app.workflows.change import BOLD_ROUTE, CHANGES, ChangePlan, init_change_wf
 from bids_app.workflows.constants import branch_parameters, constants_table
 from bids_app.workflows.oxygen import chain_constants
 from bids_app.workflows.wiring.scans import smooth
@@ -176,7 +176,7 @@ def add_changes(graph: Graph) -> None:
                 source = MapPort(change, quantity)
                 graph.changes[quantity, contrast.label] = (source, None)
                 graph.origins[quantity, contrast.label] = _origin(graph, plan, contrast, quantity)
-                _save_change(graph, sink, contrast, quantity, _extra_ports(source, quantity))
+                _save_change(graph, sink, contrast, quantity, change)
         graph.close(sink)
 
 
@@ -231,11 +231,6 @@ def _origin(graph: Graph, plan: ChangePlan, contrast: Contrast, quantity: str) -
     return graph.made_from(*sources) | model
 
 
-def _extra_ports(source: MapPort, quantity: str) -> dict[str, MapPort]:
-    """Ports of z, p and percent beside a change."""
-    return {part: MapPort(source.node, f'{quantity}{part}') for part in EXTRAS}
-
-
 def contrast_sidecar(graph: Graph, contrast: Contrast) -> dict[str, Any]:
     """Entries every file of a contrast carries."""
     fwhm = graph.settings.change.fwhm
@@ -245,10 +240,8 @@ def contrast_sidecar(graph: Graph, contrast: Contrast) -> dict[str, Any]:
     }
 
 
-def _save_change(
-    graph: Graph, sink: Sink, contrast: Contrast, quantity: str, extras: dict[str, MapPort]
-) -> None:
-    """Save effect, variance, z and p, and percent where there is one."""
+def _save_change(graph: Graph, sink: Sink, contrast: Contrast, quantity: str, node: Any) -> None:
+    """Save effect, variance and statistics, and percent where the node makes it."""
     source, task = graph.changes[quantity, contrast.label]
     at: dict[str, Any] = {
         'space': graph.space,
@@ -262,14 +255,15 @@ def _save_change(
     by_task = {**at, 'task': task}
     sink.add(source, 'contrast', statistic='effect', **by_task)
     sink.add(source, 'contrast', part='variance', statistic='variance', **by_task)
-    sink.add(extras['_z'], 'contrast', statistic='z', **by_task)
-    sink.add(extras['_p'], 'contrast', statistic='p', **by_task)
-    if '_percent' in extras:
-        sink.add(extras['_percent'], 'contrast_percent', **at)
+    start = quantity if source.node is node else 'change'
+    for name in STATISTICS:
+        sink.add(MapPort(node, f'{start}_{name}'), 'contrast', statistic=name, **by_task)
+    if source.node is node:
+        sink.add(MapPort(node, f'{quantity}_percent'), 'contrast_percent', **at)
 
 
 def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast, quantity: str) -> None:
-    """Add z and p of a change of BOLD and save it, with its halves where they are used."""
+    """Add the statistics of a change of BOLD and save it, with its halves where they are used."""
     about = graph.origins[quantity, contrast.label]
     source, task = graph.changes[quantity, contrast.label]
     halves = graph.bold_halves.get(contrast.label, ()) if quantity == 'boldPct' else ()
@@ -280,9 +274,8 @@ def _add_bold_test(graph: Graph, sink: Sink, contrast: Contrast, quantity: str) 
             sink.add(half, 'contrast', part=part, statistic=statistic, space=graph.space,
                      contrast=contrast.label, quantity=name, task=task,
                      sidecar=contrast_sidecar(graph, contrast) | about)  # fmt: skip
-    test = pe.Node(ComputeSignificance(), name=f'test_{quantity}_{contrast.label}')
+    test = pe.Node(ComputeStatistics(), name=f'test_{quantity}_{contrast.label}')
     mask, port = graph.mask
     graph.workflow.connect([(mask, test, [(port, 'mask')])])
     connect_quantity(graph.workflow, source, test, 'quantity')
-    extras = {'_z': MapPort(test, 'z'), '_p': MapPort(test, 'p')}
-    _save_change(graph, sink, contrast, quantity, extras)
+    _save_change(graph, sink, contrast, quantity, test)

@@ -200,9 +200,9 @@ def _add_region_table(
         if quantity in CHANGES:
             reference = graph.lookup(quantity, contrast.baseline)
             connect_quantity(graph.workflow, reference, node, f'{label}_reference')
-            for part in ('_common', '_local'):
-                of_scans = MapPort(changes[quantity].node, f'{quantity}{part}')
-                connect_quantity(graph.workflow, of_scans, node, f'{label}{part}')
+            for part in ('common', 'local'):
+                of_scans = MapPort(changes[quantity].node, f'{quantity}_{part}')
+                connect_quantity(graph.workflow, of_scans, node, f'{label}_{part}')
     parents = [atlas, *(changes[quantity] for quantity in quantities.values())]
     sink.add(
         MapPort(node, 'table'),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
-from bids_app.interfaces.change import ComputeSignificance
+from bids_app.interfaces.change import ComputeStatistics
 from bids_app.models.asl.single_delay import t1_tissue_at
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.constants import constants_table, sidecar_parameters, t1_blood
@@ -180,11 +180,11 @@ def _save_perfusion(
     if ('half_difference', condition) in graph.maps:
         half = graph.maps['half_difference', condition]
         name = '_'.join(part for part in ('test_half_difference', condition) if part)
-        test = pe.Node(ComputeSignificance(), name=name)
+        test = pe.Node(ComputeStatistics(), name=name)
         mask, port = graph.mask
         graph.workflow.connect([(mask, test, [(port, 'mask')])])
         connect_quantity(graph.workflow, half, test, 'quantity')
-        sink.add(MapPort(test, 'z'), 'half_difference', space=graph.space, **at)
+        sink.add(MapPort(test, 'change_z'), 'half_difference', space=graph.space, **at)
 
 
 def _save_m0_error(
