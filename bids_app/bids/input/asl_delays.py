@@ -15,15 +15,7 @@ def pairs_of(context: Sequence[str]) -> list[tuple[int, ...]]:
     """
     List the volumes of each pair, or of each ready difference.
 
-    Parameters
-    ----------
-    context : sequence of str
-        Type of every volume.
-
-    Returns
-    -------
-    pairs : list of tuple of int
-        The k-th control with the k-th label; without them the deltam, else the cbf volumes.
+    The k-th control with the k-th label; without them the deltam, else the cbf volumes.
 
     Examples
     --------
@@ -40,17 +32,8 @@ def without_partner(context: Sequence[str]) -> tuple[int, ...]:
     """
     Find the controls and labels that no pair needs.
 
-    Parameters
-    ----------
-    context : sequence of str
-        Type of every volume.
-
-    Returns
-    -------
-    odd : tuple of int
-        Empty where there are as many controls as labels. Else those beside which there is none
-        of the other kind, where the volumes take turns; the last of the more frequent kind
-        otherwise.
+    Empty where there are as many controls as labels. Else those beside which there is none of the
+    other kind, where the volumes take turns; the last of the more frequent kind otherwise.
 
     Examples
     --------
@@ -79,18 +62,9 @@ def expand_times(listed: Sequence[float], context: Sequence[str]) -> tuple[float
     """
     Give every volume its time.
 
-    Parameters
-    ----------
-    listed : sequence of float
-        One for all; one per volume; one per volume with label, per pair, or one repetition of
-        the pairs, which then runs through the list again and again.
-    context : sequence of str
-        Type of every volume.
-
-    Returns
-    -------
-    times : tuple of float or None
-        One per volume, 0 for volumes without label; None where the list fits in no form.
+    The list has one time for all; one per volume; one per volume with label, per pair, or one
+    repetition of the pairs, which then runs through the list again and again. Volumes without
+    label get 0; None where the list fits in no form.
 
     Examples
     --------
@@ -124,19 +98,8 @@ def distinct_delays(
     """
     Find the different delays of a series, and which volume has which.
 
-    Parameters
-    ----------
-    delays, durations : sequence of float
-        Of every volume, s.
-    context : sequence of str
-        Type of every volume.
-
-    Returns
-    -------
-    index : tuple of int
-        Delay of every volume, 0 for volumes without label.
-    table : tuple of (delay, duration)
-        Each combination once, rising, s.
+    Give the delay of every volume (its place in the table, 0 for volumes without label), and the
+    table: each combination of delay and duration (s) once, rising.
 
     Examples
     --------
@@ -157,15 +120,7 @@ def describe_delays(
     """
     Write the table of delays in one line: what every pair was read out with.
 
-    Parameters
-    ----------
-    delays, durations, context
-        As for :func:`distinct_delays`.
-
-    Returns
-    -------
-    text : str
-        Runs of equal pairs joined.
+    In s; runs of equal pairs are joined.
 
     Examples
     --------

@@ -73,25 +73,9 @@ def collect_participant(
     """
     Collect the inputs of one participant.
 
-    Parameters
-    ----------
-    info : DatasetInfo
-        From :func:`~bids_app.bids.input.dataset.read_dataset`.
-    participant : str
-        Label without ``sub-``.
-    run : RunSettings
-        Filters, sessions, tasks, derivatives, overrides.
-    settings : Settings
-        Everything that changes numbers.
-    plan : Plan, optional
-        From :func:`~bids_app.bids.input.dataset.check_dataset`; made anew when it is not given.
-
-    Returns
-    -------
-    units : tuple of ParticipantInputs
-        One per session (one in all without sessions, or with sessions as conditions). Headers,
-        sidecars and tables have been read, voxels not; whatever is wrong with the data is in
-        `problems`, all of it at once.
+    Give one per session (one in all without sessions, or with sessions as conditions). Headers,
+    sidecars and tables have been read, voxels not; whatever is wrong with the data is in
+    `problems`, all of it at once. The plan is made anew when it is not given.
 
     Raises
     ------

@@ -107,17 +107,8 @@ def spellings(labels: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
     """
     Find labels that are written in several ways, and those that cannot be written at all.
 
-    Parameters
-    ----------
-    labels : iterable of str
-        As they stand in the files.
-
-    Returns
-    -------
-    alike : dict of str to list of str
-        Normalised label -> its spellings, where there are two or more.
-    unwritable : list of str
-        Labels without a Latin letter or digit.
+    Give normalised labels with their spellings, where there are two or more, and the labels
+    without a Latin letter or digit.
 
     Examples
     --------
@@ -143,19 +134,8 @@ def find_labels(
     """
     Collect the condition labels of scans.
 
-    Parameters
-    ----------
-    scans : collection of Scan
-        Of the whole dataset, or of one unit.
-    entity : {'auto', 'task', 'acq', 'ses'}
-        Setting ``condition_entity``.
-    named : collection of str
-        Labels the user named (baseline, contrasts), or those known from the whole dataset.
-
-    Returns
-    -------
-    labels : Labels
-        Normalised.
+    `named` are labels of the user (baseline, contrasts), or those known from the whole dataset.
+    Labels are normalised.
     """
     trial_types = {label for scan in scans for label in scan.trial_types if entity != 'ses'}
     tasks = _values(scans, QUANTITATIVE, 'task')
@@ -187,19 +167,8 @@ def condition_of(scan: Scan, *, labels: Labels, entity: str = 'auto') -> str | N
     """
     Tell the condition that a scan's name gives.
 
-    Parameters
-    ----------
-    scan : Scan
-        Any family. The ``task-`` of a BOLD run is never a condition.
-    labels : Labels
-        Those of the dataset; decide whether an ``acq-`` is a condition.
-    entity : {'auto', 'task', 'acq', 'ses'}
-        Setting ``condition_entity``.
-
-    Returns
-    -------
-    condition : str or None
-        None: the name gives none.
+    None where the name gives none. The ``task-`` of a BOLD run is never a condition; the labels of
+    the dataset decide whether an ``acq-`` is one.
     """
     if scan.family == 'bold' and entity != 'ses':
         return None
@@ -218,22 +187,8 @@ def assign_conditions(
     """
     Assign the scans of one family and one unit to conditions.
 
-    Parameters
-    ----------
-    scans : sequence of Scan
-        All of one family.
-    labels : Labels
-        Those of the dataset.
-    entity : {'auto', 'task', 'acq', 'ses'}
-        Setting ``condition_entity``.
-
-    Returns
-    -------
-    conditions : tuple of str or None
-        One per scan; None = serves every condition.
-    unused : tuple of int
-        Indices of scans that name no condition while others do (or while they differ from each
-        other): they can serve none.
+    Give one condition per scan (None = serves every condition), and the indices of scans that name
+    no condition while others do (or while they differ from each other): they can serve none.
     """
     named = [condition_of(scan, labels=labels, entity=entity) for scan in scans]
     distinct = set(named)
@@ -254,17 +209,8 @@ def for_condition(series: Sequence[Series], condition: str | None) -> tuple[Seri
     """
     Pick the series that serve a condition.
 
-    Parameters
-    ----------
-    series : sequence of acquisitions
-        Of one kind, such as all AslSeries of a unit.
-    condition : str or None
-        None asks for the shared ones only.
-
-    Returns
-    -------
-    chosen : tuple
-        Those made in that condition (several = runs); where there are none, the shared ones.
+    Those made in that condition (several = runs); where there are none, and for None, the shared
+    ones.
     """
     own = tuple(item for item in series if item.condition == condition)
     return own or tuple(item for item in series if item.condition is None)
@@ -276,22 +222,9 @@ def runs_for_contrast(
     """
     Pick the BOLD runs that can make a contrast.
 
-    Parameters
-    ----------
-    runs : sequence of BoldRun
-        Of one unit.
-    contrast : Contrast
-        Wanted.
-    baseline : str or None
-        Baseline of the dataset; its gaps count where a run lists no row of it.
-    min_gap : float
-        A block, or a gap that is to be the baseline, must be longer, s.
-
-    Returns
-    -------
-    chosen : tuple of BoldRun
-        Runs that list the task, and list the baseline or have a long enough gap; of events a
-        baseline that is not listed is what no event is of.
+    Runs that list the task, and list the baseline or have a gap, where that is the baseline of the
+    dataset; of events a baseline that is not listed is what no event is of. Blocks and gaps must
+    be longer than `min_gap`, s.
     """
     may_be_gap = contrast.baseline == baseline or contrast.baseline in BASELINES
     return tuple(
@@ -313,19 +246,7 @@ def _listed(run: BoldRun, shortest: float) -> set[str]:
 
 
 def longest_gap(run: BoldRun | AslSeries) -> float:
-    """
-    Measure the longest stretch of a run without any event.
-
-    Parameters
-    ----------
-    run : BoldRun or AslSeries
-        With events in order of onset, and a time between volumes.
-
-    Returns
-    -------
-    gap : float
-        s
-    """
+    """Measure the longest stretch of a run without any event, s."""
     end, longest = 0.0, 0.0
     for event in run.events:
         longest = max(longest, event.onset - end)
@@ -339,19 +260,8 @@ def make_plan(
     """
     Decide the baseline and the contrasts of a dataset.
 
-    Parameters
-    ----------
-    labels : Labels
-        Found anywhere in the dataset.
-    baseline : str, optional
-        Setting; default control, else rest.
-    contrasts : sequence of str
-        Setting, each ``A-B``; default every condition minus the baseline.
-
-    Returns
-    -------
-    plan : Plan
-        With no baseline and no contrasts where there is nothing to compare.
+    The default baseline is control, else rest; the default contrasts (``A-B``) are every condition
+    minus the baseline. There are none where there is nothing to compare.
 
     Raises
     ------
@@ -415,19 +325,8 @@ def plan_unit(plan: Plan, own: Labels) -> tuple[tuple[str, ...], tuple[Contrast,
     """
     Restrict the plan of the dataset to what one unit has.
 
-    Parameters
-    ----------
-    plan : Plan
-        Of the dataset.
-    own : Labels
-        Of the unit.
-
-    Returns
-    -------
-    conditions : tuple of str
-        Sorted, the baseline first.
-    contrasts : tuple of Contrast
-        Those of which the unit has both sides; the gaps of a BOLD run are a baseline.
+    Give its conditions, the baseline first, and the contrasts of which the unit has both sides;
+    the gaps of a BOLD run are a baseline.
     """
     found = own.all | ({plan.baseline} if plan.baseline and own.trial_types else set())
     contrasts = tuple(

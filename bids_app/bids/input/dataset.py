@@ -97,17 +97,7 @@ def read_dataset(run: RunSettings, preset: str = '') -> DatasetInfo:
     """
     Read what concerns the dataset as a whole.
 
-    Parameters
-    ----------
-    run : RunSettings
-        With `bids_dir` and `input_map`.
-    preset : str
-        Name of the preset, which may choose a packaged role map.
-
-    Returns
-    -------
-    info : DatasetInfo
-        No image has been opened.
+    No image is opened; the preset may choose a packaged role map.
 
     Raises
     ------
@@ -213,17 +203,7 @@ def select_participants(info: DatasetInfo, run: RunSettings) -> tuple[str, ...]:
     """
     Choose the participants of a run.
 
-    Parameters
-    ----------
-    info : DatasetInfo
-        From :func:`read_dataset`.
-    run : RunSettings
-        With participant and session labels, with or without ``sub-`` and ``ses-``.
-
-    Returns
-    -------
-    participants : tuple of str
-        In the order of the dataset.
+    In the order of the dataset; labels may have ``sub-`` and ``ses-`` before them.
 
     Raises
     ------
@@ -273,19 +253,7 @@ def check_dataset(info: DatasetInfo, run: RunSettings, settings: Settings) -> Pl
     """
     Check what concerns all participants, and plan conditions and contrasts.
 
-    Parameters
-    ----------
-    info : DatasetInfo
-        From :func:`read_dataset`.
-    run : RunSettings
-        Filters, tasks, derivatives, overrides.
-    settings : Settings
-        Condition entity, baseline, contrasts.
-
-    Returns
-    -------
-    plan : Plan
-        Of the whole dataset, so that every participant is compared in the same way.
+    The plan is of the whole dataset, so that every participant is compared in the same way.
 
     Raises
     ------
@@ -358,11 +326,6 @@ def scans_of(
 def check_selection(units: Sequence[ParticipantInputs]) -> None:
     """
     Refuse a run in which the filters leave nothing at all.
-
-    Parameters
-    ----------
-    units : sequence of ParticipantInputs
-        Of all chosen participants.
 
     Raises
     ------

@@ -104,19 +104,7 @@ def list_maps(role_map: RoleMap, root: Path, wanted: Sequence[str] = ()) -> MapL
     """
     Find the maps that an input map describes.
 
-    Parameters
-    ----------
-    role_map : RoleMap
-        Whose file has ``[[map]]`` entries.
-    root : Path
-        Folder of the maps.
-    wanted : sequence of str
-        Participants; default all.
-
-    Returns
-    -------
-    listing : MapListing
-        Sorted by participant; one map per quantity, participant and condition.
+    Sorted by participant; one map per quantity, participant and condition.
 
     Raises
     ------
@@ -247,17 +235,7 @@ def route(steps: Mapping[str, SpaceStep], space: str) -> Sequence[SpaceStep]:
     """
     List the steps from a space to the template.
 
-    Parameters
-    ----------
-    steps : mapping of str to SpaceStep
-        Space -> the step that leaves it.
-    space : str
-        Where a map is.
-
-    Returns
-    -------
-    route : list of SpaceStep
-        In the order in which a map is moved; empty in the template.
+    In the order in which a map is moved; empty in the template.
 
     Raises
     ------

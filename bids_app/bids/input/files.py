@@ -98,16 +98,6 @@ def fetch_command(paths: Sequence[Path]) -> str:
     """
     Write the command that fetches files; echoes become a star.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        Links without content.
-
-    Returns
-    -------
-    command : str
-        For a shell.
-
     Examples
     --------
     >>> fetch_command([Path('a_echo-1_MESE.nii'), Path('a_echo-2_MESE.nii')])
@@ -149,19 +139,8 @@ def map_of_user(pattern: str, setting: str, inputs: ParticipantInputs) -> Path:
     """
     Find the image a setting names for every participant.
 
-    Parameters
-    ----------
-    pattern : str
-        Path with {participant} and {session} (without sub- and ses-) in it.
-    setting : str
-        Name of the setting, for messages.
-    inputs : ParticipantInputs
-        Participant it is looked for.
-
-    Returns
-    -------
-    Path
-        Absolute.
+    The pattern has {participant} and {session} (without sub- and ses-) in it; the path is
+    absolute.
 
     Raises
     ------
@@ -327,19 +306,8 @@ def read_table(path: Path, columns: Sequence[str], *, once: Sequence[str] = ()) 
     """
     Read a tab-separated table; line ends of any kind, final newline optional.
 
-    Parameters
-    ----------
-    path : Path
-        Table with a header line.
-    columns : sequence of str
-        Columns it must have.
-    once : sequence of str
-        Columns that must not stand there twice, as must not those of `columns`.
-
-    Returns
-    -------
-    rows : list of Row
-        Cells without surrounding blanks.
+    Cells are without surrounding blanks. `columns` must be there; neither these nor `once` may
+    stand there twice.
 
     Raises
     ------
@@ -438,19 +406,7 @@ def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list
     """
     Find the files that apply to a file by the inheritance principle.
 
-    Parameters
-    ----------
-    path : Path
-        A data file below `root`.
-    root : Path
-        The dataset.
-    suffix, extension : str
-        Of the companion, such as ``asl`` and ``.json``.
-
-    Returns
-    -------
-    companions : list of Path
-        From the most general to the nearest: those whose entities are all among the file's.
+    From the most general to the nearest: those whose entities are all among the file's.
     """
     entities = parse_name(path)
     folders = [folder for folder in path.parents if folder == root or root in folder.parents]
@@ -498,19 +454,7 @@ def companions_of(found: Found, root: Path, suffix: str, extension: str) -> list
     """
     Find the files that belong to a file: those its role map gave, else by inheritance.
 
-    Parameters
-    ----------
-    found : Found
-        A data file below `root`.
-    root : Path
-        The dataset.
-    suffix, extension : str
-        Of the companion, such as ``events`` and ``.tsv``.
-
-    Returns
-    -------
-    companions : list of Path
-        From the most general to the nearest.
+    From the most general to the nearest.
     """
     if found.companions is None:
         return find_companions(found.path, root, suffix, extension)

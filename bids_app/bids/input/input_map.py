@@ -115,20 +115,8 @@ def choose_role_map(wanted: str | None, preset: str, root: Path) -> RoleMap | No
     """
     Choose the role map of a run.
 
-    Parameters
-    ----------
-    wanted : str, optional
-        Value of ``--input-map``: the name of a packaged map or a path.
-    preset : str
-        Preset of the run: a packaged map that names it is used where the dataset has the
-        signature of that map.
-    root : Path
-        The dataset.
-
-    Returns
-    -------
-    role_map : RoleMap or None
-        None: the dataset is BIDS.
+    `wanted` is the name of a packaged map or a path. A packaged map that names the preset is used
+    where the dataset has the signature of that map. None: the dataset is BIDS.
 
     Raises
     ------
@@ -150,15 +138,7 @@ def load_role_map(name: str) -> RoleMap:
     """
     Read and check a role map.
 
-    Parameters
-    ----------
-    name : str
-        Of a packaged map, or a path.
-
-    Returns
-    -------
-    role_map : RoleMap
-        Checked: every role, entity and metadata key in it is known.
+    By the name of a packaged map, or a path; every role, entity and metadata key in it is known.
 
     Raises
     ------
@@ -228,15 +208,6 @@ def check_pattern(path: str, extensions: Sequence[str], place: str) -> None:
     """
     Check a pattern: it says the participant, holds known entities only, and has an extension.
 
-    Parameters
-    ----------
-    path : str
-        As written.
-    extensions : sequence of str
-        Possible ones.
-    place : str
-        Where it stands, for the message.
-
     Raises
     ------
     SettingsError
@@ -290,18 +261,8 @@ def walk_tree(root: Path, *, skip: Path | None = None) -> list[str]:
     """
     List the files of a dataset, links without content included.
 
-    Parameters
-    ----------
-    root : Path
-        The dataset.
-    skip : Path, optional
-        Folder to leave out, such as an output inside the dataset.
-
-    Returns
-    -------
-    paths : list of str
-        Relative, with slashes, sorted; nothing whose name begins with a dot, and nothing of
-        datasets inside this one.
+    Relative, with slashes, sorted; nothing whose name begins with a dot, nothing of datasets
+    inside this one, and nothing in the folder `skip`.
     """
     listed: list[str] = []
     folders = ['']
@@ -326,20 +287,8 @@ def list_roles(role_map: RoleMap, root: Path, *, skip: Path | None = None) -> Li
     """
     Give every file of a dataset its role.
 
-    Parameters
-    ----------
-    role_map : RoleMap
-        From :func:`load_role_map`.
-    root : Path
-        The dataset.
-    skip : Path, optional
-        Output folder inside the dataset.
-
-    Returns
-    -------
-    listing : Listing
-        Files that contend for one role are in none, and a problem of their participant names
-        both; of identical copies the one of the earlier pattern is used.
+    Files that contend for one role are in none, and a problem of their participant names both; of
+    identical copies the one of the earlier pattern is used.
 
     Raises
     ------
@@ -380,17 +329,7 @@ def find_paths(written: str, paths: Iterable[str]) -> list[tuple[str, dict[str, 
     """
     Find the paths that match a pattern.
 
-    Parameters
-    ----------
-    written : str
-        Pattern.
-    paths : iterable of str
-        Relative paths.
-
-    Returns
-    -------
-    found : list of (str, dict)
-        Path and the entities in it, in order.
+    Give path and the entities in it, in order.
     """
     expression = _expression(written)
     head, tail = TOKEN.split(written)[0], TOKEN.split(written.rpartition('}')[2])[0]
@@ -495,16 +434,8 @@ def content_key(path: Path) -> str:
     """
     Name the content of a file: equal names mean identical bytes.
 
-    Parameters
-    ----------
-    path : Path
-        A file, or a git-annex link whose content need not be here.
-
-    Returns
-    -------
-    key : str
-        The checksum that git-annex keeps in the link, else that of the bytes; of a file that
-        cannot be read its own path.
+    The checksum that git-annex keeps in the link, else that of the bytes; of a file that cannot be
+    read its own path.
     """
     if known := _annexed(path):
         return known['hash']
@@ -518,19 +449,7 @@ def content_key(path: Path) -> str:
 
 
 def content_size(path: Path) -> int | None:
-    """
-    Give the size of a file, also of one that is not fetched.
-
-    Parameters
-    ----------
-    path : Path
-        A file or a git-annex link.
-
-    Returns
-    -------
-    size : int or None
-        Bytes; None where it cannot be known.
-    """
+    """Give the size of a file, bytes, also of one not fetched; None where it is not known."""
     if known := _annexed(path):
         return int(known['size'])
     try:
@@ -554,15 +473,7 @@ def summarise(paths: Iterable[str]) -> list[tuple[str, int]]:
     """
     Shorten a list of paths: participants and echoes become a star.
 
-    Parameters
-    ----------
-    paths : iterable of str
-        Relative paths.
-
-    Returns
-    -------
-    rows : list of (pattern, number of files)
-        Sorted by pattern.
+    Give patterns, sorted, with the number of files.
 
     Examples
     --------
@@ -577,17 +488,7 @@ def roles_table(found: Iterable[Found], root: Path) -> list[tuple[str, str, str,
     """
     Say which files of a participant play which role, echoes together.
 
-    Parameters
-    ----------
-    found : iterable of Found
-        Of one participant.
-    root : Path
-        The dataset.
-
-    Returns
-    -------
-    rows : list of (role, what the name says, path, number of files)
-        In the order of the roles.
+    Give role, what the name says, path and number of files, in the order of the roles.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
     for role, items in assign_roles(found).items():

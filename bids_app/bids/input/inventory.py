@@ -112,15 +112,7 @@ class Inventory:
         """
         List the files that tell whether one of some participants is not what it is named.
 
-        Parameters
-        ----------
-        chosen : iterable of str
-            Participants.
-
-        Returns
-        -------
-        found : dict of str to tuple of Found
-            Images as large as one of theirs, of any participant, and BOLD runs of one design.
+        Images as large as one of theirs, of any participant, and BOLD runs of one design.
         """
         wanted = {key for label in chosen for _, key in self._keys(label)}
         groups: dict[tuple[Any, ...], list[tuple[str, str]]] = {}
@@ -199,18 +191,8 @@ def take_inventory(root: Path, kept: Path | None = None) -> Inventory:
     """
     List what a dataset holds.
 
-    Parameters
-    ----------
-    root : Path
-        The dataset.
-    kept : Path, optional
-        What :meth:`Inventory.save` wrote; one that is absent, damaged or of another dataset is
-        not used.
-
-    Returns
-    -------
-    inventory : Inventory
-        Participants in order of their labels.
+    Participants are in order of their labels. What :meth:`Inventory.save` wrote is not used where
+    it is absent, damaged or of another dataset.
     """
     known = _read(root, kept) if kept is not None else {}
     labels, stray = labelled_folders(root, 'sub-')

@@ -47,19 +47,10 @@ def drop_lost_volumes(inputs: ParticipantInputs, *, dummy_scans: int | None) -> 
     """
     Leave out volumes without data, and scans that cannot be what they are said to be.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        As collected, every image readable.
-    dummy_scans : int or None
-        First volumes of every BOLD run that do not count; None = those found not to be steady.
-
-    Returns
-    -------
-    inputs : ParticipantInputs
-        BOLD and ASL series with their `lost` volumes, each named in a note. Refused with a
-        problem: a series that lost more than half, a DSC or ASE series that lost any, BOLD whose
-        mean was removed, and trains of echoes that rise.
+    BOLD and ASL series get their `lost` volumes, each named in a note. Refused with a problem: a
+    series that lost more than half, a DSC or ASE series that lost any, BOLD whose mean was
+    removed, and trains of echoes that rise. The first `dummy_scans` volumes of every BOLD run do
+    not count; None = those found not to be steady.
     """
     sieve = _Sieve(dummy_scans)
     sieve.note_thin(inputs)

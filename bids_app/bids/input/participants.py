@@ -55,17 +55,8 @@ def read_participants(root: Path, units_of: Mapping[str, str] | None = None) -> 
     """
     Read haematocrit and saturation from participants.tsv and its JSON.
 
-    Parameters
-    ----------
-    root : Path
-        The dataset.
-    units_of : mapping of str to str, optional
-        Unit of a column that the JSON does not declare (from a role map).
-
-    Returns
-    -------
-    table : BloodTable
-        Values converted by the declared unit; a column without one is listed, not read.
+    Values are converted by the unit of the JSON, else that of `units_of` (a role map); a column
+    without one is listed, not read.
     """
     path = root / 'participants.tsv'
     if not (path.exists() or path.is_symlink()):
@@ -174,19 +165,7 @@ def read_blood(reader: Reader, table: BloodTable, participant: str) -> tuple[flo
     """
     Choose haematocrit and saturation of a participant.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects problems, notes and values.
-    table : BloodTable
-        Of the dataset.
-    participant : str
-        Label without ``sub-``.
-
-    Returns
-    -------
-    hct, sao2 : float
-        Fractions; NaN where the value given is impossible (a problem then).
+    Fractions; NaN where the value given is impossible (a problem then).
     """
     reader.findings.files.update(table.files)
     if table.description_defect:

@@ -142,36 +142,12 @@ def _number(value: str | None) -> str | None:
 
 
 def echo_of(entities: Mapping[str, str]) -> str | None:
-    """
-    Tell which echo a file is of.
-
-    Parameters
-    ----------
-    entities : dict of str to str
-        Of its name.
-
-    Returns
-    -------
-    echo : str or None
-        Without zeros before it; None where the name has none.
-    """
+    """Tell which echo a file is of, without zeros before it; None where the name has none."""
     return _number(entities.get('echo'))
 
 
 def is_of_scan(entities: Mapping[str, str], raw: Mapping[str, str]) -> bool:
-    """
-    Tell whether a derivative is of a scan.
-
-    Parameters
-    ----------
-    entities, raw : dict of str to str
-        Of the derivative, and of a raw file of the scan.
-
-    Returns
-    -------
-    is_of_scan : bool
-        Whether they agree in all that names a scan; run-1 is run-01.
-    """
+    """Tell whether a derivative and a raw file agree in all that names a scan; run-1 is run-01."""
     one, other = (
         {(key, _number(value)) for key, value in names.items() if key not in OF_THE_FILE}
         for names in (entities, raw)
@@ -221,21 +197,7 @@ def put_in_place_of(found: Found, path: Path, root: Path, suffix: str) -> Found:
     """
     Put a derivative in the place of a raw file.
 
-    Parameters
-    ----------
-    found : Found
-        The raw file.
-    path : Path
-        The derivative.
-    root : Path
-        The raw dataset.
-    suffix : str
-        Of the derivative.
-
-    Returns
-    -------
-    found : Found
-        With the sidecars of the raw file first, then that of the derivative.
+    With the sidecars of the raw file first, then that of the derivative.
     """
     raw = str(found.get('suffix'))
     own = path.with_name(path.name.split('.')[0] + '.json')

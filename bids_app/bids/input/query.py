@@ -84,14 +84,7 @@ class Found:
 
 @cache
 def load_roles() -> Mapping[str, Role]:
-    """
-    Read the table of roles.
-
-    Returns
-    -------
-    roles : dict of str to Role
-        In the order of data/inputs.yml.
-    """
+    """Read the table of roles, in the order of data/inputs.yml."""
     return {name: _role(name, row) for name, row in packaged_table('inputs').items()}
 
 
@@ -110,15 +103,7 @@ def parse_name(path: Path) -> dict[str, str]:
     """
     Read the entities of a BIDS file name.
 
-    Parameters
-    ----------
-    path : Path
-        File in its datatype folder.
-
-    Returns
-    -------
-    entities : dict of str to str
-        Long names, with suffix, extension and datatype; tokens without a dash are left out.
+    Long names, with suffix, extension and datatype; tokens without a dash are left out.
 
     Examples
     --------
@@ -144,19 +129,9 @@ def assign_roles(
     """
     Sort files into roles.
 
-    Parameters
-    ----------
-    found : iterable of Found
-        Files of any kind; those of no role are left out.
-    filters : dict of role to dict of entity to value, optional
-        Of ``--bids-filter-file``: a value, a list of values, None (entity absent) or ``*``.
-    ignore : sequence of str
-        Words of ``--ignore``.
-
-    Returns
-    -------
-    files : dict of role to tuple of Found
-        Every role, sorted by path; empty where nothing was found.
+    Every role is there, sorted by path; files of no role are left out. Filters are those of
+    ``--bids-filter-file``: a value, a list of values, None (entity absent) or ``*``; `ignore` are
+    words of ``--ignore``.
 
     Raises
     ------
@@ -225,23 +200,10 @@ def participant_folders(root: Path, participant: str) -> tuple[list[Path], list[
     """
     Find the folders of a participant.
 
+    Give its own and those of its sessions; those in them that hold files of some role; and those
+    whose name begins as that of a session but is none.
+
     Folders are not searched deeper than BIDS goes, and none that is a link to a folder around it.
-
-    Parameters
-    ----------
-    root : Path
-        The dataset.
-    participant : str
-        Label without ``sub-``.
-
-    Returns
-    -------
-    folders : list of Path
-        Its own, and those of its sessions.
-    places : list of Path
-        Those in them that hold files of some role.
-    stray : list of Path
-        Those whose name begins as that of a session but is none.
     """
     folder = root / f'sub-{participant}'
     sessions, stray = labelled_folders(folder, 'ses-')
@@ -290,17 +252,7 @@ def folders_in(folder: Path, prefix: str = '') -> list[Path]:
     """
     List the folders in a folder, but none that is a link to a folder around it.
 
-    Parameters
-    ----------
-    folder : Path
-        One that cannot be read has none.
-    prefix : str
-        Of their names.
-
-    Returns
-    -------
-    folders : list of Path
-        By name.
+    By name; a folder that cannot be read has none.
     """
     return [
         Path(entry.path)
@@ -343,19 +295,8 @@ def find_anatomy(
     """
     Find the anatomy of a participant in derivatives of fMRIPrep's layout.
 
-    Parameters
-    ----------
-    source : str
-        Name the derivatives were given by.
-    path : path
-        Root of the derivatives.
-    participant, session : str
-        Labels; the session's folder is looked at before the participant's.
-
-    Returns
-    -------
-    anatomy : FoundAnatomy or str
-        Else what is missing, of the place that has most.
+    The session's folder is looked at before the participant's. Without one, say what is missing,
+    of the place that has most.
     """
     root = Path(path)
     folder = root / f'sub-{participant}'

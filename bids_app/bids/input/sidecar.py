@@ -177,16 +177,8 @@ def load_overrides(path: Path | None) -> tuple[Override, ...]:
     """
     Read the file of ``--metadata-overrides``.
 
-    Parameters
-    ----------
-    path : Path, optional
-        TOML: ``[[override]]`` with ``match = {role=, sub=, condition=, ...}``, ``set = {...}``
-        and ``source = "..."``.
-
-    Returns
-    -------
-    overrides : tuple of Override
-        In order; later entries win.
+    TOML: ``[[override]]`` with ``match = {role=, sub=, condition=, ...}``, ``set = {...}`` and
+    ``source = "..."``; later entries win.
 
     Raises
     ------
@@ -213,17 +205,7 @@ def check_override(entry: dict[str, Any], place: str) -> Override:
     """
     Check one entry of an overrides file, or one default of a role map.
 
-    Parameters
-    ----------
-    entry : dict
-        With match, set and source.
-    place : str
-        File and number, for messages.
-
-    Returns
-    -------
-    override : Override
-        Whose roles, entities and metadata keys are known.
+    Its roles, entities and metadata keys must be known; `place` is for messages.
 
     Raises
     ------
@@ -246,15 +228,6 @@ def check_override(entry: dict[str, Any], place: str) -> Override:
 def check_known(names: Sequence[str] | Mapping[str, Any], known: list[str], place: str) -> None:
     """
     Refuse a name that is not known, and suggest the nearest.
-
-    Parameters
-    ----------
-    names : sequence or mapping of str
-        As written.
-    known : list of str
-        Possible names.
-    place : str
-        Where they stand, for the message.
 
     Raises
     ------
@@ -443,15 +416,8 @@ class Probe:
         """
         Give a list of numbers in their range; None when it is missing or wrong.
 
-        Parameters
-        ----------
-        key : str
-            Name of the list.
-        of : int
-            Number of volumes: a list of that length has one value for each.
-        judged : sequence of int
-            Volumes whose value must be in range, where the list is one per volume. BIDS wants 0
-            in the place of the others.
+        A list that is as long as there are volumes (`of`) has one value for each, and those of
+        `judged` must be in range: BIDS wants 0 in the place of the others.
         """
         value = self.metadata.get(key)
         if value is None:
@@ -529,21 +495,8 @@ def choose(
     """
     Choose the first value that is there.
 
-    Parameters
-    ----------
-    name : str
-        Dotted name.
-    unit : str
-        Of the value.
-    candidates : sequence of (value or None, origin)
-        The strongest first; the last may be the origin ``default``.
-    overruled : str
-        Losers known already.
-
-    Returns
-    -------
-    value : DataValue or None
-        With the losers that differ; a default never counts as loser.
+    Candidates are (value or None, origin), the strongest first; the last may be the origin
+    ``default``, which never counts as loser. Losers that differ stand beside the value.
     """
     present = [(value, origin) for value, origin in candidates if value is not None]
     if not present:
@@ -579,15 +532,7 @@ def read_field_strength(reader: Reader) -> float:
     """
     Choose the main field from the setting and from what the sidecars said.
 
-    Parameters
-    ----------
-    reader : Reader
-        After all scans have been read.
-
-    Returns
-    -------
-    b0 : float
-        T; NaN where it is unknown or the sidecars contradict each other (a problem then).
+    T; NaN where it is unknown or the sidecars contradict each other (a problem then).
     """
     stated = _of_one_magnet(reader)
     setting = reader.settings.oxygen.b0

@@ -58,22 +58,9 @@ def find_suspects(
     """
     Compare the files of all participants with one another, by size and checksum.
 
-    Parameters
-    ----------
-    found : mapping of str to sequence of Found
-        Participant -> files.
-    trial_types : callable
-        BOLD file -> conditions of its events: runs of one design are peers.
-    root : Path
-        The dataset.
-    size_of : callable
-        Image -> its size, bytes; None where it is not known.
-
-    Returns
-    -------
-    suspects : dict of str to tuple of Suspicion
-        Participant -> kinds ``copy`` and ``small-bold``. Links of git-annex without content count
-        too, since size and checksum stand in them.
+    Kinds are ``copy`` and ``small-bold``. Links of git-annex without content count too, since size
+    and checksum stand in them. `trial_types` gives the conditions of a BOLD file, for runs of one
+    design are peers; `size_of` gives bytes, or None.
     """
     suspects: dict[str, list[Suspicion]] = {}
     for group in _identical((item for files in found.values() for item in files), size_of):
@@ -203,15 +190,7 @@ def flag_suspicious(inputs: ParticipantInputs) -> ParticipantInputs:
     """
     Look for one-sided scans and for runs that end before their last block.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        Without defective images; those of its scans are read.
-
-    Returns
-    -------
-    inputs : ParticipantInputs
-        With what was found added to `suspicions`, all of it said in the notes.
+    Images are read; what is found is added to `suspicions` and said in the notes.
     """
     own = [*inputs.suspicions]
     own += [found for series in inputs.asl if (found := _one_sided_flow(series))]

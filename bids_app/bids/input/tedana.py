@@ -47,20 +47,8 @@ def find_denoised(
     """
     Find what tedana made of the echoes of a run.
 
-    Parameters
-    ----------
-    derivatives : dict of str to Path
-        Names and roots, that of tedana among them.
-    items : sequence of Found
-        The raw echoes.
-    root : Path
-        The raw dataset, whose sidecars and tables still describe the run.
-
-    Returns
-    -------
-    denoised : (list of Found, FoundScan) or str
-        The denoised echoes, else the one series combined from them, with what belongs to it. Else
-        why it cannot be used.
+    Give the denoised echoes, else the one series combined from them, with what belongs to it; else
+    say why it cannot be used. The raw sidecars and tables still describe the run.
 
     Notes
     -----

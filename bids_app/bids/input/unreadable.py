@@ -20,17 +20,8 @@ def inspect_files(inputs: ParticipantInputs, *, at_a_glance: bool = False) -> tu
     """
     Read every image of a unit once and list those that cannot be used.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        As collected.
-    at_a_glance : bool
-        Of a series read the length and the first volume only.
-
-    Returns
-    -------
-    problems : tuple of Problem
-        Truncated, all NaN, all zero or constant images, and phases that are not in radians.
+    Truncated, all NaN, all zero or constant images, and phases that are not in radians; at a
+    glance, the length and the first volume of a series.
     """
     # a mask or tissue map of a small field of view may be 1 or 0 everywhere
     maps = _anatomy_images(inputs.anatomy)[1:] if inputs.anatomy else ()
@@ -60,17 +51,7 @@ def drop_unreadable(inputs: ParticipantInputs, *, at_a_glance: bool = False) -> 
     """
     Leave out what cannot be used after reading every image once.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        As collected.
-    at_a_glance : bool
-        As for :func:`inspect_files`.
-
-    Returns
-    -------
-    inputs : ParticipantInputs
-        Without the series that hold a defective image, whose problems are added.
+    The series that hold a defective image go, and their problems are added.
     """
     problems = inspect_files(inputs, at_a_glance=at_a_glance)
     bad = {problem.file for problem in problems}

@@ -83,14 +83,7 @@ STATUS_COLORS = {
 
 
 def work_dir_of(run: RunSettings) -> Path:
-    """
-    Give the folder for intermediate files.
-
-    Returns
-    -------
-    path : Path
-        As chosen, else inside the output.
-    """
+    """Give the folder for intermediate files: as chosen, else inside the output."""
     chosen = run.work_dir if run.work_dir is not None else run.output_dir / HIDDEN / 'work'
     return Path(chosen).expanduser().absolute()
 
@@ -99,10 +92,7 @@ def check_locations(run: RunSettings) -> None:
     """
     Refuse an output or work directory that would write into the input.
 
-    Parameters
-    ----------
-    run : RunSettings
-        At group level the input is not read and may be any folder, also the output itself.
+    At group level the input is not read and may be any folder, also the output itself.
 
     Raises
     ------
@@ -141,13 +131,6 @@ def _check_output_place(raw: Path, out: Path) -> None:
 def check_version(output_dir: Path, *, force: bool = False) -> None:
     """
     Refuse to mix results of different programs in one folder.
-
-    Parameters
-    ----------
-    output_dir : Path
-        May be absent.
-    force : bool
-        Go on all the same.
 
     Raises
     ------
@@ -215,15 +198,9 @@ def check_private(folder: Path, *, is_trusted: bool = False) -> None:
     """
     Refuse a folder for intermediate files that others own or may write to.
 
-    nipype keeps pickles there, and reading a pickle runs what its writer put into it.
+    Where files of others are protected (sticky bit, as in /tmp) it may be open to all.
 
-    Parameters
-    ----------
-    folder : Path
-        That exists. Where files of others are protected (sticky bit, as in /tmp) it may be open
-        to all.
-    is_trusted : bool
-        Option ``--trust-work-dir``.
+    nipype keeps pickles there, and reading a pickle runs what its writer put into it.
 
     Raises
     ------
@@ -247,11 +224,6 @@ def check_standing(run: RunSettings) -> None:
     """
     Assert that the output still stands: it may be deleted during a long run.
 
-    Parameters
-    ----------
-    run : RunSettings
-        After :func:`prepare_output`.
-
     Raises
     ------
     OutputError
@@ -267,10 +239,7 @@ def prepare_output(run: RunSettings) -> None:
     """
     Check the output folder, and make it with its root files.
 
-    Parameters
-    ----------
-    run : RunSettings
-        A dry run is checked only; nothing is written.
+    A dry run is checked only; nothing is written.
 
     Raises
     ------
@@ -298,14 +267,7 @@ def prepare_output(run: RunSettings) -> None:
 
 
 def root_files(run: RunSettings) -> dict[str, bytes]:
-    """
-    Make the files of fixed content.
-
-    Returns
-    -------
-    files : dict of str to bytes
-        Name to content; the same for every job of a study, so without time or participant.
-    """
+    """Make the files of fixed content: the same for every job, without time or participant."""
     contents = {
         output_path('dataset_description'): to_json(dataset_description(run)),
         output_path('readme'): table().readme.encode(),
@@ -371,15 +333,8 @@ def dataset_description(run: RunSettings) -> dict[str, Any]:
     """
     Make dataset_description.json.
 
-    Parameters
-    ----------
-    run : RunSettings
-        Paths of the datasets: relative where they contain the output, else addresses.
-
-    Returns
-    -------
-    description : dict
-        With the program, its container where it runs in one, and the sources.
+    With the program, its container where it runs in one, and the sources: relative paths where
+    they contain the output, else addresses.
     """
     generator: dict[str, Any] = {'Name': NAME, 'Version': bids_app.__version__}
     kind, _, name = os.environ.get(CONTAINER_VARIABLE, '').partition(':')
@@ -418,15 +373,6 @@ def lock(output_dir: Path, name: str = 'shared', *, is_said: bool = True) -> Ite
 
     A file system without locks is no reason to stop: files are replaced as a whole anyway.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    name : str
-        What is locked: the files all participants share, or ``sub-XX``.
-    is_said : bool
-        Log that another job has it.
-
     Raises
     ------
     OutputError
@@ -452,14 +398,7 @@ def lock(output_dir: Path, name: str = 'shared', *, is_said: bool = True) -> Ite
 
 
 def read_summaries(output_dir: Path) -> list[dict[str, Any]]:
-    """
-    Read the run summaries of all participants.
-
-    Returns
-    -------
-    summaries : list of dict
-        Sorted by participant; one that cannot be read is left out.
-    """
+    """Read the run summaries of participants, sorted; one that cannot be read is left out."""
     pattern = output_path('run_summary', sub='LABEL').name.replace('LABEL', '*')
     summaries = []
     for path in sorted((Path(output_dir) / 'logs').glob(pattern)):
@@ -476,17 +415,8 @@ def update_shared(
     """
     Rebuild the files that all participants share, from the per-participant ones.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    render_index : callable, optional
-        Takes the root and gives the HTML of index.html; without it that file is left alone.
-
-    Returns
-    -------
-    written : tuple of Path
-        participants.tsv, participants.json and index.html.
+    participants.tsv, participants.json and index.html, whose HTML `render_index` gives; without it
+    that file is left alone.
 
     Raises
     ------
@@ -525,10 +455,7 @@ def participant_rows(output_dir: Path) -> list[dict[str, Any]]:
     """
     Give the lines of participants.tsv.
 
-    Returns
-    -------
-    rows : list of dict
-        One per participant that has a summary or a folder; what is not known is None.
+    One per participant that has a summary or a folder; what is not known is None.
     """
     summaries = {summary['participant']: summary for summary in read_summaries(output_dir)}
     folders = [path.name.removeprefix('sub-') for path in Path(output_dir).glob('sub-*/')]

@@ -77,19 +77,7 @@ class Digest:
         return _sha256(_canonical(asdict(self)))
 
     def difference(self, other: Mapping[str, Any]) -> str | None:
-        """
-        Say what differs from a digest read back from a manifest.
-
-        Parameters
-        ----------
-        other : mapping
-            Parts, as :meth:`as_dict` gave them.
-
-        Returns
-        -------
-        reason : str or None
-            One sentence; None where all parts are equal.
-        """
+        """Say what differs from a digest read from a manifest; None where all is equal."""
         mine = self.as_dict()
         words = {
             'inputs': 'input files changed',
@@ -146,14 +134,7 @@ def file_digest(path: Path) -> str:
 
 @cache
 def code_digest() -> str:
-    """
-    Digest of the sources that make numbers.
-
-    Returns
-    -------
-    digest : str
-        SHA-256 over names and bytes; the same wherever the package is installed.
-    """
+    """SHA-256 over names and bytes of the sources that make numbers, wherever they lie."""
     root = Path(str(files('bids_app')))
     digest = hashlib.sha256()
     for path in sorted(path for part in CODE for path in _sources(root / part)):
@@ -176,20 +157,8 @@ def participant_digest(
     """
     Make the digest of a participant.
 
-    Parameters
-    ----------
-    units : sequence of ParticipantInputs
-        All sessions of one participant.
-    settings : Settings
-        Of the run.
-    roots : sequence of Path
-        Datasets the inputs come from; files are named relative to them, so that a moved dataset
-        is the same dataset.
-
-    Returns
-    -------
-    digest : Digest
-        Equal for equal bytes, settings, values and program.
+    Equal for equal bytes, settings, values and program. Files are named relative to their dataset,
+    so that a moved dataset is the same dataset.
 
     Raises
     ------
@@ -232,15 +201,7 @@ def stamps(paths: Iterable[Path]) -> dict[Path, Stamp]:
     """
     Note inode, size and times of files, by which any change shows, also one that is put back.
 
-    Parameters
-    ----------
-    paths : iterable of Path
-        Links are followed.
-
-    Returns
-    -------
-    stamps : dict of Path to Stamp
-        To be compared by :func:`changed_files`.
+    Links are followed.
     """
     return {path: _stamp(path) for path in paths}
 
@@ -258,15 +219,7 @@ def changed_files(before: Mapping[Path, Stamp]) -> list[Path]:
     """
     List the files that were written, replaced or removed since their stamps were taken.
 
-    Parameters
-    ----------
-    before : mapping of Path to Stamp
-        From :func:`stamps`.
-
-    Returns
-    -------
-    paths : list of Path
-        In the order of the stamps.
+    In the order of the stamps.
     """
     return [path for path, stamp in before.items() if _stamp(path) != stamp]
 
@@ -323,10 +276,7 @@ def work_name(participant: str, digest: Digest) -> str:
     """
     Name the work folder of a participant: another digest never meets its intermediate files.
 
-    Returns
-    -------
-    name : str
-        Such as ``sub-01_3fe1c2a09b77``.
+    Such as ``sub-01_3fe1c2a09b77``.
     """
     return f'sub-{participant}_{digest.value[:12]}'
 
@@ -335,18 +285,8 @@ def participant_files(output_dir: Path, participant: str) -> tuple[Path, ...]:
     """
     List what the output holds of a participant, without its logs.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    participant : str
-        Without sub-.
-
-    Returns
-    -------
-    files : tuple of Path
-        Under ``sub-XX/`` and ``sub-XX*.html``, sorted; never those of a participant whose label
-        begins alike.
+    Under ``sub-XX/`` and ``sub-XX*.html``, sorted; never those of a participant whose label begins
+    alike.
     """
     root, name = Path(output_dir), f'sub-{participant}'
     inside = [path for path in (root / name).rglob('*') if path.is_file()]
@@ -365,23 +305,9 @@ def write_manifest(
     """
     Write the manifest of a participant: the last file of its run.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    verdict : Verdict
-        Only after a complete or degraded run will a later one be skipped.
-    digest : Digest
-        Made before the run.
-    outputs : iterable of Path, optional
-        Files whose bytes must stay; default all of :func:`participant_files`.
-    work_dir : path
-        Its name is kept; its place is not part of the result.
-
-    Returns
-    -------
-    path : Path
-        logs/sub-XX_manifest.json.
+    Only after a complete or degraded run will a later one be skipped. The digest was made before
+    the run; the bytes of `outputs`, by default all of :func:`participant_files`, must stay. Of the
+    work directory only the name is kept.
 
     Raises
     ------
@@ -430,19 +356,7 @@ def remove_stale(
     """
     Remove what an earlier run wrote and the present one did not.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    previous : mapping or None
-        Manifest of the earlier run, read before the present one began.
-    written : iterable of Path
-        Files of the present run.
-
-    Returns
-    -------
-    removed : tuple of Path
-        Only files that the earlier run listed and that still have the bytes it wrote.
+    Only files that the manifest of the earlier run listed and that still have the bytes it wrote.
     """
     root, kept = Path(output_dir), {Path(path) for path in written}
     removed = []
@@ -458,19 +372,7 @@ def check_manifest(output_dir: Path, participant: str, digest: Digest) -> str | 
     """
     Tell why a participant has to be computed.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    participant : str
-        Without sub-.
-    digest : Digest
-        Of the run that is about to start.
-
-    Returns
-    -------
-    reason : str or None
-        One sentence; None when the outputs stand and nothing has to be done.
+    One sentence; None when the outputs stand and nothing has to be done.
     """
     manifest = read_manifest(output_dir, participant)
     if manifest is None:

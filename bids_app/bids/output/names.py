@@ -125,19 +125,7 @@ class OutputTable:
 
 
 def packaged_table(name: str) -> Any:
-    """
-    Read a table of data/.
-
-    Parameters
-    ----------
-    name : str
-        Without .yml.
-
-    Returns
-    -------
-    content : dict
-        As written; read in C where PyYAML was built with it.
-    """
+    """Read a table of data/, named without .yml; in C where PyYAML was built with it."""
     import yaml
 
     loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
@@ -146,14 +134,7 @@ def packaged_table(name: str) -> Any:
 
 @cache
 def table() -> OutputTable:
-    """
-    Read data/outputs.yml.
-
-    Returns
-    -------
-    table : OutputTable
-        Read-only, the same object at every call.
-    """
+    """Read data/outputs.yml; the same object at every call."""
     raw = packaged_table('outputs')
     return OutputTable(
         bids_version=raw['bids_version'],
@@ -203,19 +184,9 @@ def output_path(
     """
     Name a file of the output, relative to the output folder.
 
-    Parameters
-    ----------
-    key : str
-        Row of data/outputs.yml.
-    extension : str, optional
-        One of the row's extensions; default its first. ``.json`` gives the sidecar.
-    **entities : str or None
-        Labels without their prefix (``sub='01'``); None is the same as leaving one out.
-
-    Returns
-    -------
-    path : PurePosixPath
-        With entities in the order of the BIDS schema.
+    Entities are labels without their prefix (``sub='01'``), None the same as leaving one out, and
+    stand in the order of the BIDS schema. The extension is one of the row's, by default its first;
+    ``.json`` gives the sidecar.
 
     Raises
     ------
@@ -299,15 +270,8 @@ def match(path: PurePosixPath | str) -> tuple[str, dict[str, str]] | None:
     """
     Find the row a file belongs to.
 
-    Parameters
-    ----------
-    path : path
-        Relative to the output folder; a JSON sidecar belongs to the row of its file.
-
-    Returns
-    -------
-    found : (key, entities) or None
-        None for a file that no row describes.
+    Give key and entities, None for a file that no row describes; a JSON sidecar belongs to the row
+    of its file.
 
     Examples
     --------
@@ -365,21 +329,8 @@ def source_uri(
     """
     Name a file as a BIDS URI, for `Sources`.
 
-    Parameters
-    ----------
-    path : Path
-        Input or output file.
-    output_dir : Path
-        This dataset: ``bids::``.
-    bids_dir : Path, optional
-        The raw dataset: ``bids:raw:``.
-    derivatives : mapping of str to Path, optional
-        Other datasets: ``bids:NAME:``. All of these names stand in `DatasetLinks`.
-
-    Returns
-    -------
-    uri : str
-        For a file in none of them, its ``file:`` address.
+    ``bids::`` in this dataset, ``bids:raw:`` in the raw one, ``bids:NAME:`` in other derivatives,
+    as in `DatasetLinks`; a file in none of them has its ``file:`` address.
 
     Examples
     --------
@@ -401,17 +352,7 @@ def source_uri(
 
 def label_of(port: str) -> str:
     """
-    Give the label that a quantity has in file names and tables.
-
-    Parameters
-    ----------
-    port : str
-        Its name in the graph and in the registry.
-
-    Returns
-    -------
-    label : str
-        Key of a quantity of data/outputs.yml.
+    Give the key in data/outputs.yml of a quantity that is named as in the graph.
 
     Examples
     --------
@@ -424,17 +365,7 @@ def label_of(port: str) -> str:
 
 def row_of_quantity(label: str) -> str:
     """
-    Give the row of the map of a quantity.
-
-    Parameters
-    ----------
-    label : str
-        Of the quantity, such as T2.
-
-    Returns
-    -------
-    key : str
-        Of data/outputs.yml.
+    Give the row of data/outputs.yml that holds the map of a quantity.
 
     Raises
     ------

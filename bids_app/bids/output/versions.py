@@ -12,14 +12,7 @@ LIBRARIES = ('numpy', 'scipy', 'scikit-image', 'antspyx', 'nilearn')
 
 
 def library_versions() -> dict[str, str]:
-    """
-    Give the versions of the libraries that make numbers.
-
-    Returns
-    -------
-    versions : dict of str to str
-        ``absent`` where one is not installed.
-    """
+    """Give the versions of libraries that make numbers; ``absent`` where there is none."""
     versions = {}
     for name in LIBRARIES:
         try:

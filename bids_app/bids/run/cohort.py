@@ -93,12 +93,7 @@ def note_waiting(output_dir: Path, participants: Iterable[str]) -> None:
     """
     Note the participants a command is going to serve.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    participants : iterable of str
-        Without sub-. What is known of those that another job is at work on stays.
+    What is known of those that another job is at work on stays.
     """
     known = read_progress(output_dir).get('participants', {})
     waiting = {
@@ -119,16 +114,7 @@ def note_running(
     """
     Note how far a participant is.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    participant : str
-        Without sub-.
-    steps : mapping, optional
-        Once its graph has ended: step that was computed -> seconds and memory_mb.
-    **about
-        What :meth:`bids_app.workflows.progress.Progress.as_dict` gives.
+    `steps` come once its graph has ended: step that was computed -> seconds and memory_mb.
     """
     entry = {
         'state': RUNNING,
@@ -141,18 +127,7 @@ def note_running(
 
 
 def note_end(output_dir: Path, verdict: Verdict, seconds: float) -> None:
-    """
-    Note the verdict on a participant.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-    verdict : Verdict
-        Of the participant.
-    seconds : float
-        What it took.
-    """
+    """Note the verdict on a participant, and the seconds it took."""
     entry = {
         'state': str(verdict.state),
         'updated': now(),
@@ -191,16 +166,8 @@ def cohort(output_dir: Path) -> dict[str, Any]:
     """
     Give what is known of all participants of an output.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the output.
-
-    Returns
-    -------
-    cohort : dict
-        As logs/progress.json, with the state each participant has now; participants of runs that
-        wrote no such file are added from their summaries.
+    As logs/progress.json, with the state each participant has now; participants of runs that wrote
+    no such file are added from their summaries.
 
     Raises
     ------
@@ -228,19 +195,7 @@ def cohort(output_dir: Path) -> dict[str, Any]:
 
 
 def describe(found: Mapping[str, Any]) -> list[str]:
-    """
-    Write lines on a cohort: how many are in which state, what runs, and what is left and why.
-
-    Parameters
-    ----------
-    found : mapping
-        From :func:`cohort`.
-
-    Returns
-    -------
-    lines : list of str
-        For a terminal.
-    """
+    """Write lines on a cohort: how many are in which state, what runs, what is left and why."""
     participants: Mapping[str, Mapping[str, Any]] = found['participants']
     states = [entry['state'] for entry in participants.values()]
     order = [*map(str, State), RUNNING, WAITING, LOST]

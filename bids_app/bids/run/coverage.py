@@ -34,20 +34,8 @@ def poor_maps(
     """
     List the results that hold no value in grey matter, or in less than a quarter of it.
 
-    Parameters
-    ----------
-    expected : sequence of (key, entities)
-        Files of the graph, as rows of data/outputs.yml.
-    paths : sequence of Path
-        Where they are; those that are not there are another matter.
-    output_dir : Path
-        The output dataset.
-
-    Returns
-    -------
-    sentences : list of str
-        One per map, with the most frequent reason of its status. Without tissue maps on the grid
-        of the map the brain counts.
+    One sentence per map that was written, with the most frequent reason of its status. Without
+    tissue maps on the grid of the map the brain counts.
     """
     sentences = []
     for (key, entities), path in zip(expected, paths, strict=True):
@@ -66,19 +54,7 @@ def poor_maps(
 def doubts_of_brain(
     expected: Sequence[tuple[str, Mapping[str, Any]]], paths: Sequence[Path]
 ) -> list[str]:
-    """
-    Say why the brain that was found in a T1w image is in doubt.
-
-    Parameters
-    ----------
-    expected, paths : sequence
-        As for :func:`poor_maps`.
-
-    Returns
-    -------
-    sentences : list of str
-        None where it is not.
-    """
+    """Say why the brain that was found in a T1w image is in doubt."""
     return [
         f'T1w image: {row["reason"]}'
         for (key, _), path in zip(expected, paths, strict=True)

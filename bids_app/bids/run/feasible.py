@@ -57,18 +57,8 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
     """
     List every map with whether it can be made.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        One unit.
-    settings : Settings
-        Models chosen.
-
-    Returns
-    -------
-    rows : list of dict
-        Keys map, condition, state, files, fallback, reason. Changes are called
-        ``change_<quantity>``; their condition is the label of the contrast.
+    Keys map, condition, state, files, fallback, reason. Changes are called ``change_<quantity>``;
+    their condition is the label of the contrast.
     """
     if inputs.saved is not None:
         return [
@@ -97,19 +87,8 @@ def cbv_model(inputs: ParticipantInputs, settings: Settings) -> str:
     """
     Decide where blood volume comes from.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        One unit.
-    settings : Settings
-        With `blood_volume.model`.
-
-    Returns
-    -------
-    model : str
-        The setting; else dsc where the unit has a usable DSC series and tissue maps can be
-        made (white matter is the reference), else ase where it has an asymmetric spin echo,
-        else none.
+    The setting; else dsc where the unit has a usable DSC series and tissue maps can be made (white
+    matter is the reference), else ase where it has an asymmetric spin echo, else none.
     """
     if settings.blood_volume.model is not None:
         return settings.blood_volume.model
@@ -122,18 +101,8 @@ def oef_model(inputs: ParticipantInputs, settings: Settings) -> str:
     """
     Decide which model OEF comes from.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        One unit.
-    settings : Settings
-        With `oxygen.oef_model`.
-
-    Returns
-    -------
-    model : str
-        The setting; else mqbold, or qbold where there is an asymmetric spin echo and not both
-        multi-echo scans.
+    The setting; else mqbold, or qbold where there is an asymmetric spin echo and not both
+    multi-echo scans.
     """
     if settings.oxygen.oef_model is not None:
         return settings.oxygen.oef_model
@@ -184,17 +153,7 @@ def t2_model(series: EchoSeries, settings: Settings) -> tuple[str, str]:
     """
     Decide which model of T2 a multi-echo spin echo is for, by what its sidecar says.
 
-    Parameters
-    ----------
-    series : EchoSeries
-        One series.
-    settings : Settings
-        With `relaxometry.t2_model`.
-
-    Returns
-    -------
-    model, reason : str
-        Row of the registry; why this one.
+    Give the row of the registry, and why this one.
     """
     if settings.relaxometry.t2_model is not None:
         return settings.relaxometry.t2_model, 'chosen by the settings'
@@ -209,21 +168,7 @@ def t2_model(series: EchoSeries, settings: Settings) -> tuple[str, str]:
 
 
 def cbf_model(series: AslSeries, settings: Settings) -> str:
-    """
-    Decide which model of CBF a series is for.
-
-    Parameters
-    ----------
-    series : AslSeries
-        One series.
-    settings : Settings
-        With `perfusion.model`.
-
-    Returns
-    -------
-    model : str
-        Row of the registry.
-    """
+    """Decide which model of CBF a series is for."""
     if series.m0.kind == 'Unneeded':
         return 'scanner'
     if settings.perfusion.model is not None:
@@ -236,18 +181,8 @@ def arrival_is_shared(series: Sequence[AslSeries], settings: Settings) -> bool:
     """
     Tell whether the conditions of a unit are fitted with one arrival time.
 
-    Parameters
-    ----------
-    series : sequence of AslSeries
-        All of the unit.
-    settings : Settings
-        With `perfusion.arrival`.
-
-    Returns
-    -------
-    shared : bool
-        True where that is set and there are two conditions or more, each with one series of
-        several delays, all labelled in the same way.
+    That is so where it is set and there are two conditions or more, each with one series of
+    several delays, all labelled in the same way.
     """
     conditions = {one.condition for one in series}
     return (

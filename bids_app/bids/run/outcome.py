@@ -304,17 +304,7 @@ class RunVerdict:
         """
         Give the last line of the log.
 
-        Parameters
-        ----------
-        see : path, optional
-            File to open next.
-        kept : path, optional
-            Work directory that was kept.
-
-        Returns
-        -------
-        line : str
-            State, counts, exit code, file.
+        State, counts, exit code, the file to see next, and the work directory that was kept.
         """
         parts = [f'{count} {state}' for state, count in self.counts.items()]
         text = f'{self.state}: {", ".join([*parts, *self.reasons]) or "nothing to do"}'
@@ -326,17 +316,7 @@ class RunVerdict:
         """
         Give the content of logs/run_summary.json.
 
-        Parameters
-        ----------
-        command : sequence of str
-            As typed.
-        **extra
-            Further entries, such as the level.
-
-        Returns
-        -------
-        summary : dict
-            Verdict, participants, and what the last log line says.
+        Verdict, participants, and what the last log line says; `extra` are further entries.
         """
         return {
             'app': 'oxybold',
@@ -360,17 +340,9 @@ def combine(verdicts: Iterable[Verdict]) -> RunVerdict:
     """
     Give the verdict on a run from those on its participants.
 
-    Parameters
-    ----------
-    verdicts : iterable of Verdict
-        In the order of the participants.
-
-    Returns
-    -------
-    run : RunVerdict
-        Exit code 75 if it was stopped; 73 or 74 if the output could not be written; 0 if nothing
-        was lost; 65 or 66 if all failed by their data; 70 if all failed by an error of the
-        program; else 1.
+    Exit code 75 if it was stopped; 73 or 74 if the output could not be written; 0 if nothing was
+    lost; 65 or 66 if all failed by their data; 70 if all failed by an error of the program; else
+    1.
 
     Examples
     --------
@@ -401,17 +373,7 @@ def run_error(error: BaseException, verdicts: Iterable[Verdict] = ()) -> RunVerd
     """
     Give the verdict on a run that an exception ended outside of any participant.
 
-    Parameters
-    ----------
-    error : BaseException
-        What ended it.
-    verdicts : iterable of Verdict
-        Of participants that were done before.
-
-    Returns
-    -------
-    run : RunVerdict
-        With the exit code of the exception.
+    With the exit code of the exception; the verdicts are of participants that were done before.
     """
     return RunVerdict(verdicts=tuple(verdicts), code=code_of(error), reasons=(reason_of(error),))
 
@@ -437,19 +399,7 @@ class Aftermath:
         """
         Make a part.
 
-        Parameters
-        ----------
-        part : str
-            Its name in the sentence, should it fail.
-        make : callable
-            Without arguments.
-        otherwise : any
-            What stands for the part then.
-
-        Returns
-        -------
-        made : any
-            What `make` gave, else `otherwise`.
+        Give what `make` gives, else `otherwise`; `part` names it in the sentence on a failure.
 
         Examples
         --------
@@ -492,20 +442,8 @@ def participant_summary(
     """
     Give the content of logs/sub-XX_run_summary.json, from which the report is made.
 
-    Parameters
-    ----------
-    verdict : Verdict
-        Of the participant.
-    command : sequence of str
-        As typed.
-    units : sequence of dict
-        One per session: label, conditions, contrasts, notes, problems, values, maps, graph,
-        methods, errors.
-
-    Returns
-    -------
-    summary : dict
-        Ready for JSON.
+    `units` have label, conditions, contrasts, notes, problems, values, maps, graph, methods and
+    errors of each session.
     """
     return {
         'participant': verdict.participant,

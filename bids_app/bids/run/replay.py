@@ -26,15 +26,7 @@ def saved_participants(run: RunSettings) -> tuple[str, ...]:
     """
     Choose the participants of a replay.
 
-    Parameters
-    ----------
-    run : RunSettings
-        `bids_dir` is the output of an earlier run.
-
-    Returns
-    -------
-    participants : tuple of str
-        Without ``sub-``.
+    `bids_dir` is the output of an earlier run.
 
     Raises
     ------
@@ -58,21 +50,8 @@ def collect_saved(
     """
     Read what an earlier run left of a participant, and change constants.
 
-    Parameters
-    ----------
-    participant : str
-        Without ``sub-``.
-    run : RunSettings
-        `bids_dir` is the output of the earlier run.
-    changes : mapping of str to value
-        Dotted names and new values.
-
-    Returns
-    -------
-    units : tuple of ParticipantInputs
-        One per session, with `saved` in place of scans.
-    settings : Settings
-        Those of the earlier run with the changes.
+    `bids_dir` is the output of the earlier run. Give one unit per session, with `saved` in place
+    of scans, and the settings of the earlier run with the changes (dotted names, values).
 
     Raises
     ------

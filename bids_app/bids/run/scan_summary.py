@@ -27,18 +27,8 @@ def scan_records(inputs: ParticipantInputs, root: Path) -> list[dict[str, Any]]:
     """
     List the scans of one unit of work; a kind that is absent has one entry without files.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        As collected.
-    root : Path
-        The dataset; files are named from there.
-
-    Returns
-    -------
-    records : list of dict
-        ``scan``, ``condition``, ``run``, ``files``, ``facts`` (name to text) and, of ASL,
-        ``timing`` (one entry per delay).
+    Each has ``scan``, ``condition``, ``run``, ``files`` (below the root), ``facts`` (name to text)
+    and, of ASL, ``timing`` (one entry per delay).
     """
     records = []
     for kind, name in SCANS.items():

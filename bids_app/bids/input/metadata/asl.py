@@ -68,21 +68,7 @@ def read_asl(
     """
     Read one arterial spin labeling series.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects problems, notes and values.
-    found : Found
-        The series.
-    m0 : sequence of Found
-        All separate M0 images of the unit.
-    condition, run : str or None
-        Of the series.
-
-    Returns
-    -------
-    series : AslSeries or None
-        None when anything is wrong with it; the reason is among the problems.
+    None when anything is wrong with it; the reason is among the problems.
     """
     probe = Probe.of(reader, 'asl', found, condition)
     header = probe.header((3, 4))
@@ -205,21 +191,7 @@ def read_cbf(
     """
     Read CBF that other software computed.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects problems and notes.
-    found : Found
-        CBF map, or one map per pair.
-    preprocessed : FoundScan
-        What is known of it.
-    condition, run : str or None
-        Of the series it was computed from.
-
-    Returns
-    -------
-    series : AslSeries or None
-        Of cbf volumes; None when anything is wrong with it.
+    Give a series of cbf volumes; None when anything is wrong with it.
     """
     probe = Probe.of(reader, 'asl', found, condition)
     header = probe.header((3, 4))

@@ -144,21 +144,8 @@ def read_bold_of_asl(
     """
     Read the echoes of an ASL series, in which a task runs, as a BOLD run.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects problems and notes.
-    found : Found
-        First echo, from which blood flow is made.
-    others : sequence of Found
-        The later ones.
-    series : AslSeries
-        What was read of the first echo.
-
-    Returns
-    -------
-    run : BoldRun or None
-        None when anything is wrong with the echoes, or no task runs in them (a note then).
+    None when anything is wrong with the echoes, or no task runs in them (a note then). Blood flow
+    is made from the first echo alone.
     """
     if not series.events or series.events_file is None or series.repetition_time is None:
         reader.findings.note(
@@ -356,16 +343,8 @@ def longest_blocks(path: Path) -> dict[str, float]:
     """
     List the condition labels of an events table; none when it cannot be read.
 
-    Parameters
-    ----------
-    path : Path
-        An events.tsv.
-
-    Returns
-    -------
-    longest : dict of str to float
-        Normalised label, sorted -> its longest block, s; infinite where a duration is no number,
-        which is said when the table is used.
+    Give normalised labels, sorted, with their longest block, s; infinite where a duration is no
+    number, which is said when the table is used.
     """
     try:
         rows = read_table(path, ('trial_type',))
@@ -405,16 +384,8 @@ def join_trials(events: Sequence[Event]) -> list[Event]:
     """
     Join trials of one type that touch, or nearly so, to blocks.
 
-    Parameters
-    ----------
-    events : sequence of Event
-        In order of onset.
-
-    Returns
-    -------
-    blocks : list of Event
-        A trial goes on with the one before where no more than :data:`JOIN_GAP` lies between them
-        and no event of another type. Events without duration are no part of a block.
+    In order of onset. A trial goes on with the one before where no more than :data:`JOIN_GAP` lies
+    between them and no event of another type. Events without duration are no part of a block.
 
     Examples
     --------
@@ -444,23 +415,8 @@ def read_events(
     """
     Read the blocks or events of a run.
 
-    Parameters
-    ----------
-    probe : Probe
-        Of the run.
-    path : Path
-        Its table.
-    duration : float or None
-        Of the run, s.
-    role : str
-        Whose problem a defect is; that of asl has blocks only.
-
-    Returns
-    -------
-    events : tuple of Event
-        In order of onset.
-    is_of_events : bool
-        Whether they are events, else blocks.
+    Give them in order of onset, and whether they are events, else blocks. The duration of the run
+    is in s or unknown; `role` says whose problem a defect is, and that of asl has blocks only.
     """
     own = Probe(
         reader=probe.reader,

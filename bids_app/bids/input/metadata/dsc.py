@@ -22,19 +22,7 @@ def read_dsc(
     """
     Read one bolus-tracking series.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects problems.
-    found : Found
-        The series.
-    condition, run : str or None
-        Of the series.
-
-    Returns
-    -------
-    series : DscSeries or None
-        None when anything is wrong with it.
+    None when anything is wrong with it; the reason is among the problems.
     """
     probe = Probe.of(reader, 'dsc', found, condition)
     header = probe.header((4,))

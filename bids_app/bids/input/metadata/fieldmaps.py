@@ -31,18 +31,8 @@ def read_field_maps(reader: Reader, found: Sequence[Found]) -> tuple[FieldMap, .
     """
     Read the field maps of a unit.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects notes; a map that cannot be used is a note, for scans are used without it.
-    found : sequence of Found
-        Files of fmap/.
-
-    Returns
-    -------
-    maps : tuple of FieldMap
-        Phase differences, pairs of phases, measured fields and pairs of opposite phase
-        encoding, sorted by name.
+    Phase differences, pairs of phases, measured fields and pairs of opposite phase encoding,
+    sorted by name. A map that cannot be used is a note, for scans are used without it.
     """
     groups: dict[tuple[tuple[str, str], ...], dict[str, Found]] = {}
     for item in found:
@@ -198,17 +188,7 @@ def with_sound_field(series: AnySeries, bad: Collection[Path | None]) -> AnySeri
     """
     Leave the distortion of a series as it is where its field map cannot be used.
 
-    Parameters
-    ----------
-    series : AslSeries, BoldRun or DscSeries
-        With its field map, if there is one.
-    bad : collection of Path
-        Images that cannot be used.
-
-    Returns
-    -------
-    series : AslSeries, BoldRun or DscSeries
-        Without map and readout where an image of the map is among them.
+    It loses map and readout where an image of the map is among the bad ones.
     """
     if series.field_map is None or not set(_images(series.field_map)) & set(bad):
         return series
@@ -221,22 +201,9 @@ def choose_field_map(
     """
     Give a series its field map, and say it where its distortion is not corrected.
 
-    Parameters
-    ----------
-    series : AslSeries, BoldRun or DscSeries
-        With its readout and its metadata.
-    maps : sequence of FieldMap
-        Of the unit.
-    has_gradient_echo : bool
-        Whether there is a gradient echo with phase, which gives a field too.
-    findings : Findings
-        Takes the note.
-
-    Returns
-    -------
-    series : AslSeries, BoldRun or DscSeries
-        With the map that names it (B0FieldSource, then IntendedFor), or the only one where no
-        map names any scan; without readout where nothing can be corrected.
+    The map is the one that names it (B0FieldSource, then IntendedFor), or the only one where no
+    map names any scan; a gradient echo with phase gives a field too. The series loses its readout
+    where nothing can be corrected.
     """
     name = series.file.name
     if series.readout is None:

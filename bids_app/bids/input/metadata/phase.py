@@ -135,20 +135,9 @@ def linear_share(
     """
     Measure in how much of a head phase is linear in echo time.
 
-    Parameters
-    ----------
-    phase : sequence of (...) ndarray
-        One per echo, rad.
-    magnitude : (...) ndarray
-        Of one echo.
-    echo_times : sequence of float
-        s
-
-    Returns
-    -------
-    share : float or None
-        Of the bright voxels, for the best three echoes: echoes of alternating readout agree with
-        every second. None where no three echoes have intervals of a whole quotient.
+    Of the bright voxels, for the best three echoes (phase in rad, times in s): echoes of
+    alternating readout agree with every second. None where no three echoes have intervals of a
+    whole quotient.
     """
     import numpy as np
 

@@ -19,17 +19,7 @@ def read_readout(probe: Probe, header: Header | None) -> Readout | None:
     """
     Read how an echo-planar image was read out.
 
-    Parameters
-    ----------
-    probe : Probe
-        Of the image.
-    header : Header or None
-        Its geometry.
-
-    Returns
-    -------
-    readout : Readout or None
-        None where the sidecar lacks the direction or the time.
+    None where the sidecar lacks the direction or the time.
     """
     direction = str(probe.metadata.get('PhaseEncodingDirection') or '')
     spacing = probe.number('EffectiveEchoSpacing')
@@ -58,19 +48,7 @@ def read_slice_axis(probe: Probe, header: Header | None) -> tuple[int, int | Non
     """
     Find the axis of the slices from the sidecar, else from the voxel size.
 
-    Parameters
-    ----------
-    probe : Probe
-        Of the image.
-    header : Header or None
-        Its geometry.
-
-    Returns
-    -------
-    axis : int
-        The third where nothing tells it; a note says so.
-    n_slices : int or None
-        Along it.
+    Give the axis, the third where nothing tells it (a note says so), and the number of slices.
     """
     if header is None:
         return 2, None

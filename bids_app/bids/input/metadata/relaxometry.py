@@ -44,17 +44,7 @@ EPG_TOLERANCE = 0.01
 
 def is_even_train(echo_times: Sequence[float]) -> bool:
     """
-    Tell whether echoes come at 1, 2, 3 ... times the first, as equal refocusing pulses make them.
-
-    Parameters
-    ----------
-    echo_times : sequence of float
-        s, in order.
-
-    Returns
-    -------
-    is_even : bool
-        Within 1 % of the first.
+    Tell whether echo times (s) are 1, 2, 3 ... times the first within 1 %, as of equal pulses.
 
     Examples
     --------
@@ -79,22 +69,9 @@ def read_echoes(
     """
     Read one multi-echo series.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects problems and notes.
-    role : str
-        ``mese`` or ``megre_mag``.
-    parts : mapping of str to sequence of Found
-        ``mag``, ``phase``, ``real`` and ``imag``, one file per echo; ``mag``, or else both of
-        ``real`` and ``imag``, must be there.
-    condition, run : str or None
-        Of the series.
-
-    Returns
-    -------
-    series : EchoSeries or None
-        None when anything is wrong with it; the reason is among the problems.
+    `parts` are ``mag``, ``phase``, ``real`` and ``imag``, one file per echo; ``mag``, or else both
+    of ``real`` and ``imag``, must be there. None when anything is wrong with it; the reason is
+    among the problems.
     """
     sorted_parts = {part: by_echo(parts.get(part, ())) for part in ('mag', 'phase', *COMPLEX)}
     leading = 'mag' if sorted_parts['mag'] else 'real'
@@ -196,19 +173,8 @@ def add_reduced_sets(
     """
     Join a series with the sets that repeat the centre of its k-space.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects notes.
-    full : EchoSeries
-        With all lines.
-    reduced : mapping of str to EchoSeries
-        By their ``acq-`` label.
-
-    Returns
-    -------
-    series : EchoSeries
-        With the sets that can be merged; a note says which cannot, and why.
+    Of the sets, named by their ``acq-`` label, those that can be merged; a note says which cannot,
+    and why.
     """
     axis = LINE_AXES.get(str(full.metadata.get('PhaseEncodingDirection', ''))[:1])
     if axis is None:
@@ -361,19 +327,7 @@ def read_ase(
     """
     Read one asymmetric spin echo.
 
-    Parameters
-    ----------
-    reader : Reader
-        Collects problems.
-    found : Found
-        The series.
-    condition, run : str or None
-        Of the series.
-
-    Returns
-    -------
-    series : AseSeries or None
-        None when anything is wrong with it.
+    None when anything is wrong with it; the reason is among the problems.
     """
     probe = Probe.of(reader, 'ase', found, condition)
     header = probe.header((4,))

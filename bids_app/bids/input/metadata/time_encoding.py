@@ -30,17 +30,8 @@ def is_encoded(probe: Probe, context: Sequence[str]) -> bool:
     """
     Tell whether the volumes of a series are encoded.
 
-    Parameters
-    ----------
-    probe : Probe
-        With the sidecar. Takes a problem where an encoding has a name but no matrix.
-    context : sequence of str
-        Type of every volume.
-
-    Returns
-    -------
-    is_encoded : bool
-        False for differences, which are decoded, whatever the sidecar says of their encoding.
+    False for differences, which are decoded, whatever the sidecar says of their encoding. An
+    encoding that has a name but no matrix is a problem.
     """
     if not {'control', 'label'} & set(context):
         return False
@@ -60,17 +51,8 @@ def read_encoding(probe: Probe, context: Sequence[str]) -> TimeEncoding | None:
     """
     Read how the volumes of a series are encoded.
 
-    Parameters
-    ----------
-    probe : Probe
-        Takes the problems.
-    context : sequence of str
-        Type of every volume; control and label volumes are encoded, whichever they are called.
-
-    Returns
-    -------
-    encoding : TimeEncoding or None
-        None when anything is wrong with it.
+    Control and label volumes are encoded, whichever they are called. None when anything is wrong
+    with it.
     """
     from bids_app.models.asl.time_encoded import decoding_of
 
