@@ -36,19 +36,7 @@ WIDTH = 32
 
 
 def said_once(write: Callable[[argparse.ArgumentParser], str]) -> type[argparse.Action]:
-    """
-    Make an option that writes a text about the command line and ends the program.
-
-    Parameters
-    ----------
-    write : callable
-        Takes the parser, gives the text.
-
-    Returns
-    -------
-    action : type of Action
-        For ``add_argument``.
-    """
+    """Make an option that writes a text about the command line and ends the program."""
 
     class Say(argparse.Action):
         def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:

@@ -17,19 +17,7 @@ OWN = Path('/proc/self/cgroup')
 
 def memory_limit(root: Path = CGROUPS, own: Path = OWN) -> float:
     """
-    Find the memory this process may use: the least limit of its cgroups, else the machine's.
-
-    Parameters
-    ----------
-    root : Path
-        Where cgroups are mounted, version 1 or 2.
-    own : Path
-        Table of the cgroups this process is in.
-
-    Returns
-    -------
-    memory : float
-        MB.
+    Find the memory this process may use, MB: least limit of its cgroups, else the machine's.
 
     Examples
     --------
@@ -47,15 +35,7 @@ def processor_limit(root: Path = CGROUPS, own: Path = OWN) -> int:
     """
     Find the processors this process may use: by its affinity and the quota of its cgroups.
 
-    Parameters
-    ----------
-    root, own : Path
-        As for :func:`memory_limit`.
-
-    Returns
-    -------
-    count : int
-        At least 1; a part of a processor does not count.
+    At least 1; a part of a processor does not count.
 
     Examples
     --------

@@ -48,15 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     Run the program.
 
-    Parameters
-    ----------
-    argv : list of str, optional
-        Arguments without the program's name; default those of the process.
-
-    Returns
-    -------
-    code : int
-        Exit code (docs/reference/exit-codes.md), said in the last log line too.
+    Give the exit code (docs/reference/exit-codes.md), said in the last log line too.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     if '--self-test' in argv:

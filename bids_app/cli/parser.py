@@ -47,10 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     """
     Make the parser of the participant and group levels.
 
-    Returns
-    -------
-    parser : ArgumentParser
-        Options under their usual names; spellings with underscores are accepted too.
+    Spellings with underscores are accepted too.
     """
     parser = Parser(
         prog='oxybold',
@@ -207,12 +204,8 @@ def parse_init(argv: list[str]) -> tuple[RunSettings, Path]:
     """
     Parse the command line of ``oxybold init``.
 
-    Returns
-    -------
-    run : RunSettings
-        A dry run of all participants, with the derivatives of fMRIPrep and ASLPrep found.
-    folder : Path
-        Where the files go.
+    A dry run of all participants, with the derivatives of fMRIPrep and ASLPrep found; and the
+    folder where the files go.
 
     Raises
     ------
@@ -252,17 +245,7 @@ def _positive_int(text: str) -> int:
 
 def parse_memory(text: str) -> float:
     """
-    Read an amount of memory.
-
-    Parameters
-    ----------
-    text : str
-        MB, or with a suffix K, M, G or T.
-
-    Returns
-    -------
-    memory : float
-        MB.
+    Read an amount of memory: MB, or with a suffix K, M, G or T.
 
     Examples
     --------
@@ -281,17 +264,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     """
     Parse a command line.
 
-    Parameters
-    ----------
-    argv : list of str
-        Without the name of the program.
-
-    Returns
-    -------
-    options : Namespace
-        As parsed.
-    settings : dict
-        Dotted name to value, of everything that was given.
+    Give the options, and of every setting that was given the dotted name and value.
 
     Raises
     ------

@@ -101,24 +101,6 @@ def correct_bias(
     """
     Remove the smooth intensity non-uniformity of an image (N4).
 
-    Parameters
-    ----------
-    image : path
-        3D.
-    out_image : path
-        To write, same grid.
-    mask : path or None
-        Where the field is estimated; None means everywhere.
-    seed : int
-        Not used; nothing is random.
-    scratch : path
-        Not used.
-
-    Returns
-    -------
-    reply : dict
-        ``image``.
-
     References
     ----------
     .. [1] Tustison et al., IEEE Trans Med Imaging 29:1310, 2010. doi:10.1109/TMI.2010.2046908
@@ -136,21 +118,7 @@ def average_heads(
     """
     Average several T1w images of one head, each aligned to the first and scaled to it.
 
-    Parameters
-    ----------
-    images : list of path
-        3D, with skull; grids and positions may differ.
-    out_image : path
-        To write, on the grid of the first.
-    seed : int
-        Not used; set before the process started.
-    scratch : path
-        For transforms.
-
-    Returns
-    -------
-    reply : dict
-        ``image``.
+    Grids and positions may differ; the mean is on the grid of the first.
 
     Notes
     -----
@@ -282,21 +250,8 @@ def segment_tissue(
     """
     Estimate the fractions of grey matter, white matter and fluid from T1w intensity.
 
-    Parameters
-    ----------
-    t1w : path
-        Bias-corrected.
-    mask : path
-        Brain, same grid.
-    out_gm, out_wm, out_csf : path
-        To write, same grid; in [0, 1], they add up to 1 inside the mask and are 0 outside.
-    seed, scratch : int, path
-        Not used; nothing is random.
-
-    Returns
-    -------
-    reply : dict
-        ``gm``, ``wm``, ``csf``: paths.
+    The image is bias-corrected. The fractions lie in [0, 1], add up to 1 inside the mask and are 0
+    outside.
 
     Raises
     ------
@@ -487,22 +442,9 @@ def template_coordinates(
     """
     Map the position in the moving image of every voxel of the fixed image of a transform.
 
-    Parameters
-    ----------
-    transform : path
-        ITK composite (``.h5``) or affine text file (``.txt``), points of fixed to points of
-        moving.
-    template : path
-        Fixed image; gives the grid.
-    out : path
-        To write: (X, Y, Z, 3) float32, RAS mm.
-    seed, scratch : int, path
-        Not used.
-
-    Returns
-    -------
-    reply : dict
-        ``coordinates``.
+    The transform is an ITK composite (``.h5``) or affine text file (``.txt``), points of fixed to
+    points of moving; the template is the fixed image and gives the grid. The map is (X, Y, Z, 3)
+    float32, RAS mm.
     """
     del seed, scratch
     grid = grid_of(template)

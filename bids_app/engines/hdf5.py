@@ -33,19 +33,7 @@ FINISH = ((2, 1, 14), (0, 2, 11), (1, 0, 25), (2, 1, 16), (0, 2, 4), (1, 0, 14),
 
 
 def copy_without_times(source: PathLike, target: PathLike) -> str:
-    """
-    Copy an HDF5 file with all its time stamps set to 0.
-
-    Parameters
-    ----------
-    source, target : path
-        File to read and file to write.
-
-    Returns
-    -------
-    target : str
-        As given.
-    """
+    """Copy an HDF5 file with all its time stamps set to 0."""
     content = bytearray(Path(source).read_bytes())
     for start, end in _headers(content):
         content[start + 6 : start + 22] = bytes(16)

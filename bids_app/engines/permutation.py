@@ -23,25 +23,8 @@ def tfce_probability(
     """
     Test the mean over participants with threshold-free cluster enhancement.
 
-    Parameters
-    ----------
-    effects : (N, V) ndarray
-        Participants x voxels of the mask; nothing missing.
-    mask : (X, Y, Z) ndarray of bool
-        Where the voxels belong.
-    grid : Grid
-        Of the mask.
-    n_permutations : int
-        Sign flips.
-    random_seed : int
-        Of the sign flips.
-    n_jobs : int
-        Processes.
-
-    Returns
-    -------
-    p : (V,) ndarray of float64
-        Family-wise two-sided probability.
+    `effects` are (N, V), nothing missing, `mask` (X, Y, Z) with V voxels. Family-wise two-sided,
+    (V,).
 
     References
     ----------

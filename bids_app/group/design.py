@@ -122,21 +122,8 @@ def make_design(
     """
     Read covariates and groups, or the variables of a model.
 
-    Parameters
-    ----------
-    folders : iterable of Path
-        With participants.tsv; the first that has a column provides it.
-    participants : sequence of str
-        Without sub-.
-    settings : GroupSettings
-        Names of the columns, or a formula.
-
-    Returns
-    -------
-    design : Design
-        Of the participants that have a value in every column.
-    left_out : dict of str to str
-        The others, with the reason.
+    The first folder whose participants.tsv has a column provides it. Give the design of the
+    participants that have a value in every column, and why the others are left out.
 
     Raises
     ------
@@ -179,21 +166,8 @@ def find_columns(
     """
     Find columns of participants.tsv.
 
-    Parameters
-    ----------
-    folders : iterable of Path
-        With participants.tsv; the first that has a column provides it.
-    names : iterable of str
-        Columns.
-    participants : sequence of str
-        Without sub-.
-
-    Returns
-    -------
-    columns : DataFrame
-        Of the participants that have a value in every column.
-    left_out : dict of str to str
-        The others, with the reason.
+    The first folder whose participants.tsv has a column provides it. Give the columns of the
+    participants that have a value in each, and why the others are left out.
 
     Raises
     ------
@@ -288,23 +262,7 @@ def _label(name: str) -> str:
 def excluded_by_verdict(
     output_dir: Path, summaries: Iterable[Mapping[str, Any]], settings: GroupSettings
 ) -> dict[str, str]:
-    """
-    Find who is left out by the verdict of the participant level or the quality of blood flow.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Derivatives.
-    summaries : iterable of mapping
-        Run summaries of the participants.
-    settings : GroupSettings
-        What to exclude.
-
-    Returns
-    -------
-    reasons : dict of str to str
-        Participant to the reason.
-    """
+    """Find who is left out by the verdict on a participant or the quality of blood flow."""
     reasons: dict[str, str] = {}
     for summary in summaries:
         name, state = summary['participant'], summary['verdict']['state']

@@ -44,16 +44,6 @@ class Encoding:
         """
         Make the design of participants.
 
-        Parameters
-        ----------
-        data : DataFrame
-            Participants x columns, without gaps.
-
-        Returns
-        -------
-        matrix : DataFrame
-            Participants x columns of the design, the mean among them.
-
         Raises
         ------
         SettingsError
@@ -95,17 +85,7 @@ def variables(text: str, known: Iterable[str]) -> tuple[str, ...]:
     """
     Find the columns that a formula uses.
 
-    Parameters
-    ----------
-    text : str
-        Right side of a formula.
-    known : iterable of str
-        Columns of participants.tsv.
-
-    Returns
-    -------
-    names : tuple of str
-        Sorted; also those that are not known.
+    Sorted; also those that are not known.
 
     Raises
     ------
@@ -134,17 +114,7 @@ def encode(text: str, data: pd.DataFrame) -> Encoding:
     """
     Learn means and levels from the participants of a study.
 
-    Parameters
-    ----------
-    text : str
-        Right side of a formula.
-    data : DataFrame
-        Participants x the columns that it uses, without gaps.
-
-    Returns
-    -------
-    encoding : Encoding
-        Numbers that stand alone are centred.
+    Numbers that stand alone are centred.
     """
     from formulaic import Formula
 
@@ -162,13 +132,6 @@ def encode(text: str, data: pd.DataFrame) -> Encoding:
 def check_rank(text: str, matrix: pd.DataFrame) -> None:
     """
     Refuse columns that these participants cannot tell apart, and name them.
-
-    Parameters
-    ----------
-    text : str
-        The formula, for the message.
-    matrix : DataFrame
-        Participants x columns, the mean first.
 
     Raises
     ------

@@ -57,20 +57,6 @@ def list_shared_maps(run: RunSettings, settings: Settings) -> tuple[RoleMap, Map
     """
     Find the maps of ``-d maps=PATH`` by the input map of the run.
 
-    Parameters
-    ----------
-    run : RunSettings
-        With ``maps`` among its derivatives.
-    settings : Settings
-        Whose preset may choose a packaged map.
-
-    Returns
-    -------
-    role_map : RoleMap
-        The input map.
-    listing : MapListing
-        All maps, of the participants that were asked for.
-
     Raises
     ------
     SettingsError
@@ -93,23 +79,9 @@ def from_maps(
     """
     Turn shared maps into what the group reads.
 
-    Parameters
-    ----------
-    role_map : RoleMap
-        The input map; its ``events`` belong to BOLD series.
-    listing : MapListing
-        From :func:`list_shared_maps`.
-    settings : Settings
-        Baseline, contrasts and windows of BOLD.
-    folder : Path
-        For maps that are moved or computed.
-
-    Returns
-    -------
-    inputs : GroupInputs
-        Without random variances, except that of BOLD series.
-    sentences : tuple of str
-        Maps that could not be used, and why.
+    Without random variances, except that of BOLD series, to which the ``events`` of the input map
+    belong. Maps that are moved or computed go into `folder`; those that cannot be used are named,
+    with the reason.
     """
     events = _events(role_map, listing)
     conditions = {file.condition for file in listing.maps if file.condition}

@@ -21,17 +21,7 @@ def session_labels(bids_dir: Path, column: str | None) -> LabelOf:
     """
     Say how sessions are called: by their label, or by a column of sessions.tsv.
 
-    Parameters
-    ----------
-    bids_dir : Path
-        With ``sub-01/sub-01_sessions.tsv``.
-    column : str, optional
-        Such as treatment; None: the label of the session.
-
-    Returns
-    -------
-    label_of : callable
-        Participant and session, both without prefix, to the name; None where there is none.
+    The function takes participant and session, both without prefix; None where there is no name.
     """
     if column is None:
         return lambda _, session: session or None
@@ -56,23 +46,10 @@ def compare_sessions(
     """
     Replace maps by their differences between sessions of the same participant.
 
-    Parameters
-    ----------
-    inputs : GroupInputs
-        Maps of every session.
-    wanted : sequence of str
-        Differences, such as post-pre.
-    label_of : callable
-        From :func:`session_labels`.
-
-    Returns
-    -------
-    inputs : GroupInputs
-        Its changes are the differences, of conditions and of changes; its baselines the maps of
-        the sessions that are taken off. A participant with several sessions of one name counts
-        as the mean of its differences, first with first.
-    left_out : dict of str to str
-        Participants without any pair, with the reason.
+    The changes are then differences such as post-pre, of conditions and of changes; the baselines
+    the maps of the sessions that are taken off. A participant with several sessions of one name
+    counts as the mean of its differences, first with first. Those without any pair are left out,
+    with the reason.
 
     Raises
     ------

@@ -288,20 +288,9 @@ def model_specs(quantity: str, where: tuple[str, str], **further: Any) -> tuple[
     """
     Make the ports of an interface from the rows of the registry.
 
-    Parameters
-    ----------
-    quantity : str
-        Of the registry.
-    where : tuple of str
-        Module and start of the names ``...InputSpec`` and ``...OutputSpec`` that hold the result
-        there, as pickle wants it.
-    **further : trait
-        Ports of rows that take data or parameters of a scan.
-
-    Returns
-    -------
-    input_spec, output_spec : type
-        A port for every map and parameter of the rows; for the quantity, and others made with it.
+    A port for every map and parameter of the rows; for the quantity, and others made with it.
+    `where` is the module and the start of the names that hold the result there, as pickle wants
+    it; `further` are ports of rows that take data or parameters of a scan.
     """
     rows = MODELS[quantity].values()
     maps = dict.fromkeys(name for row in rows for name in row.maps)

@@ -346,10 +346,7 @@ def read_parcel_factors(path: Path, task: str) -> pd.Series:
     """
     Read the table of the change of blood volume per parcel.
 
-    Returns
-    -------
-    factors : Series
-        Relative change (not percent) by index of the parcel.
+    Relative change (not percent) by index of the parcel.
 
     Raises
     ------

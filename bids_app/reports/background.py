@@ -29,18 +29,7 @@ SCAN_OF_SPACE = {'BOLD': 'boldref'}
 
 @dataclass(eq=False)
 class Scene:
-    """
-    The common part of the figures of one participant or session.
-
-    Parameters
-    ----------
-    files : tuple of Derivative
-        Of this participant and session.
-    space : str
-        Label of the quantification grid, such as MESE.
-    conditions : tuple of str
-        In the order to be shown.
-    """
+    """The common part of the figures of one participant or session."""
 
     files: tuple[Derivative, ...]
     space: str

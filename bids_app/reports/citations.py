@@ -68,11 +68,6 @@ def load_references() -> dict[str, Reference]:
     """
     Read the packaged bibliography.
 
-    Returns
-    -------
-    references : dict of str to Reference
-        By key, in the order of the file.
-
     Examples
     --------
     >>> load_references()['alsop2015'].fields['doi']
@@ -85,16 +80,6 @@ def load_references() -> dict[str, Reference]:
 def parse_bibtex(text: str) -> Iterator[Reference]:
     """
     Read BibTeX entries whose fields are in braces.
-
-    Parameters
-    ----------
-    text : str
-        Entries such as ``@article{key, title = {...}, ...}``.
-
-    Yields
-    ------
-    reference : Reference
-        One per entry.
 
     Raises
     ------
@@ -159,15 +144,7 @@ def numbered(text: str) -> tuple[tuple[Segment, ...], ...]:
     """
     Split a methods text into paragraphs of words and reference numbers.
 
-    Parameters
-    ----------
-    text : str
-        Paragraphs are separated by blank lines.
-
-    Returns
-    -------
-    paragraphs : tuple of tuple of Segment
-        Numbers count from 1 in the order of :func:`cited_keys`.
+    Numbers count from 1 in the order of :func:`cited_keys`.
     """
     order = {key: number for number, key in enumerate(cited_keys(text), start=1)}
     paragraphs = [part.strip() for part in re.split(r'\n\s*\n', text) if part.strip()]
@@ -187,16 +164,6 @@ def _segments(paragraph: str, order: dict[str, int]) -> Iterator[Segment]:
 def citation_markdown(methods: str) -> str:
     """
     Write the methods text with its numbered references as Markdown (CITATION.md).
-
-    Parameters
-    ----------
-    methods : str
-        Text with ``[@key]``.
-
-    Returns
-    -------
-    markdown : str
-        Ends with a newline.
 
     Raises
     ------

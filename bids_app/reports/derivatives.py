@@ -38,17 +38,7 @@ def list_derivatives(output_dir: Path, folder: str) -> tuple[Derivative, ...]:
     """
     List the files of a folder of the output that outputs.yml describes.
 
-    Parameters
-    ----------
-    output_dir : Path
-        The output dataset.
-    folder : str
-        Such as ``sub-01``.
-
-    Returns
-    -------
-    files : tuple of Derivative
-        Without sidecars; sorted by path.
+    Without sidecars; sorted by path.
     """
     found = []
     for path in sorted((output_dir / folder).rglob('*')):
@@ -64,19 +54,7 @@ def select(
     """
     Choose files of a row by their entities.
 
-    Parameters
-    ----------
-    files : iterable of Derivative
-        To choose from.
-    key : str
-        Row of outputs.yml.
-    **entities : str or None
-        Must be equal; None must be absent; those not named are free.
-
-    Returns
-    -------
-    chosen : tuple of Derivative
-        In the given order.
+    Entities must be equal, None must be absent; those not named are free.
     """
     return tuple(
         file
@@ -131,17 +109,7 @@ def load_upright(path: Path) -> tuple[FloatArray, Grid]:
     """
     Read a 3D image with its axes towards right, front and head.
 
-    Parameters
-    ----------
-    path : Path
-        3D image; of a 4D image the first volume.
-
-    Returns
-    -------
-    data : (X, Y, Z) ndarray of float64
-        Axes flipped and permuted, never interpolated.
-    grid : Grid
-        Of `data`.
+    Axes are flipped and permuted, never interpolated; of a 4D image the first volume is read.
     """
     data = load_data(path)
     data = data[..., 0] if data.ndim == 4 else data
@@ -160,21 +128,7 @@ def turn_upright(data: FloatArray, affine: FloatArray) -> tuple[FloatArray, Grid
 
 
 def finer_in_slice(grid: Grid, factor: int) -> Grid:
-    """
-    Divide the first two axes of a grid.
-
-    Parameters
-    ----------
-    grid : Grid
-        To divide.
-    factor : int
-        Voxels along each of the two axes for one of `grid`.
-
-    Returns
-    -------
-    finer : Grid
-        With the same edges.
-    """
+    """Divide the first two axes of a grid by a factor; the edges stay."""
     to_coarse = np.diag([1 / factor, 1 / factor, 1.0, 1.0])
     to_coarse[:2, 3] = 0.5 / factor - 0.5
     shape = (grid.shape[0] * factor, grid.shape[1] * factor, grid.shape[2])
@@ -187,19 +141,8 @@ def sample(
     """
     Look an image up at the voxel centres of another grid, for display.
 
-    Parameters
-    ----------
-    data : (X, Y, Z) ndarray
-        Without NaN.
-    source, target : Grid
-        Of `data` and of the result.
-    world : (4, 4) ndarray, optional
-        From points of the target (RAS, mm) to points of the source; identity by default.
-
-    Returns
-    -------
-    values : ndarray of float64
-        Linear interpolation; 0 outside.
+    Linear interpolation; 0 outside. `data` (X, Y, Z) has no NaN; `world` leads from points of the
+    target (RAS, mm) to points of the source, by default the same.
     """
     from scipy.ndimage import affine_transform
 

@@ -98,22 +98,8 @@ def glance(
     """
     Say what was made of a participant or session, whether to trust it, and what is found.
 
-    Parameters
-    ----------
-    about : mapping
-        The unit of the run summary, complete.
-    scene : Scene
-        Its files.
-    reportlets : sequence of Reportlet
-        Its figures with their numbers.
-    tables : iterable of ContrastTables
-        Numbers of the contrasts.
-
-    Returns
-    -------
-    glance : Glance
-        Signs by their weight: a lost map, then a scan that is not where it belongs, then a
-        number outside its usual range, the further the heavier.
+    Signs by their weight: a lost map, then a scan that is not where it belongs, then a number
+    outside its usual range, the further the heavier.
     """
     signs = [*_lost(about), *_tabled(scene), *_unusual(reportlets)]
     judged = [one.row.section for one in reportlets for fact in one.facts if fact.verdict]
@@ -135,16 +121,8 @@ def remembered(units: Sequence[Glance]) -> dict[str, Any]:
     """
     Give what the list of participants shows of one, as it is kept in its logs.
 
-    Parameters
-    ----------
-    units : sequence of Glance
-        Of its sessions.
-
-    Returns
-    -------
-    record : dict
-        ``looks`` (the worst of the sessions), ``signs`` (those written out), ``n_signs`` and
-        ``thumbnails`` (name, width, height and title of those of the first session).
+    ``looks`` (the worst of the sessions), ``signs`` (those written out), ``n_signs`` and
+    ``thumbnails`` (name, width, height and title of those of the first session).
     """
     order = ('good', 'check', 'bad')
     looks: dict[str, str] = {}

@@ -27,15 +27,7 @@ def published_figure(curve: pd.DataFrame) -> str:
     """
     Draw the answer that a table gives.
 
-    Parameters
-    ----------
-    curve : DataFrame
-        One row per offset (percent) and sign of BOLD, with the columns of :data:`RULES`.
-
-    Returns
-    -------
-    element : str
-        SVG element.
+    One row per offset (percent) and sign of BOLD, with the columns of :data:`RULES`.
     """
     at_zero = curve[curve.offset == 0].set_index('bold')
     rules = {
@@ -61,20 +53,9 @@ def published_page(
     """
     Make the page of a published table.
 
-    Parameters
-    ----------
-    name : str
-        Of the table.
-    curve, errors, counts : DataFrame
-        Shares over an offset and over the assumed error, and the population share behind counts;
-        empty where there are none.
-    assumed : float or None
-        Standard error that was assumed for all voxels, percent; None where it was given.
-
-    Returns
-    -------
-    page : str
-        HTML.
+    Shares over an offset and over the assumed error, and the population share behind counts; empty
+    where there are none. `assumed` is the standard error of all voxels, percent, where none was
+    given.
     """
     parts = []
     if len(curve):

@@ -111,18 +111,6 @@ def render_participant(output_dir: Path, participant: str) -> Report:
     """
     Write the report of a participant with its figures; a part that fails takes no other along.
 
-    Parameters
-    ----------
-    output_dir : Path
-        The output dataset.
-    participant : str
-        Label with or without ``sub-``.
-
-    Returns
-    -------
-    report : Report
-        ``sub-XX.html``, and what is missing in it.
-
     Raises
     ------
     MissingInputError
@@ -158,21 +146,7 @@ def finish(
     """
     Write summary and report; what is missing in the report is said in both.
 
-    Parameters
-    ----------
-    verdict : Verdict
-        On the maps.
-    later : Aftermath
-        What is missing so far.
-    record : callable
-        Writes the summary with a verdict.
-    render : callable
-        Writes the report from it.
-
-    Returns
-    -------
-    verdict : Verdict
-        With everything that is missing.
+    `record` writes the summary with a verdict, `render` the report from it.
     """
     for _ in range(2):
         told = later.amend(verdict)
@@ -192,16 +166,6 @@ def _missing_in(units: Iterable[UnitPage]) -> tuple[str, ...]:
 def render_group(output_dir: Path) -> Report:
     """
     Write the report of the group; a part that fails takes no other along.
-
-    Parameters
-    ----------
-    output_dir : Path
-        The output dataset with the template folders of the group level.
-
-    Returns
-    -------
-    report : Report
-        ``group.html``, and what is missing in it.
 
     Raises
     ------
@@ -258,19 +222,7 @@ def _overview(output_dir: Path) -> list[dict[str, str]]:
 
 
 def render_index(output_dir: Path) -> str:
-    """
-    Make the page that lists all reports of an output dataset.
-
-    Parameters
-    ----------
-    output_dir : Path
-        The output dataset.
-
-    Returns
-    -------
-    html : str
-        To be written as ``index.html``.
-    """
+    """Make the page that lists all reports of an output dataset."""
     found = _summaries(output_dir)
     rows = [
         {

@@ -62,18 +62,8 @@ def viewer_file(scene: Scene, output_dir: Path) -> bytes:
     """
     Pack the maps of a participant or session as a script that hands them to the page.
 
-    Parameters
-    ----------
-    scene : Scene
-        Its files.
-    output_dir : Path
-        Where the label tables are.
-
-    Returns
-    -------
-    script : bytes
-        At most :data:`LARGEST`; empty without any map. A script, because a page that was opened
-        from a folder may load scripts beside it, but no other files.
+    At most :data:`LARGEST` bytes; empty without any map. A script, because a page that was opened
+    from a folder may load scripts beside it, but no other files.
     """
     layers = [*_maps(scene), *_changes(scene), *_labels(scene, output_dir)]
     if scene.grid is None or not layers:

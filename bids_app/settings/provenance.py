@@ -9,19 +9,7 @@ from bids_app.settings.schema import Settings, field_of, flatten
 
 
 def preset_reasons(name: str) -> dict[str, str]:
-    """
-    Say why a preset differs from the defaults: the comment at the end of each line of its file.
-
-    Parameters
-    ----------
-    name : str
-        Of a packaged preset.
-
-    Returns
-    -------
-    reasons : dict of str to str
-        By dotted name.
-    """
+    """Say why a preset differs from the defaults: the comments at the ends of its lines."""
     reasons, branch = {}, ''
     for line in preset_file(name).read_text('utf-8').splitlines():
         if line.startswith('['):

@@ -17,19 +17,7 @@ def apply(settings: Settings, values: dict[str, Any], origin: str) -> Settings:
     """
     Replace settings by dotted name.
 
-    Parameters
-    ----------
-    settings : Settings
-        Left unchanged.
-    values : dict of str to value
-        Dotted name to new value.
-    origin : str
-        Where the values come from; named in errors.
-
-    Returns
-    -------
-    settings : Settings
-        A new value.
+    `origin` is named in errors.
 
     Raises
     ------
@@ -158,20 +146,6 @@ def resolve(
 ) -> Settings:
     """
     Make the settings of a run: default < preset < configuration file < command line.
-
-    Parameters
-    ----------
-    preset : str, optional
-        Name of a packaged preset.
-    config_file : Path, optional
-        TOML.
-    command_line : dict, optional
-        Dotted names.
-
-    Returns
-    -------
-    settings : Settings
-        The resolved value.
 
     Raises
     ------

@@ -847,17 +847,7 @@ def flatten(settings: Any, prefix: str = '') -> dict[str, Any]:
     """
     Give every setting under its dotted name.
 
-    Parameters
-    ----------
-    settings : dataclass
-        :class:`Settings` or one of its branches.
-    prefix : str
-        Put before the names.
-
-    Returns
-    -------
-    flat : dict of str to value
-        Such as ``{'perfusion.model': 'single-delay'}``.
+    Such as ``{'perfusion.model': 'single-delay'}``.
 
     Examples
     --------
@@ -879,10 +869,7 @@ def declarations() -> dict[str, tuple[dataclasses.Field[Any], Any]]:
     """
     Find the declaration and the type of every setting.
 
-    Returns
-    -------
-    declarations : dict
-        Dotted name -> field, whose metadata are the arguments of its declaration, and type.
+    Dotted name -> field, whose metadata are the arguments of its declaration, and type.
     """
     found: dict[str, tuple[dataclasses.Field[Any], Any]] = {}
     for item in dataclasses.fields(Settings):

@@ -60,10 +60,7 @@ def maker_of(node: Any, output: Any) -> tuple[Any, str]:
     """
     Find the step behind an output, through the signatures of workflows.
 
-    Returns
-    -------
-    step, port : node, str
-        The port is empty for a step; it is there for one that only hands on what it was given.
+    The port is empty for a step; it is there for one that only hands on what it was given.
     """
     port = output[0] if isinstance(output, tuple) else output
     if not isinstance(node, pe.Workflow):
@@ -78,16 +75,7 @@ def maker_of(node: Any, output: Any) -> tuple[Any, str]:
 
 
 def ports(name: str, *fields: str) -> Any:
-    """
-    Make the node that is the signature of a workflow.
-
-    Parameters
-    ----------
-    name : str
-        ``inputnode`` or ``outputnode``.
-    *fields : str
-        Its ports.
-    """
+    """Make the node that is the signature of a workflow."""
     return pe.Node(IdentityInterface(fields=list(fields)), name=name)
 
 
@@ -112,12 +100,7 @@ def methods_text(workflow: pe.Workflow) -> tuple[str, tuple[str, ...]]:
     """
     Join the methods sentences of a graph, each once, in the order of the graph.
 
-    Returns
-    -------
-    text : str
-        With citation keys as ``[@key]``.
-    citations : tuple of str
-        Their keys.
+    Citation keys stand in it as ``[@key]``, and are given beside it.
     """
     sentences: dict[str, None] = {}
     keys: dict[str, None] = {}

@@ -32,19 +32,10 @@ def make_plugin(plugin_args: dict[str, Any], errors: list[StepError]) -> Any:
     """
     Make what nipype runs a graph with.
 
+    `plugin_args` are those of nipype's MultiProc, and ``new_process_per_node``, with one process
+    at a time.
+
     nipype's plugins draw a random number when they are imported, so that is done here.
-
-    Parameters
-    ----------
-    plugin_args : dict
-        As for nipype's MultiProc; and ``new_process_per_node``, with one process at a time.
-    errors : list of StepError
-        Gets the error of every step that fails.
-
-    Returns
-    -------
-    plugin : Workers
-        Which is a MultiProcPlugin.
     """
     from nipype.pipeline.plugins.multiproc import MultiProcPlugin
 

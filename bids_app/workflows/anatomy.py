@@ -66,16 +66,7 @@ def init_anatomy_wf(
     """
     Build the graph from a T1w image, or from anatomy found elsewhere, to tissue and template.
 
-    Parameters
-    ----------
-    t1w : tuple of Path
-        Several are averaged; not used where `found` is given.
-    found : FoundAnatomy or None
-        Taken instead of computing.
-    settings : AnatomySettings
-        Seed, and how careful to be.
-    name : str
-        Node name in the parent graph.
+    Several T1w images are averaged; anatomy that was found is taken instead of computing.
 
     Outputs
     -------
@@ -400,13 +391,6 @@ def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
     """
     Build the graph that undoes movement and distortion of a series, in one resampling.
 
-    Parameters
-    ----------
-    series : MovingSeries
-        File, how its contrast changes, and what is undone.
-    name : str
-        Node name in the parent graph.
-
     Inputs
     ------
     series, other_echoes : file, list of file
@@ -488,13 +472,10 @@ def _connect_distortion(
     """
     Undo the distortion of the mean image and of the series.
 
+    Give node and port of what is to be aligned, and of the corrected mean image.
+
     A distorted image is aligned only roughly. So the first alignment gives a first displacement,
     the image corrected by it the alignment that counts, and that the displacement that counts.
-
-    Returns
-    -------
-    moving, reference : (node, port)
-        What is to be aligned, and the corrected mean image.
     """
     inputnode, outputnode = (workflow.get_node(name) for name in ('inputnode', 'outputnode'))
     average, align = (workflow.get_node(name) for name in ('average_volumes', 'align_scan'))
@@ -540,13 +521,6 @@ def _connect_distortion(
 def init_field_map_wf(*, field_map: FieldMap, name: str) -> Workflow:
     """
     Build the graph from the field map of a dataset to the field.
-
-    Parameters
-    ----------
-    field_map : FieldMap
-        Files and what they hold.
-    name : str
-        Node name in the parent graph.
 
     Inputs
     ------

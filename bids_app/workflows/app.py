@@ -94,18 +94,6 @@ def run_participants(run: RunSettings, settings: Settings) -> RunVerdict:
     """
     Run the participant level.
 
-    Parameters
-    ----------
-    run : RunSettings
-        Where and how.
-    settings : Settings
-        What changes numbers.
-
-    Returns
-    -------
-    verdict : RunVerdict
-        One verdict per participant.
-
     Raises
     ------
     AppError
@@ -183,19 +171,7 @@ def pace(participant: str, spent: Sequence[float], n_left: int) -> str:
     """
     Say how long a participant took, and how long the rest will take at that pace.
 
-    Parameters
-    ----------
-    participant : str
-        The one that was just done.
-    spent : sequence of float
-        What every participant that was computed took, s.
-    n_left : int
-        Participants still to come; those that are up to date will take less.
-
-    Returns
-    -------
-    text : str
-        One line of the log.
+    In s; participants that are up to date will take less.
 
     Examples
     --------
@@ -268,17 +244,7 @@ def run_participant(
     """
     Run one participant: all its sessions.
 
-    Parameters
-    ----------
-    found : sequence of ParticipantInputs
-        One per unit, as collected.
-    run, settings : RunSettings, Settings
-        Where, how and what.
-
-    Returns
-    -------
-    verdict : Verdict
-        Never an exception for the fault of data: others must go on.
+    Never an exception for the fault of data: others must go on.
     """
     from bids_app.bids.input.lost_volumes import drop_lost_volumes
 
@@ -519,15 +485,7 @@ def rebuild_reports(run: RunSettings) -> RunVerdict:
     """
     Make the reports anew from the derivatives alone.
 
-    Parameters
-    ----------
-    run : RunSettings
-        Output folder and, if any, participants.
-
-    Returns
-    -------
-    verdict : RunVerdict
-        That of the last run, read back from its summaries.
+    The verdict is that of the last run, read back from its summaries.
     """
     from bids_app.bids.output.dataset import read_summaries
     from bids_app.errors import SelectionError

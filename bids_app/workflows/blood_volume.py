@@ -43,23 +43,8 @@ def init_dsc_wf(
     """
     Build the graph from a bolus series to CBV.
 
-    Parameters
-    ----------
-    series : DscSeries
-        Timing (s).
-    inputs : ParticipantInputs
-        The labels in the path of an arterial mask.
-    settings : BloodVolumeSettings
-        What to make of the bolus, and how.
-    haematocrit_factor : float
-        Plasma per blood of large over small vessels, dimensionless.
-    model : {'dsc', 'arterial'}
-        Scale of the volume.
-    is_target : bool
-        Whether the series is the quantification grid; else a rim around the brain is estimated
-        too, so that no voxel of the brain is resampled from a part of its neighbours.
-    name : str
-        Node name in the parent graph.
+    Where the series is not the quantification grid, a rim around the brain is estimated too, so
+    that no voxel of the brain is resampled from a part of its neighbours.
 
     Inputs
     ------
@@ -153,13 +138,6 @@ def init_ase_cbv_wf(*, series: AseSeries, name: str = 'blood_volume') -> Workflo
     """
     Build the graph from an asymmetric spin echo to the deoxygenated blood volume.
 
-    Parameters
-    ----------
-    series : AseSeries
-        File and displacements.
-    name : str
-        Node name in the parent graph.
-
     Inputs
     ------
     series, mask, noise_groups : file
@@ -187,13 +165,6 @@ def init_ase_cbv_wf(*, series: AseSeries, name: str = 'blood_volume') -> Workflo
 def init_assumed_cbv_wf(*, settings: BloodVolumeSettings, name: str = 'blood_volume') -> Workflow:
     """
     Build the graph to a CBV that was chosen, not measured: literature, or a power law of CBF.
-
-    Parameters
-    ----------
-    settings : BloodVolumeSettings
-        Model ``literature`` or ``grubb`` and its constants.
-    name : str
-        Node name in the parent graph.
 
     Inputs
     ------

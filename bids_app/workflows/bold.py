@@ -31,13 +31,6 @@ def init_echoes_wf(*, run: BoldRun, name: str = 'echoes') -> Workflow:
     """
     Build the graph from the echoes of a task run to signal, R2* and S0 of every volume.
 
-    Parameters
-    ----------
-    run : BoldRun
-        Echo times (s).
-    name : str
-        Node name in the parent graph.
-
     Inputs
     ------
     series, other_echoes : file, list of file
@@ -77,17 +70,6 @@ def init_nuisance_wf(
 ) -> Workflow:
     """
     Build the graph from a task run to its regressors of no interest.
-
-    Parameters
-    ----------
-    run : BoldRun
-        Repetition time (s).
-    settings : BoldSettings
-        Which regressors, and which volumes do not count.
-    has_tissue : bool
-        Whether tissue maps are connected.
-    name : str
-        Node name in the parent graph.
 
     Inputs
     ------
@@ -179,20 +161,8 @@ def init_bold_wf(
     """
     Build the graph from a task run to the change of every contrast.
 
-    Parameters
-    ----------
-    run : BoldRun
-        Repetition time (s) and events.
-    contrasts : tuple of Contrast
-        Those whose conditions are in the run.
-    settings : BoldSettings
-        Design and noise model.
-    half : {'all', 'first', 'second'}
-        All blocks, or every other one.
-    factor : float or None
-        None = percent of the baseline; else the change, by the model, times this.
-    name : str
-        Node name in the parent graph.
+    `half` takes all blocks, or every other one. The change is percent of the baseline; with a
+    `factor` it is that of the model, times this.
 
     Inputs
     ------
@@ -246,20 +216,7 @@ def init_time_courses_wf(
     """
     Build the graph from a task run to the course of every condition per region.
 
-    Parameters
-    ----------
-    run : BoldRun
-        Repetition time (s) and events.
-    contrasts : tuple of Contrast
-        Those whose conditions are in the run.
-    settings : BoldSettings
-        Design and noise model.
-    minimum_grey_matter : float
-        Fraction above which a voxel counts.
-    atlas_table : str
-        Index, name and network of each region.
-    name : str
-        Node name in the parent graph.
+    Voxels count from a fraction of `minimum_grey_matter`.
 
     Inputs
     ------

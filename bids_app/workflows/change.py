@@ -70,13 +70,6 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
     """
     Build the graph from the maps of two conditions to the changes between them.
 
-    Parameters
-    ----------
-    plan : ChangePlan
-        What there is.
-    name : str
-        Node name in the parent graph.
-
     Inputs
     ------
     mask : file
@@ -153,15 +146,6 @@ def _interface(plan: ChangePlan, quantity: str) -> ChangeInterface:
 def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Workflow:
     """
     Build the graph from the BOLD change and the CMRO2 change to concordance labels.
-
-    Parameters
-    ----------
-    settings : ChangeSettings
-        Levels and the grey-matter threshold.
-    has_atlas : bool
-        Count per network too.
-    name : str
-        Node name in the parent graph.
 
     Inputs
     ------

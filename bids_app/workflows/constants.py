@@ -24,17 +24,8 @@ def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[Data
     """
     List the constants of one participant.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        Its own values (haematocrit, label duration ...) come first and win.
-    settings : Settings
-        Numbers among them that the branches in use take.
-
-    Returns
-    -------
-    table : tuple of DataValue
-        One row per name.
+    Values of the participant (haematocrit, label duration ...) come first and win; then the
+    settings that the branches in use take.
     """
     rows = {value.name: value for value in inputs.values}
     used = used_settings(inputs, settings)
@@ -66,36 +57,14 @@ def known_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, 
     """
     Give the numbers of :func:`constants_table`, with field strength and blood of the participant.
 
-    Parameters
-    ----------
-    inputs, settings
-        As for :func:`constants_table`.
-
-    Returns
-    -------
-    constants : dict of str to float
-        Dotted name to value in SI, as :mod:`bids_app.models.oxygen.sensitivity` takes them.
+    Dotted name to value in SI, as :mod:`bids_app.models.oxygen.sensitivity` takes them.
     """
     blood = {f'oxygen.{name}': getattr(inputs, name) for name in ('b0', 'hct', 'sao2')}
     return blood | {one.name: one.value for one in constants_table(inputs, settings)}
 
 
 def t1_blood(inputs: ParticipantInputs, settings: Settings) -> float:
-    """
-    Choose T1 of blood: the setting, else from haematocrit or field strength.
-
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        With field strength and haematocrit.
-    settings : Settings
-        With `perfusion.t1_blood` and `perfusion.t1_blood_from`.
-
-    Returns
-    -------
-    t1_blood : float
-        s.
-    """
+    """Choose T1 of blood, s: the setting, else from haematocrit or field strength."""
     if settings.perfusion.t1_blood is not None:
         return settings.perfusion.t1_blood
     if settings.perfusion.t1_blood_from == 'haematocrit':
@@ -104,21 +73,7 @@ def t1_blood(inputs: ParticipantInputs, settings: Settings) -> float:
 
 
 def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
-    """
-    Names of the numeric settings that the branches in use take.
-
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        What there is.
-    settings : Settings
-        Which models.
-
-    Returns
-    -------
-    names : set of str
-        Dotted.
-    """
+    """Dotted names of the numeric settings that the branches in use take."""
     models = {
         'r2': t2_model(inputs.mese[0], settings)[0] if inputs.mese else None,
         'r2_star': settings.relaxometry.t2_star_model if inputs.megre else None,
@@ -145,21 +100,7 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
 def sidecar_parameters(
     quantity: str, model: str, table: tuple[DataValue, ...]
 ) -> dict[str, dict[str, Any]]:
-    """
-    Entries of a sidecar: the model and its constants.
-
-    Parameters
-    ----------
-    quantity, model : str
-        Row of the registry.
-    table : tuple of DataValue
-        From :func:`constants_table`.
-
-    Returns
-    -------
-    entries : dict
-        ``Model`` and ``ModelParameters``.
-    """
+    """``Model`` and ``ModelParameters`` of a sidecar: a row of the registry, its constants."""
     spec = MODELS[quantity][model]
     branch = PRODUCTS[quantity].branch
     return {
@@ -179,19 +120,7 @@ def branch_parameters(
     """
     Entries of the sidecar of what is not made by a row of the registry: BOLD and labels.
 
-    Parameters
-    ----------
-    quantity, model : str
-        What was made, and how, in a word.
-    branch : str
-        Of the settings; all its constants are given.
-    table : tuple of DataValue
-        From :func:`constants_table`.
-
-    Returns
-    -------
-    entries : dict
-        ``Model`` and ``ModelParameters``.
+    ``Model`` and ``ModelParameters``, with all constants of the branch.
     """
     return {
         'Model': {'Quantity': quantity, 'Name': model},

@@ -58,19 +58,8 @@ class Sink:
         """
         Add one file.
 
-        Parameters
-        ----------
-        source : MapPort or path
-            A port of the graph, or a file that is there already.
-        key : str
-            Row of data/outputs.yml.
-        part : str
-            ``value``, ``variance`` or ``status`` of a quantity; ``total``, the variance with that
-            of the constants, which `sidecar` tells as ``ConstantsError``.
-        sidecar : mapping, optional
-            Entries of the sidecar known when the graph is built.
-        **entities : str or None
-            Besides those of the participant.
+        `part` is ``value``, ``variance`` or ``status`` of a quantity; or ``total``, the variance
+        with that of the constants, which `sidecar` tells as ``ConstantsError``.
         """
         given = {name: value for name, value in entities.items() if value is not None}
         name = '_'.join([key, *(f'{value}' for value in given.values())]).replace('-', '_')

@@ -69,16 +69,8 @@ def dry_run(run: RunSettings, settings: Settings) -> str:
     """
     Say what would be made from which files.
 
-    Parameters
-    ----------
-    run, settings : RunSettings, Settings
-        As for a real run; nothing is written.
-
-    Returns
-    -------
-    text : str
-        Per participant one line per map, then problems and notes; at last a summary. With
-        `as_json` the same as a JSON object.
+    Per participant one line per map, then problems and notes; at last a summary. With `as_json`
+    the same as a JSON object. Nothing is written.
     """
     found = make_preview(run, settings)
     if run.as_json:
@@ -260,17 +252,9 @@ def summarise_preview(participants: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     Count over participants which maps will be made, and what keeps the others from it.
 
-    Parameters
-    ----------
-    participants : sequence of dict
-        Records of a preview.
-
-    Returns
-    -------
-    summary : dict
-        `participants`; `maps`: name -> number of participants who get it in one condition or
-        contrast at least; `reasons`: the most frequent ones with the number of participants, the
-        labels of participants in them replaced by a star.
+    `maps`: name -> number of participants who get it in one condition or contrast at least;
+    `reasons`: the most frequent ones with the number of participants, labels in them replaced by a
+    star.
     """
     names = dict.fromkeys(row['map'] for one in participants for row in _rows(one))
     counts = dict.fromkeys(names, 0)
@@ -320,16 +304,8 @@ def suggest_overrides(participants: Sequence[dict[str, Any]]) -> str:
     """
     Write the overrides file that adds what sidecars lack.
 
-    Parameters
-    ----------
-    participants : sequence of dict
-        Records of a preview.
-
-    Returns
-    -------
-    text : str
-        TOML with a question mark for every value that is not known, which is refused as it is;
-        empty where nothing is missing.
+    TOML with a question mark for every value that is not known, which is refused as it is; empty
+    where nothing is missing.
     """
     wanted: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
     for record in participants:

@@ -43,23 +43,7 @@ OWN_MEMORY = 0.3
 
 
 def run_graph(workflow: Workflow, *, run: RunSettings, work_dir: Path) -> list[StepError]:
-    """
-    Run a graph; a node that fails takes only its own branch with it.
-
-    Parameters
-    ----------
-    workflow : Workflow
-        Of one unit.
-    run : RunSettings
-        Plugin, processes, memory.
-    work_dir : Path
-        Of the participant.
-
-    Returns
-    -------
-    errors : list of StepError
-        Empty when every node ran.
-    """
+    """Run a graph; a node that fails takes only its own branch with it."""
     crash_dir = work_dir / 'crash' / workflow.name
     _clear(crash_dir)
     _configure(workflow, run, crash_dir)
@@ -203,18 +187,6 @@ def _configure(workflow: Workflow, run: RunSettings, crash_dir: Path) -> None:
 def choose_plugin(run: RunSettings) -> tuple[str, dict[str, Any]]:
     """
     Choose how nodes are run: a plugin file, else MultiProc, else one after the other.
-
-    Parameters
-    ----------
-    run : RunSettings
-        Plugin file, processes, memory.
-
-    Returns
-    -------
-    plugin : str
-        Name of a nipype plugin.
-    arguments : dict
-        Its `plugin_args`.
 
     Raises
     ------

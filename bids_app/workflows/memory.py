@@ -62,33 +62,14 @@ class MemoryFromImages(RamEstimator):
 
 
 def state_memory(workflow: Workflow) -> None:
-    """
-    Let every step of a graph state its memory.
-
-    Parameters
-    ----------
-    workflow : Workflow
-        Whose nodes get an estimator.
-    """
+    """Let every step of a graph state its memory."""
     for name in workflow.list_node_names():
         node = workflow.get_node(name)
         node.ram_estimator = MemoryFromImages(NEEDS.get(type(node.interface).__name__, USUAL))
 
 
 def images_of(inputs: Any) -> Iterator[str]:
-    """
-    List the images among the inputs of a step.
-
-    Parameters
-    ----------
-    inputs : TraitedSpec
-        Of an interface.
-
-    Yields
-    ------
-    path : str
-        Each as often as it is given.
-    """
+    """List the images among the inputs of a step, each as often as it is given."""
     for name in inputs.copyable_trait_names():
         value = getattr(inputs, name)
         if isdefined(value):

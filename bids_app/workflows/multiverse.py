@@ -42,19 +42,8 @@ def add_multiverse(
     """
     Write the table of sign rule and pi_d under every combination of choices.
 
-    Parameters
-    ----------
-    unit : ParticipantInputs
-        A replay that was just made; nothing is done unless it asks for the table.
-    run, settings : RunSettings, Settings
-        Of that replay.
-    work_dir : Path
-        For the maps of each combination, which are removed.
-
-    Returns
-    -------
-    written : list of (key, entities)
-        One table per contrast.
+    Only where the replay asks for the table. `work_dir` holds the maps of each combination, which
+    are removed. Give key and entities of one table per contrast.
     """
     if unit.saved is None or unit.saved.multiverse is None:
         return []

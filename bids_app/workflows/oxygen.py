@@ -37,15 +37,6 @@ def init_model_wf(
     """
     Build the graph that makes a quantity of other maps by a row of the registry.
 
-    Parameters
-    ----------
-    quantity, model : str
-        Row of the registry.
-    constants : mapping of str to float
-        Parameters, those of other rows too.
-    name : str
-        Node name in the parent graph.
-
     Inputs
     ------
     mask : file

@@ -30,21 +30,8 @@ def init_participant_wf(
     """
     Build the graph of one unit of work.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        What there is; branches whose inputs are absent are not built.
-    settings : Settings
-        What changes numbers.
-    run : RunSettings
-        Where to write.
-
-    Returns
-    -------
-    workflow : Workflow
-        Named after the unit.
-    expected : list of (key, entities)
-        The files it will make, as rows of data/outputs.yml.
+    Branches whose inputs are absent are not built. Beside the graph stand the files it will make:
+    rows of data/outputs.yml, with their entities.
 
     Raises
     ------

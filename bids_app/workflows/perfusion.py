@@ -118,26 +118,8 @@ def init_perfusion_wf(
     """
     Build the graph from a label-control series to CBF.
 
-    Parameters
-    ----------
-    series : AslSeries
-        Files, context and timing (s).
-    model : str
-        Row of the registry.
-    settings : PerfusionSettings
-        Constants and choices.
-    bold : BoldSettings
-        Response and noise, where a task runs in the series.
-    anatomy : AnatomySettings
-        How an M0 image of its own grid is aligned.
-    constants : PerfusionConstants
-        Relaxation times.
-    has_tissue : bool
-        Whether tissue maps are connected; quality and tissue CBF need them.
-    readout : Readout or None
-        Of the series, where its distortion is undone; then M0 is undistorted too.
-    name : str
-        Node name in the parent graph.
+    Quality and tissue CBF need tissue maps. Where the distortion of the series is undone
+    (`readout`), M0 is undistorted too.
 
     Inputs
     ------
@@ -204,17 +186,6 @@ def init_shared_arrival_wf(
 ) -> Workflow:
     """
     Build the graph that fits several conditions with one arrival time.
-
-    Parameters
-    ----------
-    series : sequence of AslSeries
-        One per condition.
-    settings : PerfusionSettings
-        Partition coefficient.
-    constants : PerfusionConstants
-        Relaxation times.
-    name : str
-        Node name in the parent graph.
 
     Inputs
     ------

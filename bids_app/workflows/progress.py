@@ -133,14 +133,7 @@ class Progress:
         LOGGER.log(level, '%s: %s took %s; %s', self.label, name, clock(took), self.state())
 
     def left(self) -> float | None:
-        """
-        Estimate how long the graph still takes.
-
-        Returns
-        -------
-        seconds : float or None
-            None where most of the steps that are left were never timed.
-        """
+        """Estimate how long the graph still takes, s; None where most steps were never timed."""
         waiting = [name for name in self.steps if name not in self.done | set(self.failed)]
         known = [self.expected[name] for name in waiting if name in self.expected]
         if 2 * len(known) < len(waiting):

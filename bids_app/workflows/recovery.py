@@ -53,23 +53,11 @@ def run_unit(
     """
     Build and run the graph of a unit, again without a scan whose steps fail.
 
+    Files of an earlier graph that the last one does not make are removed.
+
     A node that fails takes along everything that is made from it and from others together, such
     as a table of all changes. So where a scan failed and something is to be won, the graph is
     built as if that scan were not there; what was computed is taken from the work directory.
-
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        As collected.
-    settings, run : Settings, RunSettings
-        What and how.
-    work_dir : Path
-        Of the participant.
-
-    Returns
-    -------
-    finished : Finished
-        Of the last graph. Files of an earlier one that it does not make are removed.
     """
     from bids_app.workflows.participant import init_participant_wf
 
@@ -100,20 +88,9 @@ def without_failed(
     """
     Leave out the scans that steps failed for.
 
-    Parameters
-    ----------
-    inputs : ParticipantInputs
-        Of the graph that ran.
-    errors : sequence of StepError
-        Its steps that failed.
-
-    Returns
-    -------
-    inputs : ParticipantInputs
-        Without scan, field map or T1w image that failed, each of which became a problem. Where
-        no scan would be left, the T1w image goes in place of the scans that do not fit it.
-    useless : list of StepError
-        The steps this is about; none where no scan can be blamed, or the machine is to blame.
+    Scan, field map or T1w image that failed become a problem each. Where no scan would be left,
+    the T1w image goes in place of the scans that do not fit it. Beside the inputs stand the steps
+    this is about; none where no scan can be blamed, or the machine is to blame.
     """
     from bids_app.workflows.graph import find_scans
 

@@ -31,17 +31,6 @@ def init_r2_wf(
     """
     Build the graph from a multi-echo spin echo to R2.
 
-    Parameters
-    ----------
-    series : EchoSeries
-        Files and echo times (s).
-    settings : RelaxometrySettings
-        Noise floor, and what is known of the pulses.
-    model : tuple of str
-        Row of the registry, and why it was chosen.
-    name : str
-        Node name in the parent graph.
-
     Inputs
     ------
     mask, noise_groups : file
@@ -100,14 +89,7 @@ def init_r2_star_wf(
     """
     Build the graph from a multi-echo gradient echo to R2*, with the field map on the way.
 
-    Parameters
-    ----------
-    series : EchoSeries
-        Files and echo times (s); without phase no correction of background gradients is made.
-    settings : RelaxometrySettings
-        Model and slice profile.
-    name : str
-        Node name in the parent graph.
+    Without phase no correction of background gradients is made.
 
     Inputs
     ------

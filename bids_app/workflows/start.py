@@ -25,18 +25,6 @@ def start(run: RunSettings, folder: Path) -> str:
     """
     Look at a dataset and write what a first run needs.
 
-    Parameters
-    ----------
-    run : RunSettings
-        A dry run of all participants.
-    folder : Path
-        Where the files go.
-
-    Returns
-    -------
-    text : str
-        What was found and written.
-
     Raises
     ------
     SettingsError

@@ -48,21 +48,9 @@ def note_crash(node: Any, trace: str, errors: list[StepError]) -> str:
     """
     Keep the error of a step, and write nipype's crash file where that can be done.
 
+    Give the path of the crash file; empty where it could not be written.
+
     The error is kept in memory: the disk for crash files may be what failed.
-
-    Parameters
-    ----------
-    node : nipype Node
-        That failed.
-    trace : str
-        Its traceback.
-    errors : list of StepError
-        Gets one more.
-
-    Returns
-    -------
-    path : str
-        Of the crash file; empty where it could not be written.
     """
     from nipype.pipeline.plugins.tools import report_crash
 
@@ -75,19 +63,7 @@ def note_crash(node: Any, trace: str, errors: list[StepError]) -> str:
 
 
 def read_crashes(folder: Path) -> list[StepError]:
-    """
-    Read nipype's crash files, which is all that plugins of others leave.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are.
-
-    Returns
-    -------
-    errors : list of StepError
-        Sorted by node.
-    """
+    """Read nipype's crash files, which is all that plugins of others leave."""
     errors = []
     for path in sorted(folder.glob('crash-*.txt')):
         text = path.read_text('utf-8', errors='replace')
@@ -124,19 +100,9 @@ def blame_disks(errors: Iterable[StepError], folders: Mapping[str, Path]) -> lis
     """
     Name the disk that is full, or the folder that was deleted, where that is what stopped steps.
 
-    Parameters
-    ----------
-    errors : iterable of StepError
-        Of one graph.
-    folders : mapping of str to Path
-        How a folder is called, such as ``the output /out`` -> a folder or file in it that was
-        there when the run began.
-
-    Returns
-    -------
-    errors : list of StepError
-        Those of a full disk, and those that look like faults of the program while a disk is full
-        or a folder is gone, with exit code 74 and its name; the others as they were.
+    `folders` maps how a folder is called, such as ``the output /out``, to a folder or file in it
+    that was there when the run began. Errors of a full disk, and those that look like faults of
+    the program while a disk is full or a folder is gone, get exit code 74 and its name.
     """
     fault = disk_fault(folders)
     return [_blamed(error, fault, folders) for error in errors]
@@ -158,17 +124,7 @@ def as_app_error(error: BaseException, folders: Mapping[str, Path]) -> BaseExcep
     """
     Turn an error that the machine made into one that says so.
 
-    Parameters
-    ----------
-    error : BaseException
-        Of any kind.
-    folders : mapping of str to Path
-        As for :func:`disk_fault`.
-
-    Returns
-    -------
-    error : BaseException
-        An OutputError with exit code 74 where a disk is full or a folder is gone; else as it was.
+    An OutputError with exit code 74 where a disk is full or a folder is gone; else as it was.
     """
     if isinstance(error, AppError | KeyboardInterrupt):
         return error
@@ -186,15 +142,7 @@ def disk_fault(folders: Mapping[str, Path]) -> str:
     """
     Look for a folder that is gone, or whose disk has no room.
 
-    Parameters
-    ----------
-    folders : mapping of str to Path
-        As for :func:`blame_disks`.
-
-    Returns
-    -------
-    fault : str
-        One sentence; empty where all is well.
+    One sentence; empty where all is well.
     """
     for name, path in folders.items():
         try:

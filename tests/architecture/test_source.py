@@ -7,6 +7,7 @@ from importlib import import_module
 import pytest
 
 from bids_app.bids.output.names import table
+from bids_app.bids.products import PRODUCTS
 from bids_app.interfaces._base import POSITIONS
 from bids_app.models.registry import MODELS
 from bids_app.reports.citations import load_references
@@ -211,6 +212,7 @@ WRITERS = ('workflows/', 'group/', 'bids/', 'reports/', 'cli/')
 
 def test_every_row_of_the_output_table_is_written_by_some_code():
     written = {text for path, text in strings() if path.startswith(WRITERS)}
+    written |= {product.row for product in PRODUCTS.values()}
     assert not set(table().rows) - written
 
 

@@ -51,19 +51,9 @@ def draw_answer(
     """
     Draw the shares by rule, and the share of the total change over a common offset.
 
-    Parameters
-    ----------
-    rules : mapping of str to mapping of str to Bound
-        Title of a rule to sign of BOLD to its share.
-    curve : mapping of str to sequence of (float, Bound)
-        Sign of BOLD to offset (percent) and share; empty without a baseline.
-    measured : (float, float) or None
-        Interval of the change where BOLD is absent, percent.
-
-    Returns
-    -------
-    element : str
-        SVG element.
+    `rules`: title of a rule to sign of BOLD to its share; `curve`: sign of BOLD to offset
+    (percent) and share, empty without a baseline; `measured`: interval of the change where BOLD is
+    absent, percent.
     """
     top = 26.0
     bottom = top + ROW * len(rules)

@@ -25,17 +25,8 @@ def draw_chain(steps: Mapping[str, ChainStep], states: Mapping[str, str]) -> str
     """
     Draw the chain from scans to labels.
 
-    Parameters
-    ----------
-    steps : mapping of str to ChainStep
-        Of report.yml.
-    states : mapping of str to str
-        Step to ``made`` or why it is not; a step that is not named was not asked for.
-
-    Returns
-    -------
-    element : str
-        SVG element; steps that were not made are dashed, and say why under the pointer.
+    Steps that were not made are dashed, and say why under the pointer; a step without a state was
+    not asked for.
     """
     width = CELL[0] * (1 + max(step.x for step in steps.values()))
     height = CELL[1] * max(step.y for step in steps.values()) + BOX[1] + 4
@@ -125,19 +116,7 @@ def draw_plane(
     """
     Draw means of two quantities with their confidence ellipses over reference lines.
 
-    Parameters
-    ----------
-    points : sequence of Point
-        At least one.
-    lines : mapping of str to ((T,) ndarray, (T,) ndarray)
-        Name, written at its right end, to places.
-    labels : (str, str)
-        Of both axes with their units.
-
-    Returns
-    -------
-    element : str
-        SVG element; names and numbers are under the pointer.
+    Lines are named at their right end; names and numbers of the points are under the pointer.
     """
     low, high = _span_of(points)
     places = np.array([_place(point.center, low, high) for point in points])

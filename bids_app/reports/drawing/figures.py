@@ -137,17 +137,8 @@ class Slices:
         """
         Lay the slices out in rows, seen from above the head, left on the left.
 
-        Parameters
-        ----------
-        volume : (X, Y, Z) ndarray
-            Axes towards right, front and head; NaN = nothing there.
-        factor : int
-            How many times finer the volume is in the slice than the grid of the slices.
-
-        Returns
-        -------
-        picture : (rows, columns) ndarray of float64
-            First row is the top; NaN where there is no slice.
+        NaN where there is nothing. The volume may be finer in the slice, by `factor`, than the
+        grid of the slices.
         """
         x = slice(self.x[0] * factor, self.x[1] * factor)
         y = slice(self.y[0] * factor, self.y[1] * factor)
@@ -207,23 +198,8 @@ def choose_slices(
     """
     Choose evenly spaced slices of a mask and the box around it.
 
-    Parameters
-    ----------
-    mask : (X, Y, Z) ndarray of bool
-        Axes towards right, front and head.
-    zooms : (3,) sequence of float
-        Voxel size, mm.
-    heights : (Z,) sequence of float
-        Position of every slice, mm; may be empty.
-    n_slices : int
-        At most so many.
-    n_columns : int
-        Slices in a row.
-
-    Returns
-    -------
-    slices : Slices
-        Those with at least a tenth of the area of the largest one, thinned evenly.
+    Those with at least a tenth of the area of the largest one, thinned evenly to `n_slices`. Axes
+    lead towards right, front and head; zooms and heights (may be empty) are in mm.
 
     Raises
     ------
@@ -266,23 +242,8 @@ def draw_map(
     """
     Draw a map with its colour bar.
 
-    Parameters
-    ----------
-    volume : (X, Y, Z) ndarray of float64
-        Values in the unit shown; NaN = no estimate.
-    slices : Slices
-        What to show.
-    scale : Scale
-        Limits, colours and label of the bar.
-    mask : (X, Y, Z) ndarray of bool, optional
-        Where an estimate was tried: NaN inside is drawn grey, outside black.
-    backdrop : Backdrop, optional
-        Anatomy to be seen, dimmed, where there is no value.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Mosaic above a horizontal colour bar.
+    NaN is no estimate: in the mask, where one was tried, it is grey, outside black; over a
+    backdrop the anatomy is seen there, dimmed.
     """
     figure, axes = _canvas(slices, bar=BAR_HEIGHT)
     if backdrop is not None:
@@ -309,21 +270,8 @@ def draw_glass(
     """
     Draw the value of largest size along three lines of sight through the brain.
 
-    Parameters
-    ----------
-    volume : (X, Y, Z) ndarray of float64
-        Axes towards right, front and head; NaN and 0 = nothing to be seen.
-    brain : (X, Y, Z) ndarray of bool
-        Its shadow is outlined.
-    zooms : (3,) sequence of float
-        Voxel size, mm.
-    scale : Scale
-        Limits, colours and label of the bar.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Seen from the right, from behind and from above, over a horizontal colour bar.
+    From the right, from behind and from above (axes towards right, front and head, zooms in mm),
+    over a colour bar; NaN and 0 are nothing to be seen.
     """
     from matplotlib.figure import Figure
 
@@ -364,27 +312,9 @@ def stack_slices(
     """
     Paint every axial slice of the brain, one under the other, for a page to scroll through.
 
-    Parameters
-    ----------
-    volume : (X, Y, Z) ndarray of float64
-        Axes towards right, front and head; NaN = no value.
-    brain : (X, Y, Z) ndarray of bool
-        Slices without any are left out.
-    backdrop : (X, Y, Z) ndarray
-        Anatomy in grey.
-    scale : Scale
-        Limits and colours.
-    threshold : float
-        Values smaller than this in size leave the anatomy visible.
-
-    Returns
-    -------
-    content : bytes
-        WebP, one pixel per voxel, foot first.
-    size : (int, int)
-        Width and height of one slice, pixels.
-    indices : tuple of int
-        Of the slices.
+    Give a WebP, one pixel per voxel, foot first, with width and height of one slice (pixels), and
+    the slices. Those without brain are left out; values smaller than the threshold leave the
+    anatomy visible.
     """
     import matplotlib as mpl
     from PIL import Image
@@ -417,21 +347,7 @@ def draw_labels(
     """
     Draw a label map over the anatomy; the legend belongs to the page.
 
-    Parameters
-    ----------
-    labels : (X, Y, Z) ndarray of int
-        Label numbers; those without a colour are transparent.
-    colours : mapping of int to str
-        Colour of each label, ``#rrggbb``.
-    slices : Slices
-        What to show.
-    backdrop : Backdrop, optional
-        Anatomy under the labels.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Mosaic without bar.
+    Labels without a colour are transparent.
     """
     from matplotlib.colors import to_rgba
 
@@ -453,19 +369,7 @@ def draw_outlines(
     """
     Draw the borders of masks or tissues over an image.
 
-    Parameters
-    ----------
-    backdrop : Backdrop
-        Image.
-    outlines : mapping of str to (X, Y, Z) ndarray
-        Colour to probability on the grid of the backdrop; the border is at 0.5.
-    slices : Slices
-        What to show.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Mosaic without bar.
+    Colours lead to probabilities on the grid of the backdrop; the border is at 0.5.
     """
     figure, axes = _canvas(slices, bar=0.0)
     _paint_backdrop(axes, slices, backdrop)
@@ -481,19 +385,7 @@ def draw_outlines(
 
 
 def draw_histogram(content: Histogram) -> Figure:
-    """
-    Draw the distribution of a quantity per tissue, as share of the tissue's voxels.
-
-    Parameters
-    ----------
-    content : Histogram
-        Groups, limits, label and usual ranges.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Chart in page colours.
-    """
+    """Draw the distribution of a quantity per tissue, as share of the tissue's voxels."""
     figure = _chart(height=1.9)
     axes = figure.add_axes((0.02, 0.27, 0.96, 0.6))
     edges = np.linspace(*content.limits, content.n_bins + 1)
@@ -523,17 +415,7 @@ def draw_curves(
     """
     Draw quantities of one unit over a common axis.
 
-    Parameters
-    ----------
-    curves : mapping of str to ((T,) ndarray, (T,) ndarray)
-        Name to places on the axis and values; NaN leave a gap.
-    labels : (str, str)
-        Of both axes with their units.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Chart in page colours.
+    NaN leave a gap; labels are of both axes, with their units.
     """
     columns = _legend_columns(list(curves))
     rows = -(-len(curves) // columns) if len(curves) > 1 else 0
@@ -565,17 +447,7 @@ def draw_fits(
     """
     Draw measured points with their fitted curves.
 
-    Parameters
-    ----------
-    trains : mapping of str to ((T,) ndarray, (T,) ndarray, (T,) ndarray)
-        Name to places on the axis, points and curve; NaN leave a gap.
-    labels : (str, str)
-        Of both axes with their units.
-
-    Returns
-    -------
-    figure : matplotlib Figure
-        Chart in page colours.
+    NaN leave a gap; labels are of both axes, with their units.
     """
     figure = _chart(height=2.4)
     axes = figure.add_axes((0.14, 0.22, 0.84, 0.62))
@@ -641,16 +513,6 @@ def webp(figure: Figure) -> bytes:
 
     Maps with a colour bar keep every colour (at most 256); pictures over the anatomy, which have
     smooth greys and no numbers to be read off, are compressed as photographs are.
-
-    Parameters
-    ----------
-    figure : matplotlib Figure
-        With an opaque background.
-
-    Returns
-    -------
-    content : bytes
-        WebP file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
@@ -687,17 +549,8 @@ def svg(figure: Figure, *, name: str) -> str:
     """
     Render a chart as an SVG element to be put into a page.
 
-    Parameters
-    ----------
-    figure : matplotlib Figure
-        Drawn in PAGE_TEXT, which becomes the text colour of the page.
-    name : str
-        Unique in the page; identifiers start with it.
-
-    Returns
-    -------
-    element : str
-        Without XML declaration.
+    What is drawn in PAGE_TEXT gets the text colour of the page; identifiers start with `name`,
+    unique in the page.
     """
     import matplotlib as mpl
 

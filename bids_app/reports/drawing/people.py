@@ -52,21 +52,7 @@ class Interval:
 
 
 def draw_strips(groups: Sequence[Strip], *, title: str) -> str:
-    """
-    Draw participants as points by group, with mean and interval.
-
-    Parameters
-    ----------
-    groups : sequence of Strip
-        At least one, each with people.
-    title : str
-        Quantity with its unit; read out by screen readers.
-
-    Returns
-    -------
-    element : str
-        A whole SVG file.
-    """
+    """Draw participants as points by group, with mean and interval."""
     everything = [value for group in groups for _, value in group.people]
     ends = [bound for g in groups for bound in (g.low, g.high) if np.isfinite(bound)]
     low, high = min(everything + ends), max(everything + ends)
@@ -106,21 +92,7 @@ def draw_strips(groups: Sequence[Strip], *, title: str) -> str:
 
 
 def draw_forest(rows: Sequence[Interval], *, title: str) -> str:
-    """
-    Draw effects of regions with their intervals on one axis through zero.
-
-    Parameters
-    ----------
-    rows : sequence of Interval
-        At least one.
-    title : str
-        Quantity and test.
-
-    Returns
-    -------
-    element : str
-        A whole SVG file.
-    """
+    """Draw effects of regions with their intervals on one axis through zero."""
     low = min(0.0, *(row.low for row in rows))
     high = max(0.0, *(row.high for row in rows))
     span = (high - low) or 1.0

@@ -37,19 +37,7 @@ class Answer:
 
 
 def answers(files: Sequence[Derivative]) -> tuple[Answer, ...]:
-    """
-    Say what each contrast of a group shows.
-
-    Parameters
-    ----------
-    files : sequence of Derivative
-        Of the group.
-
-    Returns
-    -------
-    answers : tuple of Answer
-        One per contrast with a summary of concordance.
-    """
+    """Say what each contrast of a group shows."""
     found = []
     for file in select(files, 'group_summary'):
         at = {'contrast': file.entities['contrast']}

@@ -30,17 +30,7 @@ def coupling_charts(output_dir: Path, participants: Iterable[str]) -> tuple[tupl
     """
     Draw the change of CMRO2 over that of CBF for every contrast of a group.
 
-    Parameters
-    ----------
-    output_dir : Path
-        The output dataset.
-    participants : iterable of str
-        Labels without ``sub-``.
-
-    Returns
-    -------
-    charts : tuple of (str, str)
-        Contrast and SVG element; contrasts without both quantities are left out.
+    Contrasts without both quantities are left out.
     """
     found: dict[str, dict[str, list[tuple[float, ...]]]] = {}
     for participant in participants:

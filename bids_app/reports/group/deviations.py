@@ -40,19 +40,7 @@ def quantity_unit(quantity: str, *, is_change: bool) -> tuple[str, str, float]:
     """
     Find how a quantity is shown on the page.
 
-    Parameters
-    ----------
-    quantity : str
-        Of outputs.yml.
-    is_change : bool
-        Whether of a change.
-
-    Returns
-    -------
-    title, unit : str
-        In words.
-    scale : float
-        From the unit of the files.
+    Give title and unit in words, and the factor from the unit of the files.
 
     Examples
     --------
@@ -70,15 +58,7 @@ def deviations(files: Sequence[Derivative]) -> tuple[Card, ...]:
     """
     Read who is beyond the norm where.
 
-    Parameters
-    ----------
-    files : sequence of Derivative
-        Of the group.
-
-    Returns
-    -------
-    cards : tuple of Card
-        Per participant and quantity, as in the table; none without ``--reference``.
+    Per participant and quantity, as in the table; none without ``--reference``.
     """
     lines = [line for file in select(files, 'group_deviations') for line in read_table(file.path)]
     keys = ('participant', 'quantity', 'condition', 'contrast')

@@ -39,15 +39,7 @@ def network_cards(units: Iterable[UnitPage]) -> tuple[Card, ...]:
     """
     Make a card of every network that has numbers.
 
-    Parameters
-    ----------
-    units : iterable of UnitPage
-        Of a group, with its tables.
-
-    Returns
-    -------
-    cards : tuple of Card
-        Of the spaces whose atlas is packaged.
+    Of the spaces whose atlas is packaged.
     """
     cards = []
     for unit in units:

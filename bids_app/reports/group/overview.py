@@ -61,17 +61,8 @@ def inclusion_flow(
     """
     Count the participants from those that were run to those in the group.
 
-    Parameters
-    ----------
-    summaries : mapping of str to mapping
-        Participant to its run summary.
-    decisions : iterable of mapping
-        Lines of the table of inclusion of the group; empty before the group was made.
-
-    Returns
-    -------
-    stages : tuple of Stage
-        Each with what was lost on the way to the next.
+    `decisions` are the lines of the table of inclusion, empty before the group was made. Each
+    stage has what was lost on the way to the next.
     """
     states = {label: _state(summary) for label, summary in summaries.items()}
     good = (State.COMPLETE, State.DEGRADED, State.SKIPPED)
@@ -113,17 +104,7 @@ def quality_measures(output_dir: Path, participants: Sequence[str]) -> tuple[Mea
     """
     Compare the participants in what their tables say of quality and of the brain as a whole.
 
-    Parameters
-    ----------
-    output_dir : Path
-        The output dataset.
-    participants : sequence of str
-        With ``sub-``.
-
-    Returns
-    -------
-    measures : tuple of Measure
-        Those that at least two participants have.
+    Those that at least two participants have.
     """
     values: dict[tuple[str, str], dict[str, float]] = {}
     for participant in participants:
@@ -174,21 +155,7 @@ def _measures_of(output_dir: Path, participant: str) -> list[tuple[tuple[str, st
 
 
 def make_measure(name: tuple[str, str], values: Mapping[str, float]) -> Measure:
-    """
-    Place the participants between the extremes and mark those unlike the others.
-
-    Parameters
-    ----------
-    name : (str, str)
-        Title and unit.
-    values : mapping of str to float
-        Participant to its value.
-
-    Returns
-    -------
-    measure : Measure
-        Of the participants in the order given.
-    """
+    """Place the participants between the extremes and mark those unlike the others."""
     numbers = np.array(list(values.values()))
     middle = float(np.median(numbers))
     spread = CONSISTENT * float(np.median(np.abs(numbers - middle)))

@@ -58,18 +58,8 @@ def people(files: Sequence[Derivative], output_dir: Path) -> People:
     """
     Draw a study.
 
-    Parameters
-    ----------
-    files : sequence of Derivative
-        Of the group.
-    output_dir : Path
-        Where the page is.
-
-    Returns
-    -------
-    charts : People
-        Strips of the brain (of regions of interest where there is no atlas), and forests of
-        networks, atlases of the user and regions of interest per quantity and test.
+    Strips of the brain (of regions of interest where there is no atlas), and forests of networks,
+    atlases of the user and regions of interest per quantity and test.
     """
     values = [line for file in select(files, 'group_values') for line in read_table(file.path)]
     tests = [line for file in select(files, 'group_comparison') for line in read_table(file.path)]
@@ -94,19 +84,8 @@ def plane(measures: Sequence[Measure], files: Sequence[Derivative]) -> dict[str,
     """
     Collect what participants can be set against each other by: quality, then values of regions.
 
-    Parameters
-    ----------
-    measures : sequence of Measure
-        Of quality.
-    files : sequence of Derivative
-        Of the group.
-
-    Returns
-    -------
-    data : dict
-        participants, group of each (number), names of the groups, and axes with title, and text,
-        value and mark of every participant (None where it has none); empty with fewer than two
-        axes.
+    participants, group of each (number), names of the groups, and axes with title, and text, value
+    and mark of every participant (None where it has none); empty with fewer than two axes.
     """
     lines = [line for file in select(files, 'group_values') for line in read_table(file.path)]
     group_of = {line['participant']: line['group'] for line in lines}

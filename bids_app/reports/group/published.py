@@ -45,23 +45,8 @@ def compare(
     """
     Put the published numbers of a preset beside those of the group.
 
-    Parameters
-    ----------
-    preset : str
-        Name; one without published numbers gives nothing.
-    output_dir : Path
-        The output dataset.
-    files : sequence of Derivative
-        Of the group.
-    participants : sequence of str
-        Labels without ``sub-``.
-
-    Returns
-    -------
-    about : str
-        Where the published numbers are from.
-    rows : tuple of Comparison
-        In the order of data/published.yml; what this group does not have says so.
+    Say where the published numbers are from, none for most presets. Rows are in the order of
+    data/published.yml; what this group does not have says so.
     """
     known = _published().get(preset)
     if known is None:

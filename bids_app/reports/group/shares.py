@@ -32,20 +32,8 @@ def share_table(
     """
     Say what every constant adds to the variance of CMRO2.
 
-    Parameters
-    ----------
-    values : sequence of mapping
-        Constants of the run summary: ``name`` and ``value``.
-    scene : Scene
-        With the maps of CMRO2 and the tables of its changes.
-
-    Returns
-    -------
-    columns : tuple of str
-        What the shares are of; empty without a map of CMRO2.
-    shares : dict of str to tuple of str
-        Per constant, and for ``noise``: how well it is known, what that does to CMRO2, and its
-        share of each column.
+    Give what the shares are of, nothing without a map of CMRO2; and per constant, and for
+    ``noise``: how well it is known, what that does to CMRO2, and its share of each column.
     """
     noises = {**_of_map(scene), **_of_changes(scene.files)}
     if not noises:

@@ -113,19 +113,7 @@ def contrast_tables(
     """
     Read the tables of shares and regions.
 
-    Parameters
-    ----------
-    files : sequence of Derivative
-        Of a participant, session or group.
-    keys : (str, str)
-        Rows of outputs.yml: shares, regions.
-    output_dir : Path
-        Where the label tables are.
-
-    Returns
-    -------
-    tables : tuple of ContrastTables
-        One entry per contrast.
+    `keys` are the rows of outputs.yml of shares and of regions.
     """
     summaries, regions = (select(files, key) for key in keys)
     contrasts = dict.fromkeys(file.entities['contrast'] for file in (*summaries, *regions))

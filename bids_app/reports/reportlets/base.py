@@ -230,19 +230,7 @@ def tissue_values(values: FloatArray, mask: BoolArray, scene: Scene) -> dict[str
     """
     Take the values of each tissue.
 
-    Parameters
-    ----------
-    values : (X, Y, Z) ndarray of float64
-        A map.
-    mask : (X, Y, Z) ndarray of bool
-        Where an estimate was tried.
-    scene : Scene
-        Holds the tissue probabilities.
-
-    Returns
-    -------
-    tissues : dict of str to (V,) ndarray
-        NaN included; one entry ``brain`` where tissues are not known.
+    NaN included; one entry ``brain`` where tissues are not known.
     """
     rules = report_table().rules
     floors = dict(

@@ -22,19 +22,7 @@ def draw_row(row: FigureRow, scene: Scene, output_dir: Path) -> Iterator[Reportl
     """
     Draw the figures of one row of report.yml.
 
-    Parameters
-    ----------
-    row : FigureRow
-        What to show.
-    scene : Scene
-        Of a participant, session or group.
-    output_dir : Path
-        Where tables of labels are.
-
-    Yields
-    ------
-    reportlet : Reportlet
-        One per condition or contrast that has the file; none where there is none.
+    One per condition or contrast that has the file; none where there is none.
     """
     yield from KINDS[row.kind](row, scene, output_dir)
 

@@ -157,15 +157,7 @@ def first_echo_fact(sidecar: Mapping[str, Any]) -> Fact | None:
     """
     Say how far the first echo lies from the decay of the others, where that decides on T2.
 
-    Parameters
-    ----------
-    sidecar : mapping
-        Of a T2 map.
-
-    Returns
-    -------
-    fact : Fact or None
-        None of other maps, and where the model lets the first echo be low.
+    None of other maps than T2, and where the model lets the first echo be low.
     """
     # the key is asked for first: maps of other software may name their model in any way
     if 'FirstEchoDeparture' not in sidecar or sidecar['Model']['Name'] != 'exponential':
