@@ -36,6 +36,8 @@ __all__ = [
     'DEGREES',
     'ERROR_FACTORS',
     'FIRST_ECHO',
+    'HALF_CALIBRATION',
+    'PAIR_CALIBRATION',
     'RUNS_COMBINED',
     'SCAN_DIFFERENCES',
     'SHARED_NOISE',
@@ -82,6 +84,9 @@ VOXELS_PER_SAMPLE = 'VoxelsPerNoiseSample'
 SHARED_NOISE = 'SharedNoise'
 """Sidecar key: share of the variance that the voxels of a parcel, network and brain have in
 common."""
+
+PAIR_CALIBRATION, HALF_CALIBRATION = 'PairCalibration', 'HalfCalibration'
+"""Sidecar keys: whether errors are those that odd and even pairs, or the halves of a run, show."""
 
 SCAN_DIFFERENCES = 'ScanDifferences'
 """Sidecar key: what the halves of each scan differ by beyond their noise, relative variances."""

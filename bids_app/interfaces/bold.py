@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from bids_app.engines.glm import (
 )
 from bids_app.images import load_data, load_masked, save_unmasked
 from bids_app.interfaces._base import (
-    SHARED_NOISE,
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     Bundle,
@@ -39,7 +37,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
-from bids_app.interfaces.task import TaskInputSpec, cut_off_of, fit_slices
+from bids_app.interfaces.task import TaskInputSpec, cut_off_of, events_of, fit_task
 from bids_app.models.bold.block_median import bold_from_r2_star
 from bids_app.models.bold.confounds import (
     expand_motion,
@@ -67,6 +65,9 @@ PURE = 0.99
 
 SLOW = 128.0
 """Period of the slowest course that a noise component may hold, s; as in fMRIPrep."""
+
+PER_VOLUME = ('confounds', 'censored', 'label')
+"""Parts of a design that have an entry for each volume."""
 
 OWN_COLUMNS = ('framewise_displacement', 'relative_dvars', 'censored')
 """Columns of the table of nuisance that are no regressors."""
@@ -271,9 +272,9 @@ class EstimatePercentChange(SimpleInterface):
             common['confounds'] = confounds
             if isdefined(inputs.context) and inputs.context:
                 common['label'] = np.array(inputs.context) == 'label'
-            changes, shares, sidecar_of_fit = self._fit(series, mask, grid, common)
+            changes, noise, sidecar_of_fit = self._fit(series, mask, grid, common)
             facts |= {'Confounds': names, 'NoiseModel': inputs.noise_model} | sidecar_of_fit
-            extra = [facts | {SHARED_NOISE: shares[label]} for label in changes]
+            extra = [facts | noise[label] for label in changes]
 
         self._results['bold'] = [
             save_estimate(f'bold{index}', estimate, mask, grid, runtime.cwd, extra[index])
@@ -296,17 +297,21 @@ class EstimatePercentChange(SimpleInterface):
         """Fit the slices of each time with the design of that time."""
         inputs = self.inputs
         is_relative = not isdefined(inputs.factor)
-        make_design = partial(
-            make_task_design,
-            series.shape[1],
-            hrf_model=inputs.hrf_model,
-            high_pass=cut_off_of(inputs),
-            measure=inputs.measure if isdefined(inputs.measure) else None,
-            **common,
-        )
-        changes, shares, design = fit_slices(
-            inputs, mask, grid, make_design, is_relative=is_relative
-        )
+
+        def make_design(*, first_time, volumes):
+            part = {name: common[name][volumes] for name in PER_VOLUME if name in common}
+            part['events'] = events_of(common['events'], volumes, inputs.repetition_time)
+            return make_task_design(
+                volumes.stop - volumes.start,
+                hrf_model=inputs.hrf_model,
+                high_pass=cut_off_of(inputs),
+                measure=inputs.measure if isdefined(inputs.measure) else None,
+                first_time=first_time,
+                **common | part,
+            )
+
+        fit = fit_task(inputs, mask, grid, make_design, is_relative=is_relative)
+        changes, design = fit.changes, fit.design
         if not is_relative:
             changes = {label: _times(one, inputs.factor) for label, one in changes.items()}
         facts: dict[str, Any] = {
@@ -321,7 +326,7 @@ class EstimatePercentChange(SimpleInterface):
                        'From': round(one.start, 3), 'To': round(one.end, 3)}
                 for name, one in design.measured.items()
             }  # fmt: skip
-        return changes, shares, facts
+        return changes, fit.facts, facts
 
 
 def _times(estimate, factor):

@@ -22,6 +22,8 @@ from bids_app.images import (
 )
 from bids_app.interfaces._base import (
     ERROR_FACTORS,
+    HALF_CALIBRATION,
+    PAIR_CALIBRATION,
     SCAN_DIFFERENCES,
     SHARED_NOISE,
     VOXELS_PER_SAMPLE,
@@ -43,7 +45,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.spatial import voxels_per_sample
-from bids_app.interfaces.task import TaskInputSpec, cut_off_of, fit_slices
+from bids_app.interfaces.task import TaskInputSpec, cut_off_of, events_of, fit_task
 from bids_app.models.asl.label_control import (
     estimate_difference,
     half_difference,
@@ -72,7 +74,6 @@ from bids_app.models.status import Status
 GREY_MATTER = 1
 """Number of grey matter in the map of tissue classes."""
 
-PAIR_CALIBRATION, HALF_CALIBRATION = 'PairCalibration', 'HalfCalibration'
 """Sidecar keys: odd against even pairs, the first half against the second; whether the stated
 errors hold, from voxels to the brain."""
 
@@ -203,23 +204,22 @@ class EstimateTaskDifference(EstimateDifference):
             groups = load_masked(inputs.noise_groups, mask, grid).astype(int)
         series = load_masked(inputs.series, mask, grid)
         self._check_sign(series, groups)
-        changes, shares, design = fit_slices(inputs, mask, grid, self._design, is_relative=False)
-        made = changes[inputs.condition]
-        facts = {SHARED_NOISE: shares[inputs.condition]}
-        where = (mask, grid, runtime.cwd)
-        self._results['difference'] = save_estimate('difference', made, *where, facts)
+        fit = fit_task(inputs, mask, grid, self._design, is_relative=False)
+        made, design = fit.changes[inputs.condition], fit.design
+        where = (mask, grid, runtime.cwd, fit.facts[inputs.condition])
+        self._results['difference'] = save_estimate('difference', made, *where)
         filters = design.weights[inputs.condition][0] @ np.linalg.pinv(design.matrix)
         # a mean difference of n pairs has 2/n of the variance of a volume
         self._results['n_pairs'] = [max(1, round(2 / float(filters @ filters)))]
         return runtime
 
-    def _design(self, *, first_time):
+    def _design(self, *, first_time, volumes):
         """Make the design of the wanted condition for the slices of one time."""
         inputs = self.inputs
         design = make_perfusion_design(
-            inputs.context,
+            inputs.context[volumes],
             repetition_time=inputs.repetition_time,
-            events=list(inputs.events),
+            events=events_of(inputs.events, volumes, inputs.repetition_time),
             baseline=inputs.baseline,
             hrf_model=inputs.hrf_model,
             high_pass=cut_off_of(inputs),

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bids_app.engines.glm import fit_task_design, share_of_noise
+from bids_app.errors import ModelInputError
 from bids_app.images import load_masked
-from bids_app.interfaces._base import BaseInterfaceInputSpec, image, isdefined, traits
+from bids_app.interfaces._base import (
+    HALF_CALIBRATION,
+    SHARED_NOISE,
+    BaseInterfaceInputSpec,
+    image,
+    isdefined,
+    traits,
+)
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.noise import calibrate_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bids_app._typing import BoolArray
-    from bids_app.engines.glm import TaskDesign
+    from bids_app.engines.glm import TaskDesign, TimedEvent
     from bids_app.images import Grid
 
 
@@ -46,11 +56,31 @@ def cut_off_of(inputs: Any) -> float | None:
     return inputs.high_pass if isdefined(inputs.high_pass) else None
 
 
-def fit_slices(
-    inputs: Any, mask: BoolArray, grid: Grid, make_design: Callable[..., TaskDesign], **how: Any
-) -> tuple[dict[str, Estimate], dict[str, dict[str, float]], TaskDesign]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFit:
     """
-    Fit the slices of each time with the design of that time.
+    What a series shows of a task.
+
+    Parameters
+    ----------
+    changes : dict of str to Estimate
+        Per contrast, all voxels.
+    facts : dict of str to dict
+        Per contrast, for its sidecar: the noise that voxels share, and how its halves agree.
+    design : TaskDesign
+        That of the last slices.
+    """
+
+    changes: dict[str, Estimate]
+    facts: dict[str, dict[str, Any]]
+    design: TaskDesign
+
+
+def fit_task(
+    inputs: Any, mask: BoolArray, grid: Grid, make_design: Callable[..., TaskDesign], **how: Any
+) -> TaskFit:
+    """
+    Fit the slices of each time with the design of that time; then each half of the run by itself.
 
     Parameters
     ----------
@@ -61,31 +91,86 @@ def fit_slices(
     grid : Grid
         Of the mask.
     make_design : callable
-        From `first_time`, when a slice of the first volume was read (s), to its design.
+        From `first_time`, when a slice of the first volume was read (s), and `volumes`, a slice
+        of them, to the design of these volumes.
     **how : value
         As for :func:`~bids_app.engines.glm.fit_task_design`.
 
     Returns
     -------
-    changes : dict of str to Estimate
-        Per contrast, all voxels.
-    shares : dict of str to dict
-        Noise that voxels share, as for :func:`~bids_app.engines.glm.share_of_noise`.
-    design : TaskDesign
-        That of the last slices.
+    fit : TaskFit
+        Of the whole run.
     """
     series = load_masked(inputs.series, mask, grid)
     how['noise_model'] = inputs.noise_model
     times = np.zeros(len(series))
     if isdefined(inputs.slice_times) and inputs.slice_times:
         times = np.asarray(inputs.slice_times)[np.nonzero(mask)[inputs.slice_axis]]
-    parts = []
-    for time in np.unique(times):
-        design = make_design(first_time=time)
-        parts.append((times == time, fit_task_design(series[times == time], design, **how)))
-    changes = {label: _join(parts, label, len(series)) for label in parts[0][1]}
-    shares = share_of_noise(series, changes, np.argwhere(mask) * grid.zooms, design, **how)
-    return changes, shares, design
+    points = np.argwhere(mask) * grid.zooms
+
+    def fit(volumes: slice) -> tuple[dict[str, Estimate], TaskDesign]:
+        parts = []
+        for time in np.unique(times):
+            design = make_design(first_time=time, volumes=volumes)
+            parts.append(
+                (times == time, fit_task_design(series[times == time, volumes], design, **how))
+            )
+        return {label: _join(parts, label, len(series)) for label in parts[0][1]}, design
+
+    n_volumes = series.shape[1]
+    changes, design = fit(slice(0, n_volumes))
+    shares = share_of_noise(series, changes, points, design, **how)
+    facts: dict[str, dict[str, Any]] = {label: {SHARED_NOISE: shares[label]} for label in changes}
+    middle = n_volumes // 2
+    try:
+        first, second = (fit(part)[0] for part in (slice(0, middle), slice(middle, n_volumes)))
+    except ModelInputError as error:  # a design that only the whole run can tell apart
+        for fact in facts.values():
+            fact[HALF_CALIBRATION] = {'Verdict': f'not compared: {error}'}
+        return TaskFit(changes=changes, facts=facts, design=design)
+    for label, fact in facts.items():
+        halves = first[label], second[label]
+        difference = Estimate.of(
+            halves[0].value - halves[1].value, halves[0].variance + halves[1].variance
+        )
+        known = np.isfinite(difference.value) & (difference.variance > 0)
+        fact[HALF_CALIBRATION] = calibrate_levels(
+            difference.at(known), points[known], shares[label]
+        )
+    return TaskFit(changes=changes, facts=facts, design=design)
+
+
+def events_of(
+    events: Sequence[TimedEvent], volumes: slice, repetition_time: float
+) -> list[TimedEvent]:
+    """
+    Give the events of a part of a run in its own time.
+
+    Parameters
+    ----------
+    events : sequence of (float, float, str)
+        Onset, duration (s) and trial type.
+    volumes : slice
+        Of the run, with both ends.
+    repetition_time : float
+        s
+
+    Returns
+    -------
+    part : list of (float, float, str)
+        Those that last into the part, with onsets below 0 where they began before it.
+
+    Examples
+    --------
+    >>> events_of([(0.0, 30.0, 'a'), (50.0, 30.0, 'a')], slice(30, 60), 2.0)
+    [(-10.0, 30.0, 'a')]
+    """
+    start, end = volumes.start * repetition_time, volumes.stop * repetition_time
+    return [
+        (onset - start, duration, trial_type)
+        for onset, duration, trial_type in events
+        if onset < end and onset + duration > start
+    ]
 
 
 def _join(

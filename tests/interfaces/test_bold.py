@@ -136,6 +136,32 @@ def test_percent_change_of_a_block_design(run, rng, estimator):
     assert ('DriftSensitivity' in facts) == (estimator == 'block-median')
 
 
+def change_of(run, image, events=EVENTS):
+    """Sidecar of the percent change of a run."""
+    _, table_ = nuisance(run, image)
+    how = {**DESIGN, 'events': events}
+    outputs = run.run(EstimatePercentChange(series=image, mask=run.mask, nuisance=table_, **how))
+    return sidecar_of(outputs.bold[0])
+
+
+def test_the_halves_of_a_run_agree_within_their_errors(run, rng):
+    """White noise; then a task that is answered in the first half alone."""
+    halves = change_of(run, run.image('bold', series(rng, change=0.0)))['HalfCalibration']
+    assert halves['voxel']['Verdict'] == 'right'
+    assert 0.7 < halves['voxel']['SDofZ'] < 1.3
+    uneven = series(rng, change=0.0)
+    uneven[..., : N // 2] += 10 * response()[: N // 2]
+    halves = change_of(run, run.image('uneven', uneven))['HalfCalibration']
+    assert halves['voxel']['SDofZ'] > 3
+    assert 'too small' in halves['voxel']['Verdict']
+
+
+def test_a_task_of_one_half_has_no_halves(run, rng):
+    halves = change_of(run, run.image('bold', series(rng)), EVENTS[:1])['HalfCalibration']
+    assert halves['Verdict'].startswith('not compared: ')
+    assert "'calc'" in halves['Verdict']
+
+
 def test_slices_read_late_give_the_same_change(run, rng):
     times = [0.0, 0.3, 0.6, 0.9]
     data = np.full((6, 6, 4, N), 1000.0)

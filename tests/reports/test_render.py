@@ -13,6 +13,7 @@ from bids_app.errors import MissingInputError
 from bids_app.reports import render
 from bids_app.reports.group import tables
 from bids_app.reports.report_table import report_table
+from bids_app.reports.reportlets.base import halves_fact
 from bids_app.reports.reportlets.maps import first_echo_fact, median_fact
 from bids_app.reports.reportlets.tables import shown_cell
 from tests.browser import CHROMIUM, needs_browser
@@ -581,3 +582,13 @@ def test_a_figure_that_fails_is_named_and_takes_no_other_along(output_dir, monke
     make = render.render_group if row.level == 'group' else render.render_participant
     report = make(output_dir, *(['01'] if row.level == 'participant' else []))
     assert report.missing == (f'{row.title} missing: unexpected ZeroDivisionError: a mistake',)
+
+
+@pytest.mark.parametrize(
+    ('verdict', 'judged'), [('right', 'good'), ('stated errors are 30 % too small', 'check')]
+)
+def test_the_halves_of_a_scan_are_told_beside_its_map(verdict, judged):
+    fact = halves_fact({'HalfCalibration': {'voxel': {'SDofZ': 1.3, 'Verdict': verdict}}})
+    assert (fact.text, fact.verdict) == ('SD 1.3 in voxels', judged)
+    assert halves_fact({'HalfCalibration': {'Verdict': 'not compared: few volumes'}}) is None
+    assert halves_fact({}) is None

@@ -14,7 +14,7 @@ from bids_app.reports.background import TISSUES, Scene
 from bids_app.reports.derivatives import load_upright, read_table
 from bids_app.reports.drawing import figures
 from bids_app.reports.report_table import FigureRow, report_table
-from bids_app.reports.text import contrast_text, percent, unit_text
+from bids_app.reports.text import contrast_text, number, percent, unit_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -269,6 +269,34 @@ def share_fact(values: FloatArray, name: str) -> Fact:
         verdict='good' if share <= limit else 'check',
         rule=f'usual: at most {percent(limit)}',
         beyond=max(0.0, share / limit - 1),
+    )
+
+
+def halves_fact(sidecar: Mapping[str, Any]) -> Fact | None:
+    """
+    Say whether the halves of a scan differ by what their errors say.
+
+    Parameters
+    ----------
+    sidecar : mapping
+        Of a map.
+
+    Returns
+    -------
+    fact : Fact or None
+        None where halves were not compared.
+    """
+    found = sidecar.get('HalfCalibration', {}).get('voxel', {})
+    spread = found.get('SDofZ')
+    if spread is None:
+        return None
+    is_right = found['Verdict'] == 'right'
+    return Fact(
+        name='first minus second half, in their errors',
+        text=f'SD {number(float(spread))} in voxels',
+        verdict='good' if is_right else 'check',
+        rule='' if is_right else found['Verdict'],
+        beyond=0.0 if is_right else abs(float(spread) - 1),
     )
 
 

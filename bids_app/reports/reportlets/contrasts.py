@@ -20,6 +20,7 @@ from bids_app.reports.reportlets.base import (
     Picture,
     Reportlet,
     Scroll,
+    halves_fact,
     make_reportlet,
     missing_fact,
 )
@@ -148,7 +149,7 @@ def _effects(row: FigureRow, scene: Scene, statistic: str) -> Iterator[Reportlet
         drawn = [('Change', figures.draw_map(values, scene.slices, scale, mask=mask), '')]
         same = {name: file.entities.get(name) for name in ('contrast', 'task')}
         tests = scene.maps(row.output, quantity=row.quantity, statistic=statistic, **same)
-        facts: list[Fact | None] = [missing_fact(values, mask, scene)]
+        facts = [missing_fact(values, mask, scene), halves_fact(file.sidecar)]
         if tests:
             tested = load_upright(tests[0].path)[0]
             scale = figures.Scale(limits=Z_LIMITS, colormap='RdBu_r', label=statistic)

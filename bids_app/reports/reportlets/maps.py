@@ -17,6 +17,7 @@ from bids_app.reports.reportlets.base import (
     Fact,
     LegendEntry,
     Reportlet,
+    halves_fact,
     histogram_of,
     make_reportlet,
     share_fact,
@@ -70,6 +71,7 @@ def draw_maps(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet]:
                 *_map_facts(row, values, error=error, mask=mask, tissues=tissues),
                 *_set_facts(file.sidecar),
                 first_echo_fact(file.sidecar),
+                halves_fact(file.sidecar),
             ],
             legend=tuple(entry for _, entry in legend),
         )
