@@ -577,16 +577,30 @@ def average_around(
     edges = np.asarray(edges, float)
     extent = np.linalg.norm(edges, axis=0)
     n_points = np.clip(np.ceil(extent - ROUNDING), 1, MOST_POINTS_PER_AXIS).astype(int)
-    total, n_valid = np.zeros(centres.shape[:-1]), np.zeros(centres.shape[:-1])
+    shape, centres = centres.shape[:-1], centres.reshape(-1, 3)
+    average = np.full(len(centres), fill)
+    touching = _touching(image, centres, edges) if fill == 0 else np.ones(len(centres), bool)
+    centres = centres[touching]
+    total, n_valid = np.zeros((2, len(centres)))
     interpolate = _interpolator(image)
     for offset in product(*[(np.arange(n) + 1 / 2) / n - 1 / 2 for n in n_points]):
         sample = interpolate(centres + edges @ np.array(offset))
         sample = np.where(np.isnan(sample), fill, sample)
         total += np.nan_to_num(sample)
         n_valid += ~np.isnan(sample)
-    average = np.full(total.shape, np.nan)
-    np.divide(total, n_valid, out=average, where=n_valid > 0)
-    return average
+    average[touching] = np.divide(
+        total, n_valid, out=np.full(len(centres), np.nan), where=n_valid > 0
+    )
+    return average.reshape(shape)
+
+
+def _touching(image: FloatArray, centres: FloatArray, edges: FloatArray) -> BoolArray:
+    """Tell which boxes (V,) may hold more than zeros; most of a scan lies beside the brain."""
+    reach = np.ceil(np.abs(edges).sum(axis=1) / 2 + 1).astype(int)
+    nearby = ndimage.maximum_filter((image != 0).astype(np.uint8), size=tuple(2 * reach + 1))
+    # a box beyond the border touches no more than one on it
+    places = np.clip(np.rint(centres).astype(int), 0, np.array(image.shape) - 1)
+    return np.asarray(nearby[tuple(places.T)] > 0)
 
 
 def sample_linear(value: ArrayLike, coordinates: ArrayLike) -> FloatArray:

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from bids_app.errors import ModelInputError
 from bids_app.models.numerics.resampling import (
+    average_around,
     average_over_voxel,
     resample_map,
     resample_nearest,
@@ -251,3 +252,17 @@ def test_flirt_counts_millimetres_from_the_radiological_corner():
     step[0, 3] = 5.0  # away from the corner, which lies at the right: to the left
     moved = world_of_flirt(step, shape, neurological, shape, radiological)
     np.testing.assert_allclose(moved[:3, 3], [-5, 0, 0], atol=1e-12)
+
+
+def test_boxes_that_touch_no_tissue_are_left_out_and_change_nothing(rng):
+    """Against the same average of an image that is zero nowhere."""
+    image = np.zeros((20, 24, 18))
+    image[6:12, 9:15, 5:9] = rng.random((6, 6, 4))
+    centres = rng.uniform(-6, 28, (4000, 3))
+    edges = np.array([[2.3, 0.4, 0.0], [-0.4, 2.1, 0.3], [0.1, -0.2, 3.6]])
+    inside = np.all((centres > 3) & (centres < np.array(image.shape) - 4), axis=1)
+    found = average_around(image, centres, edges)
+    whole = average_around(image + 1.0, centres, edges)
+    np.testing.assert_allclose(found[inside], whole[inside] - 1.0, atol=1e-12)
+    assert np.count_nonzero(found[inside]) > 20
+    assert np.count_nonzero(found == 0) > 200
