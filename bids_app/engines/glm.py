@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -262,7 +263,7 @@ def volumes_in_blocks(
     return window
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TaskDesign:
     """A design matrix and what the contrasts make of its coefficients."""
 
@@ -279,6 +280,20 @@ class TaskDesign:
     """(T,) volumes that count."""
     measured: Mapping[str, EventMeasure] = field(default_factory=dict)
     """Condition -> what is told of the response to one event; empty for blocks."""
+
+    @cached_property
+    def inverse(self) -> FloatArray:
+        """Pseudo-inverse of the matrix, (P, T): from a series to its coefficients."""
+        return np.asarray(np.linalg.pinv(self.matrix), np.float64)
+
+    @cached_property
+    def filters(self) -> FloatArray:
+        """From a series to change and baseline of every contrast, (contrasts, 2, T)."""
+        return np.array(list(self.weights.values())) @ self.inverse
+
+    def residuals(self, series: FloatArray) -> FloatArray:
+        """Give what the design leaves of series (V, T)."""
+        return np.asarray(series - series @ self.inverse.T @ self.matrix.T)
 
 
 def make_task_design(  # noqa: PLR0913  (a run has that many sides)
@@ -678,7 +693,7 @@ def residual_autocorrelation(series: ArrayLike, design: TaskDesign) -> list[floa
     data = np.asarray(series)
     data = data[np.isfinite(data[:, design.kept]).all(axis=1)]
     data = np.where(design.kept, data[:: -(-len(data) // MOST_RESIDUALS) or 1], 0.0)
-    residuals = data - data @ np.linalg.pinv(design.matrix).T @ design.matrix.T
+    residuals = design.residuals(data)
     power = np.einsum('vt,vt->v', residuals, residuals)
     residuals = residuals[power > 0] / np.sqrt(power[power > 0, np.newaxis])
     if not len(residuals):
@@ -995,7 +1010,7 @@ def _event_weights(
 
 def _checked(design: TaskDesign) -> TaskDesign:
     """Refuse a design whose coefficients do not determine its contrasts."""
-    projection = np.linalg.pinv(design.matrix) @ design.matrix
+    projection = design.inverse @ design.matrix
     for label, (change, _) in design.weights.items():
         if np.abs(change @ projection - change).max() > SLACK * np.abs(change).max():
             msg = (
@@ -1039,28 +1054,26 @@ def _estimate(
 ) -> dict[str, Estimate]:
     """Fit chunks of voxels and form every contrast."""
     n_voxels, n_volumes = data.shape
-    design, weights = task.matrix, task.weights
+    weights, filters = task.weights, task.filters
     status = _status_of_series(data[:, task.kept])
     shape = (len(weights), n_voxels)
     value, variance = np.full(shape, np.nan), np.full(shape, np.nan)
     usable = np.flatnonzero(status == Status.OK)
     step = max(1, int(memory_mb * 1e6 / (8 * COPIES_IN_FIT * n_volumes)))
-    filters = np.array(list(weights.values())) @ np.linalg.pinv(design)
-    noise = _Noise.of(design, filters, candidates(noise_model, n_volumes))
+    noise = _Noise.of(task, candidates(noise_model, n_volumes))
     chunks = [usable[start : start + step] for start in range(0, usable.size, step)]
     likelihood, scale = np.empty((2, n_voxels, len(noise.power)))
     signals = np.empty((*filters.shape[:2], n_voxels))
     for chunk in chunks:
         series = np.where(task.kept, data[chunk], 0.0).astype(np.float64)
-        residuals = series - series @ np.linalg.pinv(design).T @ design.T
-        likelihood[chunk], scale[chunk] = noise.likelihood(residuals)
+        likelihood[chunk], scale[chunk] = noise.likelihood(task.residuals(series))
         signals[:, :, chunk] = filters @ series.T
     shares = learn_shares(likelihood[usable])
     for chunk in chunks:
         covariance = noise.covariance(likelihood[chunk] * shares, scale[chunk])
         value[:, chunk], variance[:, chunk] = scaled(signals[:, :, chunk], covariance)
 
-    dof = n_volumes - int(np.linalg.matrix_rank(design))
+    dof = n_volumes - int(np.linalg.matrix_rank(task.matrix))
     return {
         label: Estimate.of(
             value[i],
@@ -1128,10 +1141,10 @@ class _Noise:
     """(G, contrasts, 2, 2) Covariance of the filtered series."""
 
     @classmethod
-    def of(cls, design: FloatArray, filters: FloatArray, autocovariances: FloatArray) -> _Noise:
+    def of(cls, design: TaskDesign, autocovariances: FloatArray) -> _Noise:
         """Tabulate the candidates."""
-        n_volumes = len(design)
-        left = np.eye(n_volumes) - design @ np.linalg.pinv(design)
+        n_volumes = len(design.matrix)
+        left = np.eye(n_volumes) - design.matrix @ design.inverse
         rows = fft.dct(left, axis=0, norm='ortho')
         spectra = np.abs(np.fft.rfft(rows, 2 * n_volumes, axis=1)) ** 2
         of_lag = np.fft.irfft(spectra, axis=1)[:, :n_volumes]
@@ -1139,7 +1152,10 @@ class _Noise:
         weights = np.clip(of_lag[:, 0], 0.0, 1.0)
         power = np.maximum(autocovariances @ of_lag.T, SMALLEST_POWER)
         sums = np.array(
-            [[[_lag_products(one, other) for other in pair] for one in pair] for pair in filters]
+            [
+                [[_lag_products(one, other) for other in pair] for one in pair]
+                for pair in design.filters
+            ]
         )
         products = np.moveaxis(sums @ autocovariances.T, -1, 0)
         return cls(weights=weights, power=power, products=products)

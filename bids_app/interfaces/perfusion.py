@@ -208,7 +208,7 @@ class EstimateTaskDifference(EstimateDifference):
         made, design = fit.changes[inputs.condition], fit.design
         where = (mask, grid, runtime.cwd, fit.facts[inputs.condition])
         self._results['difference'] = save_estimate('difference', made, *where)
-        filters = design.weights[inputs.condition][0] @ np.linalg.pinv(design.matrix)
+        filters = design.weights[inputs.condition][0] @ design.inverse
         # a mean difference of n pairs has 2/n of the variance of a volume
         self._results['n_pairs'] = [max(1, round(2 / float(filters @ filters)))]
         return runtime
