@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -290,6 +290,20 @@ class TaskDesign:
     def filters(self) -> FloatArray:
         """From a series to change and baseline of every contrast, (contrasts, 2, T)."""
         return np.array(list(self.weights.values())) @ self.inverse
+
+    def part(self, volumes: slice) -> TaskDesign:
+        """
+        Give the rows of a half of the run, drift and all, and the same weights.
+
+        Raises
+        ------
+        ModelInputError
+            If these volumes do not determine a contrast.
+        """
+        if volumes == slice(None):
+            return self
+        rows = replace(self, matrix=self.matrix[volumes], kept=self.kept[volumes])
+        return _checked(rows, 'half of the run')
 
     def residuals(self, series: FloatArray) -> FloatArray:
         """Give what the design leaves of series (V, T)."""
@@ -1008,13 +1022,13 @@ def _event_weights(
     return np.array([change, design[kept].mean().to_numpy(float)])
 
 
-def _checked(design: TaskDesign) -> TaskDesign:
+def _checked(design: TaskDesign, what: str = 'the run') -> TaskDesign:
     """Refuse a design whose coefficients do not determine its contrasts."""
     projection = design.inverse @ design.matrix
     for label, (change, _) in design.weights.items():
         if np.abs(change @ projection - change).max() > SLACK * np.abs(change).max():
             msg = (
-                f'{label}: the run cannot tell the response to these events from the rest of the '
+                f'{label}: {what} cannot tell the response to these events from the rest of the '
                 'design; choose a response of fewer columns (bold.hrf_model)'
             )
             raise ModelInputError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.regions import read_atlas, region_levels
-from bids_app.interfaces.task import TaskInputSpec, cut_off_of, events_of, fit_task
+from bids_app.interfaces.task import TaskInputSpec, cut_off_of, fit_task
 from bids_app.models.bold.block_median import bold_from_r2_star
 from bids_app.models.bold.confounds import (
     expand_motion,
@@ -65,9 +66,6 @@ PURE = 0.99
 
 SLOW = 128.0
 """Period of the slowest course that a noise component may hold, s; as in fMRIPrep."""
-
-PER_VOLUME = ('confounds', 'censored', 'label')
-"""Parts of a design that have an entry for each volume."""
 
 OWN_COLUMNS = ('framewise_displacement', 'relative_dvars', 'censored')
 """Columns of the table of nuisance that are no regressors."""
@@ -297,19 +295,14 @@ class EstimatePercentChange(SimpleInterface):
         """Fit the slices of each time with the design of that time."""
         inputs = self.inputs
         is_relative = not isdefined(inputs.factor)
-
-        def make_design(*, first_time, volumes):
-            part = {name: common[name][volumes] for name in PER_VOLUME if name in common}
-            part['events'] = events_of(common['events'], volumes, inputs.repetition_time)
-            return make_task_design(
-                volumes.stop - volumes.start,
-                hrf_model=inputs.hrf_model,
-                high_pass=cut_off_of(inputs),
-                measure=inputs.measure if isdefined(inputs.measure) else None,
-                first_time=first_time,
-                **common | part,
-            )
-
+        make_design = partial(
+            make_task_design,
+            series.shape[1],
+            hrf_model=inputs.hrf_model,
+            high_pass=cut_off_of(inputs),
+            measure=inputs.measure if isdefined(inputs.measure) else None,
+            **common,
+        )
         fit = fit_task(inputs, mask, grid, make_design, is_relative=is_relative)
         changes, design = fit.changes, fit.design
         if not is_relative:

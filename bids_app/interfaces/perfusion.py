@@ -45,7 +45,7 @@ from bids_app.interfaces._base import (
     traits,
 )
 from bids_app.interfaces.spatial import voxels_per_sample
-from bids_app.interfaces.task import TaskInputSpec, cut_off_of, events_of, fit_task
+from bids_app.interfaces.task import TaskInputSpec, cut_off_of, fit_task
 from bids_app.models.asl.label_control import (
     estimate_difference,
     half_difference,
@@ -213,13 +213,13 @@ class EstimateTaskDifference(EstimateDifference):
         self._results['n_pairs'] = [max(1, round(2 / float(filters @ filters)))]
         return runtime
 
-    def _design(self, *, first_time, volumes):
+    def _design(self, *, first_time):
         """Make the design of the wanted condition for the slices of one time."""
         inputs = self.inputs
         design = make_perfusion_design(
-            inputs.context[volumes],
+            inputs.context,
             repetition_time=inputs.repetition_time,
-            events=events_of(inputs.events, volumes, inputs.repetition_time),
+            events=list(inputs.events),
             baseline=inputs.baseline,
             hrf_model=inputs.hrf_model,
             high_pass=cut_off_of(inputs),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bids_app._typing import BoolArray
-    from bids_app.engines.glm import TaskDesign, TimedEvent
+    from bids_app.engines.glm import TaskDesign
     from bids_app.images import Grid
 
 
@@ -80,7 +80,7 @@ def fit_task(
     inputs: Any, mask: BoolArray, grid: Grid, make_design: Callable[..., TaskDesign], **how: Any
 ) -> TaskFit:
     """
-    Fit the slices of each time with the design of that time; then each half of the run by itself.
+    Fit the slices of each time with the design of that time, then each half of the run by itself.
 
     Parameters
     ----------
@@ -91,8 +91,7 @@ def fit_task(
     grid : Grid
         Of the mask.
     make_design : callable
-        From `first_time`, when a slice of the first volume was read (s), and `volumes`, a slice
-        of them, to the design of these volumes.
+        From `first_time`, when a slice of the first volume was read (s), to its design.
     **how : value
         As for :func:`~bids_app.engines.glm.fit_task_design`.
 
@@ -108,22 +107,21 @@ def fit_task(
         times = np.asarray(inputs.slice_times)[np.nonzero(mask)[inputs.slice_axis]]
     points = np.argwhere(mask) * grid.zooms
 
-    def fit(volumes: slice) -> tuple[dict[str, Estimate], TaskDesign]:
-        parts = []
-        for time in np.unique(times):
-            design = make_design(first_time=time, volumes=volumes)
-            parts.append(
-                (times == time, fit_task_design(series[times == time, volumes], design, **how))
-            )
-        return {label: _join(parts, label, len(series)) for label in parts[0][1]}, design
+    designs = {time: make_design(first_time=time) for time in np.unique(times)}
 
-    n_volumes = series.shape[1]
-    changes, design = fit(slice(0, n_volumes))
+    def fit(volumes: slice) -> dict[str, Estimate]:
+        parts = []
+        for time, whole in designs.items():
+            here, part = times == time, whole.part(volumes)
+            parts.append((here, fit_task_design(series[here, volumes], part, **how)))
+        return {label: _join(parts, label, len(series)) for label in parts[0][1]}
+
+    changes, design = fit(slice(None)), designs[times[-1]]
     shares = share_of_noise(series, changes, points, design, **how)
     facts: dict[str, dict[str, Any]] = {label: {SHARED_NOISE: shares[label]} for label in changes}
-    middle = n_volumes // 2
+    middle = series.shape[1] // 2
     try:
-        first, second = (fit(part)[0] for part in (slice(0, middle), slice(middle, n_volumes)))
+        first, second = fit(slice(middle)), fit(slice(middle, None))
     except ModelInputError as error:  # a design that only the whole run can tell apart
         for fact in facts.values():
             fact[HALF_CALIBRATION] = {'Verdict': f'not compared: {error}'}
@@ -138,39 +136,6 @@ def fit_task(
             difference.at(known), points[known], shares[label]
         )
     return TaskFit(changes=changes, facts=facts, design=design)
-
-
-def events_of(
-    events: Sequence[TimedEvent], volumes: slice, repetition_time: float
-) -> list[TimedEvent]:
-    """
-    Give the events of a part of a run in its own time.
-
-    Parameters
-    ----------
-    events : sequence of (float, float, str)
-        Onset, duration (s) and trial type.
-    volumes : slice
-        Of the run, with both ends.
-    repetition_time : float
-        s
-
-    Returns
-    -------
-    part : list of (float, float, str)
-        Those that last into the part, with onsets below 0 where they began before it.
-
-    Examples
-    --------
-    >>> events_of([(0.0, 30.0, 'a'), (50.0, 30.0, 'a')], slice(30, 60), 2.0)
-    [(-10.0, 30.0, 'a')]
-    """
-    start, end = volumes.start * repetition_time, volumes.stop * repetition_time
-    return [
-        (onset - start, duration, trial_type)
-        for onset, duration, trial_type in events
-        if onset < end and onset + duration > start
-    ]
 
 
 def _join(
