@@ -19,7 +19,6 @@ from bids_app.group.shares import (
 )
 from bids_app.group.statistics import weigh_participants
 from bids_app.group.stream import common_participants, paired_blocks
-from bids_app.images import load_data
 from bids_app.interfaces.regions import network_masks, read_atlas
 from bids_app.models.concordance.ashr import spatial_blocks
 from bids_app.models.concordance.epp2025 import (
@@ -213,9 +212,9 @@ def study_regions(
     study: Study,
 ) -> tuple[dict[str, BoolArray], dict[str, BoolArray], dict[str, dict[str, Any]]]:
     """Give networks and parcels of the atlas as voxels of the mask, and what parcels are."""
-    if study.settings.atlas == 'none':
+    atlas = study.networks
+    if atlas is None:
         return {}, {}, {}
-    atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
     table = read_atlas(packaged_template(ATLAS, '.tsv'))
     parcels = table[['index', 'name', 'network']].to_dict('records')
     return (

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from bids_app.bids.output.names import output_path
-from bids_app.engines.templates import RESOLUTION, SPACE
 from bids_app.errors import SettingsError
-from bids_app.group.inputs import GroupInputs, MapSet, MapSource
+from bids_app.group.inputs import GroupInputs, MapSet, MapSource, sidecar_of
 from bids_app.group.mirror import pairs_of
-from bids_app.group.regions import noise_of, region_estimate, study_levels
+from bids_app.group.regions import region_estimate, study_levels
 from bids_app.group.stream import Stack
 from bids_app.group.study import Study
 from bids_app.models.estimate import Estimate
@@ -180,7 +179,7 @@ def _with_sources(study: Study, index: MapSet) -> MapSet:
     """Point to the maps that were written."""
     sources = {}
     for name in study.stacks[index.name].participants:
-        at = {**_place(index, name), 'space': SPACE, 'res': RESOLUTION}
+        at = {**_place(index, name), **study.place}
         value, variance = (
             study.run.output_dir / output_path('asymmetry', **at, statistic=statistic)
             for statistic in ('effect', 'variance')
@@ -202,7 +201,7 @@ def _region_rows(
         sides = [_side(stack, number, where) for where in pairs]
         known = np.isfinite(sides[0].value + sides[1].value)
         both = [Estimate.of(np.where(known, s.value, np.nan), s.variance) for s in sides]
-        facts = noise_of(maps.sources[name][0])
+        facts = sidecar_of(maps.sources[name][0].value)
         first, second = (region_estimate(side, levels, facts) for side in both)
         made = asymmetry_index(*(_as_estimate(table, stack) for table in (first, second)))
         means[name] = first.assign(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import match, row, table
 from bids_app.bids.products import PRODUCTS
@@ -292,9 +292,14 @@ def drop_suspects(
 
 def contrast_of(path: Path) -> dict[str, str]:
     """Read task and baseline of a contrast from a sidecar: names are not parsed."""
-    sidecar = json.loads(Path(str(path).removesuffix('.nii.gz') + '.json').read_text('utf-8'))
-    contrast: dict[str, str] = sidecar['Contrast']
+    contrast: dict[str, str] = sidecar_of(path)['Contrast']
     return contrast
+
+
+def sidecar_of(path: Path) -> dict[str, Any]:
+    """Read what a map says of itself; nothing where it has no sidecar."""
+    about = path.with_name(f'{path.name.partition(".")[0]}.json')
+    return dict(json.loads(about.read_text('utf-8'))) if about.is_file() else {}
 
 
 def _find_maps(

@@ -13,7 +13,6 @@ import pandas as pd
 
 from bids_app.bids.output.names import output_path, row, table
 from bids_app.bids.output.write import write_image
-from bids_app.engines.templates import RESOLUTION, SPACE
 from bids_app.errors import SettingsError
 from bids_app.group.design import find_columns
 from bids_app.group.formula import Encoding
@@ -150,16 +149,15 @@ def _save_map(study: Study, maps: MapSet, volumes: FloatArray, facts: dict[str, 
             Path(source),
             output_dir=study.run.output_dir,
             key='group_norm',
-            entities=_entities(maps),
+            entities=_entities(study, maps),
             sidecar=facts,
         )
 
 
-def _entities(maps: MapSet) -> dict[str, str | None]:
+def _entities(study: Study, maps: MapSet) -> dict[str, str | None]:
     """Say in a name which maps."""
     return {
-        'space': SPACE,
-        'res': RESOLUTION,
+        **study.place,
         'quantity': maps.quantity,
         'contrast': maps.contrast,
         'condition': None if maps.contrast else maps.condition,
@@ -204,8 +202,8 @@ def save_deviations(study: Study) -> bool:
     """
     folder = _checked(study)
     rows: list[dict[str, Any]] = []
-    found = dict(_read_maps(folder))
-    tables = dict(_read_tables(folder))
+    found = dict(_read_maps(folder, study.space))
+    tables = dict(_read_tables(folder, study.space))
     for maps in study.inputs.all_maps:
         stack = study.stack(maps)
         if maps.name not in found and maps.name not in tables:
@@ -238,18 +236,29 @@ def _checked(study: Study) -> Path:
             'Give the output of people of reference'
         )
         raise SettingsError(msg)
-    if not any(folder.rglob('*_norm.nii.gz')) and not any(folder.rglob(_table_name())):
+    name = _table_name(study.space)
+    if not _norm_images(folder, study.space) and not any(folder.rglob(name)):
         msg = (
-            f'--reference {folder} holds no norm: expected *_norm.nii.gz or {_table_name()} with '
-            'their .json, as the group level of three participants or more writes them'
+            f'--reference {folder} holds no norm in {study.space}: expected *_norm.nii.gz or '
+            f'{name} with their .json, as the group level of three participants or more '
+            'writes them'
         )
         raise SettingsError(msg)
     return folder
 
 
-def _table_name() -> str:
+def _table_name(space: str) -> str:
     """Name of the table of regions, whatever folder it is in."""
-    return Path(output_path('group_norm_regions', space=SPACE)).name
+    return Path(output_path('group_norm_regions', space=space)).name
+
+
+def _norm_images(folder: Path, space: str) -> list[Path]:
+    """Find the norms of maps in a template: files of another name belong to every one."""
+    return [
+        path
+        for path in sorted(folder.rglob('*_norm.nii.gz'))
+        if path.name.startswith(f'tpl-{space}_') or not path.name.startswith('tpl-')
+    ]
 
 
 def _sidecar(path: Path) -> dict[str, Any]:
@@ -262,9 +271,9 @@ def _sidecar(path: Path) -> dict[str, Any]:
         raise SettingsError(msg) from error
 
 
-def _read_maps(folder: Path) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:
+def _read_maps(folder: Path, space: str) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:
     """Find the norms of maps."""
-    for path in sorted(folder.rglob('*_norm.nii.gz')):
+    for path in _norm_images(folder, space):
         facts = _sidecar(path)
         yield str(facts.get('Norm')), (path, facts)
 
@@ -290,9 +299,9 @@ def _norm(volumes: FloatArray, facts: Mapping[str, Any]) -> Norm:
     )
 
 
-def _read_tables(folder: Path) -> Iterator[tuple[str, Reference]]:
+def _read_tables(folder: Path, space: str) -> Iterator[tuple[str, Reference]]:
     """Read the norms of regions."""
-    for path in sorted(folder.rglob(_table_name())):
+    for path in sorted(folder.rglob(_table_name(space))):
         facts = _sidecar(path)['Norms']
         lines = pd.read_csv(path, sep='\t', na_values=['n/a'], keep_default_na=False)
         for name, part in lines.groupby('norm'):
@@ -345,7 +354,7 @@ def _save_maps(
         values, variance = stack.row(number), stack.row_variance(number)
         deviation = compare_with_norm(reference.norm, values, variance, row)
         facts = study.about(maps) | {'Norm': maps.name, 'Participants': [f'sub-{name}']}
-        at = {**_entities(maps), 'sub': name, 'statistic': 'zNorm'}
+        at = {**_entities(study, maps), 'sub': name, 'statistic': 'zNorm'}
         study.save_image(deviation.z, 'norm_z', facts, **at)
         n = int(np.isfinite(deviation.p).sum())
         yield _place(maps, name, reference) | {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -14,9 +13,10 @@ from scipy import stats
 
 from bids_app.bids.input.templates import templateflow_atlas
 from bids_app.bids.output.names import row, table
-from bids_app.engines.templates import ATLAS, TERRITORIES, packaged_template
+from bids_app.engines.templates import ATLAS, SPACE, TERRITORIES, packaged_template
 from bids_app.errors import SettingsError
 from bids_app.group.effects import random_of
+from bids_app.group.inputs import sidecar_of
 from bids_app.group.permutation import max_statistic, measure_asymmetry
 from bids_app.group.statistics import (
     MINIMUM,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from bids_app._typing import IntArray
     from bids_app.group.effects import Effect
-    from bids_app.group.inputs import MapSet, MapSource
+    from bids_app.group.inputs import MapSet
     from bids_app.group.study import Study
     from bids_app.images import Grid
 
@@ -356,15 +356,18 @@ def _average(study: Study, maps: MapSet) -> dict[str, pd.DataFrame]:
     for number, participant in enumerate(stack.participants):
         variance = stack.row_variance(number)
         estimate = Estimate.of(stack.row(number), 0.0 if variance is None else variance)
-        table = region_estimate(estimate, levels, noise_of(maps.sources[participant][0]))
+        table = region_estimate(estimate, levels, sidecar_of(maps.sources[participant][0].value))
         means[participant] = table.assign(variance=np.nan) if variance is None else table
     return means
 
 
 def study_levels(study: Study) -> tuple[tuple[pd.DataFrame, IntArray], ...]:
     """Give the regions of the atlas, level by level, and the label of every voxel of the mask."""
-    atlas = load_data(packaged_template(ATLAS))[study.mask].astype(int)
-    levels = region_levels(atlas, read_atlas(packaged_template(ATLAS, '.tsv')))
+    atlas = study.networks
+    table = read_atlas(packaged_template(ATLAS, '.tsv'))
+    levels = region_levels(np.zeros(study.n_voxels, int) if atlas is None else atlas, table)
+    if atlas is None:
+        levels = levels[-1:]  # the brain: no label of the packaged atlas lies in this template
     names = [text.partition('=')[0] for text in study.settings.group.regions]
     twice = [name for name in names if [*PACKAGED_LEVELS, *names].count(name) > 1]
     if twice:
@@ -373,11 +376,11 @@ def study_levels(study: Study) -> tuple[tuple[pd.DataFrame, IntArray], ...]:
             f'{", ".join(PACKAGED_LEVELS)}'
         )
         raise SettingsError(msg)
-    own = (read_regions(text, study.grid) for text in study.settings.group.regions)
+    own = (read_regions(text, study.grid, study.space) for text in study.settings.group.regions)
     return (*levels, *((regions, labels[study.mask]) for regions, labels in own))
 
 
-def read_regions(text: str, grid: Grid) -> tuple[pd.DataFrame, IntArray]:
+def read_regions(text: str, grid: Grid, space: str = SPACE) -> tuple[pd.DataFrame, IntArray]:
     """
     Read an atlas beside the packaged one of networks.
 
@@ -389,6 +392,8 @@ def read_regions(text: str, grid: Grid) -> tuple[pd.DataFrame, IntArray]:
         ``territories``: the packaged arterial territories.
     grid : Grid
         Of the template.
+    space : str
+        Its name.
 
     Returns
     -------
@@ -402,7 +407,7 @@ def read_regions(text: str, grid: Grid) -> tuple[pd.DataFrame, IntArray]:
     SettingsError
         If the text or the table is not understood.
     """
-    name, image, listed = _atlas_files(text)
+    name, image, listed = _atlas_files(text, space)
     if not re.fullmatch('[A-Za-z0-9]+', name) or not image.is_file():
         msg = (
             f'--regions {text} should be NAME=IMAGE,TSV with files that there are, '
@@ -426,13 +431,19 @@ def read_regions(text: str, grid: Grid) -> tuple[pd.DataFrame, IntArray]:
     return regions[['index', 'name']].assign(network=network, level=name), labels
 
 
-def _atlas_files(text: str) -> tuple[str, Path, Path]:
+def _atlas_files(text: str, space: str) -> tuple[str, Path, Path]:
     """Name, label image and table of an atlas, by what stands for it."""
     name, _, files = text.partition('=')
     if text == TERRITORY:
+        if space != SPACE:
+            msg = (
+                f'--regions {TERRITORY} lie in {SPACE}, not in {space}; give an atlas of that '
+                'template as NAME=IMAGE,TSV'
+            )
+            raise SettingsError(msg)
         return name, packaged_template(TERRITORIES), packaged_template(TERRITORIES, '.tsv')
     if files.startswith('atlas-') and ',' not in files:
-        return name, *templateflow_atlas(files)
+        return name, *templateflow_atlas(files, space)
     image, _, listed = files.rpartition(',')
     return name, Path(image), Path(listed)
 
@@ -452,7 +463,7 @@ def region_estimate(
     levels : iterable of (DataFrame, (V,) ndarray of int)
         From :func:`study_levels`.
     noise : mapping
-        From :func:`noise_of`.
+        Sidecar of the map, which says how the noise of its voxels hangs together.
 
     Returns
     -------
@@ -476,9 +487,3 @@ def region_estimate(
         rows['n_voxels'], rows['coverage'] = found['n_voxels'], found['coverage']
         tables.append(rows)
     return pd.concat(tables, ignore_index=True)
-
-
-def noise_of(source: MapSource) -> dict[str, Any]:
-    """Read from the sidecar of a map how the noise of its voxels hangs together."""
-    path = source.value.with_name(f'{source.value.name.partition(".")[0]}.json')
-    return dict(json.loads(path.read_text('utf-8'))) if path.is_file() else {}

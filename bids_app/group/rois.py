@@ -13,8 +13,8 @@ from bids_app.bids.input.query import parse_name
 from bids_app.bids.output.names import table
 from bids_app.bids.output.write import write_table
 from bids_app.errors import AppError, SettingsError
-from bids_app.group.inputs import from_derivatives
-from bids_app.group.regions import noise_of, region_estimate
+from bids_app.group.inputs import from_derivatives, sidecar_of
+from bids_app.group.regions import region_estimate
 from bids_app.group.stream import read_source
 from bids_app.images import grid_of, load_affine, load_data
 from bids_app.models.estimate import Estimate
@@ -188,7 +188,7 @@ def _means(output_dir: Path, maps: MapSet, rois: Sequence[Roi], name: str) -> pd
             regions = pd.DataFrame(
                 {'index': [1], 'name': [roi.name], 'network': ['all'], 'level': [LEVEL]}
             )
-            found = region_estimate(estimate, [(regions, inside)], noise_of(source))
+            found = region_estimate(estimate, [(regions, inside)], sidecar_of(source.value))
             tables.append(found.assign(index=number))
         part = pd.concat(tables, ignore_index=True)
         parts.append(part if has_variance else part.assign(variance=np.nan))

@@ -11,17 +11,18 @@ import numpy as np
 
 from bids_app.bids.output.names import row, scale_of, source_uri
 from bids_app.bids.output.write import write_image, write_table
-from bids_app.engines.templates import RESOLUTION, SPACE, packaged_template
-from bids_app.errors import AppError
+from bids_app.engines.templates import ATLAS, RESOLUTION, SPACE, packaged_template
+from bids_app.errors import AppError, SelectionError
 from bids_app.group.design import Design
+from bids_app.group.inputs import sidecar_of
 from bids_app.group.stream import Stack, on_grid, read_source, stack_maps
-from bids_app.images import Grid, grid_of, save_image
+from bids_app.images import Grid, grid_of, load_data, save_image
 from bids_app.settings import setting_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bids_app._typing import BoolArray, FloatArray
+    from bids_app._typing import BoolArray, FloatArray, IntArray
     from bids_app.group.inputs import GroupInputs, MapSet
     from bids_app.settings import RunSettings, Settings
 
@@ -43,6 +44,8 @@ class Study:
         Grey matter of the group.
     grid : Grid
         Of the template.
+    space : str
+        Name of the template.
     folder : Path
         For files on their way.
     design : Design
@@ -57,6 +60,7 @@ class Study:
     mask: BoolArray
     grid: Grid
     folder: Path
+    space: str = SPACE
     design: Design = field(default_factory=Design)
     absences: dict[str, None] = field(default_factory=dict)
     defects: dict[str, None] = field(default_factory=dict)
@@ -70,6 +74,19 @@ class Study:
     def n_voxels(self) -> int:
         """Voxels of the mask."""
         return int(self.mask.sum())
+
+    @property
+    def place(self) -> dict[str, str | None]:
+        """Space and resolution in the names of images."""
+        return {'space': self.space, 'res': RESOLUTION if self.space == SPACE else None}
+
+    @property
+    def networks(self) -> IntArray | None:
+        """Parcel of the packaged atlas of every voxel of the mask; None in another template."""
+        if self.settings.atlas == 'none' or self.space != SPACE:
+            return None
+        parcels: IntArray = load_data(packaged_template(ATLAS))[self.mask].astype(np.int64)
+        return parcels
 
     def stack(self, maps: MapSet) -> Stack:
         """Read the maps of a quantity, once."""
@@ -86,10 +103,12 @@ class Study:
         return data
 
     def save_image(self, values: Any, key: str, sidecar: dict[str, Any], **entities: Any) -> None:
-        """Write voxels of the mask, in the unit of the output table, as an image."""
+        """Write voxels of the mask, or a whole image, in the unit of the output table."""
         is_label = row(key).dtype == 'uint8'
-        at = {'space': SPACE, 'res': RESOLUTION, **entities}
-        data = self.volume(values, 0 if is_label else np.nan) / scale_of(key, **at)
+        at = {**self.place, **entities}
+        is_whole = np.shape(values) == self.grid.shape
+        data = values if is_whole else self.volume(values, 0 if is_label else np.nan)
+        data = data / scale_of(key, **at)
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             kind = np.uint8 if is_label else np.float32
             source = save_image(data.astype(kind), self.grid, Path(folder) / 'map.nii')
@@ -98,12 +117,19 @@ class Study:
                 output_dir=self.run.output_dir,
                 key=key,
                 entities=at,
-                sidecar=sidecar,
+                sidecar=self._reference | sidecar,
             )
+
+    @property
+    def _reference(self) -> dict[str, str]:
+        """What the maps of another template say of its image; nothing of the packaged one."""
+        paths = [path for maps in self.inputs.all_maps for path in maps.files]
+        about = sidecar_of(paths[0]) if paths and self.space != SPACE else {}
+        return {name: about[name] for name in ('SpatialReference',) if name in about}
 
     def save_table(self, rows: Any, key: str, sidecar: dict[str, Any], **entities: Any) -> None:
         """Write a table."""
-        at = {'space': SPACE, **entities}
+        at = {'space': self.space, **entities}
         write_table(rows, output_dir=self.run.output_dir, key=key, entities=at, sidecar=sidecar)
 
     def about(self, *maps: MapSet) -> dict[str, Any]:
@@ -134,30 +160,34 @@ class Study:
         return [source_uri(path, **roots) for path in files]
 
 
-def group_mask(
-    inputs: GroupInputs, threshold: float
-) -> tuple[BoolArray, Grid, tuple[tuple[str, str], ...]]:
+def mean_grey_matter(
+    inputs: GroupInputs, *, space: str = SPACE
+) -> tuple[FloatArray, Grid, tuple[tuple[str, str], ...]]:
     """
-    Make the mask of the group: mean grey-matter probability above a threshold.
+    Average the grey matter of the participants, of which the mask of the group is made.
 
     Parameters
     ----------
     inputs : GroupInputs
         Without grey-matter maps that of the template serves.
-    threshold : float
-        Probability.
+    space : str
+        Name of the template.
 
     Returns
     -------
-    mask : (X, Y, Z) ndarray of bool
-        On the template grid.
+    probability : (X, Y, Z) ndarray of float64
+        On the grid of the template.
     grid : Grid
         Of the template.
     left_out : tuple of (str, str)
         Participants whose map could not be used, and why.
+
+    Raises
+    ------
+    SelectionError
+        If nobody has a map of grey matter in a template that is not packaged.
     """
-    template = packaged_template('label-GM_probseg')
-    grid = grid_of(packaged_template('desc-brain_mask'))
+    grid = _grid_of_template(inputs, space)
     everywhere = np.ones(grid.shape, bool)
     total, count, left_out = np.zeros(grid.shape), 0, []
     for participant in sorted(inputs.grey_matter):
@@ -171,6 +201,19 @@ def group_mask(
             continue
         total += np.nan_to_num(np.mean(maps, axis=0)).reshape(grid.shape)
         count += 1
+    if count == 0 and space != SPACE:
+        msg = (
+            f'no participant has a map of grey matter in {space} (label-GM_probseg), of which the '
+            'mask of the group is made; run the participant level with a T1w image'
+        )
+        raise SelectionError(msg)
     if count == 0:
-        total, count = on_grid(template, grid), 1
-    return total / count > threshold, grid, tuple(left_out)
+        total, count = on_grid(packaged_template('label-GM_probseg'), grid), 1
+    return total / count, grid, tuple(left_out)
+
+
+def _grid_of_template(inputs: GroupInputs, space: str) -> Grid:
+    """Give the grid of the packaged template, or that of the first map in another one."""
+    if space == SPACE or not inputs.grey_matter:
+        return grid_of(packaged_template('desc-brain_mask'))
+    return grid_of(inputs.grey_matter[min(inputs.grey_matter)][0].value)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.input.templates import NONE
 from bids_app.bids.output.dataset import (
     prepare_output,
     read_summaries,
@@ -22,7 +23,7 @@ from bids_app.bids.run.outcome import (
     participant_summary,
 )
 from bids_app.engines.templates import SPACE as TEMPLATE
-from bids_app.errors import ExitCode, SelectionError
+from bids_app.errors import ExitCode, SelectionError, SettingsError
 from bids_app.group.baseline import save_baseline_tables, save_conjunctions
 from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
 from bids_app.group.design import excluded_by_verdict, find_columns, make_design
@@ -38,7 +39,7 @@ from bids_app.group.rois import RoiStudy, save_rois
 from bids_app.group.scales import save_scales
 from bids_app.group.sessions import compare_sessions, session_labels
 from bids_app.group.stats_model import stats_model
-from bids_app.group.study import Study, group_mask
+from bids_app.group.study import Study, mean_grey_matter
 from bids_app.reports.citations import citation_bibtex, citation_markdown
 from bids_app.reports.render import finish, render_group, render_index
 from bids_app.settings import to_toml
@@ -46,6 +47,7 @@ from bids_app.settings import to_toml
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bids_app._typing import FloatArray
     from bids_app.bids.input.external_maps import MapListing
     from bids_app.bids.input.input_map import RoleMap
     from bids_app.bids.run.outcome import Verdict
@@ -95,6 +97,7 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         settings.group,
     )
     names = tuple(name for name in names if name not in left_out)
+    space = _space_of(settings, is_shared=shared is not None)
     design, incomplete = make_design((run.output_dir, run.bids_dir), names, settings.group)
     left_out |= incomplete
     names = tuple(name for name in names if name not in left_out)
@@ -106,22 +109,23 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         rois = _rois(run, settings.group, names)
         if not inputs.all_maps and not (rois and rois.values):
             msg = (
-                f'{run.output_dir} holds no maps in {TEMPLATE} of {", ".join(names)}; run '
-                f'the participant level with a T1w image and {TEMPLATE} among '
-                '--output-spaces first: other templates are not read'
+                f'{run.output_dir} holds no maps in {space} of {", ".join(names)}; run '
+                f'the participant level with a T1w image and {space} among --output-spaces '
+                'first, or name a template that there is as the first of --output-spaces'
             )
             if unused:
                 msg = f'none of the shared maps can be used: {"; ".join(unused)}'
             if suspects:
                 msg = f'no participant is left: {"; ".join(_sentences(suspects))}'
             raise SelectionError(msg)
-        mask, grid, unusable = group_mask(inputs, settings.change.grey_matter)
+        grey, grid, unusable = mean_grey_matter(inputs, space=space)
         study = Study(
             run=run,
             settings=settings,
             inputs=inputs,
-            mask=mask,
+            mask=grey > settings.change.grey_matter,
             grid=grid,
+            space=space,
             folder=Path(folder),
             design=design,
             absences=dict.fromkeys(
@@ -135,11 +139,50 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
                 [*(f'sub-{name}: {reason}' for name, reason in unusable), *unused]
             ),
         )
+        _save_grey_matter(study, grey)
         if settings.group.asymmetry == 'yes':
             add_asymmetries(study)
         made = _analyse(study, rois)
         _participants(study, left_out | dict(unusable), suspects)
         return _finish(study, names, made=made)
+
+
+def _space_of(settings: Settings, *, is_shared: bool) -> str:
+    """Name the template of the group, the first of the output spaces; refuse what it lacks."""
+    space = settings.output_spaces[0].partition('=')[0] if settings.output_spaces else NONE
+    if space in (NONE, TEMPLATE):
+        return TEMPLATE
+    group = settings.group
+    packaged_only = {
+        'maps shared with -d maps=': is_shared,
+        '--asymmetry': group.asymmetry == 'yes',
+        '--affected-side': bool(group.affected_side),
+    }
+    asked = [name for name, is_asked in packaged_only.items() if is_asked]
+    if asked:
+        msg = (
+            f'{", ".join(asked)} works in {TEMPLATE} only, whose hemispheres are paired and to '
+            f'which shared maps are moved; found {space} as the first of --output-spaces'
+        )
+        raise SettingsError(msg)
+    return space
+
+
+def _save_grey_matter(study: Study, grey: FloatArray) -> None:
+    """Write of what the mask was made; say what the packaged atlas cannot give here."""
+    images = [one.value for sources in study.inputs.grey_matter.values() for one in sources]
+    about = {
+        'Participants': [f'sub-{name}' for name in sorted(study.inputs.grey_matter)],
+        'Sources': study.uris(images),
+        'Threshold': study.settings.change.grey_matter,
+    }
+    study.save_image(grey, 'group_grey_matter', about, label='GM')
+    if study.settings.atlas != 'none' and study.networks is None:
+        study.absences[
+            f'no means of parcels and networks over maps in {study.space}: the atlas '
+            f'{study.settings.atlas} lies in {TEMPLATE}; --regions NAME=IMAGE,TSV takes one of '
+            f'{study.space}'
+        ] = None
 
 
 def _arrange(
@@ -203,7 +246,8 @@ def _contrast(study: Study, contrast: str, effects: dict[str, Effect]) -> dict[s
         save_scales(study, effects, found)
         save_robustness(study, effects, found)
         labelled[contrast] = found
-    if study.settings.atlas != 'none':
+    has_regions = study.networks is not None or contrast in study.inputs.regions
+    if study.settings.atlas != 'none' and has_regions:
         save_regions(study, contrast, effects)
     return labelled
 
@@ -222,7 +266,7 @@ def save_design(study: Study) -> None:
     study.save_table(rows, 'group_design', study.about(*study.inputs.all_maps))
     model = stats_model(study.design)
     if model is not None:
-        at: dict[str, Any] = {'space': TEMPLATE}
+        at: dict[str, Any] = {'space': study.space}
         write_json(model, output_dir=study.run.output_dir, key='group_model', entities=at)
 
 
@@ -250,7 +294,7 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
         n_maps = sum(name in stack.participants for stack in stacks)
         included = 'no' if n_maps == 0 else 'yes' if n_maps == len(stacks) else 'partly'
         without = [
-            f'no map of {maps.what} in {TEMPLATE}'
+            f'no map of {maps.what} in {study.space}'
             for maps in wanted
             if name not in maps.sources
             and name not in left_out
@@ -299,7 +343,8 @@ def find_inputs(
     """
     if shared is not None:
         return from_maps(*shared, settings, folder)
-    return from_derivatives(run.output_dir, participants), ()
+    space = _space_of(settings, is_shared=False)
+    return from_derivatives(run.output_dir, participants, space=space), ()
 
 
 def _select(run: RunSettings) -> tuple[str, ...]:

@@ -194,14 +194,14 @@ def _nearest(labels: NDArray[np.generic], voxel: FloatArray) -> NDArray[np.uint8
 
 
 TERRITORY = (1, 4)
-"""Regions whose left part is the territory that a disease changes."""
+"""Regions whose part in one hemisphere is the territory that a disease changes."""
 
 
-def change_territory(anatomy: Anatomy, factor: float) -> None:
-    """Multiply OEF of grey matter in the left part of two regions."""
-    voxels = np.arange(anatomy.region.shape[0])
-    is_left = (voxels < (len(voxels) - 1) / 2)[:, None, None]
-    anatomy.maps[np.isin(anatomy.region, TERRITORY) & is_left, CHANNELS.index('oef')] *= factor
+def change_territory(anatomy: Anatomy, factor: float, side: str = 'left') -> None:
+    """Multiply OEF of grey matter in the part of two regions on one side."""
+    from_middle = np.arange(anatomy.region.shape[0]) - (anatomy.region.shape[0] - 1) / 2
+    is_there = (from_middle < 0 if side == 'left' else from_middle > 0)[:, None, None]
+    anatomy.maps[np.isin(anatomy.region, TERRITORY) & is_there, CHANNELS.index('oef')] *= factor
 
 
 def make_head(

@@ -66,6 +66,12 @@ def make_parser() -> argparse.ArgumentParser:
         'territory of the left hemisphere, and older (default: tasks)',
     )
     parser.add_argument(
+        '--either-side',
+        action='store_true',
+        help='with --design patients: the territory of every second patient is on the right; '
+        'affected_side of participants.tsv says whose',
+    )
+    parser.add_argument(
         '--redundant-sets',
         action='store_true',
         help='write the gradient echoes as real and imaginary parts too, and with them sets of '
@@ -192,6 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         redundant_sets=args.redundant_sets,
         layout=args.layout,
         design=args.design,
+        either_side=args.either_side,
         distorted=args.distort_epi,
         asymmetric_spin_echo=args.asymmetric_spin_echo,
         bold_echoes=args.bold_echoes,

@@ -125,7 +125,9 @@ class Participant:
     extraction_scale: float = 1.0
     """Global factor of OEF."""
     territory_scale: float = 1.0
-    """Factor of OEF in the territory of a patient, on the left."""
+    """Factor of OEF in the territory of a patient."""
+    territory_side: str = 'left'
+    """Hemisphere of the territory."""
     age: float | None = None
     """Years; where the study has groups."""
     is_patient: bool = False

@@ -79,6 +79,8 @@ class PhantomStudy:
     background: str = 'mild'
     dsc_defect: str | None = None
     redundant_sets: bool = False
+    either_side: bool = False
+    """Whether the territory of every second patient lies on the right."""
     design: str = 'tasks'
     """patients: the second half are patients, older and with a changed territory; no BOLD where
     there is one condition."""
@@ -151,6 +153,9 @@ class PhantomStudy:
         if self.design == 'patients' and (self.layout != 'bids' or self.n_participants < 2):
             msg = '--design patients takes --layout bids and two participants or more'
             raise ValueError(msg)
+        if self.either_side and self.design != 'patients':
+            msg = '--either-side takes --design patients'
+            raise ValueError(msg)
 
     @property
     def has_bold(self) -> bool:
@@ -198,6 +203,10 @@ def make_study(study: PhantomStudy) -> Iterator[str]:
             make_person(study.stream(one.label, 'person'), one, is_patient=number >= half)
             for number, one in enumerate(participants)
         ]
+        if study.either_side:
+            participants[half + 1 :: 2] = [
+                replace(one, territory_side='right') for one in participants[half + 1 :: 2]
+            ]
     _write_dataset(study, participants)
     if study.layout == 'ds004873':
         write_untidy_dataset(study.root, participants, acquisition.protocol(study.grid))
@@ -250,7 +259,7 @@ def _write_dataset(study: PhantomStudy, participants: list[Any]) -> None:
 def _group_cells(person: Any) -> tuple[str, str, str]:
     """Write group, age and affected side."""
     if person.is_patient:
-        return 'patient', f'{person.age:.1f}', 'left'
+        return 'patient', f'{person.age:.1f}', person.territory_side
     return 'control', f'{person.age:.1f}', 'n/a'
 
 
@@ -258,8 +267,9 @@ def _readme(study: PhantomStudy) -> str:
     """Say what the dataset is."""
     baseline = baseline_of(study.conditions)
     bold = f'; one block-design BOLD run in which {baseline} is the gaps of events.tsv'
+    side = 'one hemisphere (affected_side)' if study.either_side else 'the left hemisphere'
     patients = (
-        '. Patients have a higher OEF in the frontal and temporal region of the left hemisphere '
+        f'. Patients have a higher OEF in the frontal and temporal region of {side} '
         f'(+{TERRITORY_DIFFERENCE:g}) and are older; OEF rises by {AGE_SLOPE:g} a year'
     )
     return (
@@ -285,7 +295,7 @@ class _Session:
         self.protocol = replace(made, megre=replace(made.megre, geometry=edged))
         self.is_living = study.noise == 'physiological'
         anatomy = _anatomy(study, participant.label, self.protocol)
-        change_territory(anatomy, participant.territory_scale)
+        change_territory(anatomy, participant.territory_scale, participant.territory_side)
         self.subject: Subject = acquisition.Subject(participant, anatomy)
         self.name = f'sub-{participant.label}'
         self.folder = study.root / self.name

@@ -191,7 +191,7 @@ class ScanScene(Scene):
 
 @dataclass(eq=False)
 class TemplateScene(Scene):
-    """The common part of the figures of the group, on the packaged template."""
+    """The common part of the figures of the group, in template space."""
 
     @cached_property
     def grid(self) -> Grid | None:
@@ -210,8 +210,11 @@ class TemplateScene(Scene):
 
     @cached_property
     def backdrop(self) -> Backdrop | None:
-        """T1w template."""
+        """T1w image of the packaged template, the mean grey matter in another one."""
         data = self._template('T1w')
+        if data is None:
+            found = select(self.files, 'group_grey_matter')
+            data = np.nan_to_num(load_upright(found[0].path)[0]) if found else None
         return None if data is None else Backdrop(data)
 
     def _template(self, name: str) -> FloatArray | None:

@@ -783,8 +783,9 @@ class Settings:
     )
     output_spaces: tuple[str, ...] = _setting(
         ('MNI152NLin6Asym',),
-        'template spaces of the maps: MNI152NLin6Asym (packaged; the group level reads no other), '
-        'NAME of TemplateFlow where it is installed, NAME=FOLDER for a template of yours, or none',
+        'template spaces of the maps: MNI152NLin6Asym (packaged), '
+        'NAME of TemplateFlow where it is installed, NAME=FOLDER for a template of yours, or '
+        'none; the group level reads the first of them',
         flag='--output-spaces',
         replay=True,
     )

@@ -22,14 +22,17 @@ KEYS = ('level', 'index', 'name', 'network', 'quantity', 'unit')
 class Study:
     """Derivatives of participants, written under their names in the table."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, space=SPACE, template=TEMPLATE):
         self.folder = folder / 'out'
-        (folder / 'raw').mkdir()
+        self.place = {'space': space, 'res': '2' if space == SPACE else None}
+        self.template = template
+        (folder / 'raw').mkdir(parents=True)
         self.run = RunSettings(bids_dir=folder / 'raw', output_dir=self.folder, level='group')
 
-    def image(self, value, key, affine=TEMPLATE.affine, **entities):
-        shape = TEMPLATE.shape
-        path = self.folder / output_path(key, space=SPACE, res='2', **entities)
+    def image(self, value, key, affine=None, **entities):
+        shape = self.template.shape
+        affine = self.template.affine if affine is None else affine
+        path = self.folder / output_path(key, **self.place, **entities)
         path.parent.mkdir(parents=True, exist_ok=True)
         data = np.full(shape, np.nan if key == 'contrast' else 0.0, np.float32)
         data[BLOCK] = value
@@ -80,12 +83,12 @@ class Study:
         return run_group(self.run, resolve(command_line=settings))
 
     def path(self, key, **entities):
-        return self.folder / output_path(key, **{'space': SPACE, **entities})
+        return self.folder / output_path(key, **{'space': self.place['space'], **entities})
 
     def map(self, quantity, statistic):
         task = 'all' if quantity == 'boldPct' else None
         at = {'quantity': quantity, 'statistic': statistic, 'contrast': CONTRAST, 'task': task}
-        return self.path('group_contrast', res='2', **at)
+        return self.path('group_contrast', res=self.place['res'], **at)
 
     def table(self, key, **entities):
         return pd.read_csv(

@@ -10,7 +10,7 @@ from bids_app.group import stream, workflow
 from bids_app.group.hemispheres import turn_affected
 from bids_app.group.inputs import from_derivatives
 from bids_app.group.mirror import other_side, pairs_of
-from bids_app.group.study import group_mask
+from bids_app.group.study import mean_grey_matter
 from bids_app.images import grid_of, load_data
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.asymmetry import asymmetry_index
@@ -76,10 +76,11 @@ def test_grey_matter_of_the_mask_is_mirrored_with_the_maps(tmp_path):
             patch.setattr(support, 'BLOCK', (x, *SLAB[1:]))
             made.image(0.9, 'probseg', sub=sub, label='GM')
     inputs = from_derivatives(made.folder, ['01', '02'])
-    mask, grid, _ = group_mask(inputs, 0.6)
-    assert not mask.any(), 'the halves have nothing in common'
+    grey, grid, _ = mean_grey_matter(inputs)
+    assert not (grey > 0.6).any(), 'the halves have nothing in common'
     turned = turn_affected(inputs, {'01': 'right', '02': 'left'}, 'side')
-    mask, grid, left_out = group_mask(turned, 0.6)
+    grey, grid, left_out = mean_grey_matter(turned)
+    mask = grey > 0.6
     assert left_out == ()
     x = grid.affine[0, 0] * np.argwhere(mask)[:, 0] + grid.affine[0, 3]
     assert len(x) > 4000

@@ -103,7 +103,7 @@ def test_own_output_or_a_folder_without_norm_is_no_reference(studies, tmp_path):
     norm, patient, _ = studies
     with pytest.raises(SettingsError, match='is the output itself'):
         norm.group(**{'group.reference': str(norm.folder)})
-    with pytest.raises(SettingsError, match=r'holds no norm: expected \*_norm'):
+    with pytest.raises(SettingsError, match=r'holds no norm in MNI152NLin6Asym: expected \*_norm'):
         patient.group(**{'group.reference': str(tmp_path)})
 
 

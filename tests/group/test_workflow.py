@@ -16,7 +16,7 @@ from bids_app.group.baseline import save_conjunctions
 from bids_app.group.inputs import from_derivatives
 from bids_app.group.regions import save_regions
 from bids_app.group.study import Study as GroupStudy
-from bids_app.group.study import group_mask
+from bids_app.group.study import mean_grey_matter
 from bids_app.images import load_data
 from bids_app.models.concordance.labels import Label
 from bids_app.settings import resolve
@@ -187,7 +187,8 @@ def test_without_grey_matter_maps_that_of_the_template_serves(study):
     for path in study.folder.rglob('*probseg.nii.gz'):
         path.unlink()
     inputs = from_derivatives(study.folder, ['01', '02'])
-    mask, grid, left_out = group_mask(inputs, 0.5)
+    grey, grid, left_out = mean_grey_matter(inputs)
+    mask = grey > 0.5
     assert 50_000 < mask.sum() < 300_000
     assert grid.shape == TEMPLATE.shape
     assert left_out == ()

@@ -151,14 +151,16 @@ def test_quarter_turns_follow_the_right_hand():
     assert anatomy.rotation(np.array([0, 90.0, 0])) @ [0, 0, 1] == pytest.approx([1, 0, 0])
 
 
-def test_territory_is_the_left_part_of_two_regions():
+@pytest.mark.parametrize('side', ['left', 'right'])
+def test_territory_is_the_part_of_two_regions_on_one_side(side):
     at = {'centre': (-24.0, 40.0, 20.0), 'size': (48.0, 48.0, 40.0)}
     plain, changed = (make_slab(np.random.default_rng(1), **at) for _ in range(2))
-    change_territory(changed, 1.16)
+    change_territory(changed, 1.16, side)
     oef = CHANNELS.index('oef')
     ratio = changed.maps[..., oef] / plain.maps[..., oef]
-    left = np.arange(len(ratio)) < (len(ratio) - 1) / 2
-    inside = np.isin(plain.region, (1, 4)) & left[:, None, None]
+    place = np.arange(len(ratio)) - (len(ratio) - 1) / 2
+    is_there = (place < 0 if side == 'left' else place > 0)[:, None, None]
+    inside = np.isin(plain.region, (1, 4)) & is_there
     assert inside.sum() > 1000
     np.testing.assert_allclose(ratio, np.where(inside, 1.16, 1.0), rtol=1e-5)
     np.testing.assert_array_equal(

@@ -304,3 +304,12 @@ def test_study_of_patients_has_groups_one_condition_and_no_bold(tmp_path):
         'task-rest'
     }
     assert not list(root.rglob('*_bold*'))
+
+
+def test_every_second_patient_is_affected_on_the_right_where_that_is_asked(tmp_path):
+    root = tmp_path / 'study'
+    arguments = ['--grid', 'tiny', '--participants', '4', '--design', 'patients', '--either-side']
+    assert main([str(root), *arguments]) == 0
+    table = (root / 'participants.tsv').read_text().splitlines()
+    assert [line.split('\t')[5] for line in table[1:]] == ['n/a', 'n/a', 'left', 'right']
+    assert main([str(tmp_path / 'other'), '--either-side']) == 64

@@ -134,14 +134,16 @@ def _from_templateflow(name: str) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
-def templateflow_atlas(name: str) -> tuple[Path, Path]:
+def templateflow_atlas(name: str, space: str = TEMPLATE) -> tuple[Path, Path]:
     """
-    Find an atlas of the packaged template in the local TemplateFlow; nothing is fetched.
+    Find an atlas of a template in the local TemplateFlow; nothing is fetched.
 
     Parameters
     ----------
     name : str
         Entities in order, such as ``atlas-Schaefer2018_desc-400Parcels7Networks``.
+    space : str
+        Template it lies in.
 
     Returns
     -------
@@ -155,14 +157,14 @@ def templateflow_atlas(name: str) -> tuple[Path, Path]:
         TemplateFlow has listed but not fetched them (empty files).
     """
     home = Path(os.environ.get('TEMPLATEFLOW_HOME') or Path.home() / '.cache' / 'templateflow')
-    folder = home / f'tpl-{TEMPLATE}'
+    folder = home / f'tpl-{space}'
     images = [
-        folder / f'tpl-{TEMPLATE}{middle}_{name}_dseg.nii.gz' for middle in ('_res-02', '_res-01')
+        folder / f'tpl-{space}{middle}_{name}_dseg.nii.gz' for middle in ('_res-02', '_res-01')
     ]
     # a table holds for all resolutions, and may for all thresholds and templates
     bare = re.sub('_desc-[A-Za-z0-9]+$', '', name)
     tables = [
-        *(folder / f'tpl-{TEMPLATE}_{kind}_dseg.tsv' for kind in (name, bare)),
+        *(folder / f'tpl-{space}_{kind}_dseg.tsv' for kind in (name, bare)),
         *(home / f'{kind}_dseg.tsv' for kind in (name, bare)),
     ]
     found = [

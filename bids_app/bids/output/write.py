@@ -86,14 +86,12 @@ def _column(about: Mapping[str, str]) -> dict[str, str]:
 def _spatial_reference(given: Mapping[str, str]) -> str | None:
     """URI of the image whose grid a space has; None where the schema knows the space."""
     space = given.get('space') or given.get('scan')
-    if space is None or space in table().spaces:
+    if space != 'T1w' and space not in table().scans:
         return None
     unit = {'sub': given['sub'], 'ses': given.get('ses')}
     if space == 'T1w':
         return f'bids::{output_path("preproc_t1w", **unit)}'
-    if space in table().scans:
-        return f'bids::{output_path("reference", scan=space, **unit)}'
-    return None
+    return f'bids::{output_path("reference", scan=space, **unit)}'
 
 
 def output_error(error: OSError, path: Path) -> OutputError:

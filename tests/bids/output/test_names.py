@@ -61,7 +61,8 @@ def values_of(key: str, name: str) -> tuple[str, ...]:
     if name == 'statistic':
         return target.statistics
     if name == 'space':
-        return table().spaces if target.standard_space else ('MESE',)
+        is_group = target.standard_space or target.path.startswith('tpl-')
+        return table().spaces if is_group else ('MESE',)
     return (EXAMPLES[name],)
 
 
