@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from bids_app._typing import BoolArray, FloatArray, PathLike
+    from bids_app._typing import BoolArray, FloatArray, IntArray, PathLike
 
 PLACE_TOLERANCE = 0.01
 """Distance of two voxels that count as one, relative to their size."""
@@ -253,6 +253,136 @@ def save_affine(matrix: ArrayLike, path: PathLike) -> str:
         f'Parameters: {numbers}\nFixedParameters: 0 0 0\n'
     )
     return str(path)
+
+
+def load_surface(path: PathLike) -> tuple[FloatArray, IntArray]:
+    """
+    Read a triangle mesh (GIFTI).
+
+    Returns
+    -------
+    vertices : (N, 3) ndarray of float64
+        mm.
+    faces : (F, 3) ndarray of int64
+        Triangles.
+
+    Raises
+    ------
+    MissingInputError
+        If it is absent, or cannot be read.
+    InputDataError
+        If it holds no mesh.
+    """
+    image = _open_gifti(path)
+    parts = [
+        image.get_arrays_from_intent(intent)
+        for intent in ('NIFTI_INTENT_POINTSET', 'NIFTI_INTENT_TRIANGLE')
+    ]
+    if [len(part) for part in parts] != [1, 1]:
+        msg = f'{path} is no surface: expected one set of points and one of triangles'
+        raise InputDataError(msg)
+    return np.asarray(parts[0][0].data, float), np.asarray(parts[1][0].data, np.int64)
+
+
+def _open_gifti(path: PathLike) -> Any:
+    """Open a GIFTI file."""
+    from xml.parsers.expat import ExpatError
+
+    try:
+        image: Any = nb.load(path)
+    except (OSError, EOFError, ValueError, ExpatError, nb.filebasedimages.ImageFileError) as error:
+        msg = f'{path}: cannot be read as GIFTI ({error})'
+        raise MissingInputError(msg) from error
+    if not isinstance(image, nb.gifti.GiftiImage):
+        msg = f'{path}: expected GIFTI, found another format'
+        raise InputDataError(msg)
+    return image
+
+
+def save_surface_map(data: ArrayLike, path: PathLike, *, side: str) -> str:
+    """
+    Write one number per vertex (GIFTI, float32).
+
+    Parameters
+    ----------
+    data : (N,) array_like
+        NaN where there is none.
+    path : path
+        Of the file.
+    side : str
+        ``left`` or ``right``.
+
+    Returns
+    -------
+    path : str
+        Of the file.
+    """
+    array = nb.gifti.GiftiDataArray(
+        np.asarray(data, np.float32),
+        intent='NIFTI_INTENT_SHAPE',
+        datatype='NIFTI_TYPE_FLOAT32',
+        encoding='GIFTI_ENCODING_B64GZ',
+    )
+    about = nb.gifti.GiftiMetaData({'AnatomicalStructurePrimary': f'Cortex{side.title()}'})
+    nb.gifti.GiftiImage(darrays=[array], meta=about).to_filename(path)
+    return str(path)
+
+
+def load_surface_labels(files: Sequence[PathLike], side: str) -> tuple[IntArray, dict[int, str]]:
+    """
+    Read the parcels of one hemisphere.
+
+    Parameters
+    ----------
+    files : sequence of path
+        Label files (GIFTI) of the left and right side, or one CIFTI file (dlabel) of both.
+    side : str
+        L or R.
+
+    Returns
+    -------
+    labels : (N,) ndarray of int64
+        Of every vertex; 0 where there is none.
+    names : dict of int to str
+        Label to name, without that of 0.
+
+    Raises
+    ------
+    MissingInputError
+        If a file cannot be read.
+    InputDataError
+        If it holds no labels of that side.
+    """
+    if len(files) == 1:
+        return _cifti_labels(files[0], side)
+    path = files['LR'.index(side)]
+    image = _open_gifti(path)
+    arrays = image.get_arrays_from_intent('NIFTI_INTENT_LABEL')
+    if len(arrays) != 1:
+        msg = f'{path} holds {len(arrays)} sets of labels; expected one'
+        raise InputDataError(msg)
+    names = {int(k): str(v) for k, v in image.labeltable.get_labels_as_dict().items() if k != 0}
+    return np.asarray(arrays[0].data, np.int64), names
+
+
+def _cifti_labels(path: PathLike, side: str) -> tuple[IntArray, dict[int, str]]:
+    """Read the parcels of one hemisphere from a CIFTI file."""
+    try:
+        image: Any = nb.load(path)
+        labels, models = (image.header.get_axis(k) for k in (0, 1))
+        values = np.asarray(image.get_fdata())[0]
+    except (OSError, EOFError, ValueError, AttributeError, nb.filebasedimages.ImageFileError):
+        msg = f'{path}: cannot be read as CIFTI (dlabel.nii)'
+        raise MissingInputError(msg) from None
+    structure = f'CIFTI_STRUCTURE_CORTEX_{"LEFT" if side == "L" else "RIGHT"}'
+    if not hasattr(models, 'nvertices') or structure not in models.nvertices:
+        msg = f'{path} has no vertices of {structure}'
+        raise InputDataError(msg)
+    here = models.name == structure
+    found = np.zeros(models.nvertices[structure], np.int64)
+    found[models.vertex[here]] = values[here].astype(np.int64)
+    table = getattr(labels, 'label', [{}])[0]
+    return found, {int(key): str(about[0]) for key, about in table.items() if key != 0}
 
 
 def load_affine(path: PathLike) -> FloatArray:

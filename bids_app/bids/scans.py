@@ -409,6 +409,8 @@ class FoundAnatomy:
     from_template: Path | None = None
     to_others: tuple[tuple[str, Path], ...] = ()
     """Other template spaces, and from-T1w_to-<space>."""
+    surfaces: tuple[tuple[str, Path], ...] = ()
+    """Such as L_white, R_pial, L_fsLR (registered sphere), and their files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.input.surfaces import is_surface
 from bids_app.bids.input.templates import NONE
 from bids_app.bids.output.dataset import (
     prepare_output,
@@ -152,6 +153,12 @@ def _space_of(settings: Settings, *, is_shared: bool) -> str:
     space = settings.output_spaces[0].partition('=')[0] if settings.output_spaces else NONE
     if space in (NONE, TEMPLATE):
         return TEMPLATE
+    if is_surface(space):
+        msg = (
+            f'--output-spaces {space}: the group level reads images in a template, not maps on '
+            'the surface, which are for other programs'
+        )
+        raise SettingsError(msg)
     group = settings.group
     packaged_only = {
         'maps shared with -d maps=': is_shared,

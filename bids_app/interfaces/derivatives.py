@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bids_app.bids.output.names import row
-from bids_app.bids.output.write import write_copy, write_image, write_table
+from bids_app.bids.output.write import write_copy, write_image, write_surface, write_table
 from bids_app.images import grid_of, load_data, load_masked, save_image
 from bids_app.interfaces._base import (
     DEGREES,
@@ -95,6 +95,8 @@ def _write(source: Path, target: dict[str, Any], sidecar: dict[str, Any]) -> Pat
     kind = row(target['key']).format
     if kind == 'image':
         return write_image(source, **target, sidecar=sidecar)
+    if kind == 'surface':
+        return write_surface(source, **target, sidecar=sidecar)
     if kind == 'table':
         table = pd.read_csv(source, sep='\t', keep_default_na=False, na_values=['n/a'])
         return write_table(table, **target, sidecar=sidecar)

@@ -611,3 +611,14 @@ COUPLING_PERMUTATIONS = 5000
 
 COUPLING_LEVEL = 0.05
 """Level of the set of Fieller, 1."""
+
+CORTEX_DEPTHS = 5
+"""Points through the thickness of the cortex at which voxels are weighed, 1; a choice: layers of
+0.5 to 0.8 mm, far finer than the voxels."""
+
+LEAST_CORTEX = 0.1
+"""Grey matter in the voxels with an estimate below which a vertex has no value, 1; a choice: ten
+times the error of a voxel of pure grey matter at worst."""
+
+LEAST_ROUND = 0.9
+"""Smallest radius of a mesh over its largest, above which it is a sphere, 1; a choice."""

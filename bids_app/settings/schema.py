@@ -785,9 +785,16 @@ class Settings:
         ('MNI152NLin6Asym',),
         'template spaces of the maps: MNI152NLin6Asym (packaged), '
         'NAME of TemplateFlow where it is installed, NAME=FOLDER for a template of yours, or '
-        'none; the group level reads the first of them',
+        'none; the group level reads the first of them. On the surface: fsLR, fsaverage, '
+        'fsaverage6, fsaverage5, from the surfaces of -d fmriprep=PATH',
         flag='--output-spaces',
         replay=True,
+    )
+    surface_atlas: tuple[str, ...] = _setting(
+        (),
+        'atlases on the cortical surface, for tables of its parcels: '
+        'NAME=LEFT.label.gii,RIGHT.label.gii or NAME=FILE.dlabel.nii',
+        flag='--surface-atlas',
     )
     ignore: tuple[str, ...] = _setting(
         (),

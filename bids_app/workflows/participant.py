@@ -17,6 +17,7 @@ from bids_app.workflows.wiring.oxygen import add_oxygen
 from bids_app.workflows.wiring.perfusion import add_perfusion
 from bids_app.workflows.wiring.relaxometry import add_relaxometry
 from bids_app.workflows.wiring.replay import add_saved
+from bids_app.workflows.wiring.surfaces import add_surface_maps
 from bids_app.workflows.wiring.template import add_template_maps
 
 if TYPE_CHECKING:
@@ -68,4 +69,5 @@ def init_participant_wf(
         add_changes(graph)
         add_labels(graph)
         add_template_maps(graph)
+        add_surface_maps(graph)
     return graph.workflow, graph.expected

@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import subprocess
+import threading
 import time
 
 import pytest
@@ -47,6 +48,54 @@ def test_fifty_processes_write_the_shared_files_and_readers_never_see_a_part(tmp
     rows = check_shared(run)
     assert [row['participant_id'] for row in rows] == [f'sub-{label}' for label in labels]
     assert {path.name for path in run.output_dir.glob('.*')} == {'.bidsignore', '.oxybold'}
+
+
+def test_jobs_that_end_together_rebuild_once_for_all_and_none_is_lost(tmp_path):
+    """Forty jobs wait for a slow rebuild: the next one serves everybody."""
+    run = RunSettings(bids_dir=tmp_path / 'raw', output_dir=tmp_path / 'out', level='participant')
+    prepare_output(run)
+    rebuilds = []
+    guard = threading.Lock()
+
+    def render(folder):
+        seen = sorted(path.name for path in folder.glob('logs/*_run_summary.json'))
+        with guard:
+            rebuilds.append(len(seen))
+        time.sleep(0.5)
+        return f'<html>{" ".join(seen)}</html>'
+
+    def end(label):
+        summary = participant_summary(judge(label), command=('oxybold',), units=[])
+        at = {'output_dir': run.output_dir, 'key': 'run_summary', 'entities': {'sub': label}}
+        write_json(summary, **at)
+        update_shared(run.output_dir, render)
+
+    jobs = [threading.Thread(target=end, args=(f'{number:02d}',)) for number in range(40)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    page = (run.output_dir / 'index.html').read_text()
+    assert all(f'sub-{number:02d}_' in page for number in range(40))
+    assert len(rebuilds) < 10
+    assert max(rebuilds) == 40
+    assert not any((run.output_dir / '.oxybold' / 'shared').iterdir())
+
+
+def test_job_that_dies_while_it_rebuilds_takes_no_request_of_others_with_it(tmp_path):
+    run = RunSettings(bids_dir=tmp_path / 'raw', output_dir=tmp_path / 'out', level='participant')
+    prepare_output(run)
+
+    def dies(folder):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update_shared(run.output_dir, dies)
+    left = list((run.output_dir / '.oxybold' / 'shared').iterdir())
+    assert len(left) == 1
+    update_shared(run.output_dir, lambda folder: '<html>whole</html>')
+    assert (run.output_dir / 'index.html').read_text() == '<html>whole</html>'
+    assert not left[0].exists()
 
 
 def check_shared(run):

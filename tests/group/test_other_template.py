@@ -72,7 +72,8 @@ def test_regions_are_those_of_the_participants_tables_and_the_brain(studies):
     assert set(table.level) == {'parcel', 'brain'}
     values = pd.read_csv(study.path('group_values'), sep='\t', na_values=['n/a'])
     assert set(values.level) == {'brain'}
-    reasons = ' '.join(studies[SPACE, 'verdict'].reasons)
+    (verdict,) = studies[SPACE, 'verdict'].verdicts
+    reasons = verdict.text
     assert f'lies in {support.SPACE}; --regions NAME=IMAGE,TSV takes one of {SPACE}' in reasons
 
 

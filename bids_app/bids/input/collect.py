@@ -52,6 +52,7 @@ from bids_app.bids.input.sidecar import (
     note_links,
     read_field_strength,
 )
+from bids_app.bids.input.surfaces import SIDES, lacking_surfaces, standard_meshes
 from bids_app.bids.input.tedana import TEDANA
 from bids_app.bids.input.templates import other_templates
 from bids_app.bids.scans import FoundAnatomy, ParticipantInputs, Problem, Suspicion
@@ -280,8 +281,14 @@ def _anatomy(
                 + ('they are computed' if own else 'nothing is made in template space')
             )
         others = _other_transforms(context, findings, anatomy)
-        findings.files.update([*files, anatomy.csf, *filter(None, transforms), *others])
+        surfaces = _surfaces(context, findings, anatomy)
+        findings.files.update([*files, anatomy.csf, *filter(None, transforms), *others, *surfaces])
         return anatomy, ()
+    for mesh in standard_meshes(context.settings.output_spaces):
+        findings.note(
+            f'nothing is made on the surface {mesh.name}: oxybold reconstructs no cortex; give '
+            'the derivatives of fMRIPrep with -d fmriprep=PATH'
+        )
     return None, _t1w(context, reader, session)
 
 
@@ -324,6 +331,23 @@ def _other_transforms(
                     'nothing is made there'
                 )
     return tuple(known[space] for space in wanted if space in known)
+
+
+def _surfaces(context: Context, findings: Findings, anatomy: FoundAnatomy) -> tuple[Path, ...]:
+    """Choose the surfaces that are wanted; say which are not there."""
+    known = dict(anatomy.surfaces)
+    chosen: list[Path] = []
+    for mesh in standard_meshes(context.settings.output_spaces):
+        lacking = lacking_surfaces(anatomy.surfaces, mesh)
+        if lacking:
+            findings.note(
+                f'derivatives {anatomy.source}: no {", ".join(lacking)} beside the T1w image; '
+                f'nothing is made on the surface {mesh.name}'
+            )
+            continue
+        names = ('white', 'pial', mesh.space)
+        chosen += [known[f'{side}_{name}'] for side in SIDES for name in names]
+    return tuple(chosen)
 
 
 def _t1w(context: Context, reader: Reader, session: str | None) -> tuple[Path, ...]:

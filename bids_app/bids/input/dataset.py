@@ -26,6 +26,7 @@ from bids_app.bids.input.query import (
 from bids_app.bids.input.sidecar import (
     load_overrides,
 )
+from bids_app.bids.input.surfaces import standard_meshes, surface_atlases
 from bids_app.bids.input.suspect_scans import find_suspects
 from bids_app.bids.input.templates import other_templates
 from bids_app.bids.output.dataset import HIDDEN
@@ -268,6 +269,7 @@ def check_dataset(info: DatasetInfo, run: RunSettings, settings: Settings) -> Pl
     check_units(info.blood, settings)
     check_blood_volume(settings.blood_volume)
     other_templates(settings.output_spaces)
+    surface_atlases(settings.surface_atlas, standard_meshes(settings.output_spaces))
     load_overrides(run.metadata_overrides)
     for name, path in run.derivatives.items():
         if not Path(path).is_dir():

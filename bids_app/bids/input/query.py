@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.input.surfaces import find_surfaces
 from bids_app.bids.output.names import packaged_table
 from bids_app.bids.scans import FoundAnatomy
 from bids_app.errors import SettingsError
@@ -328,6 +329,7 @@ def _as_anatomy(source: str, folder: Path, images: Mapping[str, Path]) -> FoundA
         to_template=_native(folder, f'from-T1w_to-{TEMPLATE}_mode-image_xfm', transforms),
         from_template=_native(folder, f'from-{TEMPLATE}_to-T1w_mode-image_xfm', transforms),
         to_others=_other_transforms(folder),
+        surfaces=find_surfaces(folder),
         **images,
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.files import check_readable
 from bids_app.bids.input.query import TEMPLATE
+from bids_app.bids.input.surfaces import is_surface
 from bids_app.errors import MissingInputError, SettingsError
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def other_templates(spaces: Sequence[str]) -> tuple[Template, ...]:
     if len(set(spaces)) > 1 and NONE in spaces:
         msg = f'output spaces {" ".join(spaces)}: expected {NONE} alone, or names of templates'
         raise SettingsError(msg)
-    found = tuple(_template(item) for item in spaces if item not in (TEMPLATE, NONE))
+    found = tuple(
+        _template(item) for item in spaces if item not in (TEMPLATE, NONE) and not is_surface(item)
+    )
     names = [template.space for template in found]
     if len(set(names)) < len(names):
         msg = f'output spaces {" ".join(spaces)}: the same name twice'

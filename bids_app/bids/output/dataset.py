@@ -418,13 +418,27 @@ def update_shared(
     participants.tsv, participants.json and index.html, whose HTML `render_index` gives; without it
     that file is left alone.
 
+    Of jobs that end together one rebuilds for all: each leaves a request before it waits for the
+    others, and whoever rebuilds takes away those that were there before it began to read.
+
     Raises
     ------
     OutputError
         If they cannot be written.
     """
+    keys = ('participants', 'participants_json', 'index')
+    requests = Path(output_dir) / HIDDEN / 'shared'
+    own = requests / secrets.token_hex(8)
+    try:
+        requests.mkdir(parents=True, exist_ok=True)
+        own.touch()
+    except OSError as error:
+        raise output_error(error, own) from error
     with lock(output_dir):
-        for key in ('participants', 'participants_json', 'index'):
+        if not own.exists():  # another job began to read after this one had written
+            return tuple(Path(output_dir) / output_path(key) for key in keys)
+        answered = list(requests.iterdir())
+        for key in keys:
             remove_unfinished(Path(output_dir), output_path(key).name)
         records = participant_rows(output_dir)
         written = [
@@ -439,6 +453,8 @@ def update_shared(
         if render_index is not None:
             html = render_index(Path(output_dir))
             written.append(write_text(html, output_dir=output_dir, key='index', entities={}))
+        for one in answered if render_index is not None else (own,):
+            one.unlink(missing_ok=True)
     return tuple(written)
 
 

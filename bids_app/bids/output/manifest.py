@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import bids_app
 from bids_app.bids.input.files import map_of_user
+from bids_app.bids.input.surfaces import standard_meshes, surface_atlases
 from bids_app.bids.input.templates import other_templates
 from bids_app.bids.output.names import output_path
 from bids_app.bids.output.versions import library_versions
@@ -235,7 +236,14 @@ def _named_files(unit: ParticipantInputs, settings: Settings) -> list[Path]:
     }
     maps = [map_of_user(pattern, name, unit) for name, pattern in named.items() if pattern]
     templates = other_templates(settings.output_spaces)
-    return [*maps, *(path for item in templates for path in (item.t1w, item.mask))]
+    meshes = standard_meshes(settings.output_spaces)
+    atlases = surface_atlases(settings.surface_atlas, meshes)
+    of_surfaces = [*(one.files for one in meshes), *(one.files for one in atlases)]
+    return [
+        *maps,
+        *(path for item in templates for path in (item.t1w, item.mask)),
+        *(path for files in of_surfaces for path in files),
+    ]
 
 
 def _values_of(unit: ParticipantInputs) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class OutputRow:
     @property
     def has_sidecar(self) -> bool:
         """Whether a JSON file of the same name goes with it (a root file's would be inherited)."""
-        return self.format in ('image', 'table') and '/' in self.path
+        return self.format in ('image', 'surface', 'table') and '/' in self.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

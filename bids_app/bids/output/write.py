@@ -340,6 +340,44 @@ def write_image(
     return atomic_write(path, gzip.compress(content, COMPRESSION, mtime=0))
 
 
+def write_surface(
+    source: Path,
+    *,
+    output_dir: Path,
+    key: str,
+    entities: Mapping[str, str | None],
+    sidecar: Mapping[str, Any],
+) -> Path:
+    """
+    Write a map on the surface (GIFTI) and its sidecar to their places in the output.
+
+    Parameters
+    ----------
+    source : Path
+        One number per vertex in SI units; multiplied by the scale of the quantity.
+    output_dir, key, entities, sidecar
+        As for :func:`write_image`.
+
+    Returns
+    -------
+    path : Path
+        Written file, float32.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    import nibabel as nb
+    import numpy as np
+
+    image: Any = nb.load(source)
+    for array in image.darrays:
+        array.data = np.asarray(array.data * scale_of(key, **entities), np.float32)
+    _write_sidecar(output_dir, key, entities, sidecar)
+    return atomic_write(Path(output_dir) / output_path(key, **entities), image.to_bytes())
+
+
 def _write_sidecar(
     output_dir: Path, key: str, entities: Mapping[str, str | None], sidecar: Mapping[str, Any]
 ) -> None:

@@ -26,9 +26,11 @@ from bids_app.bids.output.write import (
     write_copy,
     write_image,
     write_json,
+    write_surface,
     write_table,
     write_text,
 )
+from bids_app.images import save_surface_map
 from bids_app.settings import RunSettings
 
 EXAMPLES = {
@@ -43,10 +45,12 @@ EXAMPLES = {
     'res': '2',
     'column': 'age',
     'template': 'MNI152NLin2009cAsym',
+    'hemi': 'L',
+    'den': '32k',
 }
 ORDER = [
-    *('sub', 'tpl', 'ses', 'cohort', 'task', 'acq', 'run', 'from', 'to', 'mode', 'space'),
-    *('atlas', 'seg', 'scale', 'res', 'label', 'contrast', 'stat', 'desc'),
+    *('sub', 'tpl', 'ses', 'cohort', 'task', 'acq', 'run', 'from', 'to', 'mode', 'hemi', 'space'),
+    *('atlas', 'seg', 'scale', 'res', 'den', 'label', 'contrast', 'stat', 'desc'),
 ]
 ROWS = sorted(table().rows)
 
@@ -89,7 +93,7 @@ def every_set(key: str, *, optional: bool) -> list[dict[str, str]]:
 def test_row_is_complete(key: str) -> None:
     target = row(key)
     assert target.schema in ('S', 'N')
-    assert target.format in ('image', 'table', 'json', 'text', 'copy')
+    assert target.format in ('image', 'surface', 'table', 'json', 'text', 'copy')
     assert target.description
     assert target.when
     if target.format == 'image':
@@ -318,6 +322,9 @@ def write_one(place: dict, source: Path) -> None:
     target = row(place['key'])
     if target.format == 'image':
         write_image(source, sidecar={'Sources': ['bids:raw:x']}, **place)
+    elif target.format == 'surface':
+        path = save_surface_map([1.0, 2.0], source.with_name('one.gii'), side='left')
+        write_surface(Path(path), sidecar={'Sources': ['bids:raw:x']}, **place)
     elif target.format == 'table':
         write_table([dict.fromkeys(target.columns, 1)], **place)
     elif target.format == 'json':
