@@ -41,9 +41,9 @@ def test_a_turned_phase_is_told_on_the_head_of_the_phantom():
     from bids_app.phantom import acquisition, physics
     from bids_app.phantom.anatomy import make_head
     from bids_app.phantom.participant import make_participant
-    from bids_app.phantom.study import READOUT, Study
+    from bids_app.phantom.study import READOUT, PhantomStudy
 
-    study = Study(root=Path('none'), n_participants=1, seed=3, grid='coarse')
+    study = PhantomStudy(root=Path('none'), n_participants=1, seed=3, grid='coarse')
     protocol = acquisition.protocol('coarse')
     head = acquisition.Subject(
         make_participant(study.stream('01', 'blood'), '01'),
