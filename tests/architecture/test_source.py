@@ -3,6 +3,7 @@
 import ast
 import re
 from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
@@ -240,3 +241,25 @@ def test_python_spells_no_name_of_an_output():
 
 def test_every_module_says_what_it_is_for():
     assert not [path for path, tree in trees().items() if not ast.get_docstring(tree)]
+
+
+def test_what_tests_and_benchmarks_import_exists():
+    """Within functions too, and in the long proofs, which no run of the tests reads."""
+    root = PACKAGE.parent
+    missing = [
+        f'{path.relative_to(root)}:{node.lineno}: {node.module}.{alias.name}'
+        for folder in ('tests', 'benchmarks', 'tools')
+        for path in sorted((root / folder).rglob('*.py'))
+        for node in ast.walk(ast.parse(path.read_text('utf-8')))
+        if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('bids_app.')
+        for alias in node.names
+        if not exists(node.module, alias.name)
+    ]
+    assert not missing
+
+
+def exists(module, name):
+    """Tell whether a module has an attribute, or a package a module, of this name."""
+    if hasattr(import_module(module), name):
+        return True
+    return hasattr(import_module(module), '__path__') and bool(find_spec(f'{module}.{name}'))

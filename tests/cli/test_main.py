@@ -10,7 +10,8 @@ from bids_app.bids.output.dataset import prepare_output
 from bids_app.bids.run.cohort import note_end
 from bids_app.bids.run.outcome import RunVerdict, combine, interrupted, judge
 from bids_app.cli import main as program
-from bids_app.cli.main import ENVIRONMENT, THREAD_VARIABLES, main
+from bids_app.cli.main import ENVIRONMENT, main
+from bids_app.engines.isolated import THREAD_VARIABLES
 from bids_app.errors import AppError, ExitCode
 from bids_app.settings import RunSettings
 

@@ -7,7 +7,7 @@ import pytest
 
 from bids_app.bids.run.outcome import State
 from bids_app.errors import InputDataError
-from bids_app.interfaces import bold, bolus, perfusion, relaxometry, spatial
+from bids_app.interfaces import bold, dsc, perfusion, relaxometry, spatial
 from tests.e2e import support
 
 pytestmark = pytest.mark.e2e
@@ -16,7 +16,7 @@ BRANCHES = {
     'mese': (relaxometry, 'EstimateR2'),
     'megre': (relaxometry, 'EstimateR2Star'),
     'asl': (perfusion, 'EstimateDifference'),
-    'dsc': (bolus, 'EstimateBolus'),
+    'dsc': (dsc, 'EstimateBolus'),
     'bold': (bold, 'FindNuisance'),
     't1w': (spatial, 'ExtractBrain'),
 }
