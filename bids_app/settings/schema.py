@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from bids_app.errors import SettingsError
+from bids_app.models import constants as c
 from bids_app.models.bold.events import MEASURES
 from bids_app.models.registry import choices
 
@@ -289,7 +290,7 @@ class PerfusionSettings:
         limits=(0.1, 10.0),
     )
     partition_coefficient: float = _setting(
-        0.9,
+        c.PARTITION_COEFFICIENT,
         'blood-brain partition coefficient',
         unit='mL/g',
         limits=(0.1, 2.0),
@@ -310,14 +311,14 @@ class BloodVolumeSettings:
         replay=True,
     )
     white_matter_cbv: float = _setting(
-        0.025,
+        c.WHITE_MATTER_CBV,
         'blood volume of white matter',
         unit='mL/mL',
         limits=(1e-3, 0.5),
         replay=Scale('cbv', 'dsc', 1),
     )
     grey_matter_cbv: float = _setting(
-        0.048,
+        c.GREY_MATTER_CBV,
         'blood volume of grey matter, for the model literature',
         unit='mL/mL',
         limits=(1e-3, 0.5),
@@ -331,10 +332,18 @@ class BloodVolumeSettings:
         limits=(0.0, 2.0),
     )
     grubb_factor: float = _setting(
-        0.008, 'CBV at 1 mL/100 g/min, power law', unit='mL/mL', replay=True, limits=(1e-6, 1.0)
+        c.GRUBB_FACTOR,
+        'CBV at 1 mL/100 g/min, power law',
+        unit='mL/mL',
+        replay=True,
+        limits=(1e-6, 1.0),
     )
     grubb_exponent: float = _setting(
-        0.38, 'exponent of the power law', unit='1', replay=True, limits=(0.0, 2.0)
+        c.GRUBB_EXPONENT,
+        'exponent of the power law',
+        unit='1',
+        replay=True,
+        limits=(0.0, 2.0),
     )
     area: str = _setting(
         'first-pass',
@@ -365,7 +374,7 @@ class BloodVolumeSettings:
         'path; default found automatically',
     )
     large_vessel_cbv: float = _setting(
-        0.1,
+        c.LARGE_VESSEL_CBV,
         'measured blood volume from which a voxel counts as a vessel',
         unit='mL/mL',
         limits=(1e-3, 1.0),
@@ -433,31 +442,31 @@ class OxygenSettings:
         replay=True,
     )
     small_vessel_hct_ratio: float = _setting(
-        0.85,
+        c.SMALL_VESSEL_HCT_RATIO,
         'haematocrit of small vessels relative to large ones',
         unit='1',
         limits=(0.1, 1.5),
         replay=True,
     )
     susceptibility: float = _setting(
-        0.264e-6,
+        c.SUSCEPTIBILITY,
         'susceptibility difference of deoxygenated and oxygenated blood per unit haematocrit, cgs',
         unit='1',
         limits=(1e-9, 1e-5),
         replay=True,
     )
     gyromagnetic_ratio: float = _setting(
-        267.52219e6, 'of the proton', unit='rad/s/T', limits=(1e6, 1e9), replay=True
+        c.GYROMAGNETIC_RATIO, 'of the proton', unit='rad/s/T', limits=(1e6, 1e9), replay=True
     )
     oxygen_per_haemoglobin: float = _setting(
-        55.6,
+        c.OXYGEN_PER_HAEMOGLOBIN,
         'oxygen bound by a gram of haemoglobin',
         unit='umol/g',
         replay=True,
         limits=(10.0, 100.0),
     )
     haemoglobin_per_hct: float = _setting(
-        33.4,
+        c.HAEMOGLOBIN_PER_HCT,
         'haemoglobin concentration per unit haematocrit',
         unit='g/dL',
         replay=True,

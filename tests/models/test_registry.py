@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from bids_app.models import constants
 from bids_app.models.asl.kinetics import predict_difference
 from bids_app.models.estimate import Estimate
 from bids_app.models.oxygen.ase_qbold import predict_ase
 from bids_app.models.registry import MODELS, choices
 from bids_app.models.status import is_missing
-from bids_app.settings import Settings, flatten
 
 ROWS = {
     f'{quantity}/{name}': spec for quantity, rows in MODELS.items() for name, spec in rows.items()
@@ -384,22 +382,3 @@ def test_value_of_a_voxel_does_not_depend_on_the_others(row):
 def test_choices_are_the_names_of_the_rows_the_default_first():
     assert choices('cbv') == ('dsc', 'arterial', 'grubb', 'literature', 'ase')
     assert all(choices(quantity) for quantity in MODELS)
-
-
-@pytest.mark.parametrize(
-    ('setting', 'constant'),
-    [
-        ('perfusion.partition_coefficient', 'PARTITION_COEFFICIENT'),
-        ('blood_volume.white_matter_cbv', 'WHITE_MATTER_CBV'),
-        ('blood_volume.grey_matter_cbv', 'GREY_MATTER_CBV'),
-        ('blood_volume.grubb_factor', 'GRUBB_FACTOR'),
-        ('blood_volume.grubb_exponent', 'GRUBB_EXPONENT'),
-        ('oxygen.small_vessel_hct_ratio', 'SMALL_VESSEL_HCT_RATIO'),
-        ('oxygen.susceptibility', 'SUSCEPTIBILITY'),
-        ('oxygen.gyromagnetic_ratio', 'GYROMAGNETIC_RATIO'),
-        ('oxygen.oxygen_per_haemoglobin', 'OXYGEN_PER_HAEMOGLOBIN'),
-        ('oxygen.haemoglobin_per_hct', 'HAEMOGLOBIN_PER_HCT'),
-    ],
-)
-def test_defaults_of_the_settings_are_the_constants_with_a_source(setting, constant):
-    assert flatten(Settings())[setting] == getattr(constants, constant)

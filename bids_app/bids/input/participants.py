@@ -12,17 +12,12 @@ from bids_app.bids.input.files import MISSING_VALUES, Row, read_json, read_table
 from bids_app.bids.input.sidecar import RANGES, Reader, choose, is_number, matches, shortened
 from bids_app.bids.scans import Problem
 from bids_app.errors import AppError, InputDataError
+from bids_app.models.constants import ARTERIAL_SATURATION, HAEMATOCRIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bids_app.settings import Settings
-
-HCT = 0.42
-"""Default large-vessel haematocrit, fraction."""
-
-SAO2 = 0.98
-"""Default arterial oxygen saturation, fraction."""
 
 HCT_COLUMNS = ('Hct', 'hct', 'haematocrit', 'hematocrit')
 
@@ -171,8 +166,8 @@ def read_blood(reader: Reader, table: BloodTable, participant: str) -> tuple[flo
     if table.description_defect:
         reader.findings.note(f'{table.description_defect}; no unit is read from it')
     oxygen = reader.settings.oxygen
-    hct = _blood(reader, participant, ('Hct', HCT), oxygen.hct, table)
-    sao2 = _blood(reader, participant, ('SaO2', SAO2), oxygen.sao2, table)
+    hct = _blood(reader, participant, ('Hct', HAEMATOCRIT), oxygen.hct, table)
+    sao2 = _blood(reader, participant, ('SaO2', ARTERIAL_SATURATION), oxygen.sao2, table)
     return hct, sao2
 
 

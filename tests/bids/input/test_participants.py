@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from bids_app.bids.input.participants import HCT, SAO2, read_participants
+from bids_app.bids.input.participants import read_participants
+from bids_app.models.constants import ARTERIAL_SATURATION as SAO2
+from bids_app.models.constants import HAEMATOCRIT as HCT
 
 
 @pytest.fixture
