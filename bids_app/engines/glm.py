@@ -387,8 +387,6 @@ def make_task_design(  # noqa: PLR0913  (a run has that many sides)
     windows = {}
     if measure is None:
         windows = _windows(contrasts, blocks, kept, repetition_time, window_start)
-    cycles = list(blocks.values())
-    chosen = high_pass_of_design(cycles, run_length) if high_pass is None else high_pass
     extra = _checked_confounds(confounds, n_volumes)
     further = np.column_stack([extra, np.eye(n_volumes)[:, ~kept]])
     modelled = listed if measure else _modelled(listed, baseline, run_length, window_start)
@@ -396,12 +394,12 @@ def make_task_design(  # noqa: PLR0913  (a run has that many sides)
 
     ramp = {LINE: np.linspace(-1 / 2, 1 / 2, n_volumes)}
 
-    def design_of(columns: FloatArray, time: float = 0.0) -> pd.DataFrame:
+    def design_of(cut_off: float, columns: FloatArray, time: float = 0.0) -> pd.DataFrame:
         table = _design_matrix(
             modelled,
             frame_times=time + repetition_time * np.arange(n_volumes, dtype=np.float64),
             hrf_model=hrf_model,
-            high_pass=chosen,
+            high_pass=cut_off,
             confounds=columns,
         )
         return _with_label(table, label).assign(**ramp)
@@ -423,31 +421,50 @@ def make_task_design(  # noqa: PLR0913  (a run has that many sides)
             for task, base in contrasts
         }
 
-    while True:  # what drift costs is a matter of the blocks, not of the confounds
-        bare = design_of(extra[:, :0]).drop(columns=LINE)
-        loss = _largest_loss(bare, weights_of(bare), _drift(bare))
-        if high_pass is not None or loss <= LARGEST_LOSS or not _drift(bare).any():
-            break
-        # one cosine fewer: nilearn takes the half waves up to twice the cut-off in the run
-        chosen = (_drift(bare).sum() - 1 / 2) / (2 * run_length)
+    cut_off, loss = _choose_cut_off(
+        high_pass,
+        list(blocks.values()),
+        run_length,
+        lambda tried: design_of(tried, extra[:, :0]).drop(columns=LINE),
+        weights_of,
+    )
     # a line is what the cosines miss of a steady drift; a task that looks like it keeps it out
-    lined = design_of(extra[:, :0])
+    lined = design_of(cut_off, extra[:, :0])
     price = _largest_loss(lined, weights_of(lined), np.asarray(lined.columns == LINE))
     left_out = [] if price <= LARGEST_LOSS else [LINE]
     table, reference = (
-        design_of(further, time).drop(columns=left_out) for time in (first_time, 0.0)
+        design_of(cut_off, further, time).drop(columns=left_out) for time in (first_time, 0.0)
     )
     # the coefficients of events are those of the columns at hand, whose derivatives depend on time
     weights = weights_of(reference) if measure is None else weights_of(table, first_time)
     design = TaskDesign(
         matrix=table.to_numpy(float),
         weights=weights,
-        high_pass=chosen,
+        high_pass=cut_off,
         loss=loss,
         kept=kept,
         measured=measured,
     )
     return _checked(design) if measure else design
+
+
+def _choose_cut_off(
+    high_pass: float | None,
+    cycles: Sequence[Sequence[tuple[float, float]]],
+    run_length: float,
+    design_of: Callable[[float], pd.DataFrame],
+    weights_of: Callable[[pd.DataFrame], Mapping[str, FloatArray]],
+) -> tuple[float, float]:
+    """Choose the cut-off of the drift, Hz, and say what it costs; one that is given stays."""
+    cut_off = high_pass_of_design(cycles, run_length) if high_pass is None else high_pass
+    while True:  # what drift costs is a matter of the blocks, not of the confounds
+        bare = design_of(cut_off)
+        drift = _drift(bare)
+        loss = _largest_loss(bare, weights_of(bare), drift)
+        if high_pass is not None or loss <= LARGEST_LOSS or not drift.any():
+            return cut_off, loss
+        # one cosine fewer: nilearn takes the half waves up to twice the cut-off in the run
+        cut_off = (drift.sum() - 1 / 2) / (2 * run_length)
 
 
 def make_perfusion_design(

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from bids_app.group.effects import mean_baseline, random_of
+from bids_app.group.statistics import percent_of
 from bids_app.group.stream import common_participants, paired_blocks
 from bids_app.models.concordance.ashr import spatial_blocks
 from bids_app.models.concordance.coupling import (
@@ -163,7 +164,7 @@ def _importances(
         models['baseline'] = (baselines['cmro2'], parts)
         if {'oef', 'cbf'} <= set(effects):
             percent = {
-                name: _percent(effects[name].result.effect, baselines[name])
+                name: percent_of(effects[name].result.effect, baselines[name])
                 for name in ('oef', 'cbf', 'cmro2')
             }
             models['change'] = (percent.pop('cmro2'), percent)
@@ -189,12 +190,6 @@ def _importances(
                     for key, (coefficient, part) in shares.items()
                 ]
     return rows
-
-
-def _percent(change: FloatArray, baseline: FloatArray) -> FloatArray:
-    """Give a change in percent of a positive baseline."""
-    positive = baseline > 0
-    return np.where(positive, 100 * change / np.where(positive, baseline, 1.0), np.nan)
 
 
 def _coupling(

@@ -12,7 +12,12 @@ from bids_app.group.baseline import RULES, classes_of
 from bids_app.group.effects import random_of, smallest_effect
 from bids_app.group.inputs import from_derivatives
 from bids_app.group.shares import jackknife_groups
-from bids_app.group.statistics import MINIMUM, random_effects, weigh_participants
+from bids_app.group.statistics import (
+    MINIMUM,
+    percent_of,
+    random_effects,
+    weigh_participants,
+)
 from bids_app.group.stream import Stack, common_participants, paired_blocks, stack_maps
 from bids_app.models.concordance.discordance import discordant_shares, estimate_discordance
 from bids_app.models.concordance.epp2025 import below_typical, median_over_participants
@@ -340,7 +345,7 @@ def _centres(
             smallest = smallest_effect(study, change.baseline)
         parts: list[tuple[FloatArray, FloatArray, FloatArray]] = []
         for _, values in paired_blocks(stacks, 12 * len(stack.participants)):
-            x = values[0] if scale == 'difference' else _percent(*values)
+            x = values[0] if scale == 'difference' else percent_of(*values)
             mean = random_effects(x, None)
             parts.append((mean.effect, mean.standard_error, median_over_participants(x)))
         mean_effect, error, median = (np.concatenate(one) for one in zip(*parts, strict=True))
@@ -353,9 +358,3 @@ def _centres(
                 'median': (median, MEDIAN_ERROR * error),
             },
         )
-
-
-def _percent(change: FloatArray, baseline: FloatArray) -> FloatArray:
-    """Give changes in percent of positive baselines."""
-    positive: BoolArray = baseline > 0
-    return np.where(positive, 100 * change / np.where(positive, baseline, 1.0), np.nan)

@@ -682,3 +682,9 @@ def _tested(
     return RandomEffects(
         **{name: np.where(missing, np.nan, field) for name, field in columns.items()}, n=n
     )
+
+
+def percent_of(change: FloatArray, baseline: FloatArray) -> FloatArray:
+    """Give changes in percent of positive baselines; NaN elsewhere."""
+    positive: BoolArray = baseline > 0
+    return np.where(positive, 100 * change / np.where(positive, baseline, 1.0), np.nan)
