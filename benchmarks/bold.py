@@ -18,12 +18,12 @@ from scipy import ndimage
 from scipy.signal import lfilter
 
 from bids_app.engines.glm import (
-    fit_task_design,
     implicit_blocks,
     make_task_design,
     volumes_in_blocks,
 )
 from bids_app.models.bold.confounds import relative_dvars
+from bids_app.models.bold.glm import fit_task_design
 from bids_app.models.preprocessing.distortion import (
     complete_field,
     shift_between_opposites,

@@ -13,10 +13,15 @@ import numpy as np
 from bold import TR, events_of
 from scipy.signal import lfilter
 
-from bids_app.engines.glm import TaskDesign, fit_task_design, make_task_design, share_of_noise
+from bids_app.engines.glm import make_task_design
 from bids_app.models.asl.label_control import estimate_difference
 from bids_app.models.asl.scan_noise import describe_scan_noise
 from bids_app.models.asl.single_delay import cbf_from_difference
+from bids_app.models.bold.glm import (
+    TaskDesign,
+    fit_task_design,
+    share_of_noise,
+)
 from bids_app.models.dsc.relative_cbv import estimate_relative_cbv
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.between_scans import PRIORS, local_share

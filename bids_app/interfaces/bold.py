@@ -12,11 +12,9 @@ import pandas as pd
 from bids_app.engines.event_response import modulated_columns
 from bids_app.engines.glm import (
     alternate_blocks,
-    fit_task_design,
     make_task_design,
     make_time_course_design,
     median_change,
-    residual_autocorrelation,
 )
 from bids_app.images import load_data, load_masked, save_unmasked
 from bids_app.interfaces._base import (
@@ -47,6 +45,7 @@ from bids_app.models.bold.confounds import (
     relative_dvars,
 )
 from bids_app.models.bold.echoes import fit_decay_series
+from bids_app.models.bold.glm import fit_task_design, residual_autocorrelation
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.regions import summarise_regions
 from bids_app.models.status import Status

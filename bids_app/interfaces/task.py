@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bids_app.engines.glm import fit_task_design, share_of_noise
 from bids_app.errors import ModelInputError
 from bids_app.images import load_masked
 from bids_app.interfaces._base import (
@@ -18,6 +17,7 @@ from bids_app.interfaces._base import (
     isdefined,
     traits,
 )
+from bids_app.models.bold.glm import fit_task_design, share_of_noise
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.noise import calibrate_levels
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bids_app._typing import BoolArray
-    from bids_app.engines.glm import TaskDesign
     from bids_app.images import Grid
+    from bids_app.models.bold.glm import TaskDesign
 
 
 class TaskInputSpec(BaseInterfaceInputSpec):
@@ -93,7 +93,7 @@ def fit_task(
     make_design : callable
         From `first_time`, when a slice of the first volume was read (s), to its design.
     **how : value
-        As for :func:`~bids_app.engines.glm.fit_task_design`.
+        As for :func:`~bids_app.models.bold.glm.fit_task_design`.
 
     Returns
     -------

@@ -86,6 +86,7 @@ EXACT = {
     'np.where(curved, 4, 1)': 'three-point slope: 9/4 + 4 + 1/4 times the noise, below 4 pairs',
     'ratio**2 / 4': 'argument of the Bessel functions of a Rician mean',
     'memory_mb * 1e6 //': 'bytes of a megabyte',
+    '* 1e6 / (8 * COPIES_IN_FIT': 'bytes of a megabyte, and of a number',
     '@ kernel / 3': 'mean of the frequency over orientations, Yablonskiy & Haacke eq. 26',
     '1 + 8 * np.finfo(float).eps': 'rounding of the last places',
     '8 * density.sum() ** 2': 'efficiency of a median, (2 f)^2 / n with two sides',

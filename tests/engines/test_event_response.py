@@ -9,8 +9,9 @@ from scipy.signal import lfilter
 from scipy.stats import gamma
 
 from bids_app.engines.event_response import modulated_columns
-from bids_app.engines.glm import fit_task_design, make_task_design, make_time_course_design
+from bids_app.engines.glm import make_task_design, make_time_course_design
 from bids_app.errors import ModelInputError
+from bids_app.models.bold.glm import fit_task_design
 
 TR = 1.2
 N_VOLUMES = 320

@@ -12,7 +12,6 @@ from scipy.stats import gamma
 
 from bids_app.engines.glm import (
     alternate_blocks,
-    fit_task_design,
     high_pass_of_design,
     implicit_blocks,
     make_task_design,
@@ -21,6 +20,7 @@ from bids_app.engines.glm import (
     volumes_in_blocks,
 )
 from bids_app.errors import ModelInputError
+from bids_app.models.bold.glm import fit_task_design
 from bids_app.models.status import Status
 from tests.paths import SKELETON
 

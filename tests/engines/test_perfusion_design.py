@@ -5,13 +5,13 @@ import pytest
 from scipy.signal import lfilter
 
 from bids_app.engines.glm import (
-    fit_task_design,
     implicit_blocks,
     make_perfusion_design,
     make_task_design,
     volumes_in_blocks,
 )
 from bids_app.errors import ModelInputError
+from bids_app.models.bold.glm import fit_task_design
 
 TR = 4.5
 N_VOLUMES = 160

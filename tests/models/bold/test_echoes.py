@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from bids_app.engines.glm import fit_task_design, make_task_design
+from bids_app.engines.glm import make_task_design
 from bids_app.errors import ModelInputError
 from bids_app.models.bold.echoes import fit_decay_series
+from bids_app.models.bold.glm import fit_task_design
 from bids_app.models.status import Status
 
 TIMES = np.array([0.012, 0.028, 0.044])
