@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from bids_app.settings import GroupSettings, RunSettings, Settings
 
     Suspects = Mapping[tuple[str, str], tuple[str, ...]]
+
+LOGGER = logging.getLogger('oxybold')
 
 METHODS = (
     'Changes were tested over participants with a random-effects mean that weights every '
@@ -408,4 +411,6 @@ def _finish(study: Study, names: tuple[str, ...], *, made: bool) -> RunVerdict:
     later = Aftermath()
     verdict = finish(verdict, later, record=record, render=partial(render_group, run.output_dir))
     later.attempt('index.html', lambda: update_shared(run.output_dir, render_index))
-    return combine([later.amend(verdict)])
+    verdict = later.amend(verdict)
+    LOGGER.info('%s', verdict.text)
+    return combine([verdict])

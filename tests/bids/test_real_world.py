@@ -592,6 +592,25 @@ def test_a_field_map_may_be_named_by_either_key(dataset, unit):
     assert found == {'x': 'sub-01_run-1_fieldmap', 'y': 'sub-01_run-2_fieldmap'}
 
 
+@pytest.mark.parametrize('many', [1, 5])
+def test_an_intended_scan_that_is_not_there_is_said_once(many, dataset, unit):
+    dataset.add('anat/T1w', 'perf/asl', 'func/task-x_bold[calc]')
+    there = 'bids::sub-01/func/sub-01_task-x_bold.nii.gz'
+    absent = [f'func/sub-01_task-z{number}_bold.nii.gz' for number in range(many)]
+    dataset.image('sub-01/fmap/sub-01_fieldmap.nii.gz',
+                  metadata={'Units': 'Hz', 'IntendedFor': [there, *absent]})  # fmt: skip
+    dataset.image('sub-01/fmap/sub-01_magnitude.nii.gz')
+    dataset.edit('*_m0scan.json', IntendedFor='perf/sub-01_aslx.nii.gz')
+    notes = [note for note in unit(dataset).notes if 'IntendedFor names' in note]
+    shown = ', '.join(absent[:3]) + (' and 2 more' if many > 3 else '')
+    assert sorted(notes) == [
+        f'sub-01_fieldmap.nii.gz: IntendedFor names {shown}, which the dataset does not have',
+        'sub-01_m0scan.nii.gz: IntendedFor names perf/sub-01_aslx.nii.gz, which the dataset does '
+        'not have',
+    ]
+    assert dry(dataset).out.count('IntendedFor names') == 2
+
+
 # ------------------------------------------------------------------------- a task within ASL
 
 

@@ -156,6 +156,14 @@ def test_sessions_are_repeats_and_not_participants(study):
     assert not study.map('cmro2', 'effect').exists()
 
 
+def test_the_console_says_why_a_group_lost_something(study, caplog):
+    caplog.set_level('INFO', logger='oxybold')
+    study.participant('01')
+    study.group()
+    said = ' '.join(record.getMessage() for record in caplog.records)
+    assert 'there for one participant only (sub-01)' in said
+
+
 def test_one_participant_is_no_group(study):
     verdict = study.participant('01', quantities=('cmro2',)).group()
     assert verdict.code != 0

@@ -3,6 +3,8 @@
 import re
 from dataclasses import replace
 
+import nibabel as nb
+import numpy as np
 import pytest
 
 from bids_app.bids.output.names import output_path, row, table
@@ -12,7 +14,7 @@ from bids_app.reports.citations import load_references
 from bids_app.settings import resolve
 from bids_app.workflows._engine import methods_text, to_mermaid
 from bids_app.workflows.app import _map_name
-from bids_app.workflows.graph import find_scans
+from bids_app.workflows.graph import find_scans, has_depth
 from bids_app.workflows.participant import init_participant_wf
 from bids_app.workflows.recovery import without_failed
 from bids_app.workflows.step_errors import StepError
@@ -377,6 +379,14 @@ def test_baseline_comes_first_among_scans_of_a_kind(maker):
 
 MOVING = {'align_asl.motion.estimate_motion', 'align_dsc.motion.estimate_motion',
           'align_bold_all.motion.estimate_motion'}  # fmt: skip
+
+
+def test_movement_of_an_image_of_one_slice_is_not_estimated(tmp_path):
+    for n_slices, is_deep in ((1, False), (2, True)):
+        path = tmp_path / f'{n_slices}.nii'
+        nb.Nifti1Image(np.ones((8, 8, n_slices), np.float32), np.eye(4)).to_filename(path)
+        assert has_depth(path) is is_deep
+    assert has_depth(tmp_path / 'absent.nii'), 'the step that reads it says what is wrong'
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.conditions import normalise
 from bids_app.bids.input.input_map import RoleMap, check_pattern, find_paths, walk_tree
-from bids_app.bids.input.sidecar import check_known, is_number
+from bids_app.bids.input.sidecar import RANGES, check_known, is_number
 from bids_app.bids.output.names import table
 from bids_app.errors import SelectionError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+FACTORS = (1e-9, 1e9)
+"""Range of the size of a factor between units, ends included."""
 
 MAP_KEYS = ('quantity', 'path', 'space', 'condition', 'contrast', 'factor', 'series',
             'repetition_time', 'source')  # fmt: skip
@@ -188,9 +191,14 @@ def _map_pattern(entry: dict[str, Any], place: str) -> MapPattern:
         raise SettingsError(msg)
     check_known([entry['quantity']], list(QUANTITIES), f'{place}, quantity')
     factor, time = entry.get('factor', 1.0), entry.get('repetition_time')
-    if not is_number(factor) or factor == 0 or not (time is None or is_number(time)):
-        msg = f'{place}: factor and repetition_time should be numbers, factor not 0'
-        raise SettingsError(msg)
+    size = abs(factor) if is_number(factor) else factor
+    for name, value, (low, high) in (
+        ('the size of factor', size, FACTORS),
+        ('repetition_time', time, RANGES['RepetitionTime']),
+    ):
+        if value is not None and not (is_number(value) and low <= value <= high):
+            msg = f'{place}: {name} should be a number from {low:g} to {high:g}, found {value!r}'
+            raise SettingsError(msg)
     if factor != 1 and not entry.get('source'):
         unit = table().quantities[entry['quantity']].unit
         msg = f'{place}: factor = {factor} needs source = "..." (why; the result is in {unit})'

@@ -473,6 +473,23 @@ class Probe:
         return chosen.value if chosen else None
 
 
+def note_absent_targets(reader: Reader, source: Path, targets: Sequence[Any]) -> None:
+    """Say which scans an IntendedFor names that are not in the dataset: it is a typing error."""
+    name = next((part for part in source.parts if part.startswith('sub-')), '')
+    absent = [
+        str(one)
+        for one in targets
+        for path in [str(one).removeprefix('bids::').lstrip('/')]
+        if not any(os.path.lexists(root / path) for root in (reader.root, reader.root / name))
+    ]
+    if absent:
+        more = f' and {len(absent) - 3} more' if len(absent) > 3 else ''
+        reader.findings.note(
+            f'{source.name}: IntendedFor names {", ".join(absent[:3])}{more}, which the dataset '
+            'does not have'
+        )
+
+
 def note_links(findings: Findings, root: Path) -> None:
     """Say which files are links out of the dataset; links of git-annex stay inside."""
     here = os.path.realpath(root)

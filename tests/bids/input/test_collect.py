@@ -232,6 +232,25 @@ def test_derivatives_of_fmriprep_replace_the_t1w_image(dataset, collect):
     assert any('derivatives other: no complete anatomy' in note for note in unit.notes)
 
 
+@pytest.mark.parametrize(
+    ('place', 'names', 'said'),
+    [
+        ('up/fmriprep', ('desc-preproc_T1w',), 'there is one in'),
+        ('up', ('T1w_preproc',), 'those of fMRIPrep before 1.2, which are not read'),
+        ('up', ('desc-preproc_T1w', 'desc-brain_mask', 'label-GM_probseg', 'label-WM_probseg'),
+         'anat has no label-CSF_probseg'),
+    ],
+)  # fmt: skip
+def test_derivatives_that_lack_an_anatomy_say_what_and_where(place, names, said, dataset, collect):
+    dataset.add('anat/T1w')
+    for name in names:
+        dataset.image(f'{place}/sub-01/anat/sub-01_{name}.nii.gz')
+    (unit,) = collect(dataset, derivatives={'up': dataset.root / 'up'})
+    assert unit.anatomy is None
+    (note,) = [note for note in unit.notes if 'no complete anatomy' in note]
+    assert said in note
+
+
 TISSUES = ('GM', 'WM', 'CSF')
 
 

@@ -7,6 +7,7 @@ import pytest
 from bids_app.bids.input.collect import collect_participant
 from bids_app.bids.input.dataset import read_dataset
 from bids_app.settings import RunSettings, Settings, resolve
+from tests.e2e import support
 
 SERIES = (3, 3, 2, 200)
 
@@ -129,13 +130,23 @@ def test_start_time_has_the_range_that_is_declared(start, is_refused, dataset, c
     assert all('is outside 0 to 30 s' in one for one in said)
 
 
-def test_table_of_another_length_is_a_problem_that_names_both(dataset, collected):
+@pytest.mark.parametrize('n_rows', [2, 199, 201])
+def test_table_of_another_length_is_a_problem_that_names_both_in_the_dry_run(
+    n_rows, dataset, collected
+):
     dataset.add('func/task-all_bold[calc]')
     prepared(dataset, *NEW)
-    dataset.text('d/sub-01/func/sub-01_task-all_desc-confounds_timeseries.tsv', 'csf\n1\n2\n')
+    table = 'd/sub-01/func/sub-01_task-all_desc-confounds_timeseries.tsv'
+    dataset.text(table, 'csf\n' + '1\n' * n_rows)
     unit = collected()
     assert not unit.bold
-    assert any('has 2 rows' in item.message and '200' in item.message for item in unit.problems)
+    said = f'has {n_rows} rows but sub-01_task-all_desc-preproc_bold.nii.gz has 200 volumes'
+    assert any(said in item.message for item in unit.problems)
+    outcome = support.run_app(
+        dataset.root, dataset.root.parent / 'o', 'participant', '--dry-run',
+        '-d', f'fmriprep={dataset.root / "d"}',
+    )  # fmt: skip
+    assert said in outcome.out
 
 
 def cbf(dataset, *names, units='mL/100 g/min'):

@@ -5,7 +5,10 @@ import math
 
 import pytest
 
+from bids_app.bids.input.external_maps import FACTORS, _map_pattern
+from bids_app.bids.input.metadata.bold import EVENT_RANGES
 from bids_app.bids.input.sidecar import RANGES, TIMES
+from bids_app.errors import SettingsError
 from tests.architecture.source import nodes
 
 READ = ('number', 'numbers', 'value')
@@ -123,6 +126,38 @@ def test_ends_of_blood_are_inside_and_what_lies_beyond_is_refused(key, end, data
         said = [one.message for one in unit(dataset).problems if f'{key} of sub-01' in one.message]
         assert bool(said) is bool(step)
         assert all(f'= {value:g} (' in one and f'is outside {low:g}' in one for one in said)
+
+
+@pytest.mark.parametrize('end', [0, 1])
+@pytest.mark.parametrize('column', EVENT_RANGES)
+def test_ends_of_events_are_inside_and_what_lies_beyond_is_refused(column, end, dataset, unit):
+    dataset.add('anat/T1w', 'func/task-x_bold[calc]')
+    limit = EVENT_RANGES[column][end]
+    for value in (limit, limit + (1 if end else -1)):
+        row = {'onset': '10', 'duration': '30', column: f'{value:g}'}
+        text = f'{row["onset"]}\t{row["duration"]}\tcalc\n100\t30\tcalc\n'
+        dataset.text(
+            'sub-01/func/sub-01_task-x_events.tsv', f'onset\tduration\ttrial_type\n{text}'
+        )
+        said = [p.message for p in unit(dataset).problems if 'number of seconds' in p.message]
+        assert bool(said) is (value != limit)
+        assert all(f'line 2: {column} should be' in one and f'{value:g}' in one for one in said)
+
+
+@pytest.mark.parametrize(('key', 'limits'), [
+    ('factor', FACTORS), ('repetition_time', RANGES['RepetitionTime'])
+])  # fmt: skip
+@pytest.mark.parametrize('end', [0, 1])
+def test_ends_of_numbers_of_an_input_map_are_inside_and_beyond_is_refused(key, limits, end):
+    beyond = limits[end] * (2 if end else 0.5)
+    entry = {'quantity': 'cbf', 'path': 'sub-{sub}_cbf.nii', 'source': 'told'}
+    for sign in (1, -1) if key == 'factor' else (1,):
+        assert getattr(_map_pattern({**entry, key: sign * limits[end]}, 'map'), key)
+        with pytest.raises(SettingsError, match=f'{key} should be a number from {limits[0]:g}'):
+            _map_pattern({**entry, key: sign * beyond}, 'map')
+    for value in ('x', float('nan'), True, 0):
+        with pytest.raises(SettingsError, match='should be a number'):
+            _map_pattern({**entry, key: value}, 'map')
 
 
 @pytest.mark.parametrize('value', [True, 'x', {}, [], None, math.nan, math.inf])

@@ -576,15 +576,20 @@ def _note_cut(probe: Probe, events: Sequence[Event], duration: float | None) -> 
         )
 
 
+EVENT_RANGES = {'onset': (-3600.0, 86400.0), 'duration': (0.0, 86400.0)}
+"""Columns of events.tsv, s, ends included: from an hour before the first volume, for a day."""
+
+
 def _event(probe: Probe, row: Row) -> Event | None:
     """Read one row."""
     numbers = []
     for column in ('onset', 'duration'):
         value = _seconds(row[column])
-        if value is None or (column == 'duration' and value < 0):
+        low, high = EVENT_RANGES[column]
+        if value is None or not low <= value <= high:
             probe.fail(
                 f'{probe.file.name}, line {row.line}: {column} should be a number of seconds, '
-                f'found {row[column]!r}'
+                f'{low:g} to {high:g}; found {row[column]!r}'
             )
             return None
         numbers.append(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bids_app.bids.input.metadata.phase import recognise_phase
 from bids_app.bids.input.metadata.readout import read_readout
 from bids_app.bids.input.query import as_list
-from bids_app.bids.input.sidecar import Probe
+from bids_app.bids.input.sidecar import Probe, note_absent_targets
 from bids_app.bids.scans import AslSeries, BoldRun, DscSeries, FieldMap
 
 if TYPE_CHECKING:
@@ -79,9 +79,11 @@ def _common(probe: Probe, group: Mapping[str, Found]) -> dict[str, Any]:
 
 def _purpose(probe: Probe) -> dict[str, Any]:
     """Read the name of a map and which scans it is for."""
+    intended = as_list(probe.metadata.get('IntendedFor') or [])
+    note_absent_targets(probe.reader, probe.file, intended)
     return {
         'name': probe.file.name.partition('.')[0],
-        'intended': tuple(str(one) for one in as_list(probe.metadata.get('IntendedFor') or [])),
+        'intended': tuple(str(one) for one in intended),
         'identifiers': tuple(
             str(one) for one in as_list(probe.metadata.get('B0FieldIdentifier') or [])
         ),

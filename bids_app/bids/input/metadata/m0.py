@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bids_app.bids.input.files import companions_of, read_json
 from bids_app.bids.input.metadata.readout import read_readout
 from bids_app.bids.input.query import as_list
-from bids_app.bids.input.sidecar import Probe
+from bids_app.bids.input.sidecar import Probe, note_absent_targets
 from bids_app.bids.scans import M0Image
 from bids_app.errors import AppError
 
@@ -146,6 +146,7 @@ def _intended_for(reader: Reader, found: Found) -> list[str]:
             stated = read_json(path).get('IntendedFor', [])
         except AppError:
             continue
+        note_absent_targets(reader, found.path, as_list(stated))
         intended += [str(name).removeprefix('bids::').lstrip('/') for name in as_list(stated)]
     return intended
 
