@@ -228,15 +228,8 @@ def protocol(name: str) -> Protocol:
     """
     Give the protocol of a phantom size.
 
-    Parameters
-    ----------
-    name : {'tiny', 'coarse', 'study'}
-        Slab of 12 x 12 x 6 voxels; whole head with coarse voxels; the target study's own.
-
-    Returns
-    -------
-    protocol : Protocol
-        With its noise.
+    tiny: slab of 12 x 12 x 6 voxels; coarse: whole head with coarse voxels; study: the target
+    study's own.
 
     Raises
     ------
@@ -510,21 +503,8 @@ def gradient_echoes(
     """
     Give the noise-free gradient-echo train, dephased by the background field.
 
-    Parameters
-    ----------
-    subject : Subject
-        Head and blood.
-    scan : MultiEcho
-        Protocol.
-    to_head : (4, 4) ndarray
-        Scanner world to head world.
-    effects : dict of int to RegionEffect
-        Of the condition.
-
-    Returns
-    -------
-    train : (X, Y, Z, E) ndarray of complex
-        Phase in the sense exp(+i 2 pi df TE).
+    Complex (X, Y, Z, E), phase in the sense exp(+i 2 pi df TE); `to_head` leads from the world of
+    the scanner to that of the head.
     """
     background = subject.anatomy.background
     times = np.asarray(scan.echo_times)
@@ -626,23 +606,8 @@ def bolus_passage(
     """
     Give the noise-free DSC series.
 
-    Parameters
-    ----------
-    subject : Subject
-        Head and blood.
-    scan : DscScan
-        Protocol.
-    to_head : (4, 4) ndarray
-        Scanner world to head world.
-    at : Places, optional
-        As for :func:`average`.
-    recirculates : bool
-        Whether the bolus comes back after the first pass.
-
-    Returns
-    -------
-    series : (X, Y, Z, T) ndarray
-        Signal.
+    (X, Y, Z, T); `to_head` leads from the world of the scanner to that of the head, `at` is as for
+    :func:`average`. The bolus may come back after the first pass.
     """
     first, whole = physics.bolus(scan.times, arrival=scan.arrival)
     course = whole if recirculates else first

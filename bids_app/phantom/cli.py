@@ -164,15 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Make a study.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program name; default those of the process.
-
-    Returns
-    -------
-    code : int
-        0 done, 64 wrong arguments, 73 cannot write.
+    Give the exit code: 0 done, 64 wrong arguments, 73 cannot write.
     """
     try:
         args = make_parser().parse_args(argv)

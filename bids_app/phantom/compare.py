@@ -67,18 +67,8 @@ def compare(root: Path, out: Path) -> list[Row]:
     """
     Compare medians in grey matter, and signs of the change of CMRO2 in the true regions.
 
-    Parameters
-    ----------
-    root : Path
-        The phantom.
-    out : Path
-        Output folder of the app.
-
-    Returns
-    -------
-    rows : list of Row
-        Per participant and map, then per contrast and region of the group. A map that is absent
-        from the output is outside, with NaN.
+    Per participant and map, then per contrast and region of the group. A map that is absent from
+    the output is outside, with NaN.
     """
     folders = sorted((root / 'derivatives' / 'truth').glob('sub-*'))
     rows: list[Row] = []
@@ -185,15 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     Print truth against estimate.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program name; default those of the process.
-
-    Returns
-    -------
-    code : int
-        0 if every bar is met, else 1.
+    Give the exit code: 0 if every bar is met, else 1.
     """
     parser = argparse.ArgumentParser(prog='python -m bids_app.phantom.compare')
     parser.add_argument('bids_dir', type=Path, help='the phantom')

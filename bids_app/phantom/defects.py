@@ -33,19 +33,8 @@ def spoil(series: NDArray[np.int16], scan: DscScan, name: str) -> NDArray[np.int
     """
     Give a bolus series one defect.
 
-    Parameters
-    ----------
-    series : (X, Y, Z, T) ndarray of int16
-        Sound.
-    scan : DscScan
-        Its protocol.
-    name : str
-        One of :data:`DEFECTS`.
-
-    Returns
-    -------
-    series : (X, Y, Z, T) ndarray of int16
-        Another array; shorter where that is the defect.
+    The series (X, Y, Z, T) of int16 is copied; the defect is one of :data:`DEFECTS`, and may
+    shorten it.
     """
     spoilt = DEFECTS[name](series.astype(float), scan)
     return np.clip(np.rint(spoilt), 0, 32767).astype(np.int16)

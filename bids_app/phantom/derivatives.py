@@ -65,20 +65,8 @@ def write_truth(
     """
     Write all that is known of a participant.
 
-    Parameters
-    ----------
-    root : Path
-        derivatives/truth.
-    subject : Subject
-        Head and blood.
-    truth : Truth
-        Perfect maps.
-    effects : dict of str to dict
-        Per condition and region.
-    quantification, structural : Geometry
-        Grids of the MESE and the T1w image.
-    poses : dict of str to (4, 4) ndarray
-        Per scan: scanner world to T1w world.
+    The grids are those of the MESE and the T1w image; the poses (4, 4) lead from the world of each
+    scan to that of the T1w image.
     """
     _describe(root, 'truth of the phantom')
     name = f'sub-{subject.participant.label}'
@@ -172,17 +160,8 @@ def true_labels(region: NDArray[np.uint8], effects: dict[int, RegionEffect]) -> 
     """
     Give the true concordance labels.
 
-    Parameters
-    ----------
-    region : (X, Y, Z) ndarray of uint8
-        1-4, 5 = null, 0 = outside.
-    effects : dict of int to RegionEffect
-        Per region.
-
-    Returns
-    -------
-    labels : (X, Y, Z) ndarray of uint8
-        1-4 as defined for the outputs, 7 where BOLD does not change, 0 outside.
+    Regions are 1-4, 5 = null, 0 = outside; labels (uint8) 1-4 as defined for the outputs, 7 where
+    BOLD does not change, 0 outside.
     """
     table = np.zeros(NULL_REGION + 1, np.uint8)
     table[NULL_REGION] = 7
@@ -235,18 +214,7 @@ def write_fmriprep(
     """
     Write the true anatomy in the form of fMRIPrep derivatives.
 
-    Parameters
-    ----------
-    root : Path
-        derivatives/fmriprep.
-    subject : Subject
-        Its anatomy must lie in template space up to an affine transform.
-    structural : (X, Y, Z) ndarray
-        T1w image.
-    brain : (X, Y, Z) ndarray of bool
-        On the same grid.
-    geometry : Geometry
-        That grid.
+    The anatomy must lie in template space up to an affine transform.
     """
     _describe(root, 'true anatomy in the layout of fMRIPrep')
     name = f'sub-{subject.participant.label}'

@@ -73,18 +73,8 @@ def make_design(conditions: tuple[str, ...], *, length: float) -> TaskTiming:
     """
     Give every condition but the baseline its four blocks.
 
-    Parameters
-    ----------
-    conditions : tuple of str
-        Of the study.
-    length : float
-        Of the run, s.
-
-    Returns
-    -------
-    design : TaskTiming
-        Conditions of the target study keep their onsets, others take the slots that are free;
-        the baseline is what is left.
+    Onsets in s. Conditions of the target study keep theirs, others take the slots that are free;
+    the baseline is what is left.
 
     Raises
     ------

@@ -35,21 +35,8 @@ def write_image(
     """
     Write a compressed NIfTI image without a time stamp.
 
-    Parameters
-    ----------
-    path : Path
-        Ends in .nii.gz; its folder is made.
-    data : (X, Y, Z[, T]) ndarray
-        int16, uint8 or float32 (float64 is stored as float32).
-    affine : (4, 4) ndarray
-        Voxel to world, RAS mm.
-    repetition_time : float, optional
-        s, for 4D images.
-
-    Returns
-    -------
-    path : Path
-        As given.
+    The data, (X, Y, Z[, T]), are int16, uint8 or float32 (float64 is stored as float32), the
+    affine RAS mm, the repetition time s.
     """
     if data.dtype == np.float64:
         data = data.astype(np.float32)
@@ -87,17 +74,8 @@ def write_itk_affine(path: Path, image_transform: FloatArray) -> Path:
     """
     Write an affine transform as ITK text.
 
-    Parameters
-    ----------
-    path : Path
-        Ends in .txt.
-    image_transform : (4, 4) ndarray
-        RAS; maps points of the space that images are resampled to into the space they come from.
-
-    Returns
-    -------
-    path : Path
-        As given.
+    The matrix (4, 4), RAS, maps points of the space that images are resampled to into the space
+    they come from.
     """
     matrix = LPS @ image_transform @ LPS
     numbers = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]

@@ -137,16 +137,7 @@ DROPPED = r'.*_(?:aslcontext\.tsv|events\.json)'
 
 
 def make_untidy(root: Path, label: str) -> None:
-    """
-    Move the files of a participant to where ds004873 keeps them, with its sidecars.
-
-    Parameters
-    ----------
-    root : Path
-        The study, in BIDS.
-    label : str
-        Participant without ``sub-``.
-    """
+    """Move the files of a participant to where ds004873 keeps them, with its sidecars."""
     folder = root / f'sub-{label}'
     for path in sorted(item for item in folder.rglob('*') if item.is_file()):
         if re.fullmatch(DROPPED, path.name):
@@ -191,15 +182,6 @@ def write_untidy_dataset(
 
     What this phantom does otherwise than the scanner of the study (thickness and times of its
     slices) goes to code/overrides.toml, for ``--metadata-overrides``.
-
-    Parameters
-    ----------
-    root : Path
-        The study.
-    participants : iterable of Participant
-        Everyone.
-    protocol : Protocol
-        Of the phantom.
     """
     for name in ('participants.json', '.bidsignore'):
         (root / name).unlink()

@@ -77,20 +77,9 @@ def effects_of(
     """
     Give what a condition changes in each region.
 
-    Parameters
-    ----------
-    condition : str
-        One of `conditions`.
-    conditions : tuple of str
-        All of the study.
-    concordant : bool
-        Metabolism follows BOLD in all regions.
-
-    Returns
-    -------
-    effects : dict of int to RegionEffect
-        Nothing for the baseline. The first task has the table EFFECTS; the next has it turned by
-        one region, and so on, so that every task has all four sign combinations.
+    Nothing for the baseline. The first task has the table EFFECTS; the next has it turned by one
+    region, and so on, so that every task has all four sign combinations. With `concordant`,
+    metabolism follows BOLD in all regions.
     """
     baseline = baseline_of(conditions)
     if condition == baseline:
@@ -148,17 +137,7 @@ class Participant:
         """
         Give the tissue values at points of the anatomy in a condition.
 
-        Parameters
-        ----------
-        tissue : Tissue
-            The anatomy at P points.
-        effects : dict of int to RegionEffect
-            Per region.
-
-        Returns
-        -------
-        values : Values
-            (P, 4) each.
+        (P, 4) each.
         """
         ratio = np.ones((2, NULL_REGION + 1))
         for region, effect in effects.items():

@@ -84,15 +84,7 @@ def oxygen_content(*, hct: float, sao2: float) -> float:
     """
     Give the arterial oxygen content.
 
-    Parameters
-    ----------
-    hct, sao2 : float
-        Haematocrit and arterial saturation, fractions.
-
-    Returns
-    -------
-    content : float
-        umol/mL.
+    umol/mL, from haematocrit and saturation as fractions.
 
     Examples
     --------
@@ -106,17 +98,7 @@ def decay(echo_times: ArrayLike, rate: FloatArray) -> FloatArray:
     """
     Give exp(-TE rate) on a new last axis.
 
-    Parameters
-    ----------
-    echo_times : (E,) array_like
-        s.
-    rate : (...) ndarray
-        1/s.
-
-    Returns
-    -------
-    signal : (..., E) ndarray
-        Dimensionless.
+    Echo times (E,) in s, rates (...) in 1/s: (..., E), dimensionless.
     """
     return np.asarray(np.exp(-np.multiply.outer(rate, np.asarray(echo_times, float))))
 

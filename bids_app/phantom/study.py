@@ -178,15 +178,7 @@ def make_study(study: PhantomStudy) -> Iterator[str]:
     """
     Write a study, one participant after the other.
 
-    Parameters
-    ----------
-    study : PhantomStudy
-        Checked here.
-
-    Yields
-    ------
-    label : str
-        Participant that is done.
+    Give the label of each that is done.
 
     Raises
     ------

@@ -206,17 +206,7 @@ class Truth:
         """
         Difference of a quantity between a task and the baseline.
 
-        Parameters
-        ----------
-        quantity : {'cbf', 'oef', 'cmro2', 'R2prime'}
-            What changes.
-        task : str
-            Condition.
-
-        Returns
-        -------
-        change : (X, Y, Z) ndarray
-            Unit of the quantity.
+        (X, Y, Z), for cbf, oef, cmro2 or R2prime, in its unit.
         """
         if quantity == 'cbf':
             return self.cbf[task] - self.cbf[self.baseline]
