@@ -11,14 +11,16 @@ from bids_app.images import grid_of
 from bids_app.models.preprocessing.realignment import FEWEST_SLICES
 from bids_app.workflows._engine import MapPort, Workflow
 from bids_app.workflows.anatomy import MovingSeries
+from bids_app.workflows.constants import constants_table, sidecar_parameters
 from bids_app.workflows.derivatives import Sink
+from bids_app.workflows.oxygen import chain_constants
 from bids_app.workflows.perfusion import reference_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from bids_app.bids.scans import FoundScan, ParticipantInputs, Readout
+    from bids_app.bids.scans import DataValue, FoundScan, ParticipantInputs, Readout
     from bids_app.settings import RunSettings, Settings
 
 TISSUE_LABELS = {'GM': 'grey_matter', 'WM': 'white_matter', 'CSF': 'csf'}
@@ -126,6 +128,20 @@ class Graph:
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     atlas: MapPort | None = None
     """Parcels on the quantification grid, once they are needed."""
+
+    @property
+    def table(self) -> tuple[DataValue, ...]:
+        """Every constant that enters a result of the unit."""
+        return constants_table(self.inputs, self.settings)
+
+    @property
+    def constants(self) -> dict[str, float]:
+        """Parameters of the models that make maps from other maps; without what is not known."""
+        return chain_constants(self.inputs, self.settings)
+
+    def parameters_of(self, quantity: str, model: str) -> dict[str, dict[str, Any]]:
+        """Entries of a sidecar: a row of the registry and its constants."""
+        return sidecar_parameters(quantity, model, self.table)
 
     @property
     def entities(self) -> dict[str, str | None]:

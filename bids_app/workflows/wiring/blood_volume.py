@@ -18,8 +18,6 @@ from bids_app.workflows.blood_volume import (
     needs_artery,
     quantities_of,
 )
-from bids_app.workflows.constants import constants_table, sidecar_parameters
-from bids_app.workflows.oxygen import chain_constants
 from bids_app.workflows.wiring.anatomy import atlas_of
 from bids_app.workflows.wiring.replay import saved_cbv_sources
 from bids_app.workflows.wiring.scans import add_per_condition, connect_derived, save_map
@@ -34,7 +32,6 @@ def add_blood_volume(graph: Graph) -> None:
     """Add CBV, measured or chosen, and save it."""
     settings = graph.settings.blood_volume
     model = cbv_model(graph.inputs, graph.settings)
-    table = constants_table(graph.inputs, graph.settings)
     sink = graph.sink('save_blood_volume')
     if graph.inputs.saved is not None and model in MEASURED_CBV:
         sources = saved_cbv_sources(graph)
@@ -47,7 +44,7 @@ def add_blood_volume(graph: Graph) -> None:
     else:
         return
     for condition, uris in sources.items():
-        sidecar = {'Sources': uris} | sidecar_parameters('cbv', model, table)
+        sidecar = {'Sources': uris} | graph.parameters_of('cbv', model)
         at: dict[str, Any] = {'condition': condition, 'variant': model, 'sidecar': sidecar}
         save_map(graph, sink, graph.maps['cbv', condition], 'cbv', **at)
     if model in MEASURED_CBV and settings.task_change != 'none':
@@ -58,7 +55,7 @@ def add_blood_volume(graph: Graph) -> None:
 def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, list[str]]:
     """Add a CBV from every bolus series, and save what else is made of it."""
     settings = graph.settings.blood_volume
-    constants = chain_constants(graph.inputs, graph.settings)
+    constants = graph.constants
     models: dict[str, Workflow] = {}
 
     def build(scan: AlignedScan) -> Workflow:
@@ -75,7 +72,7 @@ def _add_measured_cbv(graph: Graph, sink: Sink, model: str) -> dict[str | None, 
 
     ports = ('noise_groups', 'white_matter') if model == 'dsc' else ('noise_groups',)
     extras = quantities_of(settings)
-    about = sidecar_parameters('cbv', model, constants_table(graph.inputs, graph.settings))
+    about = graph.parameters_of('cbv', model)
     groups = add_per_condition(graph, 'dsc', ('cbv', *extras), build, ports)
     sources = {}
     for condition, scans in groups.items():

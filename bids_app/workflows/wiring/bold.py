@@ -16,7 +16,7 @@ from bids_app.workflows.bold import (
     init_nuisance_wf,
     init_time_courses_wf,
 )
-from bids_app.workflows.constants import branch_parameters, constants_table
+from bids_app.workflows.constants import branch_parameters
 from bids_app.workflows.wiring.scans import combine_runs, connect_scan, smooth, to_target
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def _sidecar(
     graph: Graph, files: list[Path], model: str, quantity: str = 'boldPct'
 ) -> dict[str, Any]:
     """Entries of what is made from BOLD runs."""
-    table = constants_table(graph.inputs, graph.settings)
-    return {'Sources': graph.sources(files)} | branch_parameters(quantity, model, 'bold', table)
+    about = branch_parameters(quantity, model, 'bold', graph.table)
+    return {'Sources': graph.sources(files)} | about
 
 
 def _split_blocks(graph: Graph) -> None:

@@ -13,8 +13,7 @@ from bids_app.models.contrast.difference import STATISTICS, maps_behind
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.change import BOLD_ROUTE, CHANGES, ChangePlan, init_change_wf
-from bids_app.workflows.constants import branch_parameters, constants_table
-from bids_app.workflows.oxygen import chain_constants
+from bids_app.workflows.constants import branch_parameters
 from bids_app.workflows.wiring.scans import smooth
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
     if is_by_bold and can['cmro2']:
         one_volume = (not per_condition('cbv') or is_grubb) and not is_carried
         sources['cmro2'] = _bold_sources(settings.change, needs_volume=not one_volume)
-    constants = chain_constants(graph.inputs, settings)
+    constants = graph.constants
     return ChangePlan(
         sources=sources,
         shared=tuple(name for name in MAY_BE_SHARED if known(name) and not per_condition(name)),
@@ -224,8 +223,7 @@ def _origin(graph: Graph, plan: ChangePlan, contrast: Contrast, quantity: str) -
     sources = [_source(graph, contrast, name) for name in plan.sources[quantity]]
     model = graph.model_of(graph.lookup(quantity, contrast.baseline))
     if quantity == 'cmro2' and plan.settings.route != 'quantitative':
-        table = constants_table(graph.inputs, graph.settings)
-        own = branch_parameters(quantity, plan.settings.route, 'change', table)
+        own = branch_parameters(quantity, plan.settings.route, 'change', graph.table)
         own['ModelParameters'] |= model['ModelParameters']
         model = own
     return graph.made_from(*sources) | model

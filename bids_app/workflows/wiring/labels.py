@@ -16,8 +16,7 @@ from bids_app.settings import parcel_file, parcel_tasks
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.anatomy import atlas_files
 from bids_app.workflows.change import CHANGES, init_label_wf
-from bids_app.workflows.constants import branch_parameters, constants_table, known_constants
-from bids_app.workflows.oxygen import chain_constants
+from bids_app.workflows.constants import branch_parameters, known_constants
 from bids_app.workflows.wiring.anatomy import atlas_of
 from bids_app.workflows.wiring.change import BOLD_CHANGES, contrast_sidecar
 from bids_app.workflows.wiring.scans import connect_list
@@ -63,11 +62,10 @@ def _sidecar(
     graph: Graph, contrast: Contrast, name: str, parents: Iterable[MapPort]
 ) -> dict[str, Any]:
     """Entries of labels or a table: the contrast, what it is made from, and the settings."""
-    table = constants_table(graph.inputs, graph.settings)
     return {
         **contrast_sidecar(graph, contrast),
         **graph.made_from(*parents),
-        **branch_parameters('concordance', name, 'change', table),
+        **branch_parameters('concordance', name, 'change', graph.table),
     }
 
 
@@ -190,7 +188,7 @@ def _add_region_table(
         label: relative_error(constants, quantity) for label, quantity in quantities.items()
     }
     if 'cmro2' in changes:
-        node.inputs.cao2 = chain_constants(graph.inputs, graph.settings)['cao2']
+        node.inputs.cao2 = graph.constants['cao2']
         settings = graph.settings.change
         if settings.route != 'quantitative':
             node.inputs.davis = COEFFICIENTS[settings.davis_coefficients]
@@ -256,7 +254,7 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPor
 def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPort) -> None:
     """Tell what each rule for the change of a shared CBV makes of that of CMRO2."""
     settings = graph.settings.blood_volume
-    constants = chain_constants(graph.inputs, graph.settings)
+    constants = graph.constants
     node = pe.Node(
         SummariseCBVRules(
             minimum_grey_matter=graph.settings.change.grey_matter,

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import oef_model
 from bids_app.models.registry import MODELS
-from bids_app.workflows.constants import constants_table, sidecar_parameters
-from bids_app.workflows.oxygen import chain_constants, init_qbold_wf
+from bids_app.workflows.oxygen import init_qbold_wf
 from bids_app.workflows.wiring.scans import add_derived, add_per_condition, save_map
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ def add_oxygen(graph: Graph) -> None:
 
 def _add_qbold(graph: Graph, sink: Sink) -> None:
     """Add OEF and R2' of every asymmetric spin echo, and save them."""
-    inputs, model = graph.inputs, oef_model(graph.inputs, graph.settings)
-    constants = chain_constants(inputs, graph.settings)
+    model = oef_model(graph.inputs, graph.settings)
+    constants = graph.constants
     if 'static_dephasing_constant' not in constants:
         return  # a problem that the inputs name
 
@@ -47,11 +46,10 @@ def _add_qbold(graph: Graph, sink: Sink) -> None:
     found = {key: graph.maps[key] for key in graph.maps if key[0] == 'r2_prime'}
     groups = add_per_condition(graph, 'ase', ('oef', 'r2_prime'), build, ('noise_groups',))
     graph.maps.update(found)
-    table = constants_table(inputs, graph.settings)
     for condition, scans in groups.items():
         sidecar = {
             'Sources': graph.sources(scan.series.file for scan in scans),
-            **sidecar_parameters('oef', model, table),
+            **graph.parameters_of('oef', model),
         }
         at: dict[str, Any] = {'condition': condition, 'sidecar': sidecar}
         save_map(graph, sink, graph.maps['oef', condition], 'oef', **at)

@@ -10,7 +10,7 @@ from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.interfaces.change import ComputeStatistics
 from bids_app.models.asl.single_delay import t1_tissue_at
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
-from bids_app.workflows.constants import constants_table, sidecar_parameters, t1_blood
+from bids_app.workflows.constants import t1_blood
 from bids_app.workflows.graph import TISSUE_LABELS
 from bids_app.workflows.perfusion import (
     PerfusionConstants,
@@ -108,10 +108,9 @@ def _save_quality(graph: Graph, sink: Sink, tables: list[MapPort]) -> None:
 def _all_series_sidecar(graph: Graph) -> dict[str, Any]:
     """Entries of a file that is made from all ASL series."""
     series = graph.inputs.asl
-    table = constants_table(graph.inputs, graph.settings)
     return {
         'Sources': graph.sources(one.file for one in series),
-        **sidecar_parameters('cbf', cbf_model(series[0], graph.settings), table),
+        **graph.parameters_of('cbf', cbf_model(series[0], graph.settings)),
     }
 
 
@@ -152,11 +151,10 @@ def _save_perfusion(
     graph: Graph, sink: Sink, condition: str | None, scans: list[AlignedScan]
 ) -> None:
     """Save the maps of one condition."""
-    table = constants_table(graph.inputs, graph.settings)
     files = [scan.series.file for scan in scans]
     files += [scan.series.m0.file for scan in scans if scan.series.m0.kind == 'Separate']
     series = scans[0].series
-    parameters = sidecar_parameters('cbf', cbf_model(series, graph.settings), table)
+    parameters = graph.parameters_of('cbf', cbf_model(series, graph.settings))
     sidecar = {
         'Sources': graph.sources(files),
         **parameters,

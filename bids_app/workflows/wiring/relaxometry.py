@@ -8,7 +8,6 @@ from bids_app.bids.run.feasible import t2_model
 from bids_app.interfaces.relaxometry import ConvertRateToTime
 from bids_app.interfaces.spatial import SmoothQuantity
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
-from bids_app.workflows.constants import constants_table, sidecar_parameters
 from bids_app.workflows.graph import word_of
 from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
 from bids_app.workflows.wiring.scans import (
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 def add_relaxometry(graph: Graph) -> None:
     """Add R2, R2*, R2' and save T2, T2*, R2' and the field maps."""
     settings = graph.settings.relaxometry
-    table = constants_table(graph.inputs, graph.settings)
     models: dict[str, Workflow] = {}
 
     def build(scan: AlignedScan) -> Workflow:
@@ -54,7 +52,7 @@ def add_relaxometry(graph: Graph) -> None:
                 if kind == 'mese'
                 else (settings.t2_star_model, '')
             )
-            parameters = sidecar_parameters(quantity, model, table)
+            parameters = graph.parameters_of(quantity, model)
             if reason:
                 parameters['Model']['Reason'] = reason
             sidecar = {'Sources': graph.sources(files), **parameters}

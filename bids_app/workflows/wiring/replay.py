@@ -14,7 +14,6 @@ from bids_app.interfaces.derivatives import LoadQuantity
 from bids_app.interfaces.spatial import MapCoordinates
 from bids_app.workflows._engine import MapPort, Workflow, pe, ports
 from bids_app.workflows.anatomy import TEMPLATE, template_file
-from bids_app.workflows.constants import constants_table, sidecar_parameters
 from bids_app.workflows.graph import TISSUE_LABELS
 from bids_app.workflows.wiring.bold import use_all_blocks
 from bids_app.workflows.wiring.relaxometry import smooth_rate
@@ -187,8 +186,7 @@ def _add_rates(graph: Graph, sink: Sink, product: Product) -> None:
 
 def _add_extraction(graph: Graph, sink: Sink) -> None:
     """Add OEF and R2' of an asymmetric spin echo, which are not made from other maps."""
-    table = constants_table(graph.inputs, graph.settings)
-    parameters = sidecar_parameters('oef', oef_model(graph.inputs, graph.settings), table)
+    parameters = graph.parameters_of('oef', oef_model(graph.inputs, graph.settings))
     for name in ('oef', 'r2_prime'):
         key, quantity = PRODUCTS[name].row, PRODUCTS[name].label
         for condition in _labels(graph):
@@ -203,7 +201,6 @@ def _add_extraction(graph: Graph, sink: Sink) -> None:
 
 def _add_flow(graph: Graph, sink: Sink) -> None:
     """Add CBF, and the error of an M0 that conditions share."""
-    table = constants_table(graph.inputs, graph.settings)
     for condition in _labels(graph):
         flow = _load(graph, 'cbf', 'cbf', 'cbf', condition)
         if flow is None:
@@ -211,7 +208,7 @@ def _add_flow(graph: Graph, sink: Sink) -> None:
         graph.maps['cbf', condition] = flow
         path = _path(graph, 'cbf', space=graph.space, condition=condition)
         model = read_sidecar(path)['Model']['Name']
-        sidecar = {'Sources': graph.sources([path])} | sidecar_parameters('cbf', model, table)
+        sidecar = {'Sources': graph.sources([path])} | graph.parameters_of('cbf', model)
         save_map(graph, sink, flow, 'cbf', condition=condition, sidecar=sidecar)
         _add_m0_error(graph, condition)
 

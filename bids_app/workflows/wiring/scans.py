@@ -18,11 +18,9 @@ from bids_app.models.oxygen.sensitivity import PARTS, describe_effects, relative
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.constants import (
-    constants_table,
     known_constants,
-    sidecar_parameters,
 )
-from bids_app.workflows.oxygen import chain_constants, init_model_wf
+from bids_app.workflows.oxygen import init_model_wf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -182,7 +180,7 @@ def save_map(
 
 def add_derived(graph: Graph, sink: Sink, quantity: str, model: str) -> None:
     """Add a quantity that a model makes of other maps, in every condition that has them."""
-    spec, constants = MODELS[quantity][model], chain_constants(graph.inputs, graph.settings)
+    spec, constants = MODELS[quantity][model], graph.constants
     if any(name not in constants for name in spec.parameters):
         return  # a number that is not known: a problem that the inputs name
     for condition in graph.conditions(*spec.maps):
@@ -198,9 +196,8 @@ def derived_sidecar(
     graph: Graph, quantity: str, model: str, parents: Iterable[str], condition: str | None
 ) -> dict[str, Any]:
     """Entries of a map that is made from other maps of the output."""
-    table = constants_table(graph.inputs, graph.settings)
     maps = [graph.lookup(name, condition) for name in parents]
-    return graph.made_from(*maps) | sidecar_parameters(quantity, model, table)
+    return graph.made_from(*maps) | graph.parameters_of(quantity, model)
 
 
 def connect_derived(
