@@ -34,20 +34,9 @@ def turn_affected(inputs: GroupInputs, sides: Mapping[str, Any], column: str) ->
     """
     Mirror the maps of participants whose right side is affected.
 
-    Parameters
-    ----------
-    inputs : GroupInputs
-        Everything that was found.
-    sides : mapping of str to value
-        Participant to left, right (L, R), or nothing for people without an affected side.
-    column : str
-        Where the sides come from, for the message.
-
-    Returns
-    -------
-    inputs : GroupInputs
-        With the affected side of everybody on the left, also of the grey matter of which the mask
-        is made; regions are averaged from the maps then.
+    Sides are left, right (L, R), or nothing for people without an affected side. The affected side
+    of everybody is then on the left, also of the grey matter of which the mask is made; regions
+    are averaged from the maps.
 
     Raises
     ------

@@ -179,19 +179,8 @@ def from_derivatives(
     """
     Find what the participant level of this program wrote in a space.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Derivatives.
-    participants : iterable of str
-        Labels without sub-.
-    space : str
-        That of the template, or a native one.
-
-    Returns
-    -------
-    inputs : GroupInputs
-        Changes in the order of contrasts and of the output table.
+    Changes are in the order of contrasts and of the output table; the space is that of a template,
+    or a native one.
     """
     names = tuple(sorted(participants))
     files: dict[tuple[str, ...], dict[str, dict[str, Path]]] = {}
@@ -243,21 +232,9 @@ def drop_suspects(
     """
     Leave participants out of the contrasts in which one of their scans is suspicious.
 
-    Parameters
-    ----------
-    inputs : GroupInputs
-        Everything that was found.
-    suspicions : mapping of str to sequence of dict
-        Participant to kind, condition (None: every contrast) and reason, from its summary.
-    accepted : sequence of str
-        Kinds that do not matter to the user.
-
-    Returns
-    -------
-    inputs : GroupInputs
-        The rest.
-    reasons : dict of (str, str) to tuple of str
-        Participant and contrast it is left out of, to why and how to keep it.
+    Suspicions have a kind, a condition (None: every contrast) and a reason; `accepted` kinds do
+    not matter to the user. Beside the rest stands, per participant and contrast left out, why and
+    how to keep it.
     """
     reasons: dict[tuple[str, str], dict[str, None]] = {}
     for maps in inputs.changes:

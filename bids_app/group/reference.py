@@ -83,12 +83,7 @@ def save_norms(study: Study, tested: Sequence[MapSet]) -> None:
     """
     Write what the participants lead to expect of others: maps, and a table of regions.
 
-    Parameters
-    ----------
-    study : Study
-        Covariates as columns and not as formula cannot be told to others: no norm then.
-    tested : sequence of MapSet
-        Quantities.
+    Covariates as columns and not as formula cannot be told to others: no norm then.
     """
     if study.design.columns and study.design.encoding is None:
         study.absences['no norm for others: it takes covariates as --model'] = None
@@ -190,10 +185,7 @@ def save_deviations(study: Study) -> bool:
     """
     Compare every participant with a norm and write z maps and a table of regions.
 
-    Returns
-    -------
-    made : bool
-        Whether there was anything to compare.
+    Tell whether there was anything to compare.
 
     Raises
     ------

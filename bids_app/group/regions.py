@@ -60,14 +60,8 @@ def save_regions(study: Study, contrast: str, effects: Mapping[str, Effect]) -> 
     """
     Test the means of regions and write the table.
 
-    Parameters
-    ----------
-    study : Study
-        The tables of the participants where there are some, else means of their maps.
-    contrast : str
-        Name of the contrast.
-    effects : mapping of str to Effect
-        Quantity to its change; participants whose map was left out are left out here too.
+    From the tables of the participants where there are some, else means of their maps;
+    participants whose map was left out are left out here too.
     """
     found = _tables(study, contrast, effects)
     of_participants = found or _from_maps(study, effects)
@@ -154,18 +148,7 @@ def _family_wise(study: Study, name: str, data: tuple[Any, Any], design: Any) ->
 def save_comparisons(
     study: Study, effects: Iterable[Effect], rois: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
-    """
-    Describe regions over participants and test what the design asks, from the maps of all.
-
-    Parameters
-    ----------
-    study : Study
-        With its design.
-    effects : iterable of Effect
-        Every quantity, of conditions and changes.
-    rois : mapping of str to (MapSet, dict)
-        Regions of interest, as in :class:`bids_app.group.rois.RoiStudy`.
-    """
+    """Describe regions over participants and test what the design asks, from the maps of all."""
     effects = list(effects)
     of_regions: list[tuple[MapSet, dict[str, pd.DataFrame]]] = []
     if study.settings.atlas != 'none':
@@ -330,18 +313,8 @@ def region_means(study: Study, maps: MapSet) -> dict[str, pd.DataFrame]:
     """
     Average the maps of a quantity over regions.
 
-    Parameters
-    ----------
-    study : Study
-        With its mask and atlas.
-    maps : MapSet
-        Of one quantity.
-
-    Returns
-    -------
-    means : dict of str to DataFrame
-        Participant to its regions: level, index, name, network, effect, variance (random; NaN
-        where the maps have none), n_voxels, coverage.
+    Per participant: level, index, name, network, effect, variance (random; NaN where the maps have
+    none), n_voxels, coverage.
     """
     if maps.name not in study.region_means:
         study.region_means[maps.name] = _average(study, maps)
@@ -456,19 +429,8 @@ def region_estimate(
     """
     Average a map over the regions of all levels.
 
-    Parameters
-    ----------
-    estimate : (V,) Estimate
-        Any quantity.
-    levels : iterable of (DataFrame, (V,) ndarray of int)
-        From :func:`study_levels`.
-    noise : mapping
-        Sidecar of the map, which says how the noise of its voxels hangs together.
-
-    Returns
-    -------
-    table : DataFrame
-        level, index, name, network, effect, variance, n_voxels, coverage.
+    level, index, name, network, effect, variance, n_voxels, coverage; levels are from
+    :func:`study_levels`, the noise is that of the sidecar.
     """
     tables = []
     shared = noise.get(SHARED_NOISE, {})

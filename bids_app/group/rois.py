@@ -64,17 +64,7 @@ def find_rois(folder: Path, participant: str) -> list[Roi]:
     """
     Find masks and segmentations of a participant in BIDS derivatives.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``sub-01/**/*_mask.nii.gz`` or ``*_dseg.nii.gz`` (with or without ``.tsv``).
-    participant : str
-        Without sub-.
-
-    Returns
-    -------
-    rois : list of Roi
-        Sorted by path.
+    ``sub-01/**/*_mask.nii.gz`` or ``*_dseg.nii.gz`` (with or without ``.tsv``), sorted by path.
     """
     rois: list[Roi] = []
     for path in sorted((folder / f'sub-{participant}').rglob('*.nii*')):
@@ -119,19 +109,8 @@ def save_rois(output_dir: Path, folder: Path, summaries: Iterable[Mapping[str, A
     """
     Average every native map over the regions of interest, and write a table per participant.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Output of the participant level; neither template nor T1w image is needed.
-    folder : Path
-        Of the regions.
-    summaries : iterable of mapping
-        Run summaries of the participants: their space and constants.
-
-    Returns
-    -------
-    study : RoiStudy
-        For the tests over participants.
+    Neither template nor T1w image is needed; space and constants of a participant are those of its
+    run summary.
 
     Raises
     ------

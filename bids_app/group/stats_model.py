@@ -17,16 +17,8 @@ def stats_model(design: Design) -> dict[str, Any] | None:
     """
     Write a design as a BIDS Stats Model of the dataset level.
 
-    Parameters
-    ----------
-    design : Design
-        From a formula.
-
-    Returns
-    -------
-    model : dict or None
-        Content of the file; None where the specification has no words for it: without a formula,
-        or with a function of a number in it.
+    None where the specification has no words for it: without a formula, or with a function of a
+    number in it.
     """
     encoding = design.encoding
     names = {column: _name(column, encoding) for column in design.columns}

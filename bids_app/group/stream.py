@@ -117,24 +117,11 @@ def stack_maps(maps: MapSet, mask: BoolArray, grid: Grid, folder: Path) -> Stack
     """
     Read the maps of a quantity once, participant by participant in sorted order.
 
-    Parameters
-    ----------
-    maps : MapSet
-        Where they are.
-    mask : (X, Y, Z) ndarray of bool
-        Voxels of the group.
-    grid : Grid
-        Of the template.
-    folder : Path
-        For the files of the stack.
-
-    Returns
-    -------
-    stack : Stack
-        Sessions of a participant are averaged. Left out, each with its reason: maps that cannot
-        be read or lie on another grid, maps without any estimate in the mask, a change that is
-        exactly 0 everywhere (the same map served both conditions), and maps bit-identical to
-        those of an earlier participant. Variances are kept only where every participant has them.
+    Sessions of a participant are averaged. Left out, each with its reason: maps that cannot be
+    read or lie on another grid, maps without any estimate in the mask, a change that is exactly 0
+    everywhere (the same map served both conditions), and maps bit-identical to those of an earlier
+    participant. Variances are kept only where every participant has them. The files of the stack
+    are in `folder`.
     """
     n_voxels = int(mask.sum())
     with_variance = all(s.has_variance for sources in maps.sources.values() for s in sources)
@@ -207,19 +194,7 @@ def read_source(source: MapSource, mask: BoolArray, grid: Grid) -> tuple[FloatAr
     """
     Read one map, or the difference of two, in the unit of the output table.
 
-    Parameters
-    ----------
-    source : MapSource
-        Of a participant.
-    mask : (X, Y, Z) ndarray of bool
-        Voxels that are wanted.
-    grid : Grid
-        That the files must be on.
-
-    Returns
-    -------
-    value, variance : (V,) ndarray of float64
-        Variances are NaN where there are none.
+    Value and variance, (V,) each; variances are NaN where there are none.
 
     Raises
     ------
@@ -248,17 +223,8 @@ def stack_effects(
     """
     Estimate the population mean of maps on disk, block by block.
 
-    Parameters
-    ----------
-    stack : Stack
-        Participants x voxels.
-    design, tested
-        As for :func:`bids_app.group.statistics.random_effects`.
-
-    Returns
-    -------
-    result : RandomEffects
-        Of all voxels; weights and moderation are learnt from voxels spread over the mask.
+    Weights and moderation are learnt from voxels spread over the mask; design and tested column
+    are as for :func:`bids_app.group.statistics.random_effects`.
     """
     weighting = weigh_participants(*stack.sample(), design=design)
     parts = [
@@ -279,19 +245,8 @@ def paired_blocks(
     """
     Read blocks of voxels of several quantities in the participants that have all of them.
 
-    Parameters
-    ----------
-    stacks : sequence of Stack
-        Of the same voxels.
-    rows : int
-        Numbers per voxel that are computed from a block besides the values.
-
-    Yields
-    ------
-    where : slice
-        Voxels.
-    values : list of (N, B) ndarray
-        One per stack, rows in the same order.
+    Give the voxels, and (N, B) values per stack, rows in the same order. `rows` is how many
+    numbers per voxel are computed from a block besides the values.
     """
     common = common_participants(stacks)
     places = [[stack.participants.index(name) for name in common] for stack in stacks]

@@ -166,21 +166,8 @@ def mean_grey_matter(
     """
     Average the grey matter of the participants, of which the mask of the group is made.
 
-    Parameters
-    ----------
-    inputs : GroupInputs
-        Without grey-matter maps that of the template serves.
-    space : str
-        Name of the template.
-
-    Returns
-    -------
-    probability : (X, Y, Z) ndarray of float64
-        On the grid of the template.
-    grid : Grid
-        Of the template.
-    left_out : tuple of (str, str)
-        Participants whose map could not be used, and why.
+    On the grid of the template, whose own map serves where participants have none; beside it who
+    could not be used, and why.
 
     Raises
     ------

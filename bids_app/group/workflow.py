@@ -71,17 +71,7 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
     """
     Run the group level.
 
-    Parameters
-    ----------
-    run : RunSettings
-        The raw dataset is not read.
-    settings : Settings
-        Levels and thresholds.
-
-    Returns
-    -------
-    verdict : RunVerdict
-        Of the group.
+    The raw dataset is not read.
 
     Raises
     ------
@@ -331,25 +321,8 @@ def find_inputs(
     """
     Find the maps of the group: the one place that chooses a provider.
 
-    Parameters
-    ----------
-    run : RunSettings
-        Output folder.
-    participants : tuple of str
-        Labels.
-    settings : Settings
-        Baseline and contrasts of shared maps.
-    shared : (RoleMap, MapListing), optional
-        Maps that other software made.
-    folder : Path
-        For maps that are moved or computed.
-
-    Returns
-    -------
-    inputs : GroupInputs
-        From the shared maps, else from this program's own derivatives.
-    sentences : tuple of str
-        Shared maps that could not be used, and why.
+    From the shared maps, which are moved or computed in `folder`, else from this program's own
+    derivatives. Shared maps that could not be used are named, with the reason.
     """
     if shared is not None:
         return from_maps(*shared, settings, folder)

@@ -48,11 +48,8 @@ def base_sidecar(key: str, **entities: str | None) -> dict[str, Any]:
     """
     Make the part of a sidecar that follows from the table.
 
-    Returns
-    -------
-    sidecar : dict
-        Description, Units; for images SkullStripped, SpatialReference in a space that is not
-        standard, Resolution; for tables the columns.
+    Description, Units; for images SkullStripped, SpatialReference in a space that is not standard,
+    Resolution; for tables the columns.
     """
     target = row(key)
     given = {name: value for name, value in entities.items() if value is not None}
@@ -98,17 +95,7 @@ def output_error(error: OSError, path: Path) -> OutputError:
     """
     Say why a file could not be written; a full or broken disk has its own exit code.
 
-    Parameters
-    ----------
-    error : OSError
-        As caught.
-    path : Path
-        What was to be written.
-
-    Returns
-    -------
-    error : OutputError
-        Exit code 74 for a full disk or an I/O error, else 73.
+    Exit code 74 for a full disk or an I/O error, else 73.
     """
     reason = error.strerror or str(error)
     result = OutputError(f'cannot write {path}: {reason}; check the space and the permissions')
@@ -122,17 +109,7 @@ def atomic_write(path: Path, content: bytes) -> Path:
     """
     Write a file so that a reader sees the old one or the new one, never a part.
 
-    Parameters
-    ----------
-    path : Path
-        Parents are created.
-    content : bytes
-        All of it.
-
-    Returns
-    -------
-    path : Path
-        As given.
+    Parents are created.
 
     Raises
     ------
@@ -156,17 +133,7 @@ def create_once(path: Path, content: bytes) -> bool:
     """
     Write a file of fixed content unless it is there; of several writers one wins, complete.
 
-    Parameters
-    ----------
-    path : Path
-        Parents are created.
-    content : bytes
-        Equal for all writers.
-
-    Returns
-    -------
-    created : bool
-        False when the file was there.
+    Parents are created; the content is equal for all writers. Tell whether the file was made.
 
     Raises
     ------
@@ -200,14 +167,8 @@ def remove_unfinished(folder: Path, name: str = '*', *, deep: bool = False) -> N
     """
     Remove what a killed process was writing; only while no other can be at it.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the files were to appear; may be absent.
-    name : str
-        Of the files; a pattern.
-    deep : bool
-        Look into the folders below too.
+    `name` is a pattern of the files; the folder may be absent. `deep` looks into the folders below
+    too.
     """
     pattern = f'.{name}.*.' + '[0-9a-f]' * 8
     for path in folder.rglob(pattern) if deep else folder.glob(pattern):
@@ -276,19 +237,8 @@ def write_copy(
     """
     Copy a file (transform, figure) to its place in the output.
 
-    Parameters
-    ----------
-    source : Path
-        Its suffix is the extension unless `extension` is given.
-    output_dir, key, entities
-        As for :func:`write_image`.
-    extension : str, optional
-        One of the row.
-
-    Returns
-    -------
-    path : Path
-        Written file.
+    The suffix of the source is the extension unless one is given; other arguments as of
+    :func:`write_image`.
     """
     source = Path(source)
     name = output_path(key, extension=extension or source.suffix, **entities)
@@ -434,19 +384,8 @@ def write_table(
     """
     Write a table (TSV) with the columns of its row, and a sidecar that explains them.
 
-    Parameters
-    ----------
-    rows : list of dict or DataFrame
-        One mapping per line. NaN and None become ``n/a``.
-    output_dir, key, entities
-        As for :func:`write_image`.
-    sidecar : mapping, optional
-        Added to the columns, such as `Sources` and `Contrast`.
-
-    Returns
-    -------
-    path : Path
-        Written table.
+    NaN and None become ``n/a``; `sidecar` is added to the columns, other arguments as of
+    :func:`write_image`.
 
     Raises
     ------
@@ -473,12 +412,7 @@ def tsv(records: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> bytes:
     r"""
     Make the bytes of a BIDS table.
 
-    Parameters
-    ----------
-    records : iterable of mapping
-        One per line, each with exactly these columns.
-    columns : iterable of str
-        In this order.
+    Each record has exactly these columns, which stand in this order.
 
     Raises
     ------
