@@ -166,10 +166,8 @@ def _on_unit_sphere(points: ArrayLike) -> FloatArray:
     points = np.asarray(points, float)
     radius = np.linalg.norm(points, axis=1, keepdims=True)
     if not radius.size or radius.min() < LEAST_ROUND * radius.max():
-        msg = (
-            f'a sphere about the origin expected, found radii of {radius.min():.3g} to '
-            f'{radius.max():.3g} mm'
-        )
+        found = f'radii of {radius.min():.3g} to {radius.max():.3g} mm' if radius.size else 'none'
+        msg = f'vertices of a sphere about the origin expected, found {found}'
         raise ModelInputError(msg)
     return np.asarray(points / radius)
 

@@ -190,7 +190,7 @@ def test_values_follow_the_registration_to_the_template():
 
 def test_what_is_no_sphere_or_not_the_same_mesh_is_refused():
     unit, faces = icosphere(1)
-    with pytest.raises(ModelInputError, match='a sphere about the origin expected'):
+    with pytest.raises(ModelInputError, match='a sphere about the origin expected, found radii'):
         sphere_weights(unit * [1, 1, 2], faces, unit)
     with pytest.raises(ModelInputError, match='of the same vertices'):
         cortex_points(unit, unit[:-1])
