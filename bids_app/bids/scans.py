@@ -285,6 +285,8 @@ class AslSeries:
     """Of these events: its own rows, or the gaps."""
     repetition_time: float | None = None
     """Between volumes, s; known where there are events."""
+    acquired: float | None = None
+    """When, s; tells the order of the scans of a participant and nothing else."""
     metadata: dict[str, object] = field(default_factory=dict)
 
     @property

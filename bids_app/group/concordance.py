@@ -42,6 +42,7 @@ from bids_app.models.concordance.pls import keep_clusters
 from bids_app.models.constants import NOISE_BLOCK_WIDTHS, SIGN_ALPHA
 from bids_app.models.contrast.response_mode import label_response_mode, log_ratio
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.noise import correlation_width
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -333,22 +334,10 @@ def noise_width(study: Study, effect: Effect) -> float:
     """
     stack = effect.stack
     error = np.sqrt(effect.result.residual)
-    zooms = study.grid.zooms
-    products, squares = np.zeros(3), np.zeros(3)
-    for number in range(min(len(stack.participants), 10)):
-        values = stack.row(number)
-        residual = study.volume((values - effect.result.effect) / np.where(error > 0, error, 1.0))
-        for axis in range(3):
-            first, second = (
-                residual.take(range(1, residual.shape[axis]), axis),
-                residual.take(range(residual.shape[axis] - 1), axis),
-            )
-            both = np.isfinite(first) & np.isfinite(second)
-            products[axis] += np.sum(first[both] * second[both])
-            squares[axis] += np.sum((first[both] ** 2 + second[both] ** 2) / 2)
-    correlation = np.clip(products / np.maximum(squares, np.finfo(float).tiny), 1e-6, 0.999)
-    widths = zooms * np.sqrt(-2 * np.log(2) / np.log(correlation))
-    return float(max(np.exp(np.mean(np.log(widths))), zooms.max()))
+    scale = np.where(error > 0, error, 1.0)
+    shown = range(min(len(stack.participants), 10))
+    residuals = (study.volume((stack.row(k) - effect.result.effect) / scale) for k in shown)
+    return correlation_width(residuals, study.grid.zooms)
 
 
 def _save(study: Study, bold: Effect, change: Effect, found: Concordance) -> None:

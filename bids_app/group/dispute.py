@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from bids_app.group.concordance import noise_blocks, noise_width, study_regions
 from bids_app.group.design import quality_tables
@@ -30,8 +31,12 @@ SOURCES = {
     'm0_median': 'M0 of grey matter, task over baseline',
     'grey_matter_median': 'flow of grey matter, task over baseline',
     'white_matter_median': 'flow of white matter, task over baseline',
+    'noise_width': 'width of the noise of flow (blur), task over baseline',
 }
 """Measure of the quality of blood flow -> what a difference of it between scans would explain."""
+
+FEWEST_OF_AN_ORDER = 2
+"""Participants of each order of the conditions that are compared."""
 
 CONSISTENT = 1.4826
 """Median absolute deviation of a normal distribution to its standard deviation, 1; exact."""
@@ -59,9 +64,8 @@ def save_offsets(study: Study, effects: Mapping[str, Effect], found: Concordance
     ]
     if rows:
         study.save_table(rows, 'group_offset', about, contrast=contrast)
-    study.save_table(
-        list(_sources(study, change, absent)), 'group_offset_sources', about, contrast=contrast
-    )
+    sources = [*_sources(study, change, absent), _order(study, change, rows)]
+    study.save_table(sources, 'group_offset_sources', about, contrast=contrast)
     curve = list(_curve(study, (bold, change), found))
     if curve:
         study.save_table(curve, 'group_offset_curve', about, contrast=contrast)
@@ -151,19 +155,55 @@ def _sources(study: Study, change: Effect, absent: BoolArray) -> Iterator[dict[s
     yield _source('CMRO2 where BOLD is absent, mean of ratios less ratio of means', biases)
 
 
+def _order(study: Study, change: Effect, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Compare the offset of those whose task came first with that of the others, percent."""
+    about = change.maps.about
+    offsets: dict[bool, list[float]] = {True: [], False: []}
+    for row in rows:
+        if (row['quantity'], row['network']) != ('cmro2', 'all') or row['participant'] == 'group':
+            continue
+        name = row['participant'].removeprefix('sub-')
+        task, baseline = (
+            _number(study, name, 'scan_order', about.get(part)) for part in ('Task', 'Baseline')
+        )
+        if task != baseline and np.isfinite(task + baseline + row['percent']):
+            offsets[task < baseline].append(row['percent'])
+    counts = {first: len(values) for first, values in offsets.items()}
+    if min(counts.values()) < FEWEST_OF_AN_ORDER:
+        source = (
+            'order: CMRO2 where BOLD is absent, task first less baseline first; cannot be told '
+            f'(task first in {counts[True]}, baseline first in {counts[False]})'
+        )
+        return _source(source, [])
+    found = stats.ttest_ind(offsets[True], offsets[False], equal_var=False)
+    low, high = found.confidence_interval()
+    difference = float(np.mean(offsets[True]) - np.mean(offsets[False]))
+    return {
+        'source': 'order: CMRO2 where BOLD is absent, task first less baseline first',
+        'percent': difference,
+        'se': abs(difference / found.statistic) if found.statistic else None,
+        'low': low,
+        'high': high,
+        'n_participants': sum(counts.values()),
+    }
+
+
 def _ratio(
     study: Study, participant: str, measure: str, task: str | None, baseline: str | None
 ) -> float:
     """Divide a number of a participant's blood flow in the task by that of the baseline."""
-    values = []
-    for condition in (task, baseline):
-        found = [
-            float(value)
-            for table in quality_tables(study.run.output_dir, participant)
-            for value in table.value[(table.measure == measure) & (table.condition == condition)]
-        ]
-        values.append(float(np.mean(found)) if found else np.nan)
-    return values[0] / values[1] if values[1] else np.nan
+    above, below = (_number(study, participant, measure, one) for one in (task, baseline))
+    return above / below if below else np.nan
+
+
+def _number(study: Study, participant: str, measure: str, condition: str | None) -> float:
+    """Average a number of the quality of blood flow over the scans of a condition."""
+    found = [
+        float(value)
+        for table in quality_tables(study.run.output_dir, participant)
+        for value in table.value[(table.measure == measure) & (table.condition == condition)]
+    ]
+    return float(np.mean(found)) if found else np.nan
 
 
 def _source(source: str, values: list[float]) -> dict[str, Any]:

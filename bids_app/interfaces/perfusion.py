@@ -66,7 +66,7 @@ from bids_app.models.asl.time_encoded import decode
 from bids_app.models.constants import QUALITY_FWHM, SWAPPED_Z
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.combining import smooth_in_mask
-from bids_app.models.numerics.noise import calibrate_errors
+from bids_app.models.numerics.noise import calibrate_errors, correlation_width
 from bids_app.models.numerics.resampling import resample_map, voxel_coordinates
 from bids_app.models.registry import choices
 from bids_app.models.status import Status
@@ -599,6 +599,8 @@ class _QualityInputSpec(BaseInterfaceInputSpec):
         traits.Float, desc='scatter of odd minus even pairs over its error; its interval', unit='1'
     )
     m0 = estimated('equilibrium signal', 'a.u.', optional=True)
+    half_difference = estimated('odd minus even pairs', 'a.u.', optional=True)
+    order = traits.Int(desc='of the scan among those of the participant in time', unit='')
     condition = traits.Str(desc='of the scan', unit='')
     run = traits.Str(desc='of the scan', unit='')
     is_absolute = traits.Bool(True, usedefault=True, desc='in mL/100 g/min', unit='')
@@ -636,6 +638,10 @@ class SummariseQuality(SimpleInterface):
         if isdefined(self.inputs.m0):
             m0 = load_estimate(self.inputs.m0, mask, grid).value
             numbers['m0_median'] = grey_matter_statistics(m0, **tissue)['grey_matter_median']
+        if isdefined(self.inputs.half_difference):
+            numbers['noise_width'] = self._width(mask, grid)
+        if isdefined(self.inputs.order):
+            numbers['scan_order'] = self.inputs.order
         numbers['calibration'], *ends = self.inputs.calibration or [float('nan')] * 3
         if isdefined(self.inputs.scaled):
             m0_slope, slope = (scale_slope_of(path) for path in self.inputs.scaled)
@@ -651,6 +657,13 @@ class SummariseQuality(SimpleInterface):
         table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
         self._results['table'] = str(path)
         return runtime
+
+    def _width(self, mask, grid):
+        """Tell how wide the noise of the pairs is correlated, mm."""
+        half = load_estimate(self.inputs.half_difference, mask, grid)
+        noise = np.full((*mask.shape, half.value[0].size), np.nan)
+        noise[mask] = (half.value / np.sqrt(half.variance)).reshape(len(half.value), -1)
+        return correlation_width(np.moveaxis(noise, -1, 0), grid.zooms)
 
 
 class _JoinInputSpec(BaseInterfaceInputSpec):

@@ -113,13 +113,15 @@ def init_perfusion_wf(
     constants: PerfusionConstants,
     has_tissue: bool,
     readout: Readout | None = None,
+    order: int | None = None,
     name: str = 'perfusion',
 ) -> Workflow:
     """
     Build the graph from a label-control series to CBF.
 
     Quality and tissue CBF need tissue maps. Where the distortion of the series is undone
-    (`readout`), M0 is undistorted too.
+    (`readout`), M0 is undistorted too. `order` is that of the scan among those of the participant
+    in time, told by the table of quality.
 
     Inputs
     ------
@@ -169,6 +171,7 @@ def init_perfusion_wf(
         has_tissue=has_tissue,
         is_rigid=anatomy.registration == 'rigid',
         readout=readout,
+        order=order,
     )
     made = chain.build()
     outputnode = ports('outputnode', *made)
@@ -244,18 +247,24 @@ class _Chain:
     has_tissue: bool
     is_rigid: bool
     readout: Readout | None
+    order: int | None
 
     @property
     def is_relative(self) -> bool:
         """Whether there is no M0 at all."""
         return self.series.m0.kind == 'Absent'
 
+    @property
+    def has_halves(self) -> bool:
+        """Whether odd and even pairs can be compared."""
+        fewest = min(self.delays.n_pairs, default=0)
+        return not self.series.events and fewest >= ROBUST_MINIMUM
+
     def build(self) -> dict[str, MapPort]:
         """Build the branches this series has; returns what they make."""
         difference = self.add_difference()
         made, m0 = {}, None
-        has_halves = not self.series.events
-        if has_halves and max(self.delays.n_pairs) >= min(self.delays.n_pairs) >= ROBUST_MINIMUM:
+        if self.has_halves:
             made['half_difference'] = MapPort(difference, 'half_difference')
         if self.model == 'scanner':
             cbf = self.add_cbf(difference, None, None)
@@ -480,8 +489,14 @@ class _Chain:
             interface.inputs.scaled = [str(m0), str(self.series.file)]
         node = self.node(interface, 'summarise_quality', 'mask', *TISSUES)
         connect_quantity(self.workflow, cbf, node, 'cbf')
+        if self.order is not None:
+            node.inputs.order = self.order
         if not self.series.events:
             self.workflow.connect([(difference, node, [('calibration', 'calibration')])])
+        if self.has_halves:
+            connect_quantity(
+                self.workflow, MapPort(difference, 'half_difference'), node, 'half_difference'
+            )
         if m0 is not None and m0_node is not None:
             connect_quantity(self.workflow, MapPort(m0_node, 'm0'), node, 'm0')
         return MapPort(node, 'table')

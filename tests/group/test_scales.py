@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bids_app.engines.templates import ATLAS, FINE_ATLAS, packaged_template
-from bids_app.group.dispute import _sources
+from bids_app.group.dispute import _order, _sources
 from bids_app.group.scales import Scale, _at_scale, _averages, _scales
 from bids_app.group.stream import Stack
 from bids_app.models.concordance.ashr import spatial_blocks
@@ -28,7 +28,7 @@ def test_units_are_those_of_both_atlases_from_fine_to_coarse(atlas, monkeypatch)
     labels, fine = (nb.load(packaged_template(kind)).get_fdata() for kind in (ATLAS, FINE_ATLAS))
     mask = labels > 0
     study = SimpleNamespace(
-        settings=SimpleNamespace(atlas=atlas),
+        networks=None if atlas == 'none' else labels[mask].astype(int),
         mask=mask,
         n_voxels=int(mask.sum()),
         grid=SimpleNamespace(zooms=np.full(3, 2.0)),
@@ -110,9 +110,39 @@ def test_sources_of_an_offset_have_the_size_that_the_scans_show(tmp_path):
         inputs=SimpleNamespace(baseline_of=lambda maps: 'baseline'),
         stack=lambda maps: effect(tmp_path, maps, base).stack,
     )
-    m0, grey, white, ratio = _sources(study, change, np.ones(100, bool))
+    m0, grey, white, width, ratio = _sources(study, change, np.ones(100, bool))
     assert (m0['percent'], m0['se']) == pytest.approx((2.0, 1 / np.sqrt(3)))
     assert (grey['percent'], grey['n_participants']) == (pytest.approx(5.0), 3)
-    assert white['n_participants'] == 0
+    assert white['n_participants'] == width['n_participants'] == 0
     # mean of 3 and 1.5 %, less 1.5 of 75
     assert ratio['percent'] == pytest.approx(0.25)
+
+
+def test_the_order_of_the_conditions_is_a_source_where_participants_differ_in_it(tmp_path):
+    """CMRO2 is 2 % higher in whichever condition comes second, beside 1 % of the task."""
+    task_first = np.arange(12) % 2 == 0
+    noise = np.random.default_rng(1).normal(scale=0.3, size=12)
+    offsets = 1.0 + np.where(task_first, -2.0, 2.0) + noise
+    names = [f'{number:02d}' for number in range(12)]
+    for name, is_first in zip(names, task_first, strict=True):
+        ranks = {'calc': 1 if is_first else 2, 'control': 2 if is_first else 1}
+        path = tmp_path / f'sub-{name}' / 'perf' / f'sub-{name}_desc-quality_cbf.tsv'
+        path.parent.mkdir(parents=True)
+        lines = [f'{condition}\tscan_order\t{rank}' for condition, rank in ranks.items()]
+        path.write_text('\n'.join(['condition\tmeasure\tvalue', *lines]) + '\n')
+    common = {'quantity': 'cmro2', 'network': 'all'}
+    rows = [
+        common | {'participant': f'sub-{name}', 'percent': offset}
+        for name, offset in zip(names, offsets, strict=True)
+    ]
+    rows.append(common | {'participant': 'group', 'percent': 1.0})
+    change = SimpleNamespace(maps=SimpleNamespace(about={'Task': 'calc', 'Baseline': 'control'}))
+    study = SimpleNamespace(run=SimpleNamespace(output_dir=tmp_path))
+    found = _order(study, change, rows)
+    assert found['n_participants'] == 12
+    assert found['low'] < -4 < found['high'] < -3
+    assert found['se'] == pytest.approx(0.3 * np.sqrt(2 / 6), rel=0.5)
+    alone = _order(study, change, rows[::2])
+    assert alone['n_participants'] == 0
+    assert np.isnan(alone['percent'])
+    assert 'task first in 6, baseline first in 0' in alone['source']

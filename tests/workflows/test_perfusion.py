@@ -135,8 +135,9 @@ def unconnected_mandatory_but_inputs(workflow):
     return [name for name in unconnected_mandatory(workflow) if name not in fed]
 
 
-def build(series, model='single-delay', has_tissue=True, readout=None, **settings):
+def build(series, model='single-delay', has_tissue=True, readout=None, order=None, **settings):
     return init_perfusion_wf(
+        order=order,
         bold=BoldSettings(),
         series=series,
         model=model,
@@ -335,6 +336,16 @@ def test_scale_slopes_that_differ_greatly_are_flagged_with_the_cause_and_kept(fi
     assert (round(float(row['value']), 6), row['verdict']) == (0.1, 'check')
     assert 'scale slopes' in row['probable_cause']
     np.testing.assert_allclose(same, flow, rtol=2e-3)
+
+
+def test_the_table_of_quality_tells_the_width_of_the_noise_and_the_order(files, tmp_path):
+    import pandas as pd
+
+    made = run(build(single(tmp_path), order=2), files, tmp_path)
+    table = pd.read_csv(made['quality'], sep='\t').set_index('measure')['value']
+    assert table['scan_order'] == 2
+    largest = max(nb.load(files['mask']).header.get_zooms())
+    assert largest <= table['noise_width'] < 2 * largest
 
 
 @pytest.mark.parametrize('region', ['grey_matter', 'white_matter'])

@@ -779,3 +779,45 @@ def cubes_of(points: ArrayLike, side: float) -> tuple[IntArray, IntArray]:
     _, cube = np.unique(corners, axis=0, return_inverse=True)
     cube = cube.ravel().astype(np.int64)
     return cube, np.arange(cube.max() + 1)
+
+
+def correlation_width(volumes: Iterable[ArrayLike], zooms: ArrayLike) -> float:
+    r"""
+    Estimate how wide noise is correlated in space.
+
+    Parameters
+    ----------
+    volumes : iterable of (X, Y, Z) array_like
+        Noise of the same variance everywhere; NaN where there is none.
+    zooms : (3,) array_like
+        Voxel size, mm.
+
+    Returns
+    -------
+    width : float
+        Full width at half maximum of a Gaussian, mm: geometric mean over the axes; at least the
+        largest side of a voxel.
+
+    Notes
+    -----
+    With the correlation r of voxels that are d apart, :math:`d\sqrt{-2\ln 2/\ln r}`.
+
+    Examples
+    --------
+    >>> white = np.random.default_rng(0).normal(size=(20, 20, 20))
+    >>> correlation_width([white], [2, 2, 3])
+    3.0
+    """
+    zooms = np.asarray(zooms, float)
+    products, squares = np.zeros(3), np.zeros(3)
+    for volume in volumes:
+        noise = np.asarray(volume, float)
+        for axis in range(3):
+            first = noise.take(range(1, noise.shape[axis]), axis)
+            second = noise.take(range(noise.shape[axis] - 1), axis)
+            both = np.isfinite(first) & np.isfinite(second)
+            products[axis] += np.sum(first[both] * second[both])
+            squares[axis] += np.sum((first[both] ** 2 + second[both] ** 2) / 2)
+    correlation = np.clip(products / np.maximum(squares, np.finfo(float).tiny), 1e-6, 0.999)
+    widths = zooms * np.sqrt(-2 * np.log(2) / np.log(correlation))
+    return float(max(np.exp(np.mean(np.log(widths))), zooms.max()))

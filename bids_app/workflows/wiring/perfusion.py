@@ -20,6 +20,10 @@ from bids_app.workflows.perfusion import (
 from bids_app.workflows.wiring.scans import add_per_condition, connect_list, join_tables, save_map
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bids_app.bids.scans import AslSeries
     from bids_app.workflows._engine import Workflow
     from bids_app.workflows.derivatives import Sink
     from bids_app.workflows.graph import AlignedScan, Graph
@@ -47,6 +51,7 @@ def add_perfusion(graph: Graph) -> None:
         return  # no field strength: a problem that the inputs name
     tables: list[MapPort] = []
     models: dict[str, Workflow] = {}
+    orders = _orders(inputs.asl)
     constants = PerfusionConstants(
         t1_blood=t1_blood(inputs, graph.settings),
         t1_tissue=settings.t1_tissue or t1_tissue_at(inputs.b0),
@@ -62,6 +67,7 @@ def add_perfusion(graph: Graph) -> None:
             constants=constants,
             has_tissue=graph.has_anatomy,
             readout=scan.readout,
+            order=orders.get(scan.series.file),
             name=f'model_{scan.name}',
         )
         wanted = ('reference',) if scan.readout is None else ('reference', 'voxel_shift')
@@ -86,6 +92,15 @@ def add_perfusion(graph: Graph) -> None:
     if tables:
         _save_quality(graph, sink, tables)
     graph.close(sink)
+
+
+def _orders(series: Sequence[AslSeries]) -> dict[Path, int]:
+    """Give each scan its rank in time; empty unless all say when, and differ."""
+    times = {one.file: one.acquired for one in series}
+    known = {file: time for file, time in times.items() if time is not None}
+    if len(known) < len(times) or len(set(known.values())) < len(times):
+        return {}
+    return {file: rank for rank, file in enumerate(sorted(known, key=known.__getitem__), start=1)}
 
 
 def _compare_runs(graph: Graph, groups: dict[str | None, list[AlignedScan]]) -> list[MapPort]:

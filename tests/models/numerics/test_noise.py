@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.signal import lfilter
 
 from bids_app.errors import ModelInputError
@@ -10,6 +11,7 @@ from bids_app.models.numerics.noise import (
     SIZES,
     calibrate_errors,
     calibrate_levels,
+    correlation_width,
     cubes_of,
     long_run_ratio,
     moderate_variance,
@@ -281,3 +283,14 @@ def test_interval_of_the_scatter_covers_and_widens_with_shared_noise():
     noisy = Estimate.of(rng.normal(size=400), 1.0)
     alone, shared = (calibrate_errors(noisy, zero, voxels_per_sample=n) for n in (1.0, 4.0))
     assert shared.high - shared.sd == pytest.approx(2 * (alone.high - alone.sd))
+
+
+@pytest.mark.parametrize('fwhm', [5.0, 8.0])
+def test_the_width_of_smooth_noise_is_found_in_voxels_of_any_shape(fwhm):
+    """Noise smoothed by a Gaussian correlates over sqrt(2) of its width."""
+    zooms = np.array([1.0, 1.25, 2.0])
+    rng = np.random.default_rng(4)
+    sigma = fwhm / np.sqrt(8 * np.log(2)) / zooms
+    volumes = [gaussian_filter(rng.normal(size=(40, 36, 30)), sigma) for _ in range(3)]
+    volumes[0][:5] = np.nan
+    assert correlation_width(volumes, zooms) == pytest.approx(fwhm, rel=0.06)

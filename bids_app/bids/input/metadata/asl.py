@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.input.acquired import acquired_at
 from bids_app.bids.input.asl_delays import (
     describe_delays,
     distinct_delays,
@@ -119,6 +120,7 @@ def read_asl(
         labeling_efficiency=efficiency,
         m0=calibration,
         readout=readout,
+        acquired=acquired_at(probe.file, probe.metadata),
         metadata=probe.metadata,
         **task,
     )
