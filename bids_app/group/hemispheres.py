@@ -119,7 +119,7 @@ def _index_of(study: Study, maps: MapSet) -> MapSet:
         contrast=f'{of}{name[:1].upper()}{name[1:]}' if of else name,
         condition=maps.condition,
         sources={},
-        about={'Task': first, 'Baseline': second},
+        about={'Task': f'{of} {first}'.strip(), 'Baseline': second},
     )
 
 

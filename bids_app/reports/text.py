@@ -61,6 +61,10 @@ def contrast_text(file: Derivative) -> str:
     return contrast_words(file.entities.get('contrast', ''))
 
 
+SIDES = {'Unaffected': 'Affected', 'Right': 'Left'}
+"""Hemispheres at the end of the label of a contrast: the other one -> the one."""
+
+
 def contrast_words(label: str) -> str:
     """
     Write the label of a contrast in words; other labels stay.
@@ -69,8 +73,12 @@ def contrast_words(label: str) -> str:
     --------
     >>> contrast_words('calcMinusControl'), contrast_words('calc')
     ('calc minus control', 'calc')
+    >>> contrast_words('restAffectedMinusUnaffected')
+    'rest affected minus unaffected'
     """
     task, minus, baseline = label.partition('Minus')
+    if (task[:1].lower() + task[1:]).endswith(side := SIDES.get(baseline, '?')):
+        task = f'{task.removesuffix(side)} {side.lower()}'
     return f'{task} minus {baseline[:1].lower()}{baseline[1:]}' if minus else label
 
 

@@ -51,7 +51,12 @@ def quantity_unit(quantity: str, *, is_change: bool) -> tuple[str, str, float]:
     kinds = ('change', 'map') if is_change else ('map',)
     found = next((r for kind in kinds for r in rows if (r.kind, r.quantity) == (kind, quantity)),
                  None)  # fmt: skip
-    return (quantity, '', 1.0) if found is None else (found.title, found.unit, found.scale)
+    words = report_table().words
+    return (
+        (words.get(quantity, quantity), '', 1.0)
+        if found is None
+        else (found.title, found.unit, found.scale)
+    )
 
 
 def deviations(files: Sequence[Derivative]) -> tuple[Card, ...]:

@@ -304,7 +304,8 @@ def _quantity_title(name: str, lines: Iterable[Mapping[str, str]]) -> str:
     """Give a quantity with its unit."""
     titles = {row.quantity: row.title for row in report_table().figures if row.kind == 'change'}
     unit = next(line['unit'] for line in lines if line['quantity'] == name)
-    return f'{titles.get(name, name)} ({unit})'
+    title = titles.get(name) or report_table().words.get(name, name)
+    return title if unit == '1' else f'{title} ({unit})'
 
 
 def _network_effects(
