@@ -62,6 +62,7 @@ SETTINGS = {
     'grubb': {'blood_volume.model': 'grubb'},
     'literature': {'blood_volume.model': 'literature'},
     'dsc chosen': {'blood_volume.model': 'dsc'},
+    'arterial': {'blood_volume.model': 'arterial'},
     'no CBV': {'blood_volume.model': 'none'},
     'smoothed': {'change.fwhm': 6.0, 'atlas': 'none'},
     'native': {'output_spaces': ('none',), 'anatomy.registration': 'header'},
@@ -76,7 +77,7 @@ SETTINGS = {
 CASES = [
     *[(data, 'default') for data in DATA],
     *[('full', settings) for settings in SETTINGS if settings != 'default'],
-    *[('own MESE and DSC', settings) for settings in ('dsc chosen', 'smoothed')],
+    *[('own MESE and DSC', settings) for settings in ('dsc chosen', 'arterial', 'smoothed')],
     *[('no T1w', settings) for settings in ('grubb', 'literature', 'dsc chosen')],
     *[('no DSC', settings) for settings in ('grubb', 'literature', 'dsc chosen')],
     *[('one ASL for both', settings) for settings in ('grubb', 'literature', 'no CBV')],
