@@ -61,7 +61,7 @@ def _told(
 ) -> Iterator[str]:
     """Say what was found."""
     summary = summarise_preview(participants)
-    yield f'{summary["participants"]} participants'
+    yield f'{summary["participants"]} participant(s)'
     for name, count in summary['maps'].items():
         yield f'  {name}: {count} of {summary["participants"]}'
     for one in summary['reasons']:
@@ -69,6 +69,9 @@ def _told(
     if remark:
         yield f'to be set first: {remark}'
     yield f'written: {", ".join(written)}'
+    fill = [f'fill in {name}, then' for name in written if name.endswith(METADATA)]
+    (script,) = (name for name in written if name.endswith(COMMANDS))
+    yield f'next: {"".join(f"{one} " for one in fill)}sh {shlex.quote(script)}'
 
 
 def _settings(participants: Sequence[dict[str, Any]], remark: str) -> str:

@@ -38,7 +38,9 @@ def test_what_sidecars_lack_is_to_be_filled_in(looked):
     text = (folder / METADATA).read_text()
     assert 'role = "bold"' in text
     assert 'RepetitionTime = "?"' in text
-    assert 'participants' in said
+    assert 'participant(s)' in said
+    last = f'next: fill in {folder / METADATA}, then sh {folder / COMMANDS}'
+    assert said.splitlines()[-1] == last
 
 
 def test_commands_are_read_by_the_command_line(looked, full):
