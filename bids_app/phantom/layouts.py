@@ -38,8 +38,8 @@ PHILIPS = {
 }
 """In every sidecar of the main study: anonymous, without field strength or slice timing."""
 
-KEPT = ('EchoTime', 'RepetitionTime', 'InversionTime', 'TaskName')
-"""Fields of a BIDS sidecar that stay; TaskName in that of BOLD only."""
+KEPT = ('EchoTime', 'RepetitionTime', 'InversionTime')
+"""Fields of a BIDS sidecar that stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,8 @@ class Rule:
     """From the groups of the name to the new path without extension."""
     sidecar: Callable[[Mapping[str, str]], dict[str, Any]]
     """Fields of that kind."""
+    kept: tuple[str, ...] = ()
+    """Fields that stay beside KEPT."""
 
 
 def _gradient_echo(found: Mapping[str, str]) -> str:
@@ -124,10 +126,9 @@ RULES = (
         sidecar=lambda _: {
             'ProtocolName': 'localizer_calc_mem_fMRI_MB2',
             'ReconMatrixPE': 64,
-            'EffectiveEchoSpacing': 0.00064,
-            'PhaseEncodingDirection': 'j',
             'TaskName': 'all',
         },
+        kept=('EffectiveEchoSpacing', 'PhaseEncodingDirection'),
     ),
 )
 """From the names of the phantom to those of ds004873."""
@@ -150,7 +151,7 @@ def make_untidy(root: Path, label: str) -> None:
         target = root / f'{rule.target(found)}{dot}{extension}'
         target.parent.mkdir(parents=True, exist_ok=True)
         if extension == 'json':
-            sidecar = _sidecar(json.loads(path.read_text('utf-8')), rule.sidecar(found))
+            sidecar = _sidecar(json.loads(path.read_text('utf-8')), rule, found)
             path.unlink()
             target.write_text(json.dumps(sidecar, indent='\t'), encoding='utf-8')
         else:
@@ -168,10 +169,10 @@ def _rule_of(stem: str) -> tuple[Rule | None, dict[str, str] | None]:
     return None, None
 
 
-def _sidecar(content: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _sidecar(content: Mapping[str, Any], rule: Rule, found: dict[str, str]) -> dict[str, Any]:
     """Give the fields that the dataset has."""
-    kept = {key: content[key] for key in KEPT if key in content and key != 'TaskName'}
-    return {**PHILIPS, **kept, **own}
+    kept = {key: content[key] for key in (*KEPT, *rule.kept) if key in content}
+    return {**PHILIPS, **kept, **rule.sidecar(found)}
 
 
 def write_untidy_dataset(

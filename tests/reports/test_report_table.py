@@ -81,7 +81,7 @@ def test_words_stand_for_codes_that_there_are_and_every_network_has_some():
     networks = {line['network'] for line in atlas}
     columns = {name for row in table().rows.values() for name in row.columns}
     numbers = grey_matter_statistics([60, 40], grey_matter=[1, 0], white_matter=[0, 1])
-    quality = {*QUALITY_RULES, *numbers, *SOURCES}
+    quality = {*QUALITY_RULES, *numbers, *SOURCES, 'scan_order'}
     codes = {*networks, *columns, *table().quantities, *quality, 'brain'}
     assert set(report_table().words) <= codes
     assert networks - set(report_table().words) == {'Limbic'}

@@ -809,15 +809,16 @@ def correlation_width(volumes: Iterable[ArrayLike], zooms: ArrayLike) -> float:
     3.0
     """
     zooms = np.asarray(zooms, float)
-    products, squares = np.zeros(3), np.zeros(3)
+    products, squares = np.zeros((2, zooms.size))
     for volume in volumes:
         noise = np.asarray(volume, float)
-        for axis in range(3):
+        for axis in range(zooms.size):
             first = noise.take(range(1, noise.shape[axis]), axis)
             second = noise.take(range(noise.shape[axis] - 1), axis)
             both = np.isfinite(first) & np.isfinite(second)
             products[axis] += np.sum(first[both] * second[both])
             squares[axis] += np.sum((first[both] ** 2 + second[both] ** 2) / 2)
-    correlation = np.clip(products / np.maximum(squares, np.finfo(float).tiny), 1e-6, 0.999)
+    least = np.finfo(np.float32).eps
+    correlation = np.clip(products / np.maximum(squares, np.finfo(float).tiny), least, 1 - least)
     widths = zooms * np.sqrt(-2 * np.log(2) / np.log(correlation))
     return float(max(np.exp(np.mean(np.log(widths))), zooms.max()))
