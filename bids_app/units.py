@@ -13,3 +13,6 @@ MILLIMETRE = 1e-3
 
 ML_PER_100G_PER_MIN = 6000.0
 """Perfusion: 1 mL/g/s is 6000 mL/100 g/min."""
+
+KILOPASCAL = 7.500617
+"""mmHg: pressures of gases in blood are in mmHg throughout, as nothing else is in use."""

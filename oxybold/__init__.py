@@ -39,7 +39,7 @@ _HOMES = {
     'arterial_oxygen_content': f'{_MODELS}oxygen.cmro2',
     'estimate_cmro2': f'{_MODELS}oxygen.cmro2',
     'change_between_conditions': f'{_MODELS}contrast.difference',
-    'propagate': f'{_MODELS}contrast.difference',
+    'propagate': f'{_MODELS}numerics.propagation',
     'z_score': f'{_MODELS}contrast.difference',
     'p_value': f'{_MODELS}contrast.difference',
     'label_by_sign': f'{_MODELS}concordance.labels',

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from bids_app.phantom.vessels import vascular_signal
+
 
 def difference_from_cbf(
     cbf, m0, *, label_duration, post_label_delay, labeling_efficiency, t1_blood,
@@ -24,3 +26,16 @@ def davis_bold(flow, metabolism, *, maximum, alpha, beta):
 def semiquantitative_ratio(bold, flow, *, r2_prime, echo_time, volume=1.0):
     """Ratio of CMRO2 where percent BOLD stands for the change of R2' (Epp 2025)."""
     return flow * (1 - bold / 100 / (echo_time * r2_prime)) / volume
+
+
+def detailed_bold(flow, metabolism, *, oef, hct=0.42, po2=110.0, resting_po2=110.0,
+                  echo_time=0.03, volume=0.05, r2=25.1):  # fmt: skip
+    """Percent BOLD of arteries, capillaries, veins and tissue (Griffeth & Buxton 2011)."""
+    task, rest = (
+        vascular_signal(
+            [echo_time], flow=f, extraction=oef * r / f, volume=volume, r2=r2, hct=hct,
+            po2=pressure, resting_po2=resting_po2,
+        )
+        for f, r, pressure in ((flow, metabolism, po2), (1.0, 1.0, resting_po2))
+    )  # fmt: skip
+    return 100 * float(task[0] / rest[0] - 1)

@@ -59,6 +59,8 @@ PRODUCTS: Mapping[str, Product] = {
                 comes_along=True),
         Product(quantity='cbv', label='cbv', branch='blood_volume', scans=('dsc', 'ase')),
         Product(quantity='oef', label='oef', branch='oxygen', scans=('ase',)),
+        Product(quantity='bold_maximum', label='M', branch='oxygen', scans=('asl', 'bold')),
+        Product(quantity='cvr', label='cvr', branch='oxygen', scans=('asl',)),
         Product(quantity='cmro2', label='cmro2', branch='oxygen'),
     )
 }  # fmt: skip

@@ -24,7 +24,7 @@ from nipype.interfaces.base import (
 
 from bids_app.images import Grid, grid_of, load_mask, load_masked, save_unmasked
 from bids_app.models.estimate import Estimate
-from bids_app.models.registry import MODELS
+from bids_app.models.registry import GAS_MAPS, MODELS
 from bids_app.models.status import Status
 
 if TYPE_CHECKING:
@@ -285,6 +285,16 @@ class ModelInterface(SimpleInterface):
 PARAMETERS = {
     'static_dephasing_constant': ("R2' per unit oxygen extraction and blood volume", '1/s'),
     'cao2': ('arterial oxygen content', 'umol/mL'),
+    'sao2': ('arterial oxygen saturation', '1'),
+    'alpha': ('exponent of blood volume over flow', '1'),
+    'beta': ('exponent of BOLD over deoxyhaemoglobin', '1'),
+    'bold_echo_time': ('of the BOLD series', 's'),
+    'resting_po2': ('arterial pressure of oxygen at rest', 'mmHg'),
+    'hypercapnia_po2': ('arterial pressure of oxygen in hypercapnia', 'mmHg'),
+    'hyperoxia_po2': ('arterial pressure of oxygen in hyperoxia', 'mmHg'),
+    'resting_pco2': ('end-tidal pressure of carbon dioxide at rest', 'mmHg'),
+    'hypercapnia_pco2': ('end-tidal pressure of carbon dioxide in hypercapnia', 'mmHg'),
+    'hypercapnia_cmro2': ('CMRO2 in hypercapnia over that at rest', '1'),
 }
 """What a parameter of a model of the registry is, and its unit."""
 
@@ -325,4 +335,6 @@ def model_specs(quantity: str, where: tuple[str, str], **further: Any) -> tuple[
 
 def unit_of_quantity(quantity: str) -> str:
     """Give the unit of a quantity of the registry, that of its first model."""
+    if quantity in GAS_MAPS:
+        return GAS_MAPS[quantity]
     return next(iter(MODELS[quantity].values())).unit

@@ -235,7 +235,8 @@ class _BoldChangeInputSpec(_ChangeInputSpec):
     cbv_response = traits.Float(
         0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
     )
-    coefficients = traits.Str(desc='source of alpha and beta of the Davis model', unit='')
+    models = traits.Dict(desc='quantity and its row of the registry', unit='')
+    constants = traits.Dict(desc='parameters of the rows, and of the Davis model', unit='')
     davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
     davis_maximum_map = image('the same per voxel', '%', optional=True)
     static_dephasing_constant = traits.Float(
@@ -252,24 +253,29 @@ class EstimateChangeByBOLD(ChangeInterface):
     def change_of(self, maps, m0_relative):
         """Choose the route."""
         route, scale = self.inputs.route, self.inputs.cao2 / self.inputs.static_dephasing_constant
+        variance = 0.0 if m0_relative is None else m0_relative.variance
+        if route == 'davis':
+            rest = {
+                name.removeprefix('baseline_'): one
+                for name, one in maps.items()
+                if name.startswith('baseline_')
+            }
+            return calibrated_bold.change_in_cmro2_davis(
+                bold=maps['bold'],
+                task_cbf=maps['task_cbf'],
+                baseline=rest,
+                models=self.inputs.models,
+                constants=self.inputs.constants,
+                maximum=self._maximum(),
+                m0_relative_variance=variance,
+            )
         names = ('bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_cbv')
         arguments: dict[str, Any] = {
             **{name: maps[name] for name in names},
             'r2': maps['baseline_r2'],
             'echo_time': self.inputs.echo_time,
-            'm0_relative_variance': 0.0 if m0_relative is None else m0_relative.variance,
+            'm0_relative_variance': variance,
         }
-        if route == 'davis':
-            alpha, beta = calibrated_bold.COEFFICIENTS[self.inputs.coefficients]
-            gas = tuple(maps[name] for name in CHALLENGE if name in maps)
-            return calibrated_bold.change_in_cmro2_davis(
-                **arguments,
-                scale=scale,
-                alpha=alpha,
-                beta=beta,
-                maximum=self._maximum(),
-                challenge=gas or None,
-            )
         arguments |= {
             'task_cbv': maps.get('task_cbv'),
             'cbv_shared': self.inputs.cbv_shared,
@@ -292,10 +298,6 @@ class EstimateChangeByBOLD(ChangeInterface):
             mask, grid = read_mask(self.inputs.mask)
             return load_masked(largest, mask, grid)
         return one if isdefined(one) else None
-
-
-CHALLENGE = ('challenge_bold', 'challenge_cbf')
-"""What the maximum of BOLD is made from where a gas challenge was measured."""
 
 
 class _TestInputSpec(BaseInterfaceInputSpec):

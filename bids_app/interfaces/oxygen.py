@@ -14,6 +14,8 @@ _ASE = {
 
 _R2PrimeInputSpec, _R2PrimeOutputSpec = model_specs('r2_prime', (__name__, '_R2Prime'))
 _OEFInputSpec, _OEFOutputSpec = model_specs('oef', (__name__, '_OEF'), **_ASE)
+_MaximumInputSpec, _MaximumOutputSpec = model_specs('bold_maximum', (__name__, '_Maximum'))
+_CVRInputSpec, _CVROutputSpec = model_specs('cvr', (__name__, '_CVR'))
 _CMRO2InputSpec, _CMRO2OutputSpec = model_specs('cmro2', (__name__, '_CMRO2'))
 
 
@@ -29,6 +31,20 @@ class EstimateOEF(ModelInterface):
 
     quantity = 'oef'
     input_spec, output_spec = _OEFInputSpec, _OEFOutputSpec
+
+
+class EstimateMaximumBOLD(ModelInterface):
+    """Estimate the maximum of BOLD by a model of the registry."""
+
+    quantity = 'bold_maximum'
+    input_spec, output_spec = _MaximumInputSpec, _MaximumOutputSpec
+
+
+class EstimateReactivity(ModelInterface):
+    """Estimate the vascular reactivity by a model of the registry."""
+
+    quantity = 'cvr'
+    input_spec, output_spec = _CVRInputSpec, _CVROutputSpec
 
 
 class EstimateCMRO2(ModelInterface):

@@ -437,6 +437,39 @@ DAVIS_GRIFFETH = (0.14, 0.91)
 DAVIS_LIN = (0.58, 1.5)
 """alpha and beta, 1; Lin, Fox et al. 2008, as used by Epp et al. 2025."""
 
+# --- gases in blood -------------------------------------------------------------------------
+
+SEVERINGHAUS = (23400.0, 150.0)
+"""Of the dissociation curve of human blood, mmHg^3 and mmHg^2; Severinghaus 1979,
+doi:10.1152/jappl.1979.46.3.599."""
+
+OXYGEN_SOLUBILITY = 1.385e-3
+"""In blood at 37 degrees, umol/mL/mmHg: 0.0031 mL per 100 mL; Gauthier & Hoge 2012."""
+
+VENOUS_PO2 = 35.0
+"""Pressure of oxygen in cerebral venous blood, which the gases move by a few, mmHg; ours: at a
+saturation of 0.6 to 0.7 the curve of Severinghaus gives 31 to 37."""
+
+OXYGEN_RELAXIVITY = 1.2e-4
+"""Of dissolved oxygen for T1 of arterial blood at 3 T, 1/s/mmHg: 1.65 to 1.49 s with 95 % oxygen,
+Siero et al. 2015, doi:10.1002/nbm.3411; the rise of the pressure is taken as 540 mmHg there
+(ours)."""
+
+SHORTEST_BREATH = 1.5
+"""Two breaths do not end within less, s; ours."""
+
+BREATH_DEPTH = 0.3
+"""A breath goes up and down by this share of the usual range within a window, 1; ours."""
+
+BREATH_WINDOW = 10.0
+"""Of that range: one breath at least, s; ours."""
+
+DUAL_START = 0.4
+"""Extraction at which the solution for two gases starts, 1; ours, any from 0 to 1 serves."""
+
+DUAL_STEPS = 60
+"""Steps of that solution: each divides its error by ten or more; ours."""
+
 # --- asymmetric spin echo -------------------------------------------------------------------
 
 ASE_LONG = 0.015

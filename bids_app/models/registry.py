@@ -97,6 +97,15 @@ DERIVED: Mapping[str, Derived] = {
 }
 """Parameters of models that are one number of several constants, which stand in the sidecars."""
 
+GASES = ('hypercapnia', 'hyperoxia')
+GAS_MAPS = {
+    **{f'{gas}_bold': '%' for gas in GASES},
+    **{f'{gas}_cbf': 'mL/100 g/min' for gas in GASES},
+    'resting_cbf': 'mL/100 g/min',
+}
+"""Map of what a gas changes -> its unit; CBF at rest beside it is as smooth as they are."""
+EXPONENTS = ('alpha', 'beta')
+OXYGEN_OF_BLOOD = ('cao2', 'sao2', 'resting_po2')
 ASE_PARAMETERS = ('displacements', 'static_dephasing_constant', 'noise_groups')
 NOISE = ('noise_groups', 'noise_floor', 'coils')
 DELAYS = (
@@ -325,6 +334,66 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             methods="OEF and R2' came from a line through the logarithms of the asymmetric spin "
             'echo at long displacements and its distance to the spin echo',
             also=('r2_prime',),
+        ),
+        'dual-calibrated': ModelSpec(
+            function='bids_app.models.oxygen.gas_calibration:estimate_oef_dual_calibrated',
+            maps=(
+                'hypercapnia_bold',
+                'hypercapnia_cbf',
+                'hyperoxia_bold',
+                'hyperoxia_cbf',
+                'resting_cbf',
+            ),
+            parameters=(
+                *EXPONENTS,
+                *OXYGEN_OF_BLOOD,
+                'hypercapnia_po2',
+                'hyperoxia_po2',
+                'hypercapnia_cmro2',
+            ),
+            unit='1',
+            citation='gauthier2012',
+            methods='OEF at rest was solved, with the maximum of BOLD, from the changes of BOLD '
+            'and CBF in hypercapnia and in hyperoxia',
+        ),
+    },
+    'bold_maximum': {
+        'r2-prime': ModelSpec(
+            function='bids_app.models.oxygen.gas_calibration:estimate_maximum_from_r2_prime',
+            maps=('r2_prime',),
+            parameters=('bold_echo_time',),
+            unit='%',
+            citation='blockley2012',
+            methods="The maximum of BOLD was the product of its echo time and R2'",
+        ),
+        'hypercapnia': ModelSpec(
+            function='bids_app.models.oxygen.gas_calibration:estimate_maximum_from_hypercapnia',
+            maps=('hypercapnia_bold', 'hypercapnia_cbf', 'resting_cbf'),
+            parameters=(*EXPONENTS, 'hypercapnia_cmro2'),
+            unit='%',
+            citation='davis1998',
+            methods='The maximum of BOLD was calibrated by the changes of BOLD and CBF in '
+            'hypercapnia',
+        ),
+        'generalised': ModelSpec(
+            function='bids_app.models.oxygen.gas_calibration:estimate_maximum_from_hyperoxia',
+            maps=('hyperoxia_bold', 'hyperoxia_cbf', 'resting_cbf', 'oef'),
+            parameters=(*EXPONENTS, *OXYGEN_OF_BLOOD, 'hyperoxia_po2'),
+            unit='%',
+            citation='gauthier2013',
+            methods='The maximum of BOLD was calibrated by the changes of BOLD and CBF in '
+            'hyperoxia with the generalised calibration model',
+        ),
+    },
+    'cvr': {
+        'cbf': ModelSpec(
+            function='bids_app.models.oxygen.gas_calibration:estimate_reactivity',
+            maps=('hypercapnia_cbf', 'resting_cbf'),
+            parameters=('hypercapnia_pco2', 'resting_pco2'),
+            unit='%/mmHg',
+            citation='liu2019',
+            methods='Cerebrovascular reactivity was the rise of CBF in hypercapnia over that of '
+            'the end-tidal pressure of carbon dioxide',
         ),
     },
     'cmro2': {

@@ -60,10 +60,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         '--design',
-        choices=('tasks', 'patients'),
+        choices=('tasks', 'patients', 'gases'),
         default='tasks',
         help='patients: a study at rest; the second half are patients with a higher OEF in a '
-        'territory of the left hemisphere, and older (default: tasks)',
+        'territory of the left hemisphere, and older; gases: one dual-echo ASL in which '
+        'hypercapnia, hyperoxia and a task run, with a recording of the gases, and no other scan '
+        '(default: tasks)',
     )
     parser.add_argument(
         '--either-side',
@@ -214,15 +216,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CANNOT_CREATE
     _say(f'{args.out}: {args.participants} participants, truth in derivatives/truth')
     if args.layout == 'bids':
-        _say(f'next: {next_command(args.out, args.grid)}')
+        _say(f'next: {next_command(args.out, args.grid, args.design)}')
     return 0
 
 
-def next_command(root: Path, grid: str) -> str:
+def next_command(root: Path, grid: str, design: str = 'tasks') -> str:
     """Write the command that computes a study; a slab needs its anatomy handed over."""
     command = f'oxybold {root} {root.with_name(f"{root.name}-results")} participant'
     if grid == 'tiny':
         command += f' -d fmriprep={root}/derivatives/fmriprep --registration header'
+    if design == 'gases':
+        command += ' --hypercapnia hypercapnia --hyperoxia hyperoxia --set change.route=davis'
     return command
 
 

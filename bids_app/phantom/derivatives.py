@@ -68,7 +68,7 @@ def write_truth(
     The grids are those of the MESE and the T1w image; the poses (4, 4) lead from the world of each
     scan to that of the T1w image.
     """
-    _describe(root, 'truth of the phantom')
+    describe(root, 'truth of the phantom')
     name = f'sub-{subject.participant.label}'
     writer = _TruthWriter(root / name, name, subject, truth, effects)
     writer.write_maps(quantification.affine)
@@ -93,7 +93,7 @@ class _TruthWriter:
         """Write the perfect maps."""
         for stem, (values, unit) in _maps(self.truth).items():
             path = self.folder / stem.format(name=self.name, space='MESE')
-            _write_map(path, values, affine, unit)
+            write_map(path, values, affine, unit)
 
     def write_anatomy(self, geometry: Geometry, pose: FloatArray) -> None:
         """Write fractions, brain mask, regions and true labels on the quantification grid."""
@@ -121,7 +121,7 @@ class _TruthWriter:
                 folder, suffix = PLACES[quantity]
                 stem = f'{self.name}_task-{condition}_space-{space}_desc-tissue_{suffix}'
                 path = self.folder / folder / stem
-                _write_map(path, maps[quantity], geometry.affine, UNITS[quantity])
+                write_map(path, maps[quantity], geometry.affine, UNITS[quantity])
 
     def write_parameters(self, poses: dict[str, FloatArray]) -> None:
         """Write blood and poses."""
@@ -197,7 +197,7 @@ def _maps(truth: Truth) -> dict[str, tuple[FloatArray, str]]:
     return maps
 
 
-def _write_map(path: Path, values: FloatArray, affine: FloatArray, unit: str) -> None:
+def write_map(path: Path, values: FloatArray, affine: FloatArray, unit: str) -> None:
     """Write a float map and its sidecar."""
     write_image(path.parent / f'{path.name}.nii.gz', values.astype(np.float32), affine)
     write_json(path.parent / f'{path.name}.json', {'Units': unit, 'SkullStripped': False})
@@ -216,7 +216,7 @@ def write_fmriprep(
 
     The anatomy must lie in template space up to an affine transform.
     """
-    _describe(root, 'true anatomy in the layout of fMRIPrep')
+    describe(root, 'true anatomy in the layout of fMRIPrep')
     name = f'sub-{subject.participant.label}'
     folder = root / name / 'anat'
     affine = geometry.affine
@@ -238,7 +238,7 @@ def write_fmriprep(
     write_itk_affine(inverse, to_template)
 
 
-def _describe(root: Path, title: str) -> None:
+def describe(root: Path, title: str) -> None:
     """Write dataset_description.json of a derivative dataset."""
     content: dict[str, Any] = {
         'Name': title,

@@ -143,6 +143,7 @@ def labelled_magnetisation(
     label_duration: float,
     post_label_delay: ArrayLike,
     efficiency: float,
+    t1_blood: float | None = None,
 ) -> FloatArray:
     r"""
     Predict the label-control difference of (P)CASL per unit of equilibrium tissue signal.
@@ -159,6 +160,8 @@ def labelled_magnetisation(
         From the end of labeling to the readout of the slice, s.
     efficiency : float
         All losses of inversion, dimensionless.
+    t1_blood : float, optional
+        Of arterial blood, s; default that at rest.
 
     Returns
     -------
@@ -181,7 +184,8 @@ def labelled_magnetisation(
     delay = np.asarray(post_label_delay, float)
     first = np.maximum(delay, arrival_time)  # age of the youngest label that is there
     last = np.maximum(delay + label_duration, first)
-    aged = T1_BLOOD * (np.exp(-first / T1_BLOOD) - np.exp(-last / T1_BLOOD))
+    t1 = T1_BLOOD if t1_blood is None else t1_blood
+    aged = t1 * (np.exp(-first / t1) - np.exp(-last / t1))
     return np.asarray(2 * efficiency * flow / PARTITION * aged)
 
 

@@ -19,6 +19,7 @@ from bids_app.phantom.defects import DEFECTS, spoil
 from bids_app.phantom.derivatives import write_fmriprep, write_truth
 from bids_app.phantom.design import TaskTiming, make_design
 from bids_app.phantom.files import write_image, write_json, write_table
+from bids_app.phantom.gases import GasStudy
 from bids_app.phantom.layouts import FIRST_LABEL, LAYOUTS, make_untidy, write_untidy_dataset
 from bids_app.phantom.participant import (
     AGE_SLOPE,
@@ -83,7 +84,7 @@ class PhantomStudy:
     """Whether the territory of every second patient lies on the right."""
     design: str = 'tasks'
     """patients: the second half are patients, older and with a changed territory; no BOLD where
-    there is one condition."""
+    there is one condition. gases: one dual-echo ASL in which two gases and the task run."""
     layout: str = 'bids'
     """ds004873: names and sidecars of that dataset, with the redundant sets."""
     distorted: bool = False
@@ -155,6 +156,9 @@ class PhantomStudy:
             raise ValueError(msg)
         if self.either_side and self.design != 'patients':
             msg = '--either-side takes --design patients'
+            raise ValueError(msg)
+        if self.design == 'gases' and (self.layout != 'bids' or len(self.conditions) != 2):
+            msg = '--design gases takes --layout bids and two conditions'
             raise ValueError(msg)
 
     @property
@@ -258,21 +262,29 @@ def _group_cells(person: Any) -> tuple[str, str, str]:
 def _readme(study: PhantomStudy) -> str:
     """Say what the dataset is."""
     baseline = baseline_of(study.conditions)
+    scans = (
+        'One PCASL of two echoes with M0, in which hypercapnia, hyperoxia and the task run, and a '
+        'recording of the breathed gases'
+        if study.design == 'gases'
+        else 'Multi-echo spin echo once; multi-echo gradient echo (magnitude, phase) and PCASL '
+        'with M0 per condition; one DSC series (not in the BIDS schema, see .bidsignore)'
+    )
     bold = f'; one block-design BOLD run in which {baseline} is the gaps of events.tsv'
     side = 'one hemisphere (affected_side)' if study.either_side else 'the left hemisphere'
     patients = (
         f'. Patients have a higher OEF in the frontal and temporal region of {side} '
         f'(+{TERRITORY_DIFFERENCE:g}) and are older; OEF rises by {AGE_SLOPE:g} a year'
     )
+    more = {'gases': '', 'patients': patients}.get(study.design, bold)
+    more = bold if study.has_bold and study.design == 'patients' else more
     return (
         '# Digital study of oxygen metabolism\n\n'
         f'Made by `oxybold-phantom` {__version__} (grid {study.grid}, seed {study.seed}, '
         f'conditions {", ".join(study.conditions)}). No person was scanned.\n\n'
-        'Multi-echo spin echo once; multi-echo gradient echo (magnitude, phase) and PCASL with '
-        'M0 per condition; one DSC series (not in the BIDS schema, see .bidsignore)'
-        f'{bold if study.has_bold else patients}.\n\n'
+        f'{scans}{more}.\n\n'
         'The truth is in `derivatives/truth`: what a perfect measurement of these scans would '
-        'give, on the grid of the spin echo. Tissue maps follow MNI152 (McConnell Brain Imaging '
+        'give, on the grid of the spin echo (of gases, what is true of the tissue, on the grid of '
+        'the ASL). Tissue maps follow MNI152 (McConnell Brain Imaging '
         'Centre).\n'
     )
 
@@ -330,6 +342,39 @@ class _Session:
     def write(self) -> None:
         """Make and write every scan and the truth."""
         structural, brain = self.make_structural()
+        if self.study.design == 'gases':
+            self.make_gases()
+        else:
+            self.make_scans()
+        if self.protocol.slab:
+            write_fmriprep(
+                self.study.root / 'derivatives' / 'fmriprep',
+                self.subject,
+                structural=structural,
+                brain=brain,
+                geometry=self.protocol.t1w,
+            )
+
+    def make_gases(self) -> None:
+        """Write the one series of a study of gases, and the truth of it."""
+        baseline = baseline_of(self.study.conditions)
+        task = next(name for name in self.study.conditions if name != baseline)
+        series = GasStudy(
+            subject=self.subject,
+            scan=self.protocol.asl,
+            pose=self.pose('ASL'),
+            rng=self.rng('gases'),
+            effects=self.effects[task],
+            task=task,
+            baseline=baseline,
+            is_living=self.is_living,
+            common=COMMON,
+        )
+        series.write(self.folder / 'perf', self.name)
+        series.write_truth(self.study.root / 'derivatives' / 'truth', self.name)
+
+    def make_scans(self) -> None:
+        """Write all other scans and the truth of them."""
         maps = truth.Truth(
             participant=self.subject.participant,
             conditions=self.study.conditions,
@@ -353,14 +398,6 @@ class _Session:
             structural=self.protocol.t1w,
             poses=self.poses,
         )
-        if self.protocol.slab:
-            write_fmriprep(
-                self.study.root / 'derivatives' / 'fmriprep',
-                self.subject,
-                structural=structural,
-                brain=brain,
-                geometry=self.protocol.t1w,
-            )
 
     def displaced(
         self, images: FloatArray, geometry: acquisition.Geometry, scan: str

@@ -411,11 +411,94 @@ class OxygenSettings:
 
     oef_model: str | None = _setting(
         None,
-        'model of OEF; default mqbold, or qbold where there is an asymmetric spin echo and not '
-        'both multi-echo scans',
+        'model of OEF; default mqbold, or without both multi-echo scans qbold where there is an '
+        'asymmetric spin echo, else dual-calibrated where both gases are named',
         choices=choices('oef'),
         flag='--oef-model',
         former_choices={'published': 'epp2025'},
+    )
+    hypercapnia: str | None = _setting(
+        None,
+        'condition in which carbon dioxide was breathed: it calibrates BOLD and gives the '
+        'vascular reactivity',
+        flag='--hypercapnia',
+        replay=True,
+        former=('change.hypercapnia',),
+    )
+    hyperoxia: str | None = _setting(
+        None,
+        'condition in which oxygen was breathed: it calibrates BOLD, and with hypercapnia gives '
+        'OEF at rest',
+        flag='--hyperoxia',
+    )
+    bold_maximum_model: str | None = _setting(
+        None,
+        'model of the maximum of BOLD; default hypercapnia where that gas is named, generalised '
+        "where hyperoxia alone is, or OEF comes from both gases; else r2-prime, R2' times the "
+        'echo time',
+        choices=choices('bold_maximum'),
+        replay=True,
+    )
+    gas_fwhm: float = _setting(
+        8.0,
+        'smoothing of BOLD and CBF of the gases, and of CBF at rest beside them, before they '
+        'calibrate BOLD',
+        unit='mm',
+        limits=(0.0, 50.0),
+        replay=True,
+    )
+    hypercapnia_cmro2: float = _setting(
+        1.0,
+        'CMRO2 in hypercapnia over that at rest; 1 takes it as unchanged',
+        unit='1',
+        limits=(0.5, 1.5),
+        replay=True,
+    )
+    oxygen_relaxivity: float = _setting(
+        1.2e-4,
+        'by which oxygen that is breathed shortens T1 of arterial blood, and so CBF with it',
+        unit='1/s/mmHg',
+        limits=(0.0, 1e-3),
+    )
+    resting_po2: float | None = _setting(
+        None,
+        'end-tidal pressure of oxygen at rest; default the recording beside the '
+        'series, else participants.tsv',
+        unit='mmHg',
+        limits=(20.0, 800.0),
+        replay=True,
+    )
+    resting_pco2: float | None = _setting(
+        None,
+        'end-tidal pressure of carbon dioxide at rest; default the recording beside the '
+        'series, else participants.tsv',
+        unit='mmHg',
+        limits=(10.0, 120.0),
+        replay=True,
+    )
+    hypercapnia_po2: float | None = _setting(
+        None,
+        'end-tidal pressure of oxygen in hypercapnia; default the recording beside the '
+        'series, else participants.tsv, else that at rest',
+        unit='mmHg',
+        limits=(20.0, 800.0),
+        replay=True,
+    )
+    hypercapnia_pco2: float | None = _setting(
+        None,
+        'end-tidal pressure of carbon dioxide in hypercapnia; default the recording beside the '
+        'series, else participants.tsv',
+        unit='mmHg',
+        limits=(10.0, 120.0),
+        replay=True,
+    )
+    hyperoxia_po2: float | None = _setting(
+        None,
+        'end-tidal pressure of oxygen in hyperoxia; default the recording beside the '
+        'series, else participants.tsv',
+        unit='mmHg',
+        limits=(20.0, 800.0),
+        replay=True,
     )
     cmro2_model: str = _setting('fick', 'model of CMRO2', choices=choices('cmro2'), replay=True)
     b0: float | None = _setting(
@@ -593,7 +676,7 @@ class ChangeSettings:
     )
     davis_maximum: float | None = _setting(
         None,
-        "maximum of BOLD in the Davis model; default from R2' and the echo time",
+        'maximum of BOLD in the Davis model; default by the model of oxygen.bold_maximum_model',
         unit='%',
         replay=True,
         limits=(0.0, 100.0),
@@ -602,12 +685,6 @@ class ChangeSettings:
         None,
         'map of that maximum in percent on the quantification grid, with {participant} and '
         '{session} in the path',
-        replay=True,
-    )
-    hypercapnia: str | None = _setting(
-        None,
-        'condition of a gas challenge without a change of CMRO2: that maximum comes from its BOLD '
-        'and CBF',
         replay=True,
     )
     cbv_response: float = _setting(

@@ -27,7 +27,7 @@ CHANGES = ('cbf', 'r2_prime', 'cbv', 'oef', 'cmro2')
 BOLD_ROUTE = (
     'bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_r2', 'baseline_cbv',
 )  # fmt: skip
-"""What the change of CMRO2 is made from where it leans on BOLD."""
+"""What the change of CMRO2 is made from where BOLD tells the change of R2'."""
 EXTRAS = (*STATISTICS, 'percent', 'common', 'local')
 """What stands beside a change: ports of its node, after its name."""
 
@@ -132,7 +132,8 @@ def _interface(plan: ChangePlan, quantity: str) -> ChangeInterface:
         cbv_shared=plan.cbv_shared,
         echo_time=plan.echo_time,
         cbv_response=settings.cbv_response,
-        coefficients=settings.davis_coefficients,
+        models=dict(plan.models),
+        constants={**plan.constants, 'bold_echo_time': plan.echo_time},
         static_dephasing_constant=plan.static_dephasing_constant,
         cao2=plan.constants['cao2'],
     )

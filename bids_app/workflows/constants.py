@@ -6,10 +6,12 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.input.conditions import gas_conditions
 from bids_app.bids.products import PRODUCTS
 from bids_app.bids.run.feasible import can_have, cbf_model, cbv_model, derived_models, t2_model
 from bids_app.bids.scans import DataValue
 from bids_app.models.asl.single_delay import t1_blood_at, t1_blood_from_hct, t1_tissue_at
+from bids_app.models.oxygen.gas_calibration import COEFFICIENTS
 from bids_app.models.registry import MODELS
 from bids_app.settings import field_of, flatten, setting_origin
 
@@ -50,6 +52,11 @@ def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[Data
             name = f'perfusion.{parameter}'
             if name not in rows:
                 rows[name] = DataValue(name=name, value=value, unit='s', origin=origin)
+    exponents = COEFFICIENTS[settings.change.davis_coefficients]
+    for name, exponent in zip(('oxygen.alpha', 'oxygen.beta'), exponents, strict=True):
+        if name in used:
+            origin = f'change.davis_coefficients = {settings.change.davis_coefficients}'
+            rows[name] = DataValue(name=name, value=exponent, unit='1', origin=origin)
     return tuple(rows[name] for name in sorted(rows))
 
 
@@ -92,6 +99,8 @@ def used_settings(inputs: ParticipantInputs, settings: Settings) -> set[str]:
             names |= {f'{PRODUCTS[quantity].branch}.{constant}' for constant in constants}
     if inputs.asl:
         names |= {'perfusion.t1_tissue'}
+    if gas_conditions(settings):
+        names |= {'oxygen.oxygen_relaxivity'}
     branches = [('bold.', inputs.bold), ('change.', inputs.contrasts)]
     wanted = tuple(prefix for prefix, present in branches if present)
     return names | {name for name in flatten(settings) if name.startswith(wanted)}

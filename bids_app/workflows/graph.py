@@ -111,6 +111,8 @@ class Graph:
     """(quantity, contrast) -> where its change is, and the task label of a BOLD change."""
     bold_halves: dict[str, tuple[MapPort, MapPort]] = field(default_factory=dict)
     """Contrast -> BOLD of alternate blocks: for the gate, and for the change of CMRO2."""
+    gas_bold: dict[str, tuple[MapPort, str]] = field(default_factory=dict)
+    """Contrast of a gas -> its BOLD change by R2* alone, where it has echoes, and its task."""
     origins: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     """(quantity, contrast) -> entries of the sidecar on what its change was made from."""
     fields: dict[str | None, tuple[MapPort, AlignedScan]] = field(default_factory=dict)

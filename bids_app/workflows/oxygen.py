@@ -6,7 +6,14 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from bids_app.interfaces.oxygen import EstimateCMRO2, EstimateOEF, EstimateR2Prime
+from bids_app.interfaces.oxygen import (
+    EstimateCMRO2,
+    EstimateMaximumBOLD,
+    EstimateOEF,
+    EstimateR2Prime,
+    EstimateReactivity,
+)
+from bids_app.models.oxygen.gas_calibration import COEFFICIENTS
 from bids_app.models.registry import DERIVED, MODELS
 from bids_app.workflows._engine import Workflow, pe, ports
 
@@ -24,10 +31,20 @@ def chain_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, 
     given = asdict(settings.oxygen) | own
     known = {name: derived.of(given) for name, derived in DERIVED.items()}
     known |= {'grubb_factor': volume.grubb_factor, 'grubb_exponent': volume.grubb_exponent}
+    known |= {'sao2': inputs.sao2, 'hypercapnia_cmro2': settings.oxygen.hypercapnia_cmro2}
+    known |= {row.name.removeprefix('oxygen.'): row.value for row in inputs.values
+              if row.name.startswith('oxygen.') and row.unit == 'mmHg'}  # fmt: skip
+    known['alpha'], known['beta'] = COEFFICIENTS[settings.change.davis_coefficients]
     return {name: value for name, value in known.items() if not math.isnan(value)}
 
 
-INTERFACES = {'r2_prime': EstimateR2Prime, 'oef': EstimateOEF, 'cmro2': EstimateCMRO2}
+INTERFACES = {
+    'r2_prime': EstimateR2Prime,
+    'oef': EstimateOEF,
+    'bold_maximum': EstimateMaximumBOLD,
+    'cvr': EstimateReactivity,
+    'cmro2': EstimateCMRO2,
+}
 """Quantities that models make of other maps."""
 
 
@@ -41,12 +58,12 @@ def init_model_wf(
     ------
     mask : file
         On the quantification grid.
-    r2_star, r2, r2_prime, cbv, cbf, oef : quantity
+    r2_star, r2, r2_prime, cbv, cbf, oef, hypercapnia_bold ... resting_cbf : quantity
         Those that the row takes, in its units.
 
     Outputs
     -------
-    r2_prime, oef or cmro2 : quantity
+    r2_prime, oef, bold_maximum, cvr or cmro2 : quantity
         In the unit of the row.
     """
     spec = MODELS[quantity][model]

@@ -12,6 +12,7 @@ from bids_app.workflows.wiring.blood_volume import add_blood_volume
 from bids_app.workflows.wiring.bold import add_bold
 from bids_app.workflows.wiring.change import add_changes
 from bids_app.workflows.wiring.distortion import add_distortion
+from bids_app.workflows.wiring.gas import add_gases
 from bids_app.workflows.wiring.labels import add_labels
 from bids_app.workflows.wiring.oxygen import add_oxygen
 from bids_app.workflows.wiring.perfusion import add_perfusion
@@ -65,6 +66,7 @@ def init_participant_wf(
         add_bold(graph)
     if scans:
         add_blood_volume(graph)
+        add_gases(graph)
         add_oxygen(graph)
         add_changes(graph)
         add_labels(graph)

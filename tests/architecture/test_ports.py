@@ -33,6 +33,7 @@ UNITS = {
     NO_UNIT, '1', '%', '%^2', 's', 's^2', '1/s', '1/s^2', 'Hz', 'Hz^2', 'T', 'T/m', 'rad',
     'rad/s/T', 'mm', 'mL', 'm', 'a.u.', 'a.u.^2', 'mL/mL', '(mL/mL)^2', 'mL/g', 'mL/100 g/min',
     '(mL/100 g/min)^2', 'umol/mL', 'umol s/mL', 'umol/100 g/min', '(umol/100 g/min)^2',
+    'mmHg', '%/mmHg',
 }  # fmt: skip
 VERBS = {
     'Align', 'Average', 'Carry', 'Collect', 'Combine', 'Compare', 'Compute', 'Convert',

@@ -21,6 +21,7 @@ from bids_app.engines import glm
 from bids_app.errors import ExitCode
 from bids_app.models import constants
 from bids_app.models.contrast import calibrated_bold
+from bids_app.models.oxygen import gas_calibration
 from bids_app.models.preprocessing import coregistration
 from bids_app.models.registry import MODELS
 from bids_app.settings import Settings, declarations, flatten, resolve
@@ -176,7 +177,7 @@ def written_numbers():
     yield 'bold', f'{settings.bold.censor_dvars:g} times the median step'
     yield 'bold', f'the head moved by {settings.bold.censor_displacement:g} mm'
     yield 'bold', f'the standard error of a contrast by more than {100 * glm.LARGEST_LOSS:g} %'
-    for name, exponents in calibrated_bold.COEFFICIENTS.items():
+    for name, exponents in gas_calibration.COEFFICIENTS.items():
         alpha, beta = (f'{number:g}'.replace('-', '−') for number in exponents)
         yield 'calibrated-bold', f'{name} ({alpha}, {beta})'
     for flow, volume in ((1.15, 0.0), (0.88, 0.0), (1.15, 0.05), (0.88, 0.05)):

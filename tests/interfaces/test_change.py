@@ -244,7 +244,11 @@ def test_route_through_bold_gives_the_ratio_of_its_closed_form(files, route, rat
     names = [name for name in ports if name != 'reference']
     interface = interfaces.EstimateChangeByBOLD(
         sources=names, mask=files.mask, route=route, echo_time=0.03, cbv_response=0.05,
-        static_dephasing_constant=316.956, cao2=7.64358, coefficients='epp2025',
+        static_dephasing_constant=316.956, cao2=7.64358,
+        models={'bold_maximum': 'r2-prime', 'r2_prime': 'difference', 'oef': 'mqbold',
+                'cmro2': 'fick'},
+        constants={'static_dephasing_constant': 316.956, 'cao2': 7.64358, 'bold_echo_time': 0.03,
+                   'alpha': 0.23, 'beta': 1.3},
     )  # fmt: skip
     for name, path in ports.items():
         setattr(interface.inputs, name, path)

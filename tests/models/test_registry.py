@@ -103,11 +103,16 @@ NOISE_GROUPS = np.zeros(N_VOXELS, int)
 TYPICAL = {
     'cbf': (20, 70), 'cbv': (0.025, 0.05), 'oef': (0.3, 0.5), 'r2': (10, 16),
     'r2_prime': (3, 7), 'r2_star': (17, 22), 'relative_cbv': (2, 6),
+    'hypercapnia_bold': (2.8, 3.6), 'hypercapnia_cbf': (70, 80), 'hyperoxia_bold': (1.2, 1.6),
+    'hyperoxia_cbf': (47, 49), 'resting_cbf': (49, 51),
 }  # fmt: skip
 """Map -> smallest and largest value of the test, in the unit of the registry."""
 ASSUMED = {
     **OXYGEN, 'arterial_area': 100.0, 'haematocrit_factor': 0.9, 'cao2': 7.5,
     'grubb_exponent': 0.38, 'grubb_factor': 0.008,
+    'alpha': -0.05, 'beta': 0.98, 'sao2': 0.98, 'resting_po2': 110.0, 'hypercapnia_po2': 115.0,
+    'hyperoxia_po2': 400.0, 'resting_pco2': 40.0, 'hypercapnia_pco2': 50.0,
+    'hypercapnia_cmro2': 1.0, 'bold_echo_time': 0.03,
 }  # fmt: skip
 """Constants of models that take maps only."""
 

@@ -59,7 +59,8 @@ def test_the_usual_range_has_a_source_and_lies_within_the_colours(key):
 @pytest.mark.parametrize('key', WITH_NUMBERS)
 def test_the_unit_shown_is_that_of_the_file_times_the_scale(key):
     row = WITH_NUMBERS[key]
-    names = {'s': ('ms', 1000.0), 'percent': ('%', 1.0), 'fraction': ('%', 100.0)}
+    names = {'s': ('ms', 1000.0), 'percent': ('%', 1.0), 'fraction': ('%', 100.0),
+             'percent/mmHg': ('%/mmHg', 1.0)}  # fmt: skip
     statistic = {} if row.kind == 'map' else {'statistic': 'effect'}
     unit = unit_of(row.output, quantity=row.quantity, **statistic).replace('umol', 'µmol')
     if row.quantity == 'cbv':

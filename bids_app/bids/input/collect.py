@@ -24,6 +24,7 @@ from bids_app.bids.input.dataset import (
     scans_of,
     sessions_of,
 )
+from bids_app.bids.input.gases import read_gases
 from bids_app.bids.input.metadata.fieldmaps import choose_field_map, read_field_maps
 from bids_app.bids.input.metadata.relaxometry import read_ase
 from bids_app.bids.input.participants import read_blood
@@ -192,6 +193,7 @@ def _collect_unit(
         sao2=sao2,
     )
     inputs = _with_contrasts(context, reader, inputs, files)
+    read_gases(reader, inputs, files['physio'])
     inputs = _with_field_maps(reader, inputs, files['fieldmaps'])
     note_links(findings, context.info.path)
     _note_absences(context, findings, files, anatomy)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bids_app.bids.scans import Contrast
 from bids_app.errors import SettingsError
+from bids_app.models.registry import GASES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bids_app.bids.scans import AslSeries, BoldRun
+    from bids_app.settings import Settings
 
 BASELINES = ('control', 'rest')
 """Names taken for the baseline, in order, when none is chosen."""
@@ -254,20 +257,42 @@ def longest_gap(run: BoldRun | AslSeries) -> float:
     return max(longest, run.n_volumes * (run.repetition_time or 0.0) - end)
 
 
+def gas_conditions(settings: Settings) -> dict[str, str]:
+    """
+    Name the conditions in which gases were breathed.
+
+    Returns
+    -------
+    conditions : dict of str to str
+        hypercapnia, hyperoxia -> label as it is written, where the settings name one.
+    """
+    oxygen = settings.oxygen
+    named = dict(zip(GASES, (oxygen.hypercapnia, oxygen.hyperoxia), strict=True))
+    return {gas: normalise(label) for gas, label in named.items() if label is not None}
+
+
 def make_plan(
-    labels: Labels, *, baseline: str | None = None, contrasts: Sequence[str] = ()
+    labels: Labels,
+    *,
+    baseline: str | None = None,
+    contrasts: Sequence[str] = (),
+    gases: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """
     Decide the baseline and the contrasts of a dataset.
 
     The default baseline is control, else rest; the default contrasts (``A-B``) are every condition
     minus the baseline. There are none where there is nothing to compare.
+    Conditions of gases must be there.
 
     Raises
     ------
     SettingsError
         For a condition that is found nowhere, or when no baseline can be told.
     """
+    for gas, label in gases.items():
+        if label not in labels.all:
+            raise SettingsError(_nowhere(f'--{gas}', label, labels))
     pairs = [_split(text) for text in contrasts]
     chosen = _baseline(labels, baseline, needed=not pairs)
     for label in [label for pair in pairs for label in pair]:

@@ -10,6 +10,7 @@ from bids_app.bids.input.conditions import (
     Plan,
     Scan,
     find_labels,
+    gas_conditions,
     make_plan,
     normalise,
 )
@@ -281,13 +282,19 @@ def check_dataset(info: DatasetInfo, run: RunSettings, settings: Settings) -> Pl
         _check_labels('--task-id', bare_labels(run.tasks, 'task-'), tasks)
     scans = scans_of(files, info, run, settings)
     labels = find_labels(scans, entity=settings.condition_entity, named=_named(settings))
-    return make_plan(labels, baseline=settings.baseline, contrasts=settings.contrasts)
+    return make_plan(
+        labels,
+        baseline=settings.baseline,
+        contrasts=settings.contrasts,
+        gases=gas_conditions(settings),
+    )
 
 
 def _named(settings: Settings) -> set[str]:
     """Labels that the user named."""
     texts = [*settings.contrasts, settings.baseline or '']
-    return {normalise(label) for text in texts for label in text.split('-')} - {''}
+    named = {normalise(label) for text in texts for label in text.split('-')} - {''}
+    return named | set(gas_conditions(settings).values())
 
 
 def acquisitions(files: Mapping[str, Sequence[Found]], family: str) -> Sequence[Found]:

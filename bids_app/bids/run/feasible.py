@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.input.asl_delays import distinct_delays
-from bids_app.bids.input.conditions import for_condition, runs_for_contrast
+from bids_app.bids.input.conditions import for_condition, gas_conditions, runs_for_contrast
 from bids_app.bids.input.metadata.relaxometry import is_even_train
 from bids_app.bids.products import PRODUCTS
+from bids_app.bids.scans import Contrast
 from bids_app.models.contrast.difference import maps_behind
-from bids_app.models.registry import MODELS
+from bids_app.models.registry import GAS_MAPS, GASES, MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bids_app.bids.scans import AslSeries, Contrast, EchoSeries, ParticipantInputs
+    from bids_app.bids.scans import AslSeries, EchoSeries, ParticipantInputs
     from bids_app.settings import Settings
 
 FEWEST_FOR_STIMULATED = 4
@@ -69,8 +70,7 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
     conditions = _Maps(inputs, settings)
     for name, product in PRODUCTS.items():
         if not product.comes_along:
-            families = _families_of(name, inputs, settings)
-            rows += [conditions.make(name, one) for one in _conditions(inputs, families)]
+            rows += [conditions.make(name, one) for one in _conditions_of(name, inputs, settings)]
     for contrast in inputs.contrasts:
         rows += _changes(conditions, contrast)
     return [asdict(row) for row in rows]
@@ -101,12 +101,36 @@ def oef_model(inputs: ParticipantInputs, settings: Settings) -> str:
     """
     Decide which model OEF comes from.
 
-    The setting; else mqbold, or qbold where there is an asymmetric spin echo and not both
-    multi-echo scans.
+    The setting; else mqbold, or without both multi-echo scans qbold where there is an asymmetric
+    spin echo, else dual-calibrated where both gases are named.
     """
     if settings.oxygen.oef_model is not None:
         return settings.oxygen.oef_model
-    return 'qbold' if inputs.ase and not (inputs.mese and inputs.megre) else 'mqbold'
+    if inputs.mese and inputs.megre:
+        return 'mqbold'
+    if inputs.ase:
+        return 'qbold'
+    return 'dual-calibrated' if len(gas_conditions(settings)) == len(GASES) else 'mqbold'
+
+
+def is_by_gases(inputs: ParticipantInputs, settings: Settings) -> bool:
+    """Tell whether OEF comes from what gases change, which gives it at rest only."""
+    return bool(GAS_MAPS.keys() & set(MODELS['oef'][oef_model(inputs, settings)].maps))
+
+
+def bold_maximum_model(inputs: ParticipantInputs, settings: Settings) -> str:
+    """
+    Decide which model the maximum of BOLD comes from.
+
+    The setting; else generalised where OEF comes from both gases or hyperoxia alone is named,
+    hypercapnia where that is, r2-prime without gases.
+    """
+    if settings.oxygen.bold_maximum_model is not None:
+        return settings.oxygen.bold_maximum_model
+    gases = gas_conditions(settings)
+    if is_by_gases(inputs, settings) or list(gases) == ['hyperoxia']:
+        return 'generalised'
+    return 'hypercapnia' if gases else 'r2-prime'
 
 
 def is_by_ase(inputs: ParticipantInputs, settings: Settings) -> bool:
@@ -128,7 +152,7 @@ def _families_of(quantity: str, inputs: ParticipantInputs, settings: Settings) -
     """List the inputs that a quantity is made of, by the models that make it."""
     by_cbv = SCAN_OF_CBV.get(cbv_model(inputs, settings), '')
     families = [
-        by_cbv if name == 'cbv' else PRODUCTS[name].scans[0]
+        by_cbv if name == 'cbv' else _family_of(name)
         for name in _maps_behind(quantity, inputs, settings)
     ]
     return tuple(family for family in dict.fromkeys(families) if family)
@@ -137,7 +161,14 @@ def _families_of(quantity: str, inputs: ParticipantInputs, settings: Settings) -
 def can_have(quantity: str, inputs: ParticipantInputs, settings: Settings) -> bool:
     """Tell whether there is a scan of every kind that is needed; of T2 and CBV others may do."""
     needed = set(_maps_behind(quantity, inputs, settings)) - {'r2', 'cbv'}
-    return all(getattr(inputs, PRODUCTS[name].scans[0]) for name in needed)
+    return all(getattr(inputs, _family_of(name)) for name in needed)
+
+
+def _family_of(name: str) -> str:
+    """Name the scans that a map is made of."""
+    if name in GAS_MAPS:
+        return 'bold' if name.endswith('_bold') else 'asl'
+    return PRODUCTS[name].scans[0]
 
 
 def derived_models(inputs: ParticipantInputs, settings: Settings) -> dict[str, str]:
@@ -145,6 +176,8 @@ def derived_models(inputs: ParticipantInputs, settings: Settings) -> dict[str, s
     return {
         'r2_prime': settings.relaxometry.r2_prime_model,
         'oef': oef_model(inputs, settings),
+        'bold_maximum': bold_maximum_model(inputs, settings),
+        'cvr': 'cbf',
         'cmro2': settings.oxygen.cmro2_model,
     }
 
@@ -199,6 +232,20 @@ def _conditions(inputs: ParticipantInputs, families: Sequence[str]) -> tuple[str
     roles = {role for name in families for role in ROLES[name]} - {'events'}
     found |= {problem.condition for problem in inputs.problems if problem.role in roles}
     return tuple(one for one in inputs.conditions if one in found) or (None,)
+
+
+def _conditions_of(
+    quantity: str, inputs: ParticipantInputs, settings: Settings
+) -> tuple[str | None, ...]:
+    """Conditions that a quantity has a row for: one that gases give is made at rest, or not."""
+    model = derived_models(inputs, settings).get(quantity, '')
+    by_gases = GAS_MAPS.keys() & set(MODELS[quantity][model].maps if model else ())
+    if by_gases or (quantity == 'cmro2' and is_by_gases(inputs, settings)):
+        gases = gas_conditions(settings)
+        return (inputs.baseline,) if quantity != 'cvr' or 'hypercapnia' in gases else ()
+    if quantity == 'bold_maximum':
+        return ()  # that of R2' is not written
+    return _conditions(inputs, _families_of(quantity, inputs, settings))
 
 
 def _template(inputs: ParticipantInputs, settings: Settings) -> Capability:
@@ -273,6 +320,8 @@ class _Maps:
 
     def make(self, name: str, condition: str | None) -> Capability:
         """Tell whether a map can be made in a condition."""
+        if name in GAS_MAPS:
+            return self._of_gas(name)
         row: Capability = getattr(self, f'_{name}')(condition)
         return row
 
@@ -388,9 +437,71 @@ class _Maps:
             return Capability(map='cbv', condition=condition, state=ABSENT, reason=reason)
         return _lacking(self.inputs, 'cbv', 'dsc', condition, f'no DSC; {hint}')
 
+    def _of_gas(self, name: str) -> Capability:
+        """Tell whether what a gas changes was measured, or CBF at rest beside it."""
+        gas, _, kind = name.partition('_')
+        if gas == 'resting':
+            return self._cbf(self.inputs.baseline)
+        label, baseline = gas_conditions(self.settings).get(gas), self.inputs.baseline
+        if label is None or baseline is None:
+            reason = f'no condition is named as {gas} (--{gas})'
+            return Capability(map=name, condition=baseline, state=ABSENT, reason=reason)
+        contrast = Contrast(task=label, baseline=baseline)
+        if contrast not in self.inputs.contrasts:
+            reason = f'{gas} needs the contrast {label}-{baseline}'
+            return Capability(map=name, condition=baseline, state=ABSENT, reason=reason)
+        if kind == 'bold':
+            return _bold(self, contrast)
+        return _combined(name, label, [self._cbf(label), self._own_flow(contrast)])
+
+    def _own_flow(self, contrast: Contrast) -> Capability:
+        """Tell whether the conditions of a contrast have a blood flow each."""
+        task, base = (for_condition(self.inputs.asl, one)
+                      for one in (contrast.task, contrast.baseline))  # fmt: skip
+        is_own = task != base
+        reason = '' if is_own else 'one ASL serves both conditions'
+        state = MADE if is_own else ABSENT
+        return Capability(map='cbf', condition=contrast.label, state=state, reason=reason)
+
+    def _pressures(self, quantity: str, model: str) -> list[Capability]:
+        """Say which pressures of gases a model lacks."""
+        known = {row.name for row in self.inputs.values}
+        wanted = [
+            name
+            for name in MODELS[quantity][model].parameters
+            if name.endswith(('_po2', '_pco2')) and f'oxygen.{name}' not in known
+        ]
+        gases = {'po2': 'oxygen', 'pco2': 'carbon dioxide'}
+        broken = [item.message for item in self.inputs.problems if item.role == 'gases']
+        if wanted and broken:
+            return [Capability(map=quantity, state=DEFECTIVE, reason='; '.join(broken))]
+        return [
+            Capability(
+                map=quantity,
+                state=ABSENT,
+                reason=f'the end-tidal pressure of {gases[name.partition("_")[2]]} '
+                f'({name.partition("_")[0]}) is not known: a recording *_physio.tsv.gz beside the '
+                f'series, a column of participants.tsv, or oxygen.{name}',
+            )
+            for name in wanted
+        ]
+
+    def _bold_maximum(self, condition: str | None) -> Capability:
+        model = bold_maximum_model(self.inputs, self.settings)
+        parts = self._parts('bold_maximum', model, condition)
+        return _combined('M', condition, [*parts, *self._pressures('bold_maximum', model)])
+
+    def _cvr(self, condition: str | None) -> Capability:
+        parts = [*self._parts('cvr', 'cbf', condition), *self._pressures('cvr', 'cbf')]
+        return _combined('cvr', condition, parts)
+
     def _oef(self, condition: str | None) -> Capability:
-        parts = self._parts('oef', oef_model(self.inputs, self.settings), condition)
-        parts = parts or [self._ase('oef', condition)]
+        model = oef_model(self.inputs, self.settings)
+        if is_by_gases(self.inputs, self.settings) and condition != self.inputs.baseline:
+            reason = 'gases give OEF at rest only; change.route davis gives the change of CMRO2'
+            return Capability(map='oef', condition=condition, state=ABSENT, reason=reason)
+        parts = self._parts('oef', model, condition)
+        parts = [*parts, *self._pressures('oef', model)] or [self._ase('oef', condition)]
         if math.isnan(self.inputs.hct):
             parts.append(self._unknown('oef', condition, 'participants'))
         if math.isnan(self.inputs.b0):
@@ -428,7 +539,10 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
     bold = _bold(maps, contrast)
     route = maps.settings.change.route
     metabolic = [cbf, oef, *(maps.make('cmro2', side) for side in sides)]
-    if route != 'quantitative':
+    if route == 'davis':
+        rest = maps.make('cmro2', contrast.baseline)
+        metabolic = [cbf, rest, bold, *_largest(maps, bold, contrast)]
+    elif route != 'quantitative':
         metabolic = [cbf, maps.make('cmro2', contrast.baseline), _with_echo_time(maps, bold)]
         metabolic += [maps.make(name, contrast.baseline) for name in ('r2', 'r2_star')]
         metabolic += [r2_prime] if route == 'combined' else []
@@ -438,7 +552,20 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
     cbv = [both('cbv', family)] if family else []
     cbv = [row for row in cbv if row.state == MADE]
     labels = _combined('concordance', label, [bold, cmro2, _anatomy(inputs)])
-    return [cbf, r2_prime, *cbv, oef, cmro2, bold, *_of_echoes(inputs, bold), labels]
+    # CMRO2 is taken as unchanged by a gas: what does not change is no loss, and has no row
+    is_gas = route != 'quantitative' and contrast.task in gas_conditions(maps.settings).values()
+    metabolic, labelled = ([], []) if is_gas else ([cmro2], [labels])
+    return [cbf, r2_prime, *cbv, oef, *metabolic, bold, *_of_echoes(inputs, bold), *labelled]
+
+
+def _largest(maps: _Maps, bold: Capability, contrast: Contrast) -> list[Capability]:
+    """Tell whether the maximum of BOLD is known where the Davis model is to be used."""
+    change = maps.settings.change
+    if (change.davis_maximum, change.davis_maximum_map) != (None, None):
+        return []
+    if bold_maximum_model(maps.inputs, maps.settings) == 'r2-prime':
+        return [_with_echo_time(maps, bold), maps.make('r2_prime', contrast.baseline)]
+    return [maps.make('bold_maximum', contrast.baseline)]
 
 
 def _of_echoes(inputs: ParticipantInputs, bold: Capability) -> list[Capability]:

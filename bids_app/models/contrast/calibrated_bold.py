@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bids_app.errors import ModelInputError
-from bids_app.models.constants import (
-    DAVIS_EPP,
-    DAVIS_GAGNON,
-    DAVIS_GRIFFETH,
-    DAVIS_LIN,
-)
-from bids_app.models.contrast.difference import carried_error, propagate
+from bids_app.models.contrast.difference import carried_error, make_quantity
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.checks import check_positive
+from bids_app.models.numerics.propagation import propagate
 from bids_app.models.oxygen.mqbold import oef_limit
+from bids_app.models.registry import MODELS
 from bids_app.models.relaxometry.decay import ROUNDING
 from bids_app.models.relaxometry.r2prime import estimate_r2_prime_epp2025
 from bids_app.models.status import Status, combine_status
@@ -25,20 +20,11 @@ from bids_app.units import PERCENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from numpy.typing import ArrayLike
 
     from bids_app._typing import FloatArray, StatusArray
-
-COEFFICIENTS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        'gagnon2016': DAVIS_GAGNON,
-        'epp2025': DAVIS_EPP,
-        'griffeth2011': DAVIS_GRIFFETH,
-        'lin2008': DAVIS_LIN,
-    }
-)
-"""Source -> alpha and beta of the Davis model."""
 
 
 def davis_cmro2_ratio(
@@ -56,7 +42,8 @@ def davis_cmro2_ratio(
     maximum : (...) array_like
         BOLD change if all deoxygenated haemoglobin were gone, M, percent.
     alpha, beta : float
-        Exponents of blood volume and of susceptibility, see :data:`COEFFICIENTS`.
+        Exponents of blood volume and of susceptibility, as those of
+        :data:`bids_app.models.oxygen.gas_calibration.COEFFICIENTS`.
 
     Returns
     -------
@@ -82,79 +69,6 @@ def davis_cmro2_ratio(
     left = _positive_ratio(1 - np.asarray(bold, float) / np.asarray(maximum, float))
     ratio: FloatArray = left ** (1 / beta) * _positive_ratio(cbf_ratio) ** (1 - alpha / beta)
     return ratio
-
-
-def maximum_bold(r2_prime: ArrayLike, *, echo_time: float) -> FloatArray:
-    r"""
-    Compute the largest possible BOLD change from the baseline R2'.
-
-    Parameters
-    ----------
-    r2_prime : (...) array_like
-        1/s.
-    echo_time : float
-        Of the BOLD series, s.
-
-    Returns
-    -------
-    maximum : (...) ndarray of float64
-        M, percent; NaN where R2' is not positive.
-
-    Notes
-    -----
-    .. math:: M = TE \cdot R_2'
-
-    References
-    ----------
-    .. [1] Blockley et al., NeuroImage 60:1212, 2012. doi:10.1016/j.neuroimage.2011.12.081
-
-    Examples
-    --------
-    >>> maximum_bold(5.0, echo_time=0.03)
-    array(15.)
-    """
-    check_positive('echo_time', echo_time)
-    rate = np.asarray(r2_prime, float)
-    return np.where(rate > 0, echo_time * rate / PERCENT, np.nan)
-
-
-def maximum_from_hypercapnia(
-    bold: ArrayLike, cbf_ratio: ArrayLike, *, alpha: float, beta: float
-) -> FloatArray:
-    r"""
-    Compute the largest possible BOLD change from a challenge that leaves CMRO2 alone.
-
-    Parameters
-    ----------
-    bold : (...) array_like
-        BOLD change by hypercapnia, percent.
-    cbf_ratio : (...) array_like
-        CBF in hypercapnia over that in rest.
-    alpha, beta : float
-        As for :func:`davis_cmro2_ratio`.
-
-    Returns
-    -------
-    maximum : (...) ndarray of float64
-        M, percent; NaN where it is not positive.
-
-    Notes
-    -----
-    .. math:: M = B / \left(1 - f^{\alpha - \beta}\right)
-
-    References
-    ----------
-    .. [1] Davis et al., Proc Natl Acad Sci USA 95:1834, 1998. doi:10.1073/pnas.95.4.1834
-
-    Examples
-    --------
-    >>> float(maximum_from_hypercapnia(2.784134, 1.4, alpha=0.2, beta=1.3).round(5))
-    9.0
-    """
-    vanished = 1 - _positive_ratio(cbf_ratio) ** (alpha - beta)
-    value = np.asarray(bold, float)
-    usable = (vanished * value > 0) & np.isfinite(vanished)
-    return np.where(usable, value / np.where(usable, vanished, 1.0), np.nan)
 
 
 def semiquantitative_bias(
@@ -391,20 +305,14 @@ def change_in_cmro2_published(  # noqa: PLR0913  (maps and what they share)
     return Estimate.of(value, plain.variance, combine_status(plain.status, flags), dof=plain.dof)
 
 
-def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
+def change_in_cmro2_davis(
     *,
     bold: Estimate,
-    echo_time: float,
     task_cbf: Estimate,
-    baseline_cbf: Estimate,
-    baseline_r2_star: Estimate,
-    r2: Estimate,
-    baseline_cbv: Estimate,
-    scale: float,
-    alpha: float,
-    beta: float,
+    baseline: Mapping[str, Estimate],
+    models: Mapping[str, str],
+    constants: Mapping[str, Any],
     maximum: ArrayLike | None = None,
-    challenge: tuple[Estimate, Estimate] | None = None,
     m0_relative_variance: ArrayLike = 0.0,
 ) -> Estimate:
     r"""
@@ -412,33 +320,36 @@ def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
 
     Parameters
     ----------
-    bold, echo_time, task_cbf, baseline_cbf, baseline_r2_star, r2, baseline_cbv, scale
+    bold, task_cbf
         As for :func:`change_in_cmro2_with_bold`.
-    alpha, beta : float
-        As for :func:`davis_cmro2_ratio`.
+    baseline : mapping of str to (V,) Estimate
+        What was measured at rest, ``cbf`` among it: CMRO2 of the baseline, and M where it is not
+        given, are made of it by rows of the registry.
+    models : mapping of str to str
+        Quantity -> its row, for every quantity on the way; of models with limits the one without.
+    constants : mapping of str to float
+        Parameters of these rows, and ``alpha`` and ``beta`` as for :func:`davis_cmro2_ratio`.
     maximum : float or (V,) array_like, optional
-        M, percent, taken as exact. None: from R2' and the echo time in every voxel.
-    challenge : (Estimate, Estimate), optional
-        BOLD (percent) and CBF of a gas challenge that leaves CMRO2 alone; M comes from them and
-        `baseline_cbf`, whose error then enters twice and is counted so.
+        M, percent, taken as exact. None: by the row ``bold_maximum`` of `models`.
     m0_relative_variance : (V,) array_like
         Relative variance of an M0 image shared by the conditions.
 
     Returns
     -------
     change : (V,) Estimate
-        D = CMRO2_b (m - 1), umol/100 g/min; missing with NO_REFERENCE where flow or R2' are not
-        positive or BOLD exceeds its maximum.
+        D = CMRO2_b (m - 1), umol/100 g/min; missing where the baseline is, and with NO_REFERENCE
+        where flow or M are not positive or BOLD exceeds its maximum.
 
     Raises
     ------
     ModelInputError
-        If the echo time or all of `maximum` is not positive, or both sources of M are given.
+        If all of `maximum` is not positive, or a constant of a row is not.
 
     Notes
     -----
-    To first order in the errors, with u = 1 - B/M. Where M comes from R2', an error of R2' moves
-    the baseline and M together.
+    To first order in the errors, with u = 1 - B/M. A map from which both the baseline and M come
+    moves them together: its error is one, as is that of CBF, which is in the baseline, in the
+    ratio of the flows, and in M of a gas.
 
     References
     ----------
@@ -446,54 +357,48 @@ def change_in_cmro2_davis(  # noqa: PLR0913  (maps and what they share)
 
     Examples
     --------
+    >>> baseline = {'cbf': 48.0, 'r2_star': 18.8, 'r2': 13.5, 'cbv': 0.048}
     >>> change = change_in_cmro2_davis(
-    ...     bold=Estimate.of([0.5], 0.01), echo_time=0.03, task_cbf=Estimate.of([52.8]),
-    ...     baseline_cbf=Estimate.of([48.0]), baseline_r2_star=Estimate.of([18.8]),
-    ...     r2=Estimate.of([13.5]), baseline_cbv=Estimate.of([0.048]),
-    ...     scale=7.64358 / 316.956, alpha=0.2, beta=1.3)
+    ...     bold=Estimate.of([0.5], 0.01), task_cbf=Estimate.of([52.8]),
+    ...     baseline={name: Estimate.of([value]) for name, value in baseline.items()},
+    ...     models={'bold_maximum': 'r2-prime', 'r2_prime': 'difference', 'oef': 'mqbold',
+    ...             'cmro2': 'fick'},
+    ...     constants={'static_dephasing_constant': 316.956, 'cao2': 7.64358,
+    ...                'bold_echo_time': 0.03, 'alpha': 0.2, 'beta': 1.3})
     >>> change.value.round(2)
     array([7.37])
     """
-    if maximum is not None and challenge is not None:
-        msg = 'the maximum of BOLD is either given or comes from a gas challenge, not both'
-        raise ModelInputError(msg)
     sources = {
         'bold': bold,
         'task_cbf': task_cbf,
-        'baseline_cbf': baseline_cbf,
-        'baseline_r2_star': baseline_r2_star,
-        'r2': r2,
-        **_volume_sources(None, baseline_cbv, shared=True),
+        **baseline,
         'm0_relative': _relative(m0_relative_variance, bold),
     }
-    if challenge is not None:
-        sources |= {'gas_bold': challenge[0], 'gas_cbf': challenge[1]}
     given = None if maximum is None else _given_maximum(maximum, bold.value.shape)
+    names = {name: MODELS[name][row].unlimited or row for name, row in models.items()}
+
+    def made(quantity: str, at: Mapping[str, FloatArray]) -> Estimate:
+        # CBF at rest beside the gases is another map only where these were smoothed
+        maps = {name: Estimate.of(at[name]) for name in ('resting_cbf', *baseline) if name in at}
+        maps.setdefault('resting_cbf', maps['cbf'])
+        return make_quantity(quantity, maps, models=names, constants=constants)
 
     def change(at: Mapping[str, FloatArray]) -> FloatArray:
-        base_rate = at['baseline_r2_star'] - at['r2']
-        largest = maximum_bold(base_rate, echo_time=echo_time) if given is None else given
-        base_flow = np.where(at['baseline_cbf'] > 0, at['baseline_cbf'], np.nan)
-        if 'gas_bold' in at:
-            largest = maximum_from_hypercapnia(
-                at['gas_bold'], at['gas_cbf'] / base_flow, alpha=alpha, beta=beta
-            )
         ratio = davis_cmro2_ratio(
             at['bold'],
-            np.where(at['task_cbf'] > 0, at['task_cbf'], np.nan) / base_flow,
-            maximum=largest,
-            alpha=alpha,
-            beta=beta,
+            _positive_ratio(at['task_cbf']) / _positive_ratio(at['cbf']),
+            maximum=made('bold_maximum', at).value if given is None else given,
+            alpha=constants['alpha'],
+            beta=constants['beta'],
         )
-        _, volume = _volumes_at(at, None, baseline_cbv)
-        baseline = scale * at['m0_relative'] * at['baseline_cbf'] * base_rate / volume
-        return baseline * (ratio - 1)
+        return made('cmro2', at).value * at['m0_relative'] * (ratio - 1)
 
     values = {name: source.value for name, source in sources.items()}
+    rest = made('cmro2', values)
     undefined = np.isnan(change(values)) & np.isfinite(bold.value)
     reason = np.where(undefined, Status.NO_REFERENCE, Status.OK)
-    codes = combine_status(_volume_status(baseline_cbv), reason)
-    return propagate(change, sources, status=codes)
+    missing = np.where(np.isnan(rest.value), rest.status, Status.OK)
+    return propagate(change, sources, status=combine_status(missing, reason))
 
 
 def _given_maximum(maximum: ArrayLike, shape: tuple[int, ...]) -> FloatArray:

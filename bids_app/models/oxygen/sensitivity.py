@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bids_app.models.asl.kinetics import PULSED
 from bids_app.models.asl.single_delay import cbf_from_difference
+from bids_app.models.estimate import Estimate
 from bids_app.models.oxygen.cmro2 import arterial_oxygen_content
+from bids_app.models.oxygen.gas_calibration import (
+    COEFFICIENTS,
+    arterial_t1,
+    estimate_oef_dual_calibrated,
+)
 from bids_app.models.oxygen.mqbold import static_dephasing_constant
-from bids_app.models.registry import DERIVED
+from bids_app.models.registry import DERIVED, GAS_MAPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +34,14 @@ RELATIVE_ERROR: Mapping[str, tuple[float, str]] = MappingProxyType(
         'oxygen.susceptibility': (0.10, 'published values reach from 0.18 to 0.27 ppm'),
         'oxygen.oxygen_per_haemoglobin': (0.05, '55.6 umol/g against 1.34 to 1.39 mL/g'),
         'oxygen.haemoglobin_per_hct': (0.02, 'mean corpuscular concentration of healthy adults'),
+        'change.davis_coefficients': (
+            0.2,
+            'alpha and beta of the published sources; of the OEF that they give, by gases',
+        ),
+        'oxygen.resting_po2': (0.05, 'end-tidal for arterial pressure'),
+        'oxygen.hyperoxia_po2': (0.05, 'end-tidal for arterial pressure, which is lower'),
+        'oxygen.hypercapnia_cmro2': (0.05, 'published changes reach from none to -13 %'),
+        'oxygen.oxygen_relaxivity': (0.3, '1.49 +- 0.07 s of T1 with 95 % oxygen'),
         'perfusion.labeling_efficiency': (0.06, 'differs with flow velocity and field offset'),
         'perfusion.background_suppression_factor': (0.05, '0.75 against 0.815 for four pulses'),
         'perfusion.t1_blood': (0.06, 'differs with haematocrit and oxygenation'),
@@ -65,6 +80,25 @@ FLOW = (
 
 BOLUS = 'bolus_duration'
 """In place of the duration of labelling, of pulsed labelling whose bolus is not cut off."""
+
+BY_GASES = {'oxygen.hyperoxia_po2', 'oxygen.alpha'}
+"""Constants that are there where OEF comes from gases; those of R2' are not."""
+
+EXPONENTS = 'change.davis_coefficients'
+"""Name of what the sources of alpha and beta differ by."""
+
+TYPICAL_GASES: Mapping[str, float] = MappingProxyType(
+    {
+        'hypercapnia_bold': 3.0,
+        'hypercapnia_cbf': 1.5,
+        'hyperoxia_bold': 1.4,
+        'hyperoxia_cbf': 0.96,
+        'hyperoxia_label': 0.90,
+        'resting_cbf': 1.0,
+    }
+)
+"""Changes of BOLD, percent, and flow relative to rest of healthy adults, about; the label of
+hyperoxia as if T1 of blood were that at rest."""
 
 VOLUMES = ('white_matter_cbv', 'grey_matter_cbv', 'grubb_factor')
 """Constants that blood volume is proportional to, each in its own model."""
@@ -117,7 +151,9 @@ def _predict(constants: Mapping[str, float], quantity: str) -> float:
     exponent = volumes.pop('grubb_exponent', 0.0)
     volume = math.prod(volumes.values()) * flow**exponent
     predicted = flow**of_flow * volume**of_volume
-    if of_rate:
+    if of_rate and _is_by_gases(constants):
+        predicted *= _extraction_by_gases(constants) ** -of_rate
+    elif of_rate:
         predicted *= static_dephasing_constant(**_given(constants, 'oxygen', RATE)) ** of_rate
     if of_content:
         predicted *= arterial_oxygen_content(**_given(constants, 'oxygen', CONTENT)) ** of_content
@@ -206,6 +242,12 @@ def relative_effects(constants: Mapping[str, float], quantity: str = 'cmro2') ->
     """
     effects = {}
     here = _predict(constants, quantity)
+    if _is_by_gases(constants):
+        others = [
+            math.log(_predict({**constants, 'oxygen.alpha': alpha, 'oxygen.beta': beta}, quantity))
+            for alpha, beta in COEFFICIENTS.values()
+        ]
+        effects[EXPONENTS] = statistics.stdev(others)  # no number to vary
     for name, (error, _) in RELATIVE_ERROR.items():
         if constants.get(name):
             # downward: a saturation or an efficiency of 1 is the end of its range
@@ -238,6 +280,36 @@ def variance_shares(effects: Mapping[str, float], noise: float) -> dict[str, flo
     squares = {name: effect**2 for name, effect in effects.items()} | {'noise': noise**2}
     total = math.fsum(squares.values())
     return {name: square / total if total else 0.0 for name, square in squares.items()}
+
+
+def _is_by_gases(constants: Mapping[str, float]) -> bool:
+    """Tell whether OEF comes from gases, not from R2'."""
+    return set(constants) >= BY_GASES and 'oxygen.susceptibility' not in constants
+
+
+def _extraction_by_gases(constants: Mapping[str, float]) -> float:
+    """Give OEF of typical changes by hypercapnia and hyperoxia, T1 of whose blood differs."""
+    gases: dict[str, Any] = {
+        name: constants[f'oxygen.{name}']
+        for name in ('alpha', 'beta', 'resting_po2', 'hypercapnia_po2', 'hyperoxia_po2',
+                     'hypercapnia_cmro2', 'sao2')
+    }  # fmt: skip
+    content = arterial_oxygen_content(**_given(constants, 'oxygen', CONTENT))
+    labelling = _given(constants, 'perfusion', (*FLOW, BOLUS))
+    flow = TYPICAL_GASES['hyperoxia_cbf']
+    if 't1_blood' in labelling and 'oxygen.oxygen_relaxivity' in constants:
+        t1_blood = arterial_t1(
+            labelling['t1_blood'],
+            po2=gases['hyperoxia_po2'],
+            resting_po2=gases['resting_po2'],
+            relaxivity=constants['oxygen.oxygen_relaxivity'],
+        )
+        rest, gas = (_flow({**labelling, 't1_blood': t1}) for t1 in
+                     (labelling['t1_blood'], t1_blood))  # fmt: skip
+        flow = TYPICAL_GASES['hyperoxia_label'] * gas / rest
+    flows = {**TYPICAL_GASES, 'hyperoxia_cbf': flow}
+    maps: dict[str, Any] = {name: Estimate.of([flows[name]]) for name in GAS_MAPS}
+    return float(estimate_oef_dual_calibrated(**maps, **gases, cao2=content).value[0])
 
 
 def _given(

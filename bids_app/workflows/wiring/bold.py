@@ -17,9 +17,11 @@ from bids_app.workflows.bold import (
     init_time_courses_wf,
 )
 from bids_app.workflows.constants import branch_parameters
+from bids_app.workflows.wiring.gas import gas_contrasts
 from bids_app.workflows.wiring.scans import combine_runs, connect_scan, smooth, to_target
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from bids_app.bids.scans import Contrast
@@ -67,6 +69,9 @@ def add_bold(graph: Graph) -> None:
         graph.bold_echo_times[contrast.label] = _echo_time(graph, contrast)
     if graph.settings.change.route != 'quantitative':
         _split_blocks(graph)
+    gases = {one.label for one in gas_contrasts(graph).values()}
+    # CMRO2 is not in the inflow, which a gas moves, and oxygen by T1 too
+    graph.gas_bold.update(_bold_changes(graph, DECAY, only=gases))
 
 
 def _add_run(graph: Graph, sink: Sink, scan: AlignedScan) -> None:
@@ -186,13 +191,15 @@ def _add_time_courses(graph: Graph, sink: Sink, scan: AlignedScan) -> None:
 
 
 def _bold_changes(
-    graph: Graph, measure: Measure, half: str = 'all'
+    graph: Graph, measure: Measure, half: str = 'all', *, only: Collection[str] | None = None
 ) -> dict[str, tuple[MapPort, str]]:
     """Estimate every contrast from all blocks or from every other one, runs combined."""
     suffix = ('' if half == 'all' else f'_{half}') + (f'_{measure.port}' if measure.port else '')
+    suffix += '' if only is None else '_gas'
     runs: dict[str, list[tuple[str, MapPort]]] = {}
     for scan in graph.scans:
         contrasts = contrasts_of(graph, scan) if scan.kind == 'bold' else ()
+        contrasts = tuple(one for one in contrasts if only is None or one.label in only)
         fit = graph.series.get(scan.name)
         if not contrasts or (measure.port and fit is None):
             continue

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.input.conditions import gas_conditions
 from bids_app.bids.input.files import map_of_user
 from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import cbv_model, derived_models
-from bids_app.interfaces.change import CHALLENGE, ComputeStatistics
+from bids_app.interfaces.change import ComputeStatistics
 from bids_app.models.contrast.difference import STATISTICS, maps_behind
-from bids_app.models.registry import MODELS
+from bids_app.models.registry import GAS_MAPS, MODELS
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.change import BOLD_ROUTE, CHANGES, ChangePlan, init_change_wf
 from bids_app.workflows.constants import branch_parameters
@@ -64,7 +64,11 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         sources = {name: _with_flows(names) for name, names in sources.items()}
     if is_by_bold and can['cmro2']:
         one_volume = (not per_condition('cbv') or is_grubb) and not is_carried
-        sources['cmro2'] = _bold_sources(settings.change, needs_volume=not one_volume)
+        sources['cmro2'] = (
+            _davis_sources(graph, contrast)
+            if settings.change.route == 'davis'
+            else _bold_sources(settings.change, needs_volume=not one_volume)
+        )
     constants = graph.constants
     return ChangePlan(
         sources=sources,
@@ -118,8 +122,25 @@ def _bold_sources(settings: ChangeSettings, *, needs_volume: bool) -> tuple[str,
     """Name the maps of a change of CMRO2 that leans on BOLD."""
     own = ('task_cbv',) if needs_volume else ()
     both = ('task_r2_star',) if settings.route == 'combined' else ()
-    has_gas = settings.route == 'davis' and settings.hypercapnia
-    return (*BOLD_ROUTE, *both, *own, *(CHALLENGE if has_gas else ()))
+    return (*BOLD_ROUTE, *both, *own)
+
+
+def _davis_sources(graph: Graph, contrast: Contrast) -> tuple[str, ...]:
+    """Name the maps of a change of CMRO2 by the Davis model; none where one is not there."""
+    models, rest = chain_models(graph), contrast.baseline
+    change = graph.settings.change
+
+    def known(name: str) -> bool:
+        return graph.has(name, rest)
+
+    is_given = (change.davis_maximum, change.davis_maximum_map) != (None, None)
+    wanted = ('cmro2',) if is_given else ('cmro2', 'bold_maximum')
+    behind = dict.fromkeys(name for one in wanted for name in maps_behind(one, models, known))
+    if not all(known(name) for name in behind):
+        return ()
+    if 'resting_cbf' in behind and graph.lookup('resting_cbf', rest) == graph.lookup('cbf', rest):
+        del behind['resting_cbf']  # one map, one error
+    return ('bold', 'task_cbf', *(f'baseline_{name}' for name in {'cbf': None, **behind}))
 
 
 def _davis_map(graph: Graph) -> Path | None:
@@ -130,33 +151,22 @@ def _davis_map(graph: Graph) -> Path | None:
     return map_of_user(pattern, 'change.davis_maximum_map', graph.inputs)
 
 
-def _gas_contrast(graph: Graph, contrast: Contrast) -> Contrast:
-    """Contrast of the gas challenge with the same baseline."""
-    gas = graph.settings.change.hypercapnia or ''
-    return replace(contrast, task=gas)
-
-
-def _has_gas(graph: Graph, contrast: Contrast) -> bool:
-    """Tell whether the gas challenge was measured, where one is named."""
-    gas = _gas_contrast(graph, contrast)
-    return ('cbf', gas.task) in graph.maps and ('boldPct', gas.label) in graph.changes
-
-
 def _has_bold_route(graph: Graph, contrast: Contrast, route: str) -> bool:
     """Tell whether a contrast has what a route through BOLD needs."""
     both = (contrast.task, contrast.baseline)
-    has_flow = all(('cbf', condition) in graph.maps for condition in both)
-    has_task = route != 'combined' or ('r2_star', contrast.task) in graph.maps
-    needs_gas = route == 'davis' and graph.settings.change.hypercapnia is not None
-    return (
-        has_flow
-        and has_task
-        and (not needs_gas or _has_gas(graph, contrast))
-        and graph.has('r2_star', contrast.baseline)
+    can = (
+        all(('cbf', condition) in graph.maps for condition in both)
         and graph.has('cmro2', contrast.baseline)
         and contrast.label in graph.bold_halves
-        and graph.bold_echo_times.get(contrast.label, 0.0) > 0
     )
+    has_echo_time = graph.bold_echo_times.get(contrast.label, 0.0) > 0
+    if not can or contrast.task in gas_conditions(graph.settings).values():
+        return False  # a gas is taken not to change CMRO2, or to change it as the settings say
+    if route == 'davis':
+        by_echo_time = chain_models(graph)['bold_maximum'] == 'r2-prime'
+        return bool(_davis_sources(graph, contrast)) and (has_echo_time or not by_echo_time)
+    has_task = route != 'combined' or ('r2_star', contrast.task) in graph.maps
+    return has_task and has_echo_time and graph.has('r2_star', contrast.baseline)
 
 
 def add_changes(graph: Graph) -> None:
@@ -185,9 +195,10 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
     graph.workflow.connect([(mask, change, [(port, 'inputnode.mask')])])
     for name in plan.ports:
         source = _source(graph, contrast, name)
-        if plan.m0_shared and name.endswith('_cbf'):
-            source = graph.lookup('cbf_without_m0', _map_behind(graph, contrast, name)[1])
-        if 'bold' not in name:
+        quantity, condition = _map_behind(contrast, name)
+        if plan.m0_shared and quantity == 'cbf':
+            source = graph.lookup('cbf_without_m0', condition)
+        if name != 'bold' and quantity not in GAS_MAPS:
             source = smooth(graph, source, f'{contrast.label}_{name}')
         connect_quantity(graph.workflow, source, change, name)
     if plan.m0_shared:
@@ -198,14 +209,10 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
         connect_quantity(graph.workflow, baseline, change, f'reference_{quantity}')
 
 
-def _map_behind(graph: Graph, contrast: Contrast, name: str) -> tuple[str, str]:
+def _map_behind(contrast: Contrast, name: str) -> tuple[str, str]:
     """Quantity and condition behind the name of a map of a contrast."""
     role, _, quantity = name.partition('_')
-    conditions = {
-        'task': contrast.task,
-        'baseline': contrast.baseline,
-        'challenge': graph.settings.change.hypercapnia or '',
-    }
+    conditions = {'task': contrast.task, 'baseline': contrast.baseline}
     return (quantity, conditions[role]) if role in conditions else (name, contrast.baseline)
 
 
@@ -213,9 +220,7 @@ def _source(graph: Graph, contrast: Contrast, name: str) -> MapPort:
     """Find the map behind the name of a map of a contrast."""
     if name == 'bold':
         return graph.bold_halves[contrast.label][1]
-    if name == 'challenge_bold':
-        return graph.changes['boldPct', _gas_contrast(graph, contrast).label][0]
-    return graph.lookup(*_map_behind(graph, contrast, name))
+    return graph.lookup(*_map_behind(contrast, name))
 
 
 def _origin(graph: Graph, plan: ChangePlan, contrast: Contrast, quantity: str) -> dict[str, Any]:

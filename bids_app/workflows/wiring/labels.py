@@ -10,7 +10,7 @@ from bids_app.interfaces.change import LabelResponseMode, LimitVoxels
 from bids_app.interfaces.dsc import SummariseCBVRules
 from bids_app.interfaces.regions import SummariseRegions
 from bids_app.models.constants import PUBLISHED_LIMITS
-from bids_app.models.contrast.calibrated_bold import COEFFICIENTS
+from bids_app.models.oxygen.gas_calibration import COEFFICIENTS
 from bids_app.models.oxygen.sensitivity import relative_error
 from bids_app.settings import parcel_file, parcel_tasks
 from bids_app.workflows._engine import MapPort, connect_quantity, pe

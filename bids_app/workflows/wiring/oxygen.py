@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import label_of
-from bids_app.bids.run.feasible import oef_model
-from bids_app.models.registry import MODELS
+from bids_app.bids.run.feasible import bold_maximum_model, oef_model
+from bids_app.models.registry import GAS_MAPS, MODELS
 from bids_app.workflows.oxygen import init_qbold_wf
 from bids_app.workflows.wiring.scans import add_derived, add_per_condition, save_map
 
@@ -25,6 +25,10 @@ def add_oxygen(graph: Graph) -> None:
     elif graph.inputs.saved is None:
         _add_qbold(graph, sink)
     add_derived(graph, sink, 'cmro2', graph.settings.oxygen.cmro2_model)
+    maximum = bold_maximum_model(graph.inputs, graph.settings)
+    if set(MODELS['bold_maximum'][maximum].maps) & set(GAS_MAPS):
+        add_derived(graph, sink, 'bold_maximum', maximum)
+    add_derived(graph, sink, 'cvr', 'cbf')
     graph.close(sink)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bids_app.bids.input.conditions import gas_conditions
 from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import arrival_is_shared, cbf_model
 from bids_app.interfaces.change import ComputeStatistics
 from bids_app.models.asl.single_delay import t1_tissue_at
+from bids_app.models.oxygen.gas_calibration import arterial_t1
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.constants import t1_blood
 from bids_app.workflows.graph import TISSUE_LABELS
@@ -64,7 +67,7 @@ def add_perfusion(graph: Graph) -> None:
             settings=settings,
             bold=graph.settings.bold,
             anatomy=graph.settings.anatomy,
-            constants=constants,
+            constants=replace(constants, t1_blood=_arterial_t1(graph, scan.series.condition)),
             has_tissue=graph.has_anatomy,
             readout=scan.readout,
             order=orders.get(scan.series.file),
@@ -101,6 +104,29 @@ def _orders(series: Sequence[AslSeries]) -> dict[Path, int]:
     if len(known) < len(times) or len(set(known.values())) < len(times):
         return {}
     return {file: rank for rank, file in enumerate(sorted(known, key=known.__getitem__), start=1)}
+
+
+def _arterial_t1(graph: Graph, condition: str | None) -> float:
+    """T1 of arterial blood in a condition, s: oxygen that is breathed shortens it."""
+    rest = t1_blood(graph.inputs, graph.settings)
+    known = graph.constants
+    for gas, label in gas_conditions(graph.settings).items():
+        if label == condition and {f'{gas}_po2', 'resting_po2'} <= set(known):
+            return arterial_t1(
+                rest,
+                po2=known[f'{gas}_po2'],
+                resting_po2=known['resting_po2'],
+                relaxivity=graph.settings.oxygen.oxygen_relaxivity,
+            )
+    return rest
+
+
+def _within_series(graph: Graph, series: Any, condition: str | None) -> dict[str, Any]:
+    """Entries of the sidecar of a condition of a task within the series, or of a gas."""
+    t1 = _arterial_t1(graph, condition)
+    is_moved = t1 != t1_blood(graph.inputs, graph.settings)
+    about: dict[str, Any] = {'ArterialT1WithGas': round(t1, 4)} if is_moved else {}
+    return about | ({'ConditionsWithinSeries': True} if series.events else {})
 
 
 def _compare_runs(graph: Graph, groups: dict[str | None, list[AlignedScan]]) -> list[MapPort]:
@@ -175,10 +201,10 @@ def _save_perfusion(
         **parameters,
         'ArterialSpinLabelingType': series.label_type,
         'M0Type': series.m0.kind,
+        **_within_series(graph, series, condition),
     }
     if series.events:
         sidecar['Sources'] += graph.sources([series.events_file])
-        sidecar['ConditionsWithinSeries'] = True
     at: dict[str, Any] = {'condition': condition, 'sidecar': sidecar}
     for port in ('cbf', 'relative_cbf', 'att', 'abv', 'grey_cbf', 'white_cbf'):
         if (port, condition) in graph.maps:

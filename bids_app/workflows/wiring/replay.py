@@ -16,6 +16,7 @@ from bids_app.workflows._engine import MapPort, Workflow, pe, ports
 from bids_app.workflows.anatomy import TEMPLATE, template_file
 from bids_app.workflows.graph import TISSUE_LABELS
 from bids_app.workflows.wiring.bold import use_all_blocks
+from bids_app.workflows.wiring.gas import GAS_BOLD
 from bids_app.workflows.wiring.relaxometry import smooth_rate
 from bids_app.workflows.wiring.scans import add_derived, save_map, smooth
 
@@ -245,7 +246,7 @@ def _add_bold(graph: Graph) -> None:
     for contrast, task in saved.bold_tasks:
         changes = {
             name: _load_change(graph, contrast, task, name)
-            for name in ('boldPct', 'boldGatePct', 'boldEstimatePct')
+            for name in ('boldPct', 'boldGatePct', 'boldEstimatePct', GAS_BOLD)
         }
         at = {'space': graph.space, 'contrast': contrast, 'task': task, 'quantity': 'boldPct'}
         path = _path(graph, 'contrast', statistic='effect', **at)
@@ -254,6 +255,8 @@ def _add_bold(graph: Graph) -> None:
             about = {key: value for key, value in read_sidecar(path).items() if key in kept}
             graph.origins['boldPct', contrast] = {'Sources': graph.sources([path])} | about
             graph.changes['boldPct', contrast] = (changes['boldPct'], task)
+        if (by_gas := changes[GAS_BOLD]) is not None:
+            graph.gas_bold[contrast] = (by_gas, task)
         gate, estimate = changes['boldGatePct'], changes['boldEstimatePct']
         if gate and estimate and graph.settings.change.route != 'quantitative':
             graph.bold_halves[contrast] = (gate, estimate)

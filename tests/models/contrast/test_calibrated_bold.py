@@ -9,16 +9,14 @@ from hypothesis import strategies as st
 
 from bids_app.errors import ModelInputError
 from bids_app.models.contrast.calibrated_bold import (
-    COEFFICIENTS,
     change_in_cmro2_davis,
     change_in_cmro2_published,
     change_in_cmro2_with_bold,
     davis_cmro2_ratio,
-    maximum_bold,
-    maximum_from_hypercapnia,
     semiquantitative_bias,
 )
 from bids_app.models.estimate import Estimate
+from bids_app.models.oxygen.gas_calibration import COEFFICIENTS
 from bids_app.models.status import Status
 from tests.forward import davis_bold, semiquantitative_ratio
 from tests.models.contrast.test_difference import RATE, SCALE, change_in_cmro2
@@ -51,20 +49,8 @@ def test_davis_model_and_its_inverse_are_a_round_trip(source, flow, rate, larges
     assert again == pytest.approx(rate, rel=1e-9)
 
 
-def test_hypercapnia_gives_back_the_maximum_that_made_it():
-    bold = davis_bold(1.4, 1.0, maximum=9.0, alpha=0.14, beta=0.91)
-    assert maximum_from_hypercapnia(bold, 1.4, alpha=0.14, beta=0.91) == pytest.approx(9.0)
-    assert np.isnan(maximum_from_hypercapnia(-1.0, 1.4, alpha=0.14, beta=0.91))
-
-
-def test_maximum_is_the_decay_of_r2_prime_in_the_echo_time():
-    np.testing.assert_allclose(maximum_bold([5.3, -1.0], echo_time=0.03), [15.9, np.nan])
-
-
 def test_davis_model_has_no_answer_beyond_its_maximum():
     assert np.isnan(davis_cmro2_ratio(16.0, 1.2, maximum=15.0, alpha=0.2, beta=1.3))
-    with pytest.raises(ModelInputError, match='echo_time must be positive'):
-        maximum_bold(5.0, echo_time=0.0)
 
 
 def relative_change_by_bold(bold, flow, *, volume, rate):
@@ -115,6 +101,31 @@ def test_combination_is_the_quantitative_route_where_bold_is_useless():
     np.testing.assert_allclose(change.variance, quantitative.variance, rtol=1e-4)
 
 
+MODELS = {
+    'bold_maximum': 'r2-prime', 'r2_prime': 'difference', 'oef': 'mqbold', 'cmro2': 'fick',
+}  # fmt: skip
+CONSTANTS = {
+    'static_dephasing_constant': RATE, 'cao2': RATE * SCALE, 'bold_echo_time': 0.03, 'alpha': 0.2,
+    'beta': 1.3, 'hypercapnia_cmro2': 1.0,
+}  # fmt: skip
+
+
+def davis(given_, *, gas=None, **more):
+    """Change by the Davis model; M from R2', or from BOLD and CBF of a gas."""
+    rest = {
+        name: given_[f'baseline_{name}' if f'baseline_{name}' in given_ else name]
+        for name in ('cbf', 'r2_star', 'r2', 'cbv')
+    }
+    models = MODELS
+    if gas is not None:
+        rest |= dict(zip(('hypercapnia_bold', 'hypercapnia_cbf'), gas, strict=True))
+        models = MODELS | {'bold_maximum': 'hypercapnia'}
+    return change_in_cmro2_davis(
+        bold=given_['bold'], task_cbf=given_['task_cbf'], baseline=rest, models=models,
+        constants=CONSTANTS, **more,
+    )  # fmt: skip
+
+
 ERRORS = {
     'bold': 0.1, 'task_cbf': 3.0, 'baseline_cbf': 3.0, 'baseline_r2_star': 0.15, 'r2': 0.15,
     'baseline_cbv': 0.001, 'task_r2_star': 0.15,
@@ -131,10 +142,7 @@ def test_variance_is_that_of_repeated_measurements(route):
         if route != 'combined':
             given_.pop('task_r2_star')
         if route.startswith('davis'):
-            largest = 15.0 if 'given' in route else None
-            return change_in_cmro2_davis(
-                **given_, echo_time=0.03, scale=SCALE, alpha=0.2, beta=1.3, maximum=largest
-            )
+            return davis(given_, maximum=15.0 if 'given' in route else None)
         return change_in_cmro2_with_bold(**given_, echo_time=0.03, scale=SCALE)
 
     found = estimate(noisy)
@@ -160,7 +168,7 @@ def test_more_measurements_make_the_combination_more_precise():
 def test_missing_reasons_are_named():
     given_ = primitives(bold=40.0)
     given_.pop('task_r2_star')
-    beyond = change_in_cmro2_davis(**given_, echo_time=0.03, scale=SCALE, alpha=0.2, beta=1.3)
+    beyond = davis(given_)
     assert beyond.status.tolist() == [Status.NO_REFERENCE]
     given_ = primitives(baseline_cbv=0.0)
     given_.pop('task_r2_star')
@@ -199,16 +207,13 @@ def test_published_limit_turns_a_strong_negative_extraction_into_the_largest():
     assert found.status.tolist() == [Status.CAPPED] + [Status.OK] * 8
 
 
-def test_challenge_itself_leaves_cmro2_alone():
+def test_gas_itself_leaves_cmro2_alone():
     given_ = without_task()
-    gas = (given_['bold'], given_['task_cbf'])
-    change = change_in_cmro2_davis(
-        **given_, echo_time=0.03, scale=SCALE, alpha=0.2, beta=1.3, challenge=gas
-    )
+    change = davis(given_, gas=(given_['bold'], given_['task_cbf']))
     assert change.value == pytest.approx(0.0, abs=1e-9)
 
 
-def test_variance_with_a_maximum_from_a_challenge_is_right():
+def test_variance_with_a_maximum_from_a_gas_is_right():
     rng = np.random.default_rng(5)
     errors = {
         'bold': 0.03, 'task_cbf': 0.8, 'baseline_cbf': 0.8, 'baseline_r2_star': 0.1, 'r2': 0.05,
@@ -216,29 +221,23 @@ def test_variance_with_a_maximum_from_a_challenge_is_right():
     }  # fmt: skip
     n = 20_000
     given_ = primitives(n=n, sd=errors, rng=rng)
-    given_.pop('task_r2_star')
     largest = davis_bold(1.5, 1.0, maximum=9.0, alpha=0.2, beta=1.3)
     gas = (
         Estimate.of(largest + rng.normal(0, 0.05, n), 0.05**2),
         Estimate.of(72.0 + rng.normal(0, 0.8, n), 0.8**2),
     )
-    model = {'echo_time': 0.03, 'scale': SCALE, 'alpha': 0.2, 'beta': 1.3}
-    change = change_in_cmro2_davis(**given_, **model, challenge=gas)
+    change = davis(given_, gas=gas)
     exact = (Estimate.of([largest], 0.0), Estimate.of([72.0], 0.0))
-    truth = change_in_cmro2_davis(**without_task(), **model, challenge=exact).value
+    truth = davis(without_task(), gas=exact).value
     z = (change.value - truth) / np.sqrt(change.variance)
     assert z.std() == pytest.approx(1.0, abs=0.04)
 
 
-def test_maximum_comes_from_one_source_and_may_differ_between_voxels():
+def test_maximum_that_is_given_may_differ_between_voxels():
     given_ = without_task(n=2)
-    model = {'echo_time': 0.03, 'scale': SCALE, 'alpha': 0.2, 'beta': 1.3}
-    each = change_in_cmro2_davis(**given_, **model, maximum=[9.0, np.nan])
-    one = change_in_cmro2_davis(**given_, **model, maximum=9.0)
+    each = davis(given_, maximum=[9.0, np.nan])
+    one = davis(given_, maximum=9.0)
     assert each.value[0] == one.value[0]
     assert np.isnan(each.value[1])
-    gas = (given_['bold'], given_['task_cbf'])
-    with pytest.raises(ModelInputError, match='not both'):
-        change_in_cmro2_davis(**given_, **model, maximum=9.0, challenge=gas)
     with pytest.raises(ModelInputError, match='positive'):
-        change_in_cmro2_davis(**given_, **model, maximum=-1.0)
+        davis(given_, maximum=-1.0)

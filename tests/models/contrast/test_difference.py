@@ -13,12 +13,13 @@ from bids_app.models.contrast.difference import (
     make_quantity,
     p_value,
     percent_of_baseline,
-    propagate,
     z_score,
 )
 from bids_app.models.dsc.cbv_scaling import change_cbv_by_flow
 from bids_app.models.estimate import Estimate
+from bids_app.models.numerics.propagation import propagate
 from bids_app.models.oxygen.mqbold import static_dephasing_constant
+from bids_app.models.registry import GAS_MAPS
 from bids_app.models.registry import MODELS as REGISTRY
 from bids_app.models.status import Status
 
@@ -460,7 +461,7 @@ CHAINS = [
     for r2_prime in REGISTRY['r2_prime']
     for oef, row in REGISTRY['oef'].items()
     for cmro2_model in REGISTRY['cmro2']
-    if row.maps
+    if row.maps and not GAS_MAPS.keys() & set(row.maps)  # gases give OEF at rest only
 ]
 
 
