@@ -328,6 +328,24 @@ def save_surface_map(data: ArrayLike, path: PathLike, *, side: str) -> str:
     return str(path)
 
 
+def load_surface_map(path: PathLike) -> FloatArray:
+    """
+    Read one number per vertex (GIFTI), (N,).
+
+    Raises
+    ------
+    MissingInputError
+        If it is absent, or cannot be read.
+    InputDataError
+        If it holds another number of maps.
+    """
+    arrays = _open_gifti(path).darrays
+    if len(arrays) != 1:
+        msg = f'{path} holds {len(arrays)} maps; expected one'
+        raise InputDataError(msg)
+    return np.asarray(arrays[0].data, float)
+
+
 def load_surface_labels(files: Sequence[PathLike], side: str) -> tuple[IntArray, dict[int, str]]:
     """
     Read the parcels of one hemisphere.

@@ -11,7 +11,7 @@ import numpy as np
 
 from bids_app.bids.output.names import label_of, row_of_quantity
 from bids_app.errors import MissingInputError, SettingsError
-from bids_app.images import load_data
+from bids_app.images import load_data, load_surface_map
 from bids_app.models.estimate import Estimate
 from bids_app.models.status import Status
 from bids_app.reports.derivatives import Derivative, list_derivatives, natural, read_json, select
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import nibabel as nb
     import pandas as pd
 
-    from bids_app._typing import PathLike
+    from bids_app._typing import FloatArray, PathLike
+
+ON_CORTEX = ('surface', 'surface_regions')
+"""Rows whose space is a mesh, and whose condition may be a task of BOLD."""
 
 LABELS = {'robust': 'concordance', 'sign': 'concordance_sign', 'mode': 'response_mode'}
 """Rule -> row of data/outputs.yml."""
@@ -172,7 +175,7 @@ class ParticipantResults:
     @property
     def conditions(self) -> tuple[str, ...]:
         """Conditions that a map was saved for."""
-        return _distinct(f.entities.get('condition') for f in self.files)
+        return _distinct(f.entities.get('condition') for f in self.files if f.key not in ON_CORTEX)
 
     @property
     def contrasts(self) -> tuple[str, ...]:
@@ -183,7 +186,7 @@ class ParticipantResults:
     def spaces(self) -> tuple[str, ...]:
         """Spaces of the maps; the first is that of the scanner."""
         native = self.summary.get('units', [{}])[0].get('space')
-        found = _distinct(f.entities.get('space') for f in self.files)
+        found = _distinct(f.entities.get('space') for f in self.files if f.key not in ON_CORTEX)
         return tuple(sorted(found, key=lambda name: (name != native, name)))
 
     def map(
@@ -256,6 +259,41 @@ class ParticipantResults:
         return SavedMap(
             value, _first(select(self.files, 'contrast', statistic='variance', **at)), None
         )
+
+    def surface(
+        self, quantity: str, side: str, *, contrast: str | None = None, mesh: str = 'fsLR'
+    ) -> tuple[FloatArray, FloatArray]:
+        """
+        Read a map on the cortex.
+
+        Parameters
+        ----------
+        quantity : str
+            Such as ``oef``, ``T2``, ``boldPct``.
+        side : str
+            ``L`` or ``R``.
+        contrast : str, optional
+            Such as ``calcMinusControl``; without it the map of the baseline.
+        mesh : str
+            ``fsLR`` or ``fsaverage``, as in the names of the files.
+
+        Returns
+        -------
+        value, error : (N,) ndarray
+            Of every vertex and its standard error, in the unit of the file; NaN where there is
+            none.
+
+        Raises
+        ------
+        MissingInputError
+            If it was not saved, or for several densities.
+        """
+        at = {'quantity': label_of(quantity), 'hemi': side, 'contrast': contrast, 'space': mesh}
+        value, variance = (
+            load_surface_map(self._one('surface', 'map on the cortex', statistic=name, **at).path)
+            for name in ('effect', 'variance')
+        )
+        return value, np.sqrt(variance)
 
     def labels(
         self, contrast: str, *, rule: str = 'robust', space: str | None = None

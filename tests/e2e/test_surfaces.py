@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from nilearn.surface import load_surf_mesh
 
+import oxybold
 from bids_app.bids.input.surfaces import standard_meshes
+from bids_app.errors import MissingInputError
 from bids_app.images import grid_of, load_data, load_surface
 from tests.bids.input.test_surfaces import labels_file
 from tests.e2e import support, trees
@@ -138,6 +140,22 @@ def test_sidecars_name_sources_mesh_and_unit(made):
     assert about['Sources'] == ['bids::sub-01/anat/sub-01_space-MESE_T2map.nii.gz']
     image = nb.load(path.with_name(path.name.replace('.json', '.shape.gii')))
     assert image.meta['AnatomicalStructurePrimary'] == 'CortexLeft'
+
+
+def test_python_gives_value_and_error_and_keeps_meshes_apart_from_images(made):
+    output, _, _ = made
+    one = oxybold.load(output)['01']
+    value, error = one.surface('T2', 'R', mesh='fsaverage')
+    np.testing.assert_array_equal(value, on_surface(output, 'stat-effect_desc-T2', 'R'))
+    np.testing.assert_allclose(
+        error**2, on_surface(output, 'stat-variance_desc-T2', 'R'), rtol=1e-6
+    )
+    change, _ = one.surface('cbf', 'L', contrast='calcMinusControl', mesh='fsaverage')
+    assert np.isfinite(change).sum() > 3000
+    assert one.spaces == ('MESE', 'MNI152NLin6Asym')  # the brain in the template is saved always
+    assert one.conditions == ('calc', 'control')
+    with pytest.raises(MissingInputError, match=r'no map on the cortex for .*quantity oef'):
+        one.surface('oef', 'L', mesh='fsaverage')
 
 
 def test_without_surfaces_one_sentence_says_so(study, tmp_path):
