@@ -388,7 +388,8 @@ def test_parts_that_follow_from_others_cannot_be_given() -> None:
 
 
 def test_group_can_write_every_change_that_participants_carry_to_the_template():
-    of_one_run = {'boldGatePct', 'boldEstimatePct'}
-    carried = set(row('contrast').quantities) - of_one_run
+    not_carried = {'boldGatePct', 'boldEstimatePct', 'boldGasPct'}
+    carried = set(row('contrast').quantities) - not_carried
+    assert carried <= set(row('surface').quantities)
     for key in ('group_contrast', 'group_covariate', 'group_norm', 'norm_z'):
         assert carried <= set(row(key).quantities), key
