@@ -422,7 +422,6 @@ class OxygenSettings:
         'condition in which carbon dioxide was breathed: it calibrates BOLD and gives the '
         'vascular reactivity',
         flag='--hypercapnia',
-        replay=True,
         former=('change.hypercapnia',),
     )
     hyperoxia: str | None = _setting(
