@@ -2,7 +2,8 @@
 oxybold in Python: the models on arrays, and what a run wrote.
 
 >>> import oxybold
->>> round(float(oxybold.oef_from_r2_prime(3.8, 0.03, b0=3.0, hct=0.42)), 2)
+>>> rate = oxybold.static_dephasing_constant(b0=3.0, hct=0.42)
+>>> round(float(oxybold.oef_from_r2_prime(3.8, 0.03, static_dephasing_constant=rate)), 2)
 0.4
 
 The package of the app is `bids_app`, as BIDS Apps are laid out; what is meant to be used from

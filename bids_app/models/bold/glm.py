@@ -272,11 +272,10 @@ def residual_autocorrelation(series: ArrayLike, design: TaskDesign) -> list[floa
 
     Examples
     --------
-    >>> events = [(24.0 * n, 12.0, 'task') for n in range(10)]
-    >>> design = make_task_design(120, repetition_time=2.0, events=events, baseline='rest',
-    ...                           contrasts=[('task', 'rest')])
+    >>> design = TaskDesign(matrix=np.ones((120, 1)), weights={}, high_pass=0.0, loss=0.0,
+    ...                     kept=np.ones(120, bool))
     >>> white = 100 + np.random.default_rng(0).normal(size=(500, 120))
-    >>> max(abs(r) for r in residual_autocorrelation(white, design)) < 0.15
+    >>> max(abs(r) for r in residual_autocorrelation(white, design)) < 0.05
     True
     """
     data = np.asarray(series)
