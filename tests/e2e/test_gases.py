@@ -17,7 +17,7 @@ CHANGE = 'space-ASL_contrast-calcMinusControl_stat-{}_desc-cmro2_statmap'
 @pytest.fixture(scope='module')
 def gases(tmp_path_factory):
     """The study and what the app makes of it."""
-    root = support.phantom(tmp_path_factory.mktemp('gases'), '--design', 'gases', participants=1)
+    root = support.phantom(tmp_path_factory.mktemp('gases'), '--design', 'gases')
     made = root.parent / 'out'
     outcome = support.run_app(
         root, made, 'participant', *support.anatomy_of(root), *support.HEADER, *OPTIONS
@@ -101,6 +101,16 @@ def test_sidecars_name_gases_pressures_and_what_exponents_cost(gases):
     page = (made / 'sub-01.html').read_text()
     assert 'Cerebrovascular reactivity' in page
     assert 'M, the maximum of BOLD' in page
+
+
+def test_the_group_takes_the_maps_of_gases(gases):
+    _, made = gases
+    outcome = support.run_app(gases[0], made, 'group')
+    assert outcome.code == 0, outcome.log
+    (folder,) = made.glob('tpl-*')
+    assert list(folder.glob('perf/*contrast-calcMinusControl*desc-cmro2_statmap.nii.gz'))
+    assert list(folder.glob('func/*seg-concordance_*calcMinusControl_dseg.nii.gz'))
+    assert not list(folder.glob('perf/*hypercapniaMinusControl*desc-cmro2_statmap.nii.gz'))
 
 
 def test_replay_with_other_exponents_needs_no_scan(gases, tmp_path):
