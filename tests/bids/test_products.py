@@ -28,11 +28,11 @@ def test_product_has_a_row_scans_that_are_read_and_a_branch_of_the_settings(prod
 @pytest.mark.parametrize(
     ('family', 'labels'),
     [
-        ('mese', ['T2', 'R2prime', 'oef', 'cmro2']),
-        ('asl', ['cbf', 'att', 'cmro2']),
+        ('mese', ['T2', 'R2prime', 'oef', 'M', 'cmro2']),
+        ('asl', ['cbf', 'att', 'M', 'cvr', 'cmro2']),
         ('dsc', ['cbv', 'oef', 'cmro2']),
-        ('ase', ['R2prime', 'cbv', 'oef', 'cmro2']),
-        ('bold', []),
+        ('ase', ['R2prime', 'cbv', 'oef', 'M', 'cmro2']),
+        ('bold', ['M']),
     ],
 )
 def test_scans_lead_to_what_is_made_of_them(family, labels):

@@ -55,6 +55,10 @@ NOT_IN_THIS_RUN = {
     'group_asymmetry',
     'roi_regions',  # --roi
     'graph',  # --write-graph
+    'surface',  # --output-spaces fsLR
+    'surface_regions',
+    'M',  # --hypercapnia
+    'cvr',
     'epi_acquired',  # scans that say how they were read out: oxybold-phantom --distort-epi
     'epi_undistorted',
     'epi_shift',

@@ -25,7 +25,7 @@ def test_table_of_roles_has_the_documented_keys_and_known_fields():
     roles = load_roles()
     assert list(roles) == [
         't1w', 'mese', 'megre_mag', 'megre_phase', 'megre_real', 'megre_imag', 'ase', 'asl',
-        'aslcontext', 'm0', 'dsc', 'bold', 'events', 'fieldmaps',
+        'aslcontext', 'm0', 'physio', 'dsc', 'bold', 'events', 'fieldmaps',
     ]  # fmt: skip
     for role in roles.values():
         assert role.description.endswith('.')
