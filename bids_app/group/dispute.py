@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from bids_app.models.concordance.offset import (
 from bids_app.models.constants import OUTLYING_DEVIATIONS, SMALLEST_COMPARED_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bids_app._typing import BoolArray, FloatArray
     from bids_app.group.concordance import Concordance
@@ -34,6 +35,9 @@ SOURCES = {
     'noise_width': 'width of the noise of flow (blur), task over baseline',
 }
 """Measure of the quality of blood flow -> what a difference of it between scans would explain."""
+
+ORDER = 'scan_order'
+"""Measure of the quality of blood flow: rank of the scan in time."""
 
 FEWEST_OF_AN_ORDER = 2
 """Participants of each order of the conditions that are compared."""
@@ -135,9 +139,13 @@ def _sources(study: Study, change: Effect, absent: BoolArray) -> Iterator[dict[s
     """List what could make an offset, with the size that these scans show, percent."""
     about, names = change.maps.about, change.stack.participants
     pair = about.get('Task'), about.get('Baseline')
+    quality = _quality(study, names)
     for measure, source in SOURCES.items():
-        values = [_ratio(study, name, measure, *pair) for name in names]
-        yield _source(source, [100 * (value - 1) for value in values])
+        values = []
+        for name in names:
+            task, rest = (quality.get((name, measure, one), np.nan) for one in pair)
+            values.append(100 * (task / rest - 1) if rest else np.nan)
+        yield _source(source, values)
     baseline = study.inputs.baseline_of(change.maps)
     if baseline is None:
         return
@@ -159,12 +167,14 @@ def _order(study: Study, change: Effect, rows: list[dict[str, Any]]) -> dict[str
     """Compare the offset of those whose task came first with that of the others, percent."""
     about = change.maps.about
     offsets: dict[bool, list[float]] = {True: [], False: []}
+    names = {row['participant'].removeprefix('sub-') for row in rows} - {'group'}
+    quality = _quality(study, names)
     for row in rows:
         if (row['quantity'], row['network']) != ('cmro2', 'all') or row['participant'] == 'group':
             continue
         name = row['participant'].removeprefix('sub-')
         task, baseline = (
-            _number(study, name, 'scan_order', about.get(part)) for part in ('Task', 'Baseline')
+            quality.get((name, ORDER, about.get(part)), np.nan) for part in ('Task', 'Baseline')
         )
         if task != baseline and np.isfinite(task + baseline + row['percent']):
             offsets[task < baseline].append(row['percent'])
@@ -188,22 +198,17 @@ def _order(study: Study, change: Effect, rows: list[dict[str, Any]]) -> dict[str
     }
 
 
-def _ratio(
-    study: Study, participant: str, measure: str, task: str | None, baseline: str | None
-) -> float:
-    """Divide a number of a participant's blood flow in the task by that of the baseline."""
-    above, below = (_number(study, participant, measure, one) for one in (task, baseline))
-    return above / below if below else np.nan
-
-
-def _number(study: Study, participant: str, measure: str, condition: str | None) -> float:
-    """Average a number of the quality of blood flow over the scans of a condition."""
-    found = [
-        float(value)
-        for table in quality_tables(study.run.output_dir, participant)
-        for value in table.value[(table.measure == measure) & (table.condition == condition)]
-    ]
-    return float(np.mean(found)) if found else np.nan
+def _quality(study: Study, names: Iterable[str]) -> dict[tuple[str, str, str | None], float]:
+    """Average each measure of blood flow over the scans of a participant in a condition."""
+    found: dict[tuple[str, str, str | None], list[float]] = defaultdict(list)
+    for name in names:
+        for table in quality_tables(study.run.output_dir, name):
+            wanted = table[table.measure.isin([*SOURCES, ORDER])]
+            for measure, condition, value in zip(
+                wanted.measure, wanted.condition, wanted.value, strict=True
+            ):
+                found[name, measure, condition].append(float(value))
+    return {key: float(np.mean(values)) for key, values in found.items()}
 
 
 def _source(source: str, values: list[float]) -> dict[str, Any]:

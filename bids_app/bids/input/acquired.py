@@ -6,15 +6,12 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.input.files import read_table
+from bids_app.bids.input.files import MISSING_VALUES, read_table
 from bids_app.errors import AppError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-MISSING = ('', 'n/a')
-
 
 START = datetime(1925, 1, 1)
 """Of time: BIDS asks for shifted dates to lie before."""
@@ -45,7 +42,9 @@ def acquired_at(file: Path, metadata: Mapping[str, Any]) -> float | None:
     90.5
     """
     told = [_of_table(file), metadata.get('AcquisitionDateTime'), metadata.get('AcquisitionTime')]
-    found = next((str(one) for one in told if one is not None and str(one) not in MISSING), None)
+    found = next(
+        (str(one) for one in told if one is not None and str(one) not in MISSING_VALUES), None
+    )
     if found is None:
         return None
     text = found if 'T' in found or '-' in found else f'{START.date()}T{found}'
@@ -59,7 +58,9 @@ def acquired_at(file: Path, metadata: Mapping[str, Any]) -> float | None:
 
 def _of_table(file: Path) -> str | None:
     """Read the time of a scan from the table of its session or participant."""
-    for folder in (file.parent.parent, file.parent.parent.parent):
+    for folder in file.parents[1:3]:
+        if not folder.name.startswith(('sub-', 'ses-')):
+            break  # the dataset: a list of its participants is not needed for one
         for table in sorted(folder.glob('sub-*_scans.tsv')):
             name = file.relative_to(folder).as_posix()
             try:
@@ -67,6 +68,6 @@ def _of_table(file: Path) -> str | None:
             except AppError:
                 continue
             for row in rows:
-                if row['filename'] == name and row.get('acq_time', '') not in MISSING:
+                if row['filename'] == name and row.get('acq_time', '') not in MISSING_VALUES:
                     return row['acq_time']
     return None
