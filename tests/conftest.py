@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import logging
 import os
 
 import numpy as np
@@ -38,6 +39,15 @@ DIRECTIONS = {
     'oblique': OBLIQUE,
 }
 """World direction of the voxel axes."""
+
+
+@pytest.fixture(autouse=True)
+def _logger():
+    """Undo what the program does to its logger: pytest closes the stream it was given."""
+    logger = logging.getLogger('oxybold')
+    before = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate, logger.level = before
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The program: one verdict decides exit code, last log line and summary."""
 
 import json
-import logging
 import signal
 
 import pytest
@@ -26,10 +25,8 @@ def _restore(monkeypatch):
     """Undo what the program does to the process."""
     for name in (*ENVIRONMENT, *THREAD_VARIABLES):
         monkeypatch.setenv(name, '1')
-    logger, handler = logging.getLogger('oxybold'), signal.getsignal(signal.SIGTERM)
-    before = logger.handlers, logger.propagate, logger.level
+    handler = signal.getsignal(signal.SIGTERM)
     yield
-    logger.handlers, logger.propagate, logger.level = before
     signal.signal(signal.SIGTERM, handler)
 
 
