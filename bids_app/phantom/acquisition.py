@@ -66,6 +66,9 @@ class Geometry:
     """First axis runs to the left (LAS), as converters write it."""
     soft_edge: float = 0.0
     """Part of the thickness over which the profile of a slice falls to zero, at each side."""
+    readout_decay: float | None = None
+    """Exponent by which the signal falls while the lines of k-space along the second axis are
+    read, 0 where each has its own excitation; None: voxels are boxes, as no scanner has them."""
 
     @property
     def affine(self) -> FloatArray:
@@ -81,6 +84,18 @@ class Geometry:
         """Distance along each axis from the first voxel, mm."""
         lengths = zip(self.shape, self.zooms, strict=True)
         return [np.asarray(zoom * np.arange(n), float) for n, zoom in lengths]
+
+    @property
+    def fine(self) -> Geometry:
+        """The grid whose voxels are the sub-voxel points in plane."""
+        (nx, ny, nz), (dx, dy, dz), (px, py, pz) = self.shape, self.zooms, self.points
+        return replace(
+            self,
+            shape=(nx * px, ny * py, nz),
+            zooms=(dx / px, dy / py, dz),
+            points=(1, 1, pz),
+            readout_decay=None,
+        )
 
     @property
     def offsets(self) -> FloatArray:
@@ -400,6 +415,8 @@ def average(
     average : (X, Y, Z, N) ndarray
         Zero where there is no head, or nothing is wanted.
     """
+    if at is None and geometry.readout_decay is not None:
+        return read_lines(average(anatomy, geometry.fine, to_head, signal), geometry)
     to_world = to_head @ geometry.affine
     places = centres(geometry, to_head) if at is None else at.position
     shape = places.shape[:3]
@@ -425,6 +442,35 @@ def average(
     result = np.zeros((*shape, filled.shape[1]), filled.dtype)
     result[wanted] = filled
     return result
+
+
+def read_lines(fine: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """
+    Keep what the k-space of a scan holds of a finer image.
+
+    Parameters
+    ----------
+    fine : (X px, Y py, Z, N) ndarray
+        Real or complex, at the sub-voxel points in plane.
+    geometry : Geometry
+        Of the scan: X, Y, px, py and the decay while its lines are read.
+
+    Returns
+    -------
+    image : (X, Y, Z, N) ndarray of complex128
+        Sampled at the centres of the voxels: with ringing, without signal that a gradient in
+        plane has moved out of k-space, and blurred by the decay.
+    """
+    image = fine
+    for axis, decay in ((0, 0.0), (1, geometry.readout_decay or 0.0)):
+        n, factor = geometry.shape[axis], geometry.points[axis]
+        line = np.fft.fftfreq(n, 1 / n)
+        # from the first point of a voxel to its centre, and what is left of the signal by then
+        weight = np.exp((1j * math.pi * (factor - 1) / factor - decay) * line / n) / factor
+        kept = np.fft.fft(image, axis=axis).take(line.astype(int), axis=axis, mode='wrap')
+        shape = [-1 if one == axis else 1 for one in range(image.ndim)]
+        image = np.fft.ifft(kept * weight.reshape(shape), axis=axis)
+    return image
 
 
 def field_at(subject: Subject, geometry: Geometry, to_head: FloatArray) -> FloatArray:
@@ -686,7 +732,8 @@ def tissue_fractions(
         regions = grey * (points.tissue.region[:, None] == np.arange(1, 6))
         return np.concatenate([points.tissue.fractions[:, :3], regions], axis=1)
 
-    both = average(subject.anatomy, geometry, to_head, signal).real
+    boxes = replace(geometry, readout_decay=None)
+    both = average(subject.anatomy, boxes, to_head, signal).real
     region = np.where(both[..., 0] > 0.5, both[..., 3:].argmax(-1) + 1, 0)
     return both[..., :3], region.astype(np.uint8)
 
@@ -724,7 +771,8 @@ def volume_averages(
         sums = [(fractions * item[:, :3]).sum(1) for item in maps]
         return np.stack([fractions.sum(1), *sums], axis=1)
 
-    both = average(subject.anatomy, geometry, to_head, signal).real
+    boxes = replace(geometry, readout_decay=None)
+    both = average(subject.anatomy, boxes, to_head, signal).real
     with np.errstate(divide='ignore', invalid='ignore'):
         scaled = np.where(both[..., :1] > 0.01, both[..., 1:] / both[..., :1], np.nan)
     return {name: scaled[..., i] for i, name in enumerate(names)}

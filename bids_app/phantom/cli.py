@@ -134,6 +134,14 @@ def make_parser() -> argparse.ArgumentParser:
         'zero on each side (default: 0, a box)',
     )
     parser.add_argument(
+        '--readout',
+        choices=('box', 'fourier'),
+        default='box',
+        help='box: a voxel is the average over its volume; fourier: it is what k-space of the '
+        "scan's size holds, with ringing, signal that gradients in plane move out of it, and in "
+        'echo-planar images the decay while the lines are read (default: box)',
+    )
+    parser.add_argument(
         '--refocusing',
         type=_refocusing,
         metavar='{slab,TIMES}',
@@ -200,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         noise=args.noise,
         coils=args.coils,
         soft_edges=args.soft_edges,
+        readout=args.readout,
         refocusing=args.refocusing,
         scale_error=args.scale_error,
         concordant=args.concordant,

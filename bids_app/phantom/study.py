@@ -103,6 +103,8 @@ class PhantomStudy:
     refocusing: float | None = None
     """Thickness of the refocusing pulse of MESE over the slice (inf: a slab); default perfect
     pulses."""
+    readout: str = 'box'
+    """box: the average over the voxel; fourier: what the k-space of the scan holds."""
     concordant: bool = False
     """Whether metabolism follows BOLD in all regions."""
     scale_error: float = 0.0
@@ -159,6 +161,10 @@ class PhantomStudy:
             raise ValueError(msg)
         if self.design == 'gases' and (self.layout != 'bids' or len(self.conditions) != 2):
             msg = '--design gases takes --layout bids and two conditions'
+            raise ValueError(msg)
+        if self.readout == 'fourier' and (self.grid == 'tiny' or self.design == 'gases'):
+            # a slab that fills its field of view has no edge, and wraps around
+            msg = '--readout fourier takes a whole head (--grid coarse or study) and no gases'
             raise ValueError(msg)
 
     @property
@@ -289,14 +295,31 @@ def _readme(study: PhantomStudy) -> str:
     )
 
 
+def _protocol(study: PhantomStudy) -> Protocol:
+    """Give the protocol of a study: how large its scans are and how they are read."""
+    made = acquisition.protocol(study.grid)
+
+    def read(scan: Any, decay: float, **more: Any) -> Any:
+        lines = decay if study.readout == 'fourier' else None
+        return replace(scan, geometry=replace(scan.geometry, readout_decay=lines, **more))
+
+    planar = READOUT * measurement.R2_STAR_GREY
+    return replace(
+        made,
+        mese=read(made.mese, 0.0),
+        megre=read(made.megre, 0.0, soft_edge=study.soft_edges),
+        asl=read(made.asl, planar),
+        dsc=read(made.dsc, planar),
+        bold=read(made.bold, planar),
+    )
+
+
 class _Session:
     """All scans of one participant."""
 
     def __init__(self, study: PhantomStudy, participant: Any) -> None:
         self.study = study
-        made: Protocol = acquisition.protocol(study.grid)
-        edged = replace(made.megre.geometry, soft_edge=study.soft_edges)
-        self.protocol = replace(made, megre=replace(made.megre, geometry=edged))
+        self.protocol = _protocol(study)
         self.is_living = study.noise == 'physiological'
         anatomy = _anatomy(study, participant.label, self.protocol)
         change_territory(anatomy, participant.territory_scale, participant.territory_side)

@@ -54,6 +54,44 @@ def test_average_follows_the_pose():
     assert places[1, 2, 3] == pytest.approx(expected[:3])
 
 
+def in_plane(function, decay=0.0):
+    """Read lines of a complex function of the place (in voxels from the centre, (X, Y))."""
+    scan = Geometry(
+        shape=(16, 12, 1), zooms=(2, 3, 5), centre=(0, 0, 0), points=(3, 4, 1), readout_decay=decay
+    )
+    fine = scan.fine
+    assert fine.zooms == pytest.approx((2 / 3, 3 / 4, 5))
+    at = [
+        (np.arange(n * f) + 0.5) / f - 0.5 - (n - 1) / 2
+        for n, f in zip(scan.shape[:2], scan.points[:2], strict=True)
+    ]
+    there = [np.arange(n) - (n - 1) / 2 for n in scan.shape[:2]]
+    image = function(*np.meshgrid(*at, indexing='ij'))[..., None, None]
+    assert image.shape[:2] == fine.shape[:2]
+    read = acquisition.read_lines(image, scan)[..., 0, 0]
+    return read, function(*np.meshgrid(*there, indexing='ij'))
+
+
+def test_lines_keep_waves_that_the_scan_can_hold_and_lose_finer_ones():
+    read, wave = in_plane(lambda x, y: 2 + np.exp(2j * np.pi * (5 * x / 16 - 4 * y / 12)))
+    assert read == pytest.approx(wave)
+    read, _ = in_plane(lambda x, _: np.exp(2j * np.pi * 9 * x / 16))
+    assert np.abs(read).max() < 1e-12
+
+
+def test_gradient_in_plane_moves_a_sharp_edge_out_of_k_space():
+    # what varies slowly survives a phase of under half a cycle a voxel, and nothing beyond
+    held, dot = in_plane(lambda x, _: np.exp(-(x**2) / 18 + 2j * np.pi * 0.25 * x))
+    lost, _ = in_plane(lambda x, _: np.exp(-(x**2) / 18 + 2j * np.pi * 0.75 * x))
+    assert np.abs(held).max() == pytest.approx(np.abs(dot).max(), rel=0.01)
+    assert np.abs(lost).max() < 0.01 * np.abs(held).max()
+
+
+def test_decay_while_lines_are_read_blurs_along_the_second_axis_only():
+    read, wave = in_plane(lambda x, y: np.exp(2j * np.pi * (3 * x / 16 + 4 * y / 12)), decay=0.6)
+    assert read == pytest.approx(np.exp(-0.6 * 4 / 12) * wave)
+
+
 def test_soft_edges_widen_the_slice_and_keep_the_amount_of_signal():
     soft = dataclasses.replace(GRID, points=(1, 1, 60), soft_edge=0.5)
     means = acquisition.average(

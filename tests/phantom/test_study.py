@@ -262,6 +262,7 @@ def test_third_condition_is_a_task_of_its_own(tmp_path):
         (['--movement', '20'], '0 to 10'),
         (['--coils', '0'], '1 to 64'),
         (['--refocusing', '.5'], 'slab or at least 1'),
+        (['--readout', 'fourier', '--grid', 'tiny'], 'whole head'),
     ],
 )
 def test_wrong_arguments_are_refused_and_nothing_is_written(tmp_path, capsys, arguments, reason):
