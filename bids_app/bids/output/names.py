@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 LABEL = re.compile(r'[A-Za-z0-9+]+')
 """What a BIDS label may hold (plus signs since 1.10.1)."""
@@ -70,7 +70,7 @@ class OutputRow:
     made_by: str
     when: str
     description: str
-    extension: tuple[str, ...] = ('.nii.gz',)
+    extension: tuple[str, ...]
     unit: str = ''
     dtype: str = ''
     skull_stripped: bool | None = None
@@ -136,27 +136,49 @@ def packaged_table(name: str) -> Any:
 def table() -> OutputTable:
     """Read data/outputs.yml; the same object at every call."""
     raw = packaged_table('outputs')
+    quantities = _records(Quantity, raw['quantities'])
+    of_format = raw['defaults']
+    complete = {
+        key: {'format': 'image', **of_format[about.get('format', 'image')], **about}
+        for key, about in raw['rows'].items()
+    }
+    rows = _records(OutputRow, complete)
+    of_quantities = {
+        key + suffix: raw['descriptions_of_quantities'][suffix].format(name=quantities[key].name)
+        for about in rows.values()
+        for suffix in re.findall(r'_desc-\{quantity\}([A-Za-z0-9]*)', about.path)
+        for key in about.quantities
+    }
     return OutputTable(
         bids_version=raw['bids_version'],
-        quantities=_records(Quantity, raw['quantities']),
+        quantities=quantities,
         statistics=_records(Statistic, raw['statistics']),
         scans=MappingProxyType(raw['scans']),
         spaces=tuple(raw['spaces']),
         resolutions=MappingProxyType(raw['resolutions']),
-        rows=_records(OutputRow, raw['rows']),
+        rows=rows,
         bidsignore=tuple(raw['bidsignore']),
-        descriptions=MappingProxyType(raw['descriptions']),
+        descriptions=MappingProxyType(raw['descriptions'] | of_quantities),
         readme=raw['readme'],
     )
 
 
 def _records(cls: Any, raw: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Make one frozen record per key; lists become tuples."""
+    """Make one frozen record per key; lists become tuples, with the members of lists in them."""
     records = {}
     for key, fields in raw.items():
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        values = {k: tuple(_members(v)) if isinstance(v, list) else v for k, v in fields.items()}
         records[key] = cls(key=key, **values)
     return MappingProxyType(records)
+
+
+def _members(entries: list[Any]) -> Iterator[Any]:
+    """Go through a list, and the lists in it."""
+    for entry in entries:
+        if isinstance(entry, list):
+            yield from _members(entry)
+        else:
+            yield entry
 
 
 def row(key: str) -> OutputRow:
