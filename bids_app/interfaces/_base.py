@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault('NO_ET', '1')  # nipype asks the network at its first use unless told not to
@@ -48,8 +49,8 @@ __all__ = [
     'Bundle',
     'DynamicTraitedSpec',
     'File',
+    'Interface',
     'ModelInterface',
-    'SimpleInterface',
     'TraitedSpec',
     'as_data',
     'estimated',
@@ -58,7 +59,6 @@ __all__ = [
     'isdefined',
     'load_estimate',
     'load_value',
-    'model_specs',
     'read_mask',
     'result',
     'save_estimate',
@@ -242,10 +242,36 @@ def as_data(value: Any, mask: Any, grid: Grid) -> Any:
     return value
 
 
-class ModelInterface(SimpleInterface):
-    """Run one model of the registry: the row names the maps, this reads and writes them."""
+class Interface(SimpleInterface):
+    """What is done in one node; `Inputs` and `Outputs` are its ports."""
+
+    Inputs: type[BaseInterfaceInputSpec]
+    Outputs: type[TraitedSpec]
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        """Give nipype the ports."""
+        cls.input_spec = getattr(cls, 'Inputs', None)
+        cls.output_spec = getattr(cls, 'Outputs', None)
+
+
+class ModelInterface(Interface):
+    """
+    Run one model of the registry: the row names the maps, this reads and writes them.
+
+    Ports that a subclass does not declare follow from the rows of its quantity: one for every map
+    and parameter, for the quantity, and for others made with it. `further` are inputs of rows that
+    take data or parameters of a scan.
+    """
 
     quantity: str
+    further: Mapping[str, Any] = MappingProxyType({})
+
+    def __init_subclass__(cls, **_: Any) -> None:
+        """Make the ports."""
+        if not hasattr(cls, 'Inputs'):
+            cls.Inputs = _ports(cls, 'Inputs', BaseInterfaceInputSpec, _ports_in(cls))
+            cls.Outputs = _ports(cls, 'Outputs', TraitedSpec, _ports_out(cls))
+        super().__init_subclass__()
 
     def _run_interface(self, runtime: Any) -> Any:
         spec = MODELS[self.quantity][self.inputs.model]
@@ -299,38 +325,36 @@ PARAMETERS = {
 """What a parameter of a model of the registry is, and its unit."""
 
 
-def model_specs(quantity: str, where: tuple[str, str], **further: Any) -> tuple[type, type]:
-    """
-    Make the ports of an interface from the rows of the registry.
+def _ports(owner: type, name: str, base: type, members: Mapping[str, Any]) -> Any:
+    """Make a class of ports inside another, where pickle finds it."""
+    where = {'__module__': owner.__module__, '__qualname__': f'{owner.__qualname__}.{name}'}
+    return type(name, (base,), {**where, **members})
 
-    A port for every map and parameter of the rows; for the quantity, and others made with it.
-    `where` is the module and the start of the names that hold the result there, as pickle wants
-    it; `further` are ports of rows that take data or parameters of a scan.
-    """
-    rows = MODELS[quantity].values()
+
+def _ports_in(owner: type[ModelInterface]) -> dict[str, Any]:
+    """Declare what the rows of the registry take."""
+    rows = MODELS[owner.quantity].values()
     maps = dict.fromkeys(name for row in rows for name in row.maps)
     names = dict.fromkeys(name for row in rows for name in row.parameters)
-    also = dict.fromkeys(name for row in rows for name in row.also)
-    inputs: dict[str, Any] = {
+    return {
         'model': traits.Enum(
-            *MODELS[quantity], usedefault=True, desc='name in the registry', unit=''
+            *MODELS[owner.quantity], usedefault=True, desc='name in the registry', unit=''
         ),
         'mask': image('voxels to estimate', '1'),
         **{name: estimated(name, unit_of_quantity(name), optional=True) for name in maps},
         **{
             name: traits.Float(desc=PARAMETERS[name][0], unit=PARAMETERS[name][1])
             for name in names
-            if name not in further
+            if name not in owner.further
         },
-        **further,
+        **owner.further,
     }
-    outputs = {name: estimated(name, unit_of_quantity(name)) for name in (quantity, *also)}
-    module, prefix = where
-    named = {'__module__': module}
-    return (
-        type(f'{prefix}InputSpec', (BaseInterfaceInputSpec,), {**named, **inputs}),
-        type(f'{prefix}OutputSpec', (TraitedSpec,), {**named, **outputs}),
-    )
+
+
+def _ports_out(owner: type[ModelInterface]) -> dict[str, Any]:
+    """Declare what the rows of the registry give."""
+    also = dict.fromkeys(name for row in MODELS[owner.quantity].values() for name in row.also)
+    return {name: estimated(name, unit_of_quantity(name)) for name in (owner.quantity, *also)}
 
 
 def unit_of_quantity(quantity: str) -> str:

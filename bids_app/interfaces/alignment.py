@@ -17,7 +17,7 @@ from bids_app.images import grid_of, load_affine, load_data, load_volume
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     File,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     image,
     read_mask,
@@ -42,24 +42,19 @@ SHIFT = 4.0
 """Of the small shifts at least, mm; they are those of a voxel where that is larger."""
 
 
-class _JudgeInputSpec(BaseInterfaceInputSpec):
-    reference = image('mean image of the scan', 'a.u.')
-    mask = image('brain of the anatomy on the grid of the scan', '1')
-    t1w = image('T1w image', 'a.u.')
-    brain_mask = image('brain of the T1w image', '1')
-    transform = image('rigid transform, T1w points to scan points (ITK)', '')
-    scan = traits.Str(mandatory=True, desc='name of the scan', unit='')
-
-
-class _JudgeOutputSpec(TraitedSpec):
-    table = File(exists=True, desc='one row of measures', unit='')
-
-
-class JudgeAlignment(SimpleInterface):
+class JudgeAlignment(Interface):
     """Compare a scan with the anatomy, in its place and moved a little."""
 
-    input_spec = _JudgeInputSpec
-    output_spec = _JudgeOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        reference = image('mean image of the scan', 'a.u.')
+        mask = image('brain of the anatomy on the grid of the scan', '1')
+        t1w = image('T1w image', 'a.u.')
+        brain_mask = image('brain of the T1w image', '1')
+        transform = image('rigid transform, T1w points to scan points (ITK)', '')
+        scan = traits.Str(mandatory=True, desc='name of the scan', unit='')
+
+    class Outputs(TraitedSpec):
+        table = File(exists=True, desc='one row of measures', unit='')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -87,20 +82,15 @@ class JudgeAlignment(SimpleInterface):
         return runtime
 
 
-class _PassInputSpec(BaseInterfaceInputSpec):
-    mask = image('brain of the anatomy on the grid of the scan', '1')
-    table = File(exists=True, mandatory=True, desc='verdict on the scan', unit='')
-
-
-class _PassOutputSpec(TraitedSpec):
-    mask = result('as it came in; there is none where the alignment failed', '1')
-
-
-class PassAligned(SimpleInterface):
+class PassAligned(Interface):
     """Hand the mask of a scan on; stop where its alignment failed."""
 
-    input_spec = _PassInputSpec
-    output_spec = _PassOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('brain of the anatomy on the grid of the scan', '1')
+        table = File(exists=True, mandatory=True, desc='verdict on the scan', unit='')
+
+    class Outputs(TraitedSpec):
+        mask = result('as it came in; there is none where the alignment failed', '1')
 
     def _run_interface(self, runtime):
         (row,) = pd.read_csv(self.inputs.table, sep='\t').to_dict('records')

@@ -11,8 +11,8 @@ from bids_app.errors import InputDataError
 from bids_app.images import load_data, load_masked, save_image
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
+    Interface,
     ModelInterface,
-    SimpleInterface,
     TraitedSpec,
     estimated,
     image,
@@ -26,22 +26,17 @@ from bids_app.models.dsc.cbv_scaling import flag_large_vessels
 from bids_app.models.registry import choices
 
 
-class _WhiteMatterInputSpec(BaseInterfaceInputSpec):
-    white_matter = image('white-matter probability', '1')
-    threshold = traits.Float(0.95, usedefault=True, desc='probability above', unit='1')
-    minimum = traits.Int(20, usedefault=True, desc='fewest voxels of a reference', unit='')
-
-
-class _WhiteMatterOutputSpec(TraitedSpec):
-    white_matter = result('voxels of the white-matter reference', '1')
-    sidecar = traits.Dict(desc='entries of the sidecar', unit='')
-
-
-class SelectWhiteMatter(SimpleInterface):
+class SelectWhiteMatter(Interface):
     """Select pure white matter: high probability, eroded where enough voxels remain."""
 
-    input_spec = _WhiteMatterInputSpec
-    output_spec = _WhiteMatterOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        white_matter = image('white-matter probability', '1')
+        threshold = traits.Float(0.95, usedefault=True, desc='probability above', unit='1')
+        minimum = traits.Int(20, usedefault=True, desc='fewest voxels of a reference', unit='')
+
+    class Outputs(TraitedSpec):
+        white_matter = result('voxels of the white-matter reference', '1')
+        sidecar = traits.Dict(desc='entries of the sidecar', unit='')
 
     def _run_interface(self, runtime):
         _, grid = read_mask(self.inputs.white_matter)
@@ -68,40 +63,38 @@ class SelectWhiteMatter(SimpleInterface):
         return runtime
 
 
-class _CBVInputSpec(BaseInterfaceInputSpec):
-    model = traits.Enum(*choices('cbv'), usedefault=True, desc='name in the registry', unit='')
-    mask = image('voxels to estimate', '1')
-    relative_cbv = estimated('area under the bolus', '1', optional=True)
-    cbf = estimated('cerebral blood flow', 'mL/100 g/min', optional=True)
-    grey_matter = image('grey-matter probability', '1', optional=True)
-    white_matter = image('white matter: reference voxels, or probability', '1', optional=True)
-    grey_matter_cbv = traits.Float(desc='literature value', unit='mL/mL')
-    white_matter_cbv = traits.Float(desc='literature value', unit='mL/mL')
-    relative_error = traits.Float(desc='of a literature value', unit='1')
-    grubb_factor = traits.Float(desc='CBV at unit CBF', unit='mL/mL')
-    grubb_exponent = traits.Float(desc='exponent of the power law', unit='1')
-    signal = image('asymmetric spin echo, one volume per displacement', 'a.u.', optional=True)
-    displacements = traits.List(traits.Float, desc='of the spin echo, per volume', unit='s')
-    noise_groups = image('voxels with equal noise', '', optional=True)
-    arterial_area = traits.Float(desc='area of the arterial input', unit='1')
-    haematocrit_factor = traits.Float(desc='plasma per blood, large over small vessels', unit='1')
-    bolus_time = image('centre of the bolus after that of the brain', 's', optional=True)
-    large_vessel_cbv = traits.Float(desc='a vessel from here on', unit='mL/mL')
-    excludes_vessels = traits.Bool(
-        False, usedefault=True, desc='large vessels lose their value', unit=''
-    )
-
-
-class _CBVOutputSpec(TraitedSpec):
-    cbv = estimated('cerebral blood volume', 'mL/mL')
-
-
 class EstimateCBV(ModelInterface):
     """Estimate CBV with one model of the registry; mark large vessels where it was measured."""
 
     quantity = 'cbv'
-    input_spec = _CBVInputSpec
-    output_spec = _CBVOutputSpec
+
+    class Inputs(BaseInterfaceInputSpec):
+        model = traits.Enum(*choices('cbv'), usedefault=True, desc='name in the registry', unit='')
+        mask = image('voxels to estimate', '1')
+        relative_cbv = estimated('area under the bolus', '1', optional=True)
+        cbf = estimated('cerebral blood flow', 'mL/100 g/min', optional=True)
+        grey_matter = image('grey-matter probability', '1', optional=True)
+        white_matter = image('white matter: reference voxels, or probability', '1', optional=True)
+        grey_matter_cbv = traits.Float(desc='literature value', unit='mL/mL')
+        white_matter_cbv = traits.Float(desc='literature value', unit='mL/mL')
+        relative_error = traits.Float(desc='of a literature value', unit='1')
+        grubb_factor = traits.Float(desc='CBV at unit CBF', unit='mL/mL')
+        grubb_exponent = traits.Float(desc='exponent of the power law', unit='1')
+        signal = image('asymmetric spin echo, one volume per displacement', 'a.u.', optional=True)
+        displacements = traits.List(traits.Float, desc='of the spin echo, per volume', unit='s')
+        noise_groups = image('voxels with equal noise', '', optional=True)
+        arterial_area = traits.Float(desc='area of the arterial input', unit='1')
+        haematocrit_factor = traits.Float(
+            desc='plasma per blood, large over small vessels', unit='1'
+        )
+        bolus_time = image('centre of the bolus after that of the brain', 's', optional=True)
+        large_vessel_cbv = traits.Float(desc='a vessel from here on', unit='mL/mL')
+        excludes_vessels = traits.Bool(
+            False, usedefault=True, desc='large vessels lose their value', unit=''
+        )
+
+    class Outputs(TraitedSpec):
+        cbv = estimated('cerebral blood volume', 'mL/mL')
 
     def _revise(self, estimate, mask, grid):
         """Mark large vessels, where a limit is set."""

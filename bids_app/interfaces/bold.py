@@ -22,7 +22,7 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     Bundle,
     File,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     estimated,
     estimated_each,
@@ -70,31 +70,28 @@ OWN_COLUMNS = ('framewise_displacement', 'relative_dvars', 'censored')
 """Columns of the table of nuisance that are no regressors."""
 
 
-class _NuisanceInputSpec(BaseInterfaceInputSpec):
-    series = image('task series', 'a.u.')
-    mask = image('brain', '1')
-    white_matter = image('white-matter fraction', '1', optional=True)
-    csf = image('fraction of cerebrospinal fluid', '1', optional=True)
-    table = File(exists=True, desc='motion of every volume, or confounds of fMRIPrep', unit='')
-    courses = File(exists=True, desc='of the components of a denoised series', unit='')
-    rejected = traits.List(traits.Str, usedefault=True, desc='those it holds no more', unit='')
-    repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
-    confounds = traits.List(traits.Str, usedefault=True, desc='motion, motion24, compcor', unit='')
-    components = traits.Int(5, usedefault=True, desc='noise components', unit='')
-    lost = traits.List(traits.Int, usedefault=True, desc='volumes that do not count', unit='')
-    censor_dvars = traits.Float(0.0, usedefault=True, desc='relative, 0 means never', unit='1')
-    censor_displacement = traits.Float(0.0, usedefault=True, desc='0 means never', unit='mm')
-
-
-class _NuisanceOutputSpec(TraitedSpec):
-    nuisance = File(exists=True, desc='regressors, and volumes that do not count', unit='')
-
-
-class FindNuisance(SimpleInterface):
+class FindNuisance(Interface):
     """Collect the regressors of no interest, and find the volumes that do not count."""
 
-    input_spec = _NuisanceInputSpec
-    output_spec = _NuisanceOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image('task series', 'a.u.')
+        mask = image('brain', '1')
+        white_matter = image('white-matter fraction', '1', optional=True)
+        csf = image('fraction of cerebrospinal fluid', '1', optional=True)
+        table = File(exists=True, desc='motion of every volume, or confounds of fMRIPrep', unit='')
+        courses = File(exists=True, desc='of the components of a denoised series', unit='')
+        rejected = traits.List(traits.Str, usedefault=True, desc='those it holds no more', unit='')
+        repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
+        confounds = traits.List(
+            traits.Str, usedefault=True, desc='motion, motion24, compcor', unit=''
+        )
+        components = traits.Int(5, usedefault=True, desc='noise components', unit='')
+        lost = traits.List(traits.Int, usedefault=True, desc='volumes that do not count', unit='')
+        censor_dvars = traits.Float(0.0, usedefault=True, desc='relative, 0 means never', unit='1')
+        censor_displacement = traits.Float(0.0, usedefault=True, desc='0 means never', unit='mm')
+
+    class Outputs(TraitedSpec):
+        nuisance = File(exists=True, desc='regressors, and volumes that do not count', unit='')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -162,28 +159,23 @@ class FindNuisance(SimpleInterface):
         return dict(zip(wanted, courses.T, strict=False))
 
 
-class _EchoesInputSpec(BaseInterfaceInputSpec):
-    series = image('series of the first echo', 'a.u.')
-    other_echoes = traits.List(
-        image('series of an echo', 'a.u.'), mandatory=True, desc='in order', unit='a.u.'
-    )
-    mask = image('voxels to estimate', '1')
-    echo_times = traits.List(traits.Float, mandatory=True, desc='of all echoes', unit='s')
-    echo_time = traits.Float(mandatory=True, desc='of the signal that is wanted', unit='s')
-    lost = traits.List(traits.Int, usedefault=True, desc='volumes that do not count', unit='')
-
-
-class _EchoesOutputSpec(TraitedSpec):
-    series = result('series at the wanted echo time', 'a.u.')
-    r2_star = result('R2* of every volume', '1/s')
-    s0 = result('signal of every volume at echo time 0', 'a.u.')
-
-
-class EstimateDecays(SimpleInterface):
+class EstimateDecays(Interface):
     """Estimate signal, R2* and S0 of every volume from its echoes."""
 
-    input_spec = _EchoesInputSpec
-    output_spec = _EchoesOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image('series of the first echo', 'a.u.')
+        other_echoes = traits.List(
+            image('series of an echo', 'a.u.'), mandatory=True, desc='in order', unit='a.u.'
+        )
+        mask = image('voxels to estimate', '1')
+        echo_times = traits.List(traits.Float, mandatory=True, desc='of all echoes', unit='s')
+        echo_time = traits.Float(mandatory=True, desc='of the signal that is wanted', unit='s')
+        lost = traits.List(traits.Int, usedefault=True, desc='volumes that do not count', unit='')
+
+    class Outputs(TraitedSpec):
+        series = result('series at the wanted echo time', 'a.u.')
+        r2_star = result('R2* of every volume', '1/s')
+        s0 = result('signal of every volume at echo time 0', 'a.u.')
 
     def _run_interface(self, runtime):
         inputs = self.inputs
@@ -215,25 +207,27 @@ def _nuisance(path):
     return columns.to_numpy(float), table['censored'].to_numpy(bool), list(columns)
 
 
-class _PercentChangeInputSpec(_DesignInputSpec):
-    estimator = traits.Enum(
-        'glm', 'block-median', usedefault=True, desc='model, or published medians', unit=''
-    )
-    factor = traits.Float(desc='of a change in the unit of the series; unset: percent', unit='1')
-    half = traits.Enum(
-        'all', 'first', 'second', usedefault=True, desc='blocks: all, or every other one', unit=''
-    )
-
-
-class _PercentChangeOutputSpec(TraitedSpec):
-    bold = estimated_each('percent change, one per contrast', '%')
-
-
-class EstimatePercentChange(SimpleInterface):
+class EstimatePercentChange(Interface):
     """Estimate the percent BOLD change of every contrast of one run."""
 
-    input_spec = _PercentChangeInputSpec
-    output_spec = _PercentChangeOutputSpec
+    class Inputs(_DesignInputSpec):
+        estimator = traits.Enum(
+            'glm', 'block-median', usedefault=True, desc='model, or published medians', unit=''
+        )
+        factor = traits.Float(
+            desc='of a change in the unit of the series; unset: percent', unit='1'
+        )
+        half = traits.Enum(
+            'all',
+            'first',
+            'second',
+            usedefault=True,
+            desc='blocks: all, or every other one',
+            unit='',
+        )
+
+    class Outputs(TraitedSpec):
+        bold = estimated_each('percent change, one per contrast', '%')
 
     def _run_interface(self, runtime):
         inputs = self.inputs
@@ -327,22 +321,17 @@ def _times(estimate, factor):
     return Estimate.of(*scaled, estimate.status, estimate.dof)
 
 
-class _CoursesInputSpec(_DesignInputSpec):
-    grey_matter = image('grey-matter fraction', '1')
-    minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
-    atlas = image('region of every voxel', '')
-    atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
-
-
-class _CoursesOutputSpec(TraitedSpec):
-    table = File(exists=True, desc='one row per region, condition and time', unit='')
-
-
-class EstimateTimeCourses(SimpleInterface):
+class EstimateTimeCourses(Interface):
     """Estimate the course of BOLD after the start of each condition, per region."""
 
-    input_spec = _CoursesInputSpec
-    output_spec = _CoursesOutputSpec
+    class Inputs(_DesignInputSpec):
+        grey_matter = image('grey-matter fraction', '1')
+        minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
+        atlas = image('region of every voxel', '')
+        atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
+
+    class Outputs(TraitedSpec):
+        table = File(exists=True, desc='one row per region, condition and time', unit='')
 
     def _run_interface(self, runtime):
         inputs = self.inputs
@@ -400,28 +389,23 @@ class EstimateTimeCourses(SimpleInterface):
         return pd.concat(rows, ignore_index=True) if rows else regions.iloc[:0]
 
 
-class _ConsistencyInputSpec(BaseInterfaceInputSpec):
-    mask = image('brain', '1')
-    grey_matter = image('grey-matter fraction', '1')
-    minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
-    atlas = image('region of every voxel', '')
-    atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
-    echo_time = traits.Float(mandatory=True, desc='of the BOLD runs', unit='s')
-    bold = estimated('percent BOLD change, or change of R2* in 1/s', '%')
-    is_rate = traits.Bool(False, usedefault=True, desc='it is a change of R2*', unit='')
-    task = estimated('R2* of the task', '1/s')
-    baseline = estimated('R2* of the baseline', '1/s')
-
-
-class _ConsistencyOutputSpec(TraitedSpec):
-    table = File(exists=True, desc='one row per region', unit='')
-
-
-class CompareWithGradientEcho(SimpleInterface):
+class CompareWithGradientEcho(Interface):
     """Compare BOLD, per region, with what R2* of the gradient echoes predicts."""
 
-    input_spec = _ConsistencyInputSpec
-    output_spec = _ConsistencyOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('brain', '1')
+        grey_matter = image('grey-matter fraction', '1')
+        minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
+        atlas = image('region of every voxel', '')
+        atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
+        echo_time = traits.Float(mandatory=True, desc='of the BOLD runs', unit='s')
+        bold = estimated('percent BOLD change, or change of R2* in 1/s', '%')
+        is_rate = traits.Bool(False, usedefault=True, desc='it is a change of R2*', unit='')
+        task = estimated('R2* of the task', '1/s')
+        baseline = estimated('R2* of the baseline', '1/s')
+
+    class Outputs(TraitedSpec):
+        table = File(exists=True, desc='one row per region', unit='')
 
     def _run_interface(self, runtime):
         inputs = self.inputs

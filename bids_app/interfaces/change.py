@@ -17,7 +17,7 @@ from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     DynamicTraitedSpec,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     estimated,
     image,
@@ -71,24 +71,21 @@ def _statistics_of(change, mask, grid, cwd):
     }
 
 
-class _ChangeOutputSpec(_StatisticsOutputSpec):
-    change = estimated('task minus baseline', '')
-    change_common = result('variance that all voxels have in common between scans', '')
-    change_local = result('variance that regions have for themselves between scans', '')
-    change_percent = result('percent of the baseline', '%')
-
-
 SIDES = ('task', 'baseline')
 
 
-class ChangeInterface(SimpleInterface):
+class ChangeInterface(Interface):
     """
     Compute the change of one quantity, with its statistics and percent of the baseline.
 
     Besides the fixed ports there is one for every name in `sources`: the maps it is made from.
     """
 
-    output_spec = _ChangeOutputSpec
+    class Outputs(_StatisticsOutputSpec):
+        change = estimated('task minus baseline', '')
+        change_common = result('variance that all voxels have in common between scans', '')
+        change_local = result('variance that regions have for themselves between scans', '')
+        change_percent = result('percent of the baseline', '%')
 
     def __init__(self, sources: list[str] | None = None, **inputs: Any) -> None:
         super().__init__(**inputs)
@@ -181,22 +178,22 @@ class ChangeInterface(SimpleInterface):
         return {level: round(min(share, 1.0), 4) for level, share in shares.items()}
 
 
-class _ModelChangeInputSpec(_ChangeInputSpec):
-    quantity = traits.Str(mandatory=True, desc='what changes', unit='')
-    models = traits.Dict(mandatory=True, desc='quantity and its row of the registry', unit='')
-    constants = traits.Dict({}, usedefault=True, desc='parameters of the rows', unit='')
-    shared = traits.List(
-        traits.Str, usedefault=True, desc='maps with one error for both conditions', unit=''
-    )
-    cbv_exponent = traits.Float(
-        0.0, usedefault=True, desc='of the flows that carried a shared CBV to the task', unit='1'
-    )
-
-
 class EstimateChange(ChangeInterface):
     """Estimate a change by the models that make the maps, shared errors counted once."""
 
-    input_spec = _ModelChangeInputSpec
+    class Inputs(_ChangeInputSpec):
+        quantity = traits.Str(mandatory=True, desc='what changes', unit='')
+        models = traits.Dict(mandatory=True, desc='quantity and its row of the registry', unit='')
+        constants = traits.Dict({}, usedefault=True, desc='parameters of the rows', unit='')
+        shared = traits.List(
+            traits.Str, usedefault=True, desc='maps with one error for both conditions', unit=''
+        )
+        cbv_exponent = traits.Float(
+            0.0,
+            usedefault=True,
+            desc='of the flows that carried a shared CBV to the task',
+            unit='1',
+        )
 
     def change_of(self, maps, m0_relative):
         """Take a map without a side for both conditions."""
@@ -220,35 +217,32 @@ class EstimateChange(ChangeInterface):
         )
 
 
-class _BoldChangeInputSpec(_ChangeInputSpec):
-    route = traits.Enum(
-        'semiquantitative',
-        'epp2025',
-        'combined',
-        'davis',
-        mandatory=True,
-        desc='how BOLD enters the change of CMRO2',
-        unit='',
-    )
-    cbv_shared = traits.Bool(True, usedefault=True, desc='one CBV serves both', unit='')
-    echo_time = traits.Float(mandatory=True, desc='of the BOLD series', unit='s')
-    cbv_response = traits.Float(
-        0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
-    )
-    models = traits.Dict(desc='quantity and its row of the registry', unit='')
-    constants = traits.Dict(desc='parameters of the rows, and of the Davis model', unit='')
-    davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
-    davis_maximum_map = image('the same per voxel', '%', optional=True)
-    static_dephasing_constant = traits.Float(
-        mandatory=True, desc="R2' per OEF and CBV", unit='1/s'
-    )
-    cao2 = traits.Float(mandatory=True, desc='arterial oxygen content', unit='umol/mL')
-
-
 class EstimateChangeByBOLD(ChangeInterface):
     """Estimate the change of CMRO2 by BOLD: in place of R2*, with it, or in the Davis model."""
 
-    input_spec = _BoldChangeInputSpec
+    class Inputs(_ChangeInputSpec):
+        route = traits.Enum(
+            'semiquantitative',
+            'epp2025',
+            'combined',
+            'davis',
+            mandatory=True,
+            desc='how BOLD enters the change of CMRO2',
+            unit='',
+        )
+        cbv_shared = traits.Bool(True, usedefault=True, desc='one CBV serves both', unit='')
+        echo_time = traits.Float(mandatory=True, desc='of the BOLD series', unit='s')
+        cbv_response = traits.Float(
+            0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
+        )
+        models = traits.Dict(desc='quantity and its row of the registry', unit='')
+        constants = traits.Dict(desc='parameters of the rows, and of the Davis model', unit='')
+        davis_maximum = traits.Float(desc='maximum of BOLD, where it is given', unit='%')
+        davis_maximum_map = image('the same per voxel', '%', optional=True)
+        static_dephasing_constant = traits.Float(
+            mandatory=True, desc="R2' per OEF and CBV", unit='1/s'
+        )
+        cao2 = traits.Float(mandatory=True, desc='arterial oxygen content', unit='umol/mL')
 
     def change_of(self, maps, m0_relative):
         """Choose the route."""
@@ -300,16 +294,14 @@ class EstimateChangeByBOLD(ChangeInterface):
         return one if isdefined(one) else None
 
 
-class _TestInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to test', '1')
-    quantity = estimated('effect', '')
-
-
-class ComputeStatistics(SimpleInterface):
+class ComputeStatistics(Interface):
     """Compute the statistics of an effect."""
 
-    input_spec = _TestInputSpec
-    output_spec = _StatisticsOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to test', '1')
+        quantity = estimated('effect', '')
+
+    Outputs = _StatisticsOutputSpec
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -318,27 +310,22 @@ class ComputeStatistics(SimpleInterface):
         return runtime
 
 
-class _LimitInputSpec(BaseInterfaceInputSpec):
-    mask = image('brain', '1')
-    grey_matter = image('grey-matter fraction', '1')
-    maps = traits.List(estimated('a map', ''), mandatory=True, desc='what is limited', unit='')
-    limits = traits.List(
-        traits.Tuple(traits.Float, traits.Float),
-        mandatory=True,
-        desc='of each map: above the first, up to the second',
-        unit='',
-    )
-
-
-class _LimitOutputSpec(TraitedSpec):
-    grey_matter = result('grey-matter fraction, 0 where a map is outside its limits', '1')
-
-
-class LimitVoxels(SimpleInterface):
+class LimitVoxels(Interface):
     """Leave out of the grey matter what lies outside of published limits."""
 
-    input_spec = _LimitInputSpec
-    output_spec = _LimitOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('brain', '1')
+        grey_matter = image('grey-matter fraction', '1')
+        maps = traits.List(estimated('a map', ''), mandatory=True, desc='what is limited', unit='')
+        limits = traits.List(
+            traits.Tuple(traits.Float, traits.Float),
+            mandatory=True,
+            desc='of each map: above the first, up to the second',
+            unit='',
+        )
+
+    class Outputs(TraitedSpec):
+        grey_matter = result('grey-matter fraction, 0 where a map is outside its limits', '1')
 
     def _run_interface(self, runtime):
         brain, grid = read_mask(self.inputs.mask)
@@ -350,32 +337,27 @@ class LimitVoxels(SimpleInterface):
         return runtime
 
 
-class _LabelInputSpec(BaseInterfaceInputSpec):
-    mask = image('brain', '1')
-    grey_matter = image('grey-matter fraction', '1')
-    minimum_grey_matter = traits.Float(mandatory=True, desc='label above this', unit='1')
-    bold = estimated('percent BOLD change', '%')
-    change = estimated('change of CMRO2', 'umol/100 g/min')
-    bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
-    level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
-    baseline = estimated('CMRO2 of the baseline', 'umol/100 g/min')
-    smallest_effect = traits.Float(
-        mandatory=True, desc='of interest, relative to the median baseline', unit='1'
-    )
-    fwhm = traits.Float(0.0, usedefault=True, desc='smoothing of the maps', unit='mm')
-
-
-class _LabelOutputSpec(TraitedSpec):
-    sign = result('labels by the published sign rule', '')
-    robust = result('labels that may say undetermined', '')
-    discordant = result('probability that BOLD and CMRO2 changed in opposite directions', '1')
-
-
-class LabelConcordance(SimpleInterface):
+class LabelConcordance(Interface):
     """Label every voxel by the signs of its BOLD and CMRO2 change."""
 
-    input_spec = _LabelInputSpec
-    output_spec = _LabelOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('brain', '1')
+        grey_matter = image('grey-matter fraction', '1')
+        minimum_grey_matter = traits.Float(mandatory=True, desc='label above this', unit='1')
+        bold = estimated('percent BOLD change', '%')
+        change = estimated('change of CMRO2', 'umol/100 g/min')
+        bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
+        level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
+        baseline = estimated('CMRO2 of the baseline', 'umol/100 g/min')
+        smallest_effect = traits.Float(
+            mandatory=True, desc='of interest, relative to the median baseline', unit='1'
+        )
+        fwhm = traits.Float(0.0, usedefault=True, desc='smoothing of the maps', unit='mm')
+
+    class Outputs(TraitedSpec):
+        sign = result('labels by the published sign rule', '')
+        robust = result('labels that may say undetermined', '')
+        discordant = result('probability that BOLD and CMRO2 changed in opposite directions', '1')
 
     def _run_interface(self, runtime):
         brain, grid = read_mask(self.inputs.mask)
@@ -403,24 +385,19 @@ class LabelConcordance(SimpleInterface):
         return runtime
 
 
-class _ModeInputSpec(BaseInterfaceInputSpec):
-    mask = image('brain', '1')
-    labels = image('robust labels: which voxels to label', '')
-    cbf = estimated('change of CBF', 'mL/100 g/min')
-    oef = estimated('change of OEF', '1')
-    baseline_cbf = estimated('CBF of the baseline', 'mL/100 g/min')
-    baseline_oef = estimated('OEF of the baseline', '1')
-
-
-class _ModeOutputSpec(TraitedSpec):
-    mode = result('flow-led, extraction-led or undetermined', '')
-
-
-class LabelResponseMode(SimpleInterface):
+class LabelResponseMode(Interface):
     """Tell whether blood flow or extraction changed more, relative to its baseline."""
 
-    input_spec = _ModeInputSpec
-    output_spec = _ModeOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('brain', '1')
+        labels = image('robust labels: which voxels to label', '')
+        cbf = estimated('change of CBF', 'mL/100 g/min')
+        oef = estimated('change of OEF', '1')
+        baseline_cbf = estimated('CBF of the baseline', 'mL/100 g/min')
+        baseline_oef = estimated('OEF of the baseline', '1')
+
+    class Outputs(TraitedSpec):
+        mode = result('flow-led, extraction-led or undetermined', '')
 
     def _run_interface(self, runtime):
         brain, grid = read_mask(self.inputs.mask)

@@ -16,7 +16,7 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     Bundle,
     DynamicTraitedSpec,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     estimated,
     image,
@@ -30,20 +30,7 @@ from bids_app.models.relaxometry.decay import time_from_rate
 from bids_app.models.status import Status
 
 
-class _SaveInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
-    output_dir = traits.Directory(exists=True, mandatory=True, desc='derivatives', unit='')
-    items = traits.Dict(
-        mandatory=True,
-        desc='per port: key of the output table, entities and sidecar entries',
-        unit='',
-    )
-
-
-class _SaveOutputSpec(TraitedSpec):
-    out_files = traits.List(traits.Str, desc='what was written', unit='')
-
-
-class SaveDerivatives(SimpleInterface):
+class SaveDerivatives(Interface):
     """
     Write files into the output dataset.
 
@@ -51,8 +38,17 @@ class SaveDerivatives(SimpleInterface):
     the part that the item names is written, with what its maker says for the sidecar.
     """
 
-    input_spec = _SaveInputSpec
-    output_spec = _SaveOutputSpec
+    class Inputs(DynamicTraitedSpec, BaseInterfaceInputSpec):
+        output_dir = traits.Directory(exists=True, mandatory=True, desc='derivatives', unit='')
+        items = traits.Dict(
+            mandatory=True,
+            desc='per port: key of the output table, entities and sidecar entries',
+            unit='',
+        )
+
+    class Outputs(TraitedSpec):
+        out_files = traits.List(traits.Str, desc='what was written', unit='')
+
     _always_run = True  # a cached node would not notice that a derivative was deleted
 
     def __init__(self, items: dict[str, Any] | None = None, **inputs: Any) -> None:
@@ -103,26 +99,21 @@ def _write(source: Path, target: dict[str, Any], sidecar: dict[str, Any]) -> Pat
     return write_copy(source, **target)
 
 
-class _LoadInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to read', '1')
-    value = image('saved map; unset means 1 everywhere', '', optional=True)
-    variance = image('its random variance', '')
-    status = image('its status; unset means that of an estimate wherever there is one', '',
-                   optional=True)  # fmt: skip
-    sidecar = traits.Dict({}, usedefault=True, desc='entries of its sidecar', unit='')
-    scale = traits.Float(1.0, usedefault=True, desc='multiplies the value', unit='1')
-    is_time = traits.Bool(False, usedefault=True, desc='a time, to be read as a rate', unit='')
-
-
-class _LoadOutputSpec(TraitedSpec):
-    quantity = estimated('the map as it travels through the graph', '')
-
-
-class LoadQuantity(SimpleInterface):
+class LoadQuantity(Interface):
     """Read a quantity back from the derivatives."""
 
-    input_spec = _LoadInputSpec
-    output_spec = _LoadOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to read', '1')
+        value = image('saved map; unset means 1 everywhere', '', optional=True)
+        variance = image('its random variance', '')
+        status = image('its status; unset means that of an estimate wherever there is one', '',
+                       optional=True)  # fmt: skip
+        sidecar = traits.Dict({}, usedefault=True, desc='entries of its sidecar', unit='')
+        scale = traits.Float(1.0, usedefault=True, desc='multiplies the value', unit='1')
+        is_time = traits.Bool(False, usedefault=True, desc='a time, to be read as a rate', unit='')
+
+    class Outputs(TraitedSpec):
+        quantity = estimated('the map as it travels through the graph', '')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)

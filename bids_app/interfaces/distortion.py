@@ -9,7 +9,7 @@ import numpy as np
 from bids_app.images import check_same_grid, grid_of, load_affine, load_data, load_mask, save_image
 from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     image,
     result,
@@ -25,25 +25,23 @@ from bids_app.models.preprocessing.distortion import (
 from bids_app.models.relaxometry.background_field import field_map_from_difference
 
 
-class _FieldInputSpec(BaseInterfaceInputSpec):
-    files = traits.List(
-        image('field, phase difference, or two phases', ''), mandatory=True, desc='files', unit=''
-    )
-    kind = traits.Enum('phase', 'field', mandatory=True, desc='what the files hold', unit='')
-    scale = traits.Float(mandatory=True, desc='radians or Hz per unit of the files', unit='')
-    echo_difference = traits.Float(0.0, usedefault=True, desc='between the echoes', unit='s')
-    mask = image('where the field is not noise', '1')
-
-
-class _FieldOutputSpec(TraitedSpec):
-    field_map = result('offset of the field; NaN where it is not known', 'Hz')
-
-
-class ReadFieldMap(SimpleInterface):
+class ReadFieldMap(Interface):
     """Turn the field map of a dataset into Hz."""
 
-    input_spec = _FieldInputSpec
-    output_spec = _FieldOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        files = traits.List(
+            image('field, phase difference, or two phases', ''),
+            mandatory=True,
+            desc='files',
+            unit='',
+        )
+        kind = traits.Enum('phase', 'field', mandatory=True, desc='what the files hold', unit='')
+        scale = traits.Float(mandatory=True, desc='radians or Hz per unit of the files', unit='')
+        echo_difference = traits.Float(0.0, usedefault=True, desc='between the echoes', unit='s')
+        mask = image('where the field is not noise', '1')
+
+    class Outputs(TraitedSpec):
+        field_map = result('offset of the field; NaN where it is not known', 'Hz')
 
     def _run_interface(self, runtime):
         grid = check_same_grid([*self.inputs.files, self.inputs.mask])
@@ -61,29 +59,24 @@ class ReadFieldMap(SimpleInterface):
         return runtime
 
 
-class _OppositesInputSpec(BaseInterfaceInputSpec):
-    files = traits.List(
-        image('echo-planar image or series', 'a.u.'),
-        mandatory=True,
-        minlen=2,
-        maxlen=2,
-        desc='phase encoding along the axis, and against it',
-        unit='a.u.',
-    )
-    axis = traits.Range(0, 2, mandatory=True, desc='of the phase encoding', unit='')
-    scale = traits.Float(mandatory=True, desc='field per voxel of displacement', unit='Hz')
-
-
-class _OppositesOutputSpec(TraitedSpec):
-    field_map = result('offset of the field', 'Hz')
-    images = traits.List(result('mean image, not distorted', 'a.u.'), desc='one', unit='a.u.')
-
-
-class FindFieldFromOpposites(SimpleInterface):
+class FindFieldFromOpposites(Interface):
     """Find the field from two images that it displaces in opposite directions."""
 
-    input_spec = _OppositesInputSpec
-    output_spec = _OppositesOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        files = traits.List(
+            image('echo-planar image or series', 'a.u.'),
+            mandatory=True,
+            minlen=2,
+            maxlen=2,
+            desc='phase encoding along the axis, and against it',
+            unit='a.u.',
+        )
+        axis = traits.Range(0, 2, mandatory=True, desc='of the phase encoding', unit='')
+        scale = traits.Float(mandatory=True, desc='field per voxel of displacement', unit='Hz')
+
+    class Outputs(TraitedSpec):
+        field_map = result('offset of the field', 'Hz')
+        images = traits.List(result('mean image, not distorted', 'a.u.'), desc='one', unit='a.u.')
 
     def _run_interface(self, runtime):
         folder, axis = Path(runtime.cwd), self.inputs.axis
@@ -99,25 +92,20 @@ class FindFieldFromOpposites(SimpleInterface):
         return runtime
 
 
-class _ShiftInputSpec(BaseInterfaceInputSpec):
-    field_map = image('field on its own grid; NaN where it is not known', 'Hz')
-    reference = image('grid of the scan', '')
-    source_transform = image('rigid transform, T1w points to field points (ITK)', '')
-    target_transform = image('rigid transform, T1w points to scan points (ITK)', '')
-    echo_spacing = traits.Float(mandatory=True, desc='effective, of the scan', unit='s')
-    n_lines = traits.Int(mandatory=True, desc='along the phase encoding', unit='')
-    polarity = traits.Enum(1, -1, mandatory=True, desc='of the phase encoding', unit='')
-
-
-class _ShiftOutputSpec(TraitedSpec):
-    voxel_shift = result('displacement along the phase encoding, on the grid of the scan', '1')
-
-
-class MapVoxelShift(SimpleInterface):
+class MapVoxelShift(Interface):
     """Carry a field to the grid of a scan, complete it, and turn it into a displacement."""
 
-    input_spec = _ShiftInputSpec
-    output_spec = _ShiftOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        field_map = image('field on its own grid; NaN where it is not known', 'Hz')
+        reference = image('grid of the scan', '')
+        source_transform = image('rigid transform, T1w points to field points (ITK)', '')
+        target_transform = image('rigid transform, T1w points to scan points (ITK)', '')
+        echo_spacing = traits.Float(mandatory=True, desc='effective, of the scan', unit='s')
+        n_lines = traits.Int(mandatory=True, desc='along the phase encoding', unit='')
+        polarity = traits.Enum(1, -1, mandatory=True, desc='of the phase encoding', unit='')
+
+    class Outputs(TraitedSpec):
+        voxel_shift = result('displacement along the phase encoding, on the grid of the scan', '1')
 
     def _run_interface(self, runtime):
         grid = grid_of(self.inputs.reference)
@@ -140,21 +128,16 @@ class MapVoxelShift(SimpleInterface):
         return runtime
 
 
-class _UndistortInputSpec(BaseInterfaceInputSpec):
-    acquired = image('echo-planar image or series', 'a.u.')
-    voxel_shift = image('displacement along the phase encoding', '1')
-    axis = traits.Range(0, 2, mandatory=True, desc='of the phase encoding', unit='')
-
-
-class _UndistortOutputSpec(TraitedSpec):
-    undistorted = result('with every signal at its place', 'a.u.')
-
-
-class UndistortImage(SimpleInterface):
+class UndistortImage(Interface):
     """Undo the distortion of a reference or M0 image."""
 
-    input_spec = _UndistortInputSpec
-    output_spec = _UndistortOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        acquired = image('echo-planar image or series', 'a.u.')
+        voxel_shift = image('displacement along the phase encoding', '1')
+        axis = traits.Range(0, 2, mandatory=True, desc='of the phase encoding', unit='')
+
+    class Outputs(TraitedSpec):
+        undistorted = result('with every signal at its place', 'a.u.')
 
     def _run_interface(self, runtime):
         grid = check_same_grid([self.inputs.acquired, self.inputs.voxel_shift])

@@ -18,7 +18,7 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     Bundle,
     File,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     estimated,
     image,
@@ -50,29 +50,6 @@ if TYPE_CHECKING:
     from bids_app.models.dsc.arterial_input import ArterialInput
     from bids_app.models.dsc.leakage import LeakageCourse
     from bids_app.models.dsc.relative_cbv import BolusAreas
-
-
-class _BolusInputSpec(BaseInterfaceInputSpec):
-    series = image('dynamic susceptibility contrast series', 'a.u.')
-    mask = image('brain', '1')
-    noise_groups = image('tissue class whose noise is pooled', '', optional=True)
-    echo_time = traits.Float(mandatory=True, desc='echo time', unit='s')
-    repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
-    is_widened = traits.Bool(
-        False, usedefault=True, desc='also estimate a rim around the brain', unit=''
-    )
-    area = traits.Str('first-pass', usedefault=True, desc='part of the curve', unit='')
-    correct_leakage = traits.Bool(False, usedefault=True, desc='area without leak', unit='')
-    accepted_defects = traits.List(traits.Str, desc='defects that are tolerated', unit='')
-
-
-class _BolusOutputSpec(TraitedSpec):
-    mask = result('voxels with an estimate', '1')
-    relative_cbv = estimated('area of the relaxation rate change under the bolus', '1')
-    bolus_time = result('centre of the bolus after that of the brain', 's')
-    bolus_curve = File(exists=True, desc='bolus in the brain over time', unit='1/s')
-    k1 = estimated('height relative to tissue that does not leak', '1')
-    k2 = estimated('leak', '1/s')
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,11 +104,29 @@ class _Bolus:
             results[name] = save_estimate(name, quantity, self.mask, self.grid, cwd, facts)
 
 
-class EstimateBolus(SimpleInterface):
+class EstimateBolus(Interface):
     """Estimate relative blood volume and leakage, unless the series has a defect."""
 
-    input_spec = _BolusInputSpec
-    output_spec = _BolusOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image('dynamic susceptibility contrast series', 'a.u.')
+        mask = image('brain', '1')
+        noise_groups = image('tissue class whose noise is pooled', '', optional=True)
+        echo_time = traits.Float(mandatory=True, desc='echo time', unit='s')
+        repetition_time = traits.Float(mandatory=True, desc='repetition time', unit='s')
+        is_widened = traits.Bool(
+            False, usedefault=True, desc='also estimate a rim around the brain', unit=''
+        )
+        area = traits.Str('first-pass', usedefault=True, desc='part of the curve', unit='')
+        correct_leakage = traits.Bool(False, usedefault=True, desc='area without leak', unit='')
+        accepted_defects = traits.List(traits.Str, desc='defects that are tolerated', unit='')
+
+    class Outputs(TraitedSpec):
+        mask = result('voxels with an estimate', '1')
+        relative_cbv = estimated('area of the relaxation rate change under the bolus', '1')
+        bolus_time = result('centre of the bolus after that of the brain', 's')
+        bolus_curve = File(exists=True, desc='bolus in the brain over time', unit='1/s')
+        k1 = estimated('height relative to tissue that does not leak', '1')
+        k2 = estimated('leak', '1/s')
 
     def _run_interface(self, runtime):
         bolus = _Bolus.of(self.inputs)
@@ -194,26 +189,23 @@ class EstimateBolus(SimpleInterface):
         }
 
 
-class _ArteryInputSpec(_BolusInputSpec):
-    deconvolves = traits.Bool(False, usedefault=True, desc='make CBF, MTT and Tmax', unit='')
-    arterial_mask = image('voxels of the arterial input', '1', optional=True)
-    oscillation_index = traits.Float(desc='largest oscillation of the residue', unit='1')
-    haematocrit_factor = traits.Float(desc='plasma per blood, large over small vessels', unit='1')
-
-
-class _ArteryOutputSpec(TraitedSpec):
-    boluscbf = estimated('flow by deconvolution', 'mL/100 g/min')
-    mtt = estimated('mean transit time', 's')
-    tmax = estimated('time of the maximum of the residue function', 's')
-    arterial_area = traits.Float(desc='area of the arterial input', unit='1')
-    arterial_curve = File(exists=True, desc='arterial input over time', unit='1/s')
-
-
-class EstimateArterialInput(SimpleInterface):
+class EstimateArterialInput(Interface):
     """Find the arterial input, and on request deconvolve the bolus with it."""
 
-    input_spec = _ArteryInputSpec
-    output_spec = _ArteryOutputSpec
+    class Inputs(EstimateBolus.Inputs):
+        deconvolves = traits.Bool(False, usedefault=True, desc='make CBF, MTT and Tmax', unit='')
+        arterial_mask = image('voxels of the arterial input', '1', optional=True)
+        oscillation_index = traits.Float(desc='largest oscillation of the residue', unit='1')
+        haematocrit_factor = traits.Float(
+            desc='plasma per blood, large over small vessels', unit='1'
+        )
+
+    class Outputs(TraitedSpec):
+        boluscbf = estimated('flow by deconvolution', 'mL/100 g/min')
+        mtt = estimated('mean transit time', 's')
+        tmax = estimated('time of the maximum of the residue function', 's')
+        arterial_area = traits.Float(desc='area of the arterial input', unit='1')
+        arterial_curve = File(exists=True, desc='arterial input over time', unit='1/s')
 
     def _run_interface(self, runtime):
         bolus = _Bolus.of(self.inputs)
@@ -295,27 +287,22 @@ RIM = np.ones((3, 3, 3))
 """A voxel in every direction."""
 
 
-class _CarryInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to estimate', '1')
-    cbv = estimated('blood volume, measured once', 'mL/mL')
-    rule = traits.Enum('grubb', 'parcels', mandatory=True, desc='how it changes', unit='')
-    task_cbf = estimated('flow of the task', 'mL/100 g/min', optional=True)
-    baseline_cbf = estimated('flow of the baseline', 'mL/100 g/min', optional=True)
-    grubb_exponent = traits.Float(desc='exponent of the power law', unit='1')
-    atlas = image('parcel of every voxel', '', optional=True)
-    table = File(exists=True, desc='percent change per parcel', unit='%')
-    task = traits.Str(mandatory=True, desc='condition', unit='')
-
-
-class _CarryOutputSpec(TraitedSpec):
-    cbv = estimated('blood volume of the task', 'mL/mL')
-
-
-class CarryCBV(SimpleInterface):
+class CarryCBV(Interface):
     """Carry a blood volume that was measured once to a task, by the rule that was chosen."""
 
-    input_spec = _CarryInputSpec
-    output_spec = _CarryOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to estimate', '1')
+        cbv = estimated('blood volume, measured once', 'mL/mL')
+        rule = traits.Enum('grubb', 'parcels', mandatory=True, desc='how it changes', unit='')
+        task_cbf = estimated('flow of the task', 'mL/100 g/min', optional=True)
+        baseline_cbf = estimated('flow of the baseline', 'mL/100 g/min', optional=True)
+        grubb_exponent = traits.Float(desc='exponent of the power law', unit='1')
+        atlas = image('parcel of every voxel', '', optional=True)
+        table = File(exists=True, desc='percent change per parcel', unit='%')
+        task = traits.Str(mandatory=True, desc='condition', unit='')
+
+    class Outputs(TraitedSpec):
+        cbv = estimated('blood volume of the task', 'mL/mL')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -369,32 +356,27 @@ def read_parcel_factors(path: Path, task: str) -> pd.Series:
     return PERCENT * table.set_index('index')[task]
 
 
-class _RulesInputSpec(BaseInterfaceInputSpec):
-    mask = image('brain', '1')
-    grey_matter = image('grey-matter fraction', '1')
-    minimum_grey_matter = traits.Float(mandatory=True, desc='voxels above this', unit='1')
-    atlas = image('parcel of every voxel', '')
-    atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
-    task_cbf = estimated('flow of the task', 'mL/100 g/min')
-    baseline_cbf = estimated('flow of the baseline', 'mL/100 g/min')
-    task_r2_prime = estimated("R2' of the task", '1/s')
-    baseline_r2_prime = estimated("R2' of the baseline", '1/s')
-    cbv = estimated('blood volume of the baseline', 'mL/mL')
-    scale = traits.Float(mandatory=True, desc="CMRO2 per CBF R2'/CBV", unit='umol s/mL')
-    grubb_exponent = traits.Float(mandatory=True, desc='of the power law', unit='1')
-    table = File(exists=True, desc='percent change per parcel', unit='%')
-    task = traits.Str(mandatory=True, desc='condition', unit='')
-
-
-class _RulesOutputSpec(TraitedSpec):
-    table = File(exists=True, desc='change of CMRO2 by rule and region', unit='')
-
-
-class SummariseCBVRules(SimpleInterface):
+class SummariseCBVRules(Interface):
     """Tell, per region, what each rule for the change of blood volume makes of that of CMRO2."""
 
-    input_spec = _RulesInputSpec
-    output_spec = _RulesOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('brain', '1')
+        grey_matter = image('grey-matter fraction', '1')
+        minimum_grey_matter = traits.Float(mandatory=True, desc='voxels above this', unit='1')
+        atlas = image('parcel of every voxel', '')
+        atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
+        task_cbf = estimated('flow of the task', 'mL/100 g/min')
+        baseline_cbf = estimated('flow of the baseline', 'mL/100 g/min')
+        task_r2_prime = estimated("R2' of the task", '1/s')
+        baseline_r2_prime = estimated("R2' of the baseline", '1/s')
+        cbv = estimated('blood volume of the baseline', 'mL/mL')
+        scale = traits.Float(mandatory=True, desc="CMRO2 per CBF R2'/CBV", unit='umol s/mL')
+        grubb_exponent = traits.Float(mandatory=True, desc='of the power law', unit='1')
+        table = File(exists=True, desc='percent change per parcel', unit='%')
+        task = traits.Str(mandatory=True, desc='condition', unit='')
+
+    class Outputs(TraitedSpec):
+        table = File(exists=True, desc='change of CMRO2 by rule and region', unit='')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)

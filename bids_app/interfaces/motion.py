@@ -16,7 +16,7 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     Bundle,
     File,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     image,
     isdefined,
@@ -44,22 +44,19 @@ COLUMNS = ('trans_x', 'trans_y', 'trans_z', 'rot_x', 'rot_y', 'rot_z')
 OTHERS = 'series of the other echoes'
 
 
-class _FillInputSpec(BaseInterfaceInputSpec):
-    series = image('series', 'a.u.')
-    other_echoes = traits.List(image(OTHERS, 'a.u.'), usedefault=True, desc=OTHERS, unit='a.u.')
-    lost = traits.List(traits.Int, mandatory=True, desc='volumes that do not count', unit='')
-
-
-class _FillOutputSpec(TraitedSpec):
-    series = result('series with something to align in every volume, named as before', 'a.u.')
-    other_echoes = traits.List(result(OTHERS, 'a.u.'), desc=OTHERS, unit='a.u.')
-
-
-class FillVolumes(SimpleInterface):
+class FillVolumes(Interface):
     """Fill volumes from which nothing is estimated with what lies between their neighbours."""
 
-    input_spec = _FillInputSpec
-    output_spec = _FillOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image('series', 'a.u.')
+        other_echoes = traits.List(
+            image(OTHERS, 'a.u.'), usedefault=True, desc=OTHERS, unit='a.u.'
+        )
+        lost = traits.List(traits.Int, mandatory=True, desc='volumes that do not count', unit='')
+
+    class Outputs(TraitedSpec):
+        series = result('series with something to align in every volume, named as before', 'a.u.')
+        other_echoes = traits.List(result(OTHERS, 'a.u.'), desc=OTHERS, unit='a.u.')
 
     def _run_interface(self, runtime):
         files = [self._fill(path, runtime.cwd) for path in _echoes(self.inputs)]
@@ -78,29 +75,26 @@ def _echoes(inputs):
     return (inputs.series, *inputs.other_echoes)
 
 
-class _MotionInputSpec(BaseInterfaceInputSpec):
-    series = image('series', 'a.u.')
-    context = traits.List(
-        traits.Str, desc='kind of every volume, of label-control series', unit=''
-    )
-    has_bolus = traits.Bool(False, usedefault=True, desc='a contrast agent passes', unit='')
-
-
-class _MotionOutputSpec(TraitedSpec):
-    matrices = File(
-        exists=True, desc='per volume, world of the mean image to that of the volume', unit='mm'
-    )
-    confounds = File(exists=True, desc='table of the movement', unit='mm')
-    voxels_per_sample = traits.Float(
-        desc='voxels that share one noise sample once the movement is undone', unit='1'
-    )
-
-
-class EstimateMotion(SimpleInterface):
+class EstimateMotion(Interface):
     """Estimate the rigid movement within a series, relative to its mean."""
 
-    input_spec = _MotionInputSpec
-    output_spec = _MotionOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image('series', 'a.u.')
+        context = traits.List(
+            traits.Str, desc='kind of every volume, of label-control series', unit=''
+        )
+        has_bolus = traits.Bool(False, usedefault=True, desc='a contrast agent passes', unit='')
+
+    class Outputs(TraitedSpec):
+        matrices = File(
+            exists=True,
+            desc='per volume, world of the mean image to that of the volume',
+            unit='mm',
+        )
+        confounds = File(exists=True, desc='table of the movement', unit='mm')
+        voxels_per_sample = traits.Float(
+            desc='voxels that share one noise sample once the movement is undone', unit='1'
+        )
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
@@ -143,28 +137,23 @@ def _tabulate(motion, centre, folder):
     return Bundle(value=str(path), sidecar=facts).write(path.with_suffix(BUNDLE))
 
 
-class _EchoMotionInputSpec(BaseInterfaceInputSpec):
-    echoes = traits.List(
-        image('magnitude or real part of an echo', 'a.u.'),
-        mandatory=True,
-        desc='files in order of echo time',
-        unit='a.u.',
-    )
-    imaginary = traits.List(
-        image('imaginary part of each echo', 'a.u.'), desc='where echoes are real', unit='a.u.'
-    )
-    echo_times = traits.List(traits.Float, mandatory=True, desc='of the echoes', unit='s')
-
-
-class _EchoMotionOutputSpec(TraitedSpec):
-    confounds = File(exists=True, desc='table of the movement', unit='mm')
-
-
-class EstimateEchoMotion(SimpleInterface):
+class EstimateEchoMotion(Interface):
     """Estimate the rigid movement between the echoes of a train; nothing is resampled."""
 
-    input_spec = _EchoMotionInputSpec
-    output_spec = _EchoMotionOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        echoes = traits.List(
+            image('magnitude or real part of an echo', 'a.u.'),
+            mandatory=True,
+            desc='files in order of echo time',
+            unit='a.u.',
+        )
+        imaginary = traits.List(
+            image('imaginary part of each echo', 'a.u.'), desc='where echoes are real', unit='a.u.'
+        )
+        echo_times = traits.List(traits.Float, mandatory=True, desc='of the echoes', unit='s')
+
+    class Outputs(TraitedSpec):
+        confounds = File(exists=True, desc='table of the movement', unit='mm')
 
     def _run_interface(self, runtime):
         grid = check_same_grid(self.inputs.echoes)
@@ -179,27 +168,7 @@ class EstimateEchoMotion(SimpleInterface):
         return runtime
 
 
-class _ResampleSeriesInputSpec(BaseInterfaceInputSpec):
-    series = image('series', 'a.u.')
-    other_echoes = traits.List(image(OTHERS, 'a.u.'), usedefault=True, desc=OTHERS, unit='a.u.')
-    matrices = File(
-        exists=True, desc='per volume, world of the mean image to that of the volume', unit='mm'
-    )
-    voxel_shift = image(
-        'distortion on the grid of the series: where along shift_axis what belongs to a voxel is '
-        'found, relative to it',
-        '1',
-        optional=True,
-    )
-    shift_axis = traits.Range(0, 2, 1, usedefault=True, desc='of the array', unit='')
-
-
-class _ResampleSeriesOutputSpec(TraitedSpec):
-    series = result('series with the head at one place, named as before', 'a.u.')
-    other_echoes = traits.List(result(OTHERS, 'a.u.'), desc=OTHERS, unit='a.u.')
-
-
-class ResampleSeries(SimpleInterface):
+class ResampleSeries(Interface):
     """
     Undo movement and distortion of a series on its own grid, in one interpolation.
 
@@ -212,8 +181,27 @@ class ResampleSeries(SimpleInterface):
     1 + the derivative of the shift along the axis (Jacobian), so shifts must be smooth.
     """
 
-    input_spec = _ResampleSeriesInputSpec
-    output_spec = _ResampleSeriesOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image('series', 'a.u.')
+        other_echoes = traits.List(
+            image(OTHERS, 'a.u.'), usedefault=True, desc=OTHERS, unit='a.u.'
+        )
+        matrices = File(
+            exists=True,
+            desc='per volume, world of the mean image to that of the volume',
+            unit='mm',
+        )
+        voxel_shift = image(
+            'distortion on the grid of the series: where along shift_axis what belongs to a voxel '
+            'is found, relative to it',
+            '1',
+            optional=True,
+        )
+        shift_axis = traits.Range(0, 2, 1, usedefault=True, desc='of the array', unit='')
+
+    class Outputs(TraitedSpec):
+        series = result('series with the head at one place, named as before', 'a.u.')
+        other_echoes = traits.List(result(OTHERS, 'a.u.'), desc=OTHERS, unit='a.u.')
 
     def _run_interface(self, runtime):
         grid = check_same_grid(_echoes(self.inputs))

@@ -30,8 +30,8 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     Bundle,
     File,
+    Interface,
     ModelInterface,
-    SimpleInterface,
     TraitedSpec,
     estimated,
     estimated_each,
@@ -83,28 +83,27 @@ KNOWN_OF_PAIRS = (
 """Sidecar keys of a difference that hold for the blood flow made from it."""
 
 
-class _DifferenceInputSpec(BaseInterfaceInputSpec):
-    series = image('label-control series', 'a.u.')
-    mask = image('voxels to estimate', '1')
-    context = traits.List(traits.Str, mandatory=True, desc='kind of every volume', unit='')
-    delay_index = traits.List(traits.Int, desc='delay of every volume, if several', unit='')
-    pairs = traits.Enum('robust', 'mean', usedefault=True, desc='how pairs are joined', unit='')
-    noise_groups = image('tissue class whose noise is pooled', '', optional=True)
-
-
-class _DifferenceOutputSpec(TraitedSpec):
-    difference = estimated('control minus label, per delay', 'a.u.')
-    half_difference = estimated('mean of odd minus mean of even pairs', 'a.u.')
-    calibration = traits.List(
-        traits.Float, desc='scatter of odd minus even pairs over its error; its interval', unit='1'
-    )
-
-
-class EstimateDifference(SimpleInterface):
+class EstimateDifference(Interface):
     """Estimate the mean difference of control and label; refuse a swapped context."""
 
-    input_spec = _DifferenceInputSpec
-    output_spec = _DifferenceOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image('label-control series', 'a.u.')
+        mask = image('voxels to estimate', '1')
+        context = traits.List(traits.Str, mandatory=True, desc='kind of every volume', unit='')
+        delay_index = traits.List(traits.Int, desc='delay of every volume, if several', unit='')
+        pairs = traits.Enum(
+            'robust', 'mean', usedefault=True, desc='how pairs are joined', unit=''
+        )
+        noise_groups = image('tissue class whose noise is pooled', '', optional=True)
+
+    class Outputs(TraitedSpec):
+        difference = estimated('control minus label, per delay', 'a.u.')
+        half_difference = estimated('mean of odd minus mean of even pairs', 'a.u.')
+        calibration = traits.List(
+            traits.Float,
+            desc='scatter of odd minus even pairs over its error; its interval',
+            unit='1',
+        )
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -149,26 +148,21 @@ class EstimateDifference(SimpleInterface):
             raise InputDataError(msg)
 
 
-class _BlocksInputSpec(BaseInterfaceInputSpec):
-    series = image('time-encoded series', 'a.u.')
-    mask = image('voxels to decode', '1')
-    encoding = traits.List(
-        traits.List(traits.Int), mandatory=True, desc='1 label, 0 control', unit=''
-    )
-    cycles = traits.List(
-        traits.List(traits.Int), mandatory=True, desc='volumes of each cycle', unit=''
-    )
-
-
-class _BlocksOutputSpec(TraitedSpec):
-    differences = result('control minus label of every block and cycle', 'a.u.')
-
-
-class SeparateBlocks(SimpleInterface):
+class SeparateBlocks(Interface):
     """Separate the blocks of a time-encoded series: a difference of each."""
 
-    input_spec = _BlocksInputSpec
-    output_spec = _BlocksOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image('time-encoded series', 'a.u.')
+        mask = image('voxels to decode', '1')
+        encoding = traits.List(
+            traits.List(traits.Int), mandatory=True, desc='1 label, 0 control', unit=''
+        )
+        cycles = traits.List(
+            traits.List(traits.Int), mandatory=True, desc='volumes of each cycle', unit=''
+        )
+
+    class Outputs(TraitedSpec):
+        differences = result('control minus label of every block and cycle', 'a.u.')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -179,22 +173,17 @@ class SeparateBlocks(SimpleInterface):
         return runtime
 
 
-class _TaskDifferenceInputSpec(TaskInputSpec):
-    noise_groups = image('tissue class; 1 is grey matter', '', optional=True)
-    context = traits.List(traits.Str, mandatory=True, desc='kind of every volume', unit='')
-    condition = traits.Str(mandatory=True, desc='that is wanted', unit='')
-
-
-class _TaskDifferenceOutputSpec(TraitedSpec):
-    difference = estimated('control minus label in one condition', 'a.u.')
-    n_pairs = traits.List(traits.Int, desc='pairs in its windows', unit='')
-
-
 class EstimateTaskDifference(EstimateDifference):
     """Estimate control minus label in one condition of a task that runs in the series."""
 
-    input_spec = _TaskDifferenceInputSpec
-    output_spec = _TaskDifferenceOutputSpec
+    class Inputs(TaskInputSpec):
+        noise_groups = image('tissue class; 1 is grey matter', '', optional=True)
+        context = traits.List(traits.Str, mandatory=True, desc='kind of every volume', unit='')
+        condition = traits.Str(mandatory=True, desc='that is wanted', unit='')
+
+    class Outputs(TraitedSpec):
+        difference = estimated('control minus label in one condition', 'a.u.')
+        n_pairs = traits.List(traits.Int, desc='pairs in its windows', unit='')
 
     def _run_interface(self, runtime):
         inputs = self.inputs
@@ -245,36 +234,34 @@ def _sidecar_of_noise(found):
     return facts
 
 
-class _M0InputSpec(BaseInterfaceInputSpec):
-    series = image('image or series with the equilibrium signal, on the grid of the mask', 'a.u.',
-                   optional=True)  # fmt: skip
-    value = traits.Float(desc='equilibrium signal everywhere, in place of an image', unit='a.u.')
-    volumes = traits.List(traits.Int, desc='its volumes; empty means all', unit='')
-    mask = image('voxels to estimate', '1')
-    repetition_time = traits.Float(desc='time for recovery; unset means full', unit='s')
-    t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue, or of the region', unit='s')
-    difference = estimated('control minus label, with the noise of the images', 'a.u.')
-    n_pairs = traits.List(
-        traits.Int, mandatory=True, desc='label-control pairs behind it, per delay', unit=''
-    )
-    region = traits.Enum(
-        'voxel', 'grey_matter', 'white_matter', 'csf', usedefault=True,
-        desc='take M0 of a region', unit='',
-    )  # fmt: skip
-    fraction = image('tissue fraction of that region', '1', optional=True)
-    echo_time = traits.Float(desc='of the images', unit='s')
-    partition_coefficient = traits.Float(desc='of water', unit='mL/g')
-
-
-class _M0OutputSpec(TraitedSpec):
-    m0 = estimated('equilibrium signal', 'a.u.')
-
-
-class EstimateM0(SimpleInterface):
+class EstimateM0(Interface):
     """Estimate the equilibrium signal; its noise is that of one volume of the series."""
 
-    input_spec = _M0InputSpec
-    output_spec = _M0OutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        series = image(
+            'images with the equilibrium signal, on the grid of the mask', 'a.u.', optional=True
+        )
+        value = traits.Float(
+            desc='equilibrium signal everywhere, in place of an image', unit='a.u.'
+        )
+        volumes = traits.List(traits.Int, desc='its volumes; empty means all', unit='')
+        mask = image('voxels to estimate', '1')
+        repetition_time = traits.Float(desc='time for recovery; unset means full', unit='s')
+        t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue, or of the region', unit='s')
+        difference = estimated('control minus label, with the noise of the images', 'a.u.')
+        n_pairs = traits.List(
+            traits.Int, mandatory=True, desc='label-control pairs behind it, per delay', unit=''
+        )
+        region = traits.Enum(
+            'voxel', 'grey_matter', 'white_matter', 'csf', usedefault=True,
+            desc='take M0 of a region', unit='',
+        )  # fmt: skip
+        fraction = image('tissue fraction of that region', '1', optional=True)
+        echo_time = traits.Float(desc='of the images', unit='s')
+        partition_coefficient = traits.Float(desc='of water', unit='mL/g')
+
+    class Outputs(TraitedSpec):
+        m0 = estimated('equilibrium signal', 'a.u.')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -314,25 +301,22 @@ class EstimateM0(SimpleInterface):
         )
 
 
-class _DelayInputSpec(BaseInterfaceInputSpec):
-    mask = image('grid of the series', '1')
-    post_label_delay = traits.List(
-        traits.Float, mandatory=True, desc='delays of the first slice', unit='s'
-    )
-    slice_times = traits.List(traits.Float, desc='readout time of every slice', unit='s')
-    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
-
-
-class _DelayOutputSpec(TraitedSpec):
-    delay = result('delays at which each voxel was read out', 's')
-    effective_delay = estimated('the first of them', 's')
-
-
-class MapDelay(SimpleInterface):
+class MapDelay(Interface):
     """Map the delay between the end of labelling and the readout of each slice."""
 
-    input_spec = _DelayInputSpec
-    output_spec = _DelayOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('grid of the series', '1')
+        post_label_delay = traits.List(
+            traits.Float, mandatory=True, desc='delays of the first slice', unit='s'
+        )
+        slice_times = traits.List(traits.Float, desc='readout time of every slice', unit='s')
+        slice_axis = traits.Range(
+            0, 2, value=2, usedefault=True, desc='axis of the slices', unit=''
+        )
+
+    class Outputs(TraitedSpec):
+        delay = result('delays at which each voxel was read out', 's')
+        effective_delay = estimated('the first of them', 's')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -353,31 +337,6 @@ class MapDelay(SimpleInterface):
         return runtime
 
 
-class _CBFInputSpec(BaseInterfaceInputSpec):
-    model = traits.Enum(*choices('cbf'), usedefault=True, desc='name in the registry', unit='')
-    mask = image('voxels to estimate', '1')
-    difference = estimated('control minus label, per delay', 'a.u.')
-    m0 = estimated('equilibrium signal', 'a.u.', optional=True)
-    label_duration = traits.List(traits.Float, desc='duration of labelling, per delay', unit='s')
-    post_label_delay = image('delays of every voxel', 's', optional=True)
-    n_pairs = traits.List(traits.Int, desc='pairs per delay', unit='')
-    labeling = traits.Enum(*BOLUS, desc='shape of the bolus', unit='')
-    labeling_efficiency = traits.Float(desc='inversion efficiency', unit='1')
-    background_suppression_factor = traits.Float(
-        desc='signal kept by the suppression pulses', unit='1'
-    )
-    t1_blood = traits.Float(desc='T1 of blood', unit='s')
-    t1_tissue = traits.Float(desc='T1 of tissue', unit='s')
-    partition_coefficient = traits.Float(desc='of water', unit='mL/g')
-    noise_groups = image('tissue class whose noise is pooled', '', optional=True)
-
-
-class _CBFOutputSpec(TraitedSpec):
-    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
-    att = estimated('arrival time, where several delays were fitted', 's')
-    abv = estimated('blood volume of arteries, where it was fitted', 'mL/mL')
-
-
 def _known_of_pairs(path):
     """Take from the facts of a map what the pairs tell of its errors."""
     known = sidecar_of(path)
@@ -388,29 +347,47 @@ class EstimateCBF(ModelInterface):
     """Estimate CBF with one model of the registry."""
 
     quantity = 'cbf'
-    input_spec = _CBFInputSpec
-    output_spec = _CBFOutputSpec
+
+    class Inputs(BaseInterfaceInputSpec):
+        model = traits.Enum(*choices('cbf'), usedefault=True, desc='name in the registry', unit='')
+        mask = image('voxels to estimate', '1')
+        difference = estimated('control minus label, per delay', 'a.u.')
+        m0 = estimated('equilibrium signal', 'a.u.', optional=True)
+        label_duration = traits.List(
+            traits.Float, desc='duration of labelling, per delay', unit='s'
+        )
+        post_label_delay = image('delays of every voxel', 's', optional=True)
+        n_pairs = traits.List(traits.Int, desc='pairs per delay', unit='')
+        labeling = traits.Enum(*BOLUS, desc='shape of the bolus', unit='')
+        labeling_efficiency = traits.Float(desc='inversion efficiency', unit='1')
+        background_suppression_factor = traits.Float(
+            desc='signal kept by the suppression pulses', unit='1'
+        )
+        t1_blood = traits.Float(desc='T1 of blood', unit='s')
+        t1_tissue = traits.Float(desc='T1 of tissue', unit='s')
+        partition_coefficient = traits.Float(desc='of water', unit='mL/g')
+        noise_groups = image('tissue class whose noise is pooled', '', optional=True)
+
+    class Outputs(TraitedSpec):
+        cbf = estimated('cerebral blood flow', 'mL/100 g/min')
+        att = estimated('arrival time, where several delays were fitted', 's')
+        abv = estimated('blood volume of arteries, where it was fitted', 'mL/mL')
 
     def _sidecar(self, arguments):
         """Repeat what the pairs tell of the errors."""
         return _known_of_pairs(self.inputs.difference)
 
 
-class _RelativeInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to estimate', '1')
-    cbf = estimated('cerebral blood flow, up to a factor', 'a.u.')
-    noise_groups = image('tissue class; 1 is grey matter', '', optional=True)
-
-
-class _RelativeOutputSpec(TraitedSpec):
-    relative_cbf = estimated('relative blood flow', '1')
-
-
-class NormaliseCBF(SimpleInterface):
+class NormaliseCBF(Interface):
     """Divide blood flow without M0 by its median in grey matter (the brain, without tissue)."""
 
-    input_spec = _RelativeInputSpec
-    output_spec = _RelativeOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to estimate', '1')
+        cbf = estimated('cerebral blood flow, up to a factor', 'a.u.')
+        noise_groups = image('tissue class; 1 is grey matter', '', optional=True)
+
+    class Outputs(TraitedSpec):
+        relative_cbf = estimated('relative blood flow', '1')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -427,42 +404,37 @@ class NormaliseCBF(SimpleInterface):
         return runtime
 
 
-class _SharedInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to estimate; the grid that all conditions are brought to', '1')
-    difference = estimated_each('control minus label per delay', 'a.u.')
-    m0 = estimated_each('equilibrium signals', 'a.u.')
-    delay = traits.List(File(exists=True), desc='delays of every voxel', unit='s')
-    source_transform = traits.List(
-        File(exists=True),
-        desc='rigid transforms, T1w points to points of each scan (ITK)',
-        unit='',
-    )
-    target_transform = image('rigid transform, T1w points to points of the mask (ITK)', '')
-    label_duration = traits.List(desc='durations of labelling, lists per delay', unit='s')
-    n_pairs = traits.List(desc='pairs, lists per delay', unit='')
-    labeling = traits.Enum('continuous', 'pulsed', desc='shape of the bolus', unit='')
-    labeling_efficiency = traits.List(traits.Float, desc='inversion efficiencies', unit='1')
-    background_suppression_factor = traits.List(
-        traits.Float, desc='signals kept by the suppression pulses', unit='1'
-    )
-    t1_blood = traits.Float(mandatory=True, desc='T1 of blood', unit='s')
-    t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue', unit='s')
-    partition_coefficient = traits.Float(mandatory=True, desc='of water', unit='mL/g')
-
-
-class _SharedOutputSpec(TraitedSpec):
-    cbf = estimated_each('cerebral blood flow', 'mL/100 g/min')
-    cbf_without_m0 = estimated_each(
-        'cerebral blood flow without the variance of M0', 'mL/100 g/min'
-    )
-    att = estimated('arrival time of the label', 's')
-
-
-class EstimateSharedArrival(SimpleInterface):
+class EstimateSharedArrival(Interface):
     """Estimate the CBF of several conditions with one arrival time, on one grid."""
 
-    input_spec = _SharedInputSpec
-    output_spec = _SharedOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to estimate; the grid that all conditions are brought to', '1')
+        difference = estimated_each('control minus label per delay', 'a.u.')
+        m0 = estimated_each('equilibrium signals', 'a.u.')
+        delay = traits.List(File(exists=True), desc='delays of every voxel', unit='s')
+        source_transform = traits.List(
+            File(exists=True),
+            desc='rigid transforms, T1w points to points of each scan (ITK)',
+            unit='',
+        )
+        target_transform = image('rigid transform, T1w points to points of the mask (ITK)', '')
+        label_duration = traits.List(desc='durations of labelling, lists per delay', unit='s')
+        n_pairs = traits.List(desc='pairs, lists per delay', unit='')
+        labeling = traits.Enum('continuous', 'pulsed', desc='shape of the bolus', unit='')
+        labeling_efficiency = traits.List(traits.Float, desc='inversion efficiencies', unit='1')
+        background_suppression_factor = traits.List(
+            traits.Float, desc='signals kept by the suppression pulses', unit='1'
+        )
+        t1_blood = traits.Float(mandatory=True, desc='T1 of blood', unit='s')
+        t1_tissue = traits.Float(mandatory=True, desc='T1 of tissue', unit='s')
+        partition_coefficient = traits.Float(mandatory=True, desc='of water', unit='mL/g')
+
+    class Outputs(TraitedSpec):
+        cbf = estimated_each('cerebral blood flow', 'mL/100 g/min')
+        cbf_without_m0 = estimated_each(
+            'cerebral blood flow without the variance of M0', 'mL/100 g/min'
+        )
+        att = estimated('arrival time of the label', 's')
 
     def _run_interface(self, runtime):
         mask, target = read_mask(self.inputs.mask)
@@ -546,24 +518,21 @@ def _resample(value, points, variance=None, status=None):
     )
 
 
-class _PartialVolumeInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to estimate', '1')
-    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
-    grey_matter = image('grey-matter fraction', '1')
-    white_matter = image('white-matter fraction', '1')
-    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
-
-
-class _PartialVolumeOutputSpec(TraitedSpec):
-    grey_cbf = estimated('blood flow of pure grey matter', 'mL/100 g/min')
-    white_cbf = estimated('blood flow of pure white matter', 'mL/100 g/min')
-
-
-class CorrectPartialVolume(SimpleInterface):
+class CorrectPartialVolume(Interface):
     """Estimate the blood flow of grey and white matter apart."""
 
-    input_spec = _PartialVolumeInputSpec
-    output_spec = _PartialVolumeOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to estimate', '1')
+        cbf = estimated('cerebral blood flow', 'mL/100 g/min')
+        grey_matter = image('grey-matter fraction', '1')
+        white_matter = image('white-matter fraction', '1')
+        slice_axis = traits.Range(
+            0, 2, value=2, usedefault=True, desc='axis of the slices', unit=''
+        )
+
+    class Outputs(TraitedSpec):
+        grey_cbf = estimated('blood flow of pure grey matter', 'mL/100 g/min')
+        white_cbf = estimated('blood flow of pure white matter', 'mL/100 g/min')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -589,35 +558,34 @@ class CorrectPartialVolume(SimpleInterface):
         return runtime
 
 
-class _QualityInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to summarise', '1')
-    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
-    grey_matter = image('grey-matter fraction', '1')
-    white_matter = image('white-matter fraction', '1')
-    csf = image('cerebrospinal-fluid fraction', '1')
-    calibration = traits.List(
-        traits.Float, desc='scatter of odd minus even pairs over its error; its interval', unit='1'
-    )
-    m0 = estimated('equilibrium signal', 'a.u.', optional=True)
-    half_difference = estimated('odd minus even pairs', 'a.u.', optional=True)
-    order = traits.Int(desc='of the scan among those of the participant in time', unit='')
-    condition = traits.Str(desc='of the scan', unit='')
-    run = traits.Str(desc='of the scan', unit='')
-    is_absolute = traits.Bool(True, usedefault=True, desc='in mL/100 g/min', unit='')
-    scaled = traits.List(
-        File(exists=True), desc='M0 and series as scanned, to compare their scale slopes', unit=''
-    )
-
-
-class _QualityOutputSpec(TraitedSpec):
-    table = File(exists=True, desc='numbers and verdicts of one scan', unit='')
-
-
-class SummariseQuality(SimpleInterface):
+class SummariseQuality(Interface):
     """Summarise how far a map of blood flow can be trusted."""
 
-    input_spec = _QualityInputSpec
-    output_spec = _QualityOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to summarise', '1')
+        cbf = estimated('cerebral blood flow', 'mL/100 g/min')
+        grey_matter = image('grey-matter fraction', '1')
+        white_matter = image('white-matter fraction', '1')
+        csf = image('cerebrospinal-fluid fraction', '1')
+        calibration = traits.List(
+            traits.Float,
+            desc='scatter of odd minus even pairs over its error; its interval',
+            unit='1',
+        )
+        m0 = estimated('equilibrium signal', 'a.u.', optional=True)
+        half_difference = estimated('odd minus even pairs', 'a.u.', optional=True)
+        order = traits.Int(desc='of the scan among those of the participant in time', unit='')
+        condition = traits.Str(desc='of the scan', unit='')
+        run = traits.Str(desc='of the scan', unit='')
+        is_absolute = traits.Bool(True, usedefault=True, desc='in mL/100 g/min', unit='')
+        scaled = traits.List(
+            File(exists=True),
+            desc='M0 and series as scanned, to compare their scale slopes',
+            unit='',
+        )
+
+    class Outputs(TraitedSpec):
+        table = File(exists=True, desc='numbers and verdicts of one scan', unit='')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -666,15 +634,13 @@ class SummariseQuality(SimpleInterface):
         return correlation_width(np.moveaxis(noise, -1, 0), grid.zooms)
 
 
-class _JoinInputSpec(BaseInterfaceInputSpec):
-    tables = traits.List(File(exists=True), mandatory=True, desc='one per scan', unit='')
-
-
-class CombineTables(SimpleInterface):
+class CombineTables(Interface):
     """Combine the tables of several scans into one."""
 
-    input_spec = _JoinInputSpec
-    output_spec = _QualityOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        tables = traits.List(File(exists=True), mandatory=True, desc='one per scan', unit='')
+
+    Outputs = SummariseQuality.Outputs
 
     def _run_interface(self, runtime):
         parts = [pd.read_csv(path, sep='\t', keep_default_na=False) for path in self.inputs.tables]
@@ -684,22 +650,17 @@ class CombineTables(SimpleInterface):
         return runtime
 
 
-class _M0ErrorInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to estimate', '1')
-    m0 = estimated('equilibrium signal', 'a.u.')
-    cbf = estimated('cerebral blood flow', 'mL/100 g/min')
-
-
-class _M0ErrorOutputSpec(TraitedSpec):
-    m0_relative = estimated('equilibrium signal relative to itself, that is 1', '1')
-    cbf_without_m0 = estimated('cerebral blood flow', 'mL/100 g/min')
-
-
-class SeparateM0Error(SimpleInterface):
+class SeparateM0Error(Interface):
     """Separate the error of M0 from that of CBF, to count it once where conditions share M0."""
 
-    input_spec = _M0ErrorInputSpec
-    output_spec = _M0ErrorOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to estimate', '1')
+        m0 = estimated('equilibrium signal', 'a.u.')
+        cbf = estimated('cerebral blood flow', 'mL/100 g/min')
+
+    class Outputs(TraitedSpec):
+        m0_relative = estimated('equilibrium signal relative to itself, that is 1', '1')
+        cbf_without_m0 = estimated('cerebral blood flow', 'mL/100 g/min')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)

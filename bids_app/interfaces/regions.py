@@ -18,7 +18,7 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     DynamicTraitedSpec,
     File,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     estimated,
     image,
@@ -65,30 +65,7 @@ def network_masks(atlas: np.ndarray, table: pd.DataFrame) -> dict[str, np.ndarra
     }
 
 
-class _RegionsInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
-    mask = image('voxels that count', '1')
-    grey_matter = image('grey-matter fraction', '1')
-    minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
-    cao2 = traits.Float(desc='arterial oxygen content', unit='umol/mL')
-    davis = traits.Tuple(
-        traits.Float, traits.Float, desc='alpha and beta, where BOLD enters CMRO2', unit='1'
-    )
-    cbv_response = traits.Float(
-        0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
-    )
-    atlas = image('region of every voxel', '')
-    atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
-    quantities = traits.List(traits.Str, mandatory=True, desc='what to summarise', unit='')
-    bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
-    level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
-    constants = traits.Dict({}, usedefault=True, desc='relative error by constants', unit='1')
-
-
-class _RegionsOutputSpec(TraitedSpec):
-    table = File(exists=True, desc='one row per region and quantity', unit='')
-
-
-class SummariseRegions(SimpleInterface):
+class SummariseRegions(Interface):
     """
     Average changes over parcels, networks and the brain, with standard errors and labels.
 
@@ -97,8 +74,26 @@ class SummariseRegions(SimpleInterface):
     between scans, where they do.
     """
 
-    input_spec = _RegionsInputSpec
-    output_spec = _RegionsOutputSpec
+    class Inputs(DynamicTraitedSpec, BaseInterfaceInputSpec):
+        mask = image('voxels that count', '1')
+        grey_matter = image('grey-matter fraction', '1')
+        minimum_grey_matter = traits.Float(mandatory=True, desc='a voxel counts above', unit='1')
+        cao2 = traits.Float(desc='arterial oxygen content', unit='umol/mL')
+        davis = traits.Tuple(
+            traits.Float, traits.Float, desc='alpha and beta, where BOLD enters CMRO2', unit='1'
+        )
+        cbv_response = traits.Float(
+            0.0, usedefault=True, desc='assumed relative change of CBV', unit='1'
+        )
+        atlas = image('region of every voxel', '')
+        atlas_table = File(exists=True, mandatory=True, desc='index and name per region', unit='')
+        quantities = traits.List(traits.Str, mandatory=True, desc='what to summarise', unit='')
+        bold_q = traits.Float(mandatory=True, desc='FDR level of the BOLD gate', unit='1')
+        level = traits.Float(mandatory=True, desc='local false sign rate of a label', unit='1')
+        constants = traits.Dict({}, usedefault=True, desc='relative error by constants', unit='1')
+
+    class Outputs(TraitedSpec):
+        table = File(exists=True, desc='one row per region and quantity', unit='')
 
     def __init__(self, quantities: list[str] | None = None, **inputs: Any) -> None:
         super().__init__(**inputs)
@@ -276,30 +271,27 @@ def add_labels(rows: pd.DataFrame, *, bold_q: float, level: float) -> pd.DataFra
     return rows
 
 
-class _SummaryInputSpec(BaseInterfaceInputSpec):
-    sign = image('labels by the sign rule', '')
-    robust = image('robust labels', '')
-    mask = image('brain', '1')
-    bold = estimated('percent BOLD change', '%')
-    change = estimated('change of CMRO2', 'umol/100 g/min')
-    baseline = estimated('CMRO2 of the baseline', 'umol/100 g/min')
-    smallest_effect = traits.Float(
-        mandatory=True, desc='of interest, relative to the median baseline', unit='1'
-    )
-    fwhm = traits.Float(0.0, usedefault=True, desc='smoothing of the maps', unit='mm')
-    atlas = image('region of every voxel', '', optional=True)
-    atlas_table = File(exists=True, desc='index and name per region', unit='')
-
-
-class _SummaryOutputSpec(TraitedSpec):
-    table = File(exists=True, desc='counts and shares by rule, sign of BOLD and network', unit='')
-
-
-class SummariseConcordance(SimpleInterface):
+class SummariseConcordance(Interface):
     """Count the labels by rule, sign of BOLD and network."""
 
-    input_spec = _SummaryInputSpec
-    output_spec = _SummaryOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        sign = image('labels by the sign rule', '')
+        robust = image('robust labels', '')
+        mask = image('brain', '1')
+        bold = estimated('percent BOLD change', '%')
+        change = estimated('change of CMRO2', 'umol/100 g/min')
+        baseline = estimated('CMRO2 of the baseline', 'umol/100 g/min')
+        smallest_effect = traits.Float(
+            mandatory=True, desc='of interest, relative to the median baseline', unit='1'
+        )
+        fwhm = traits.Float(0.0, usedefault=True, desc='smoothing of the maps', unit='mm')
+        atlas = image('region of every voxel', '', optional=True)
+        atlas_table = File(exists=True, desc='index and name per region', unit='')
+
+    class Outputs(TraitedSpec):
+        table = File(
+            exists=True, desc='counts and shares by rule, sign of BOLD and network', unit=''
+        )
 
     def _run_interface(self, runtime):
         networks: dict[str, np.ndarray] = {}

@@ -12,8 +12,8 @@ from bids_app.images import check_same_grid, load_data, load_echoes, load_masked
 from bids_app.interfaces._base import (
     FIRST_ECHO,
     BaseInterfaceInputSpec,
+    Interface,
     ModelInterface,
-    SimpleInterface,
     TraitedSpec,
     as_data,
     estimated,
@@ -62,23 +62,19 @@ class _EchoInputSpec(BaseInterfaceInputSpec):
     )
 
 
-class _R2InputSpec(_EchoInputSpec):
-    model = traits.Enum(*choices('r2'), usedefault=True, desc='name in the registry', unit='')
-    refocusing_thickness = traits.Float(
-        desc='thickness that refocusing pulses select over that of the slice', unit='1'
-    )
-
-
-class _R2OutputSpec(TraitedSpec):
-    r2 = estimated('transverse relaxation rate', '1/s')
-
-
 class EstimateR2(ModelInterface):
     """Estimate R2 from a multi-echo spin echo."""
 
     quantity = 'r2'
-    input_spec = _R2InputSpec
-    output_spec = _R2OutputSpec
+
+    class Inputs(_EchoInputSpec):
+        model = traits.Enum(*choices('r2'), usedefault=True, desc='name in the registry', unit='')
+        refocusing_thickness = traits.Float(
+            desc='thickness that refocusing pulses select over that of the slice', unit='1'
+        )
+
+    class Outputs(TraitedSpec):
+        r2 = estimated('transverse relaxation rate', '1/s')
 
     def _sidecar(self, arguments):
         """Tell how far the first echo lies from the decay of the others."""
@@ -87,53 +83,46 @@ class EstimateR2(ModelInterface):
         return {FIRST_ECHO: _in_percent(known)} if known.size else {}
 
 
-class _R2StarInputSpec(_EchoInputSpec):
-    model = traits.Enum(*choices('r2_star'), usedefault=True, desc='name in the registry', unit='')
-    attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
-    attenuation_error = image('change of it by the error of the gradient', '1', optional=True)
-    attenuation_floor = traits.Float(
-        0.2, usedefault=True, desc='echoes below are dropped', unit='1'
-    )
-
-
-class _R2StarOutputSpec(TraitedSpec):
-    r2_star = estimated('effective transverse relaxation rate', '1/s')
-
-
 class EstimateR2Star(ModelInterface):
     """Estimate R2* from a multi-echo gradient echo."""
 
     quantity = 'r2_star'
-    input_spec = _R2StarInputSpec
-    output_spec = _R2StarOutputSpec
+
+    class Inputs(_EchoInputSpec):
+        model = traits.Enum(
+            *choices('r2_star'), usedefault=True, desc='name in the registry', unit=''
+        )
+        attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
+        attenuation_error = image('change of it by the error of the gradient', '1', optional=True)
+        attenuation_floor = traits.Float(
+            0.2, usedefault=True, desc='echoes below are dropped', unit='1'
+        )
+
+    class Outputs(TraitedSpec):
+        r2_star = estimated('effective transverse relaxation rate', '1/s')
 
 
-class _PrepareInputSpec(BaseInterfaceInputSpec):
-    sets = traits.List(
-        traits.Dict,
-        mandatory=True,
-        desc='the full set, then reduced ones: lists of files per part (magnitude, phase, real, '
-        'imaginary), phase_scale (rad per unit), echo_times (s), n_lines',
-        unit='',
-    )
-    line_axis = traits.Range(0, 1, value=1, usedefault=True, desc='phase encoding', unit='')
-    mask = image('voxels with signal', '1')
-
-
-class _PrepareOutputSpec(TraitedSpec):
-    magnitude = traits.List(image('one per echo', 'a.u.'), desc='magnitude', unit='a.u.')
-    phase = traits.List(image('one per echo', 'rad'), desc='phase', unit='rad')
-    disagreement = result('relative difference of the sets', '1')
-    displacement = traits.List(
-        traits.Float, desc='movement between the sets that was undone, one per set', unit='mm'
-    )
-
-
-class PrepareEchoes(SimpleInterface):
+class PrepareEchoes(Interface):
     """Make magnitude and phase in radians of whatever parts there are; align and merge sets."""
 
-    input_spec = _PrepareInputSpec
-    output_spec = _PrepareOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        sets = traits.List(
+            traits.Dict,
+            mandatory=True,
+            desc='the full set, then reduced ones: lists of files per part (magnitude, phase, '
+            'real, imaginary), phase_scale (rad per unit), echo_times (s), n_lines',
+            unit='',
+        )
+        line_axis = traits.Range(0, 1, value=1, usedefault=True, desc='phase encoding', unit='')
+        mask = image('voxels with signal', '1')
+
+    class Outputs(TraitedSpec):
+        magnitude = traits.List(image('one per echo', 'a.u.'), desc='magnitude', unit='a.u.')
+        phase = traits.List(image('one per echo', 'rad'), desc='phase', unit='rad')
+        disagreement = result('relative difference of the sets', '1')
+        displacement = traits.List(
+            traits.Float, desc='movement between the sets that was undone, one per set', unit='mm'
+        )
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -179,28 +168,26 @@ def _load_complex(item):
     return parts['real'] + 1j * parts['imaginary']
 
 
-class _FieldMapInputSpec(BaseInterfaceInputSpec):
-    magnitude = traits.List(
-        image('one magnitude per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
-    )
-    phase = traits.List(
-        image('one phase per echo', 'rad'), mandatory=True, desc='phase of the echoes', unit='rad'
-    )
-    mask = image('voxels with signal', '1')
-    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
-
-
-class _FieldMapOutputSpec(TraitedSpec):
-    field_map = result('offset of the main field', 'Hz')
-    field_map_variance = result('its random variance', 'Hz^2')
-    field_magnitude = result('magnitude image that belongs to it', 'a.u.')
-
-
-class EstimateFieldMap(SimpleInterface):
+class EstimateFieldMap(Interface):
     """Estimate the field offset from the phase of the echoes."""
 
-    input_spec = _FieldMapInputSpec
-    output_spec = _FieldMapOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        magnitude = traits.List(
+            image('one magnitude per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
+        )
+        phase = traits.List(
+            image('one phase per echo', 'rad'),
+            mandatory=True,
+            desc='phase of the echoes',
+            unit='rad',
+        )
+        mask = image('voxels with signal', '1')
+        echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+
+    class Outputs(TraitedSpec):
+        field_map = result('offset of the main field', 'Hz')
+        field_map_variance = result('its random variance', 'Hz^2')
+        field_magnitude = result('magnitude image that belongs to it', 'a.u.')
 
     def _run_interface(self, runtime):
         grid = check_same_grid([*self.inputs.magnitude, *self.inputs.phase, self.inputs.mask])
@@ -222,29 +209,26 @@ class EstimateFieldMap(SimpleInterface):
         return runtime
 
 
-class _DephasingInputSpec(BaseInterfaceInputSpec):
-    field_map = image('offset of the main field', 'Hz')
-    field_map_variance = image('its random variance', 'Hz^2')
-    mask = image('voxels with signal', '1')
-    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
-    slice_profile = traits.Str('rectangular', usedefault=True, desc='slice profile', unit='')
-    slice_thickness = traits.Float(
-        desc='without the gap; default the distance of the slices', unit='m'
-    )
-    slice_axis = traits.Range(0, 2, value=2, usedefault=True, desc='axis of the slices', unit='')
-
-
-class _DephasingOutputSpec(TraitedSpec):
-    attenuation = result('signal kept per echo in the background gradient', '1')
-    attenuation_error = result('its change by one standard deviation of the gradient', '1')
-    gradient = result('through-slice gradient of the main field', 'T/m')
-
-
-class PredictGradientAttenuation(SimpleInterface):
+class PredictGradientAttenuation(Interface):
     """Predict the signal that the background gradient leaves at each echo."""
 
-    input_spec = _DephasingInputSpec
-    output_spec = _DephasingOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        field_map = image('offset of the main field', 'Hz')
+        field_map_variance = image('its random variance', 'Hz^2')
+        mask = image('voxels with signal', '1')
+        echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+        slice_profile = traits.Str('rectangular', usedefault=True, desc='slice profile', unit='')
+        slice_thickness = traits.Float(
+            desc='without the gap; default the distance of the slices', unit='m'
+        )
+        slice_axis = traits.Range(
+            0, 2, value=2, usedefault=True, desc='axis of the slices', unit=''
+        )
+
+    class Outputs(TraitedSpec):
+        attenuation = result('signal kept per echo in the background gradient', '1')
+        attenuation_error = result('its change by one standard deviation of the gradient', '1')
+        gradient = result('through-slice gradient of the main field', 'T/m')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -287,29 +271,27 @@ class PredictGradientAttenuation(SimpleInterface):
         return lost
 
 
-class _InconsistencyInputSpec(BaseInterfaceInputSpec):
-    signal = traits.List(
-        image('one magnitude image per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
-    )
-    mask = image('voxels to estimate', '1')
-    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
-    attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
-    disagreement = image('relative difference of redundant sets', '1', optional=True)
-    displacement = traits.List(
-        traits.Float, desc='movement between the sets that was undone', unit='mm'
-    )
-    r2_star = estimated('effective transverse relaxation rate', '1/s')
-
-
-class _InconsistencyOutputSpec(TraitedSpec):
-    echo_inconsistency = estimated('deviation of the echoes from one decay', '1')
-
-
-class MeasureEchoInconsistency(SimpleInterface):
+class MeasureEchoInconsistency(Interface):
     """Measure how far echoes are from one decay, and sets from each other."""
 
-    input_spec = _InconsistencyInputSpec
-    output_spec = _InconsistencyOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        signal = traits.List(
+            image('one magnitude image per echo', 'a.u.'),
+            mandatory=True,
+            desc='echoes',
+            unit='a.u.',
+        )
+        mask = image('voxels to estimate', '1')
+        echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+        attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
+        disagreement = image('relative difference of redundant sets', '1', optional=True)
+        displacement = traits.List(
+            traits.Float, desc='movement between the sets that was undone', unit='mm'
+        )
+        r2_star = estimated('effective transverse relaxation rate', '1/s')
+
+    class Outputs(TraitedSpec):
+        echo_inconsistency = estimated('deviation of the echoes from one decay', '1')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -346,27 +328,25 @@ def _in_percent(values):
     return round(float(np.median(values)) / PERCENT, 3)
 
 
-class _DecaysInputSpec(BaseInterfaceInputSpec):
-    signal = traits.List(
-        image('one magnitude image per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
-    )
-    mask = image('voxels to choose from', '1')
-    echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
-    noise_groups = image('most frequent tissue', '', optional=True)
-    attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
-    model = traits.Str('exponential', usedefault=True, desc='model of the rate', unit='')
-    rate = estimated('R2 or R2*', '1/s')
-
-
-class _DecaysOutputSpec(TraitedSpec):
-    decays = result('table of echoes and fit of a few voxels', '')
-
-
-class SampleDecays(SimpleInterface):
+class SampleDecays(Interface):
     """Take the decays of a typical voxel per tissue and of a flagged one, with their fit."""
 
-    input_spec = _DecaysInputSpec
-    output_spec = _DecaysOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        signal = traits.List(
+            image('one magnitude image per echo', 'a.u.'),
+            mandatory=True,
+            desc='echoes',
+            unit='a.u.',
+        )
+        mask = image('voxels to choose from', '1')
+        echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+        noise_groups = image('most frequent tissue', '', optional=True)
+        attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
+        model = traits.Str('exponential', usedefault=True, desc='model of the rate', unit='')
+        rate = estimated('R2 or R2*', '1/s')
+
+    class Outputs(TraitedSpec):
+        decays = result('table of echoes and fit of a few voxels', '')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -417,20 +397,15 @@ DECAY_COLUMNS = ('voxel', 'i', 'j', 'k', 'echo_time', 'signal', 'fit', 'rate', '
 """Of the table of decays."""
 
 
-class _RateInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to convert', '1')
-    rate = estimated('relaxation rate', '1/s')
-
-
-class _TimeOutputSpec(TraitedSpec):
-    time = estimated('relaxation time', 's')
-
-
-class ConvertRateToTime(SimpleInterface):
+class ConvertRateToTime(Interface):
     """Convert a relaxation rate into a relaxation time."""
 
-    input_spec = _RateInputSpec
-    output_spec = _TimeOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to convert', '1')
+        rate = estimated('relaxation rate', '1/s')
+
+    class Outputs(TraitedSpec):
+        time = estimated('relaxation time', 's')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)

@@ -29,7 +29,7 @@ from bids_app.interfaces._base import (
     BaseInterfaceInputSpec,
     Bundle,
     File,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     estimated,
     estimated_each,
@@ -66,22 +66,20 @@ VARIANCE_SHARES = 'VarianceShares'
 TISSUES = ('grey_matter', 'white_matter', 'csf')
 
 
-class _HeadsInputSpec(BaseInterfaceInputSpec):
-    images = traits.List(
-        image('T1w image of the whole head', 'a.u.'), mandatory=True, desc='one head', unit='a.u.'
-    )
-    random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')
-
-
-class _HeadsOutputSpec(TraitedSpec):
-    t1w = result('their mean, on the grid of the first', 'a.u.')
-
-
-class AverageHeads(SimpleInterface):
+class AverageHeads(Interface):
     """Average several T1w images of one head, aligned to the first."""
 
-    input_spec = _HeadsInputSpec
-    output_spec = _HeadsOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        images = traits.List(
+            image('T1w image of the whole head', 'a.u.'),
+            mandatory=True,
+            desc='one head',
+            unit='a.u.',
+        )
+        random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')
+
+    class Outputs(TraitedSpec):
+        t1w = result('their mean, on the grid of the first', 'a.u.')
 
     def _run_interface(self, runtime):
         self._results['t1w'] = str(Path(runtime.cwd) / 't1w.nii')
@@ -95,24 +93,19 @@ class AverageHeads(SimpleInterface):
         return runtime
 
 
-class _ExtractBrainInputSpec(BaseInterfaceInputSpec):
-    t1w = image('T1w image of the whole head', 'a.u.')
-    smallest = traits.Float(900.0, usedefault=True, desc='smallest plausible brain', unit='mL')
-    largest = traits.Float(2100.0, usedefault=True, desc='largest plausible brain', unit='mL')
-    random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')
-
-
-class _ExtractBrainOutputSpec(TraitedSpec):
-    t1w = result('bias-corrected T1w image', 'a.u.')
-    brain_mask = result('brain', '1')
-    table = File(exists=True, desc='verdict on the brain, one row', unit='')
-
-
-class ExtractBrain(SimpleInterface):
+class ExtractBrain(Interface):
     """Correct the bias field of a T1w image, find the brain, and judge it."""
 
-    input_spec = _ExtractBrainInputSpec
-    output_spec = _ExtractBrainOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        t1w = image('T1w image of the whole head', 'a.u.')
+        smallest = traits.Float(900.0, usedefault=True, desc='smallest plausible brain', unit='mL')
+        largest = traits.Float(2100.0, usedefault=True, desc='largest plausible brain', unit='mL')
+        random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')
+
+    class Outputs(TraitedSpec):
+        t1w = result('bias-corrected T1w image', 'a.u.')
+        brain_mask = result('brain', '1')
+        table = File(exists=True, desc='verdict on the brain, one row', unit='')
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
@@ -143,23 +136,18 @@ class ExtractBrain(SimpleInterface):
         return runtime
 
 
-class _SegmentInputSpec(BaseInterfaceInputSpec):
-    t1w = image('bias-corrected T1w image', 'a.u.')
-    brain_mask = image('brain', '1')
-    random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
-
-
-class _SegmentOutputSpec(TraitedSpec):
-    grey_matter = result('grey-matter probability', '1')
-    white_matter = result('white-matter probability', '1')
-    csf = result('cerebrospinal-fluid probability', '1')
-
-
-class SegmentTissue(SimpleInterface):
+class SegmentTissue(Interface):
     """Estimate the probability of grey matter, white matter and cerebrospinal fluid."""
 
-    input_spec = _SegmentInputSpec
-    output_spec = _SegmentOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        t1w = image('bias-corrected T1w image', 'a.u.')
+        brain_mask = image('brain', '1')
+        random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
+
+    class Outputs(TraitedSpec):
+        grey_matter = result('grey-matter probability', '1')
+        white_matter = result('white-matter probability', '1')
+        csf = result('cerebrospinal-fluid probability', '1')
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
@@ -178,22 +166,17 @@ class SegmentTissue(SimpleInterface):
         return runtime
 
 
-class _DiscretiseInputSpec(BaseInterfaceInputSpec):
-    grey_matter = image('grey-matter probability', '1')
-    white_matter = image('white-matter probability', '1')
-    csf = image('cerebrospinal-fluid probability', '1')
-    brain_mask = image('brain', '1')
-
-
-class _DiscretiseOutputSpec(TraitedSpec):
-    dseg = result('most probable tissue: 1 grey matter, 2 white matter, 3 CSF', '')
-
-
-class DiscretiseTissue(SimpleInterface):
+class DiscretiseTissue(Interface):
     """Name the most probable tissue of every voxel (labels of BIDS: 1 GM, 2 WM, 3 CSF)."""
 
-    input_spec = _DiscretiseInputSpec
-    output_spec = _DiscretiseOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        grey_matter = image('grey-matter probability', '1')
+        white_matter = image('white-matter probability', '1')
+        csf = image('cerebrospinal-fluid probability', '1')
+        brain_mask = image('brain', '1')
+
+    class Outputs(TraitedSpec):
+        dseg = result('most probable tissue: 1 grey matter, 2 white matter, 3 CSF', '')
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.brain_mask)
@@ -203,25 +186,20 @@ class DiscretiseTissue(SimpleInterface):
         return runtime
 
 
-class _NormaliseInputSpec(BaseInterfaceInputSpec):
-    t1w = image('bias-corrected T1w image', 'a.u.')
-    brain_mask = image('brain', '1')
-    template = image('T1w image of the template', 'a.u.')
-    template_mask = image('brain of the template', '1')
-    sloppy = traits.Bool(False, usedefault=True, desc='quick and coarse', unit='')
-    random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
-
-
-class _NormaliseOutputSpec(TraitedSpec):
-    to_template = result('transform from T1w to template (ITK)', '')
-    from_template = result('transform from template to T1w (ITK)', '')
-
-
-class NormaliseToTemplate(SimpleInterface):
+class NormaliseToTemplate(Interface):
     """Find the deformation between the T1w image and the template."""
 
-    input_spec = _NormaliseInputSpec
-    output_spec = _NormaliseOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        t1w = image('bias-corrected T1w image', 'a.u.')
+        brain_mask = image('brain', '1')
+        template = image('T1w image of the template', 'a.u.')
+        template_mask = image('brain of the template', '1')
+        sloppy = traits.Bool(False, usedefault=True, desc='quick and coarse', unit='')
+        random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
+
+    class Outputs(TraitedSpec):
+        to_template = result('transform from T1w to template (ITK)', '')
+        from_template = result('transform from template to T1w (ITK)', '')
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
@@ -242,20 +220,15 @@ class NormaliseToTemplate(SimpleInterface):
         return runtime
 
 
-class _CoordinatesInputSpec(BaseInterfaceInputSpec):
-    transform = image('ITK transform whose fixed image is the reference', '')
-    reference = image('grid to map', '')
-
-
-class _CoordinatesOutputSpec(TraitedSpec):
-    coordinates = result('position of every voxel in the other image, RAS', 'mm')
-
-
-class MapCoordinates(SimpleInterface):
+class MapCoordinates(Interface):
     """Map, for every voxel of a reference grid, its position in the image it came from."""
 
-    input_spec = _CoordinatesInputSpec
-    output_spec = _CoordinatesOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        transform = image('ITK transform whose fixed image is the reference', '')
+        reference = image('grid to map', '')
+
+    class Outputs(TraitedSpec):
+        coordinates = result('position of every voxel in the other image, RAS', 'mm')
 
     def _run_interface(self, runtime):
         out = str(Path(runtime.cwd) / 'coordinates.nii')
@@ -270,25 +243,20 @@ class MapCoordinates(SimpleInterface):
         return runtime
 
 
-class _ReferenceInputSpec(BaseInterfaceInputSpec):
-    files = traits.List(
-        image('image or series', 'a.u.'), mandatory=True, desc='files', unit='a.u.'
-    )
-    imaginary = traits.List(
-        image('imaginary part of each file', 'a.u.'), desc='where files are real', unit='a.u.'
-    )
-    volumes = traits.List(traits.Int, desc='volumes to average; empty means all', unit='')
-
-
-class _ReferenceOutputSpec(TraitedSpec):
-    reference = result('mean image', 'a.u.')
-
-
-class AverageVolumes(SimpleInterface):
+class AverageVolumes(Interface):
     """Average volumes or echoes into the image that stands for a scan."""
 
-    input_spec = _ReferenceInputSpec
-    output_spec = _ReferenceOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        files = traits.List(
+            image('image or series', 'a.u.'), mandatory=True, desc='files', unit='a.u.'
+        )
+        imaginary = traits.List(
+            image('imaginary part of each file', 'a.u.'), desc='where files are real', unit='a.u.'
+        )
+        volumes = traits.List(traits.Int, desc='volumes to average; empty means all', unit='')
+
+    class Outputs(TraitedSpec):
+        reference = result('mean image', 'a.u.')
 
     def _run_interface(self, runtime):
         grid = check_same_grid(self.inputs.files)
@@ -307,19 +275,14 @@ class AverageVolumes(SimpleInterface):
         return runtime
 
 
-class _MaskInputSpec(BaseInterfaceInputSpec):
-    reference = image('mean image', 'a.u.')
-
-
-class _MaskOutputSpec(TraitedSpec):
-    mask = result('brain', '1')
-
-
-class MaskFromMean(SimpleInterface):
+class MaskFromMean(Interface):
     """Find the brain in the mean image of a scan, where there is no T1w image."""
 
-    input_spec = _MaskInputSpec
-    output_spec = _MaskOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        reference = image('mean image', 'a.u.')
+
+    class Outputs(TraitedSpec):
+        mask = result('brain', '1')
 
     def _run_interface(self, runtime):
         grid = grid_of(self.inputs.reference)
@@ -328,22 +291,17 @@ class MaskFromMean(SimpleInterface):
         return runtime
 
 
-class _RegisterInputSpec(BaseInterfaceInputSpec):
-    fixed = image('image to align to', 'a.u.')
-    moving = image('image to align', 'a.u.')
-    fixed_mask = image('brain in the fixed image', '1', optional=True)
-    random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
-
-
-class _RegisterOutputSpec(TraitedSpec):
-    transform = result('rigid transform, points of fixed to points of moving (ITK)', '')
-
-
-class RegisterRigid(SimpleInterface):
+class RegisterRigid(Interface):
     """Align a scan to another rigidly."""
 
-    input_spec = _RegisterInputSpec
-    output_spec = _RegisterOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        fixed = image('image to align to', 'a.u.')
+        moving = image('image to align', 'a.u.')
+        fixed_mask = image('brain in the fixed image', '1', optional=True)
+        random_seed = traits.Int(42, usedefault=True, desc='seed', unit='')
+
+    class Outputs(TraitedSpec):
+        transform = result('rigid transform, points of fixed to points of moving (ITK)', '')
 
     def _run_interface(self, runtime):
         out = str(Path(runtime.cwd) / 'transform.txt')
@@ -361,11 +319,11 @@ class RegisterRigid(SimpleInterface):
         return runtime
 
 
-class TrustHeader(SimpleInterface):
+class TrustHeader(Interface):
     """Take the headers at their word: the identity transform."""
 
-    input_spec = _RegisterInputSpec
-    output_spec = _RegisterOutputSpec
+    Inputs = RegisterRigid.Inputs
+    Outputs = RegisterRigid.Outputs
 
     def _run_interface(self, runtime):
         path = Path(runtime.cwd) / 'transform.txt'
@@ -373,15 +331,13 @@ class TrustHeader(SimpleInterface):
         return runtime
 
 
-class _KnownInputSpec(_RegisterInputSpec):
-    known = File(exists=True, mandatory=True, desc='rigid or affine transform (ITK)', unit='')
-
-
-class TakeTransform(SimpleInterface):
+class TakeTransform(Interface):
     """Take a transform that other software found."""
 
-    input_spec = _KnownInputSpec
-    output_spec = _RegisterOutputSpec
+    class Inputs(RegisterRigid.Inputs):
+        known = File(exists=True, mandatory=True, desc='rigid or affine transform (ITK)', unit='')
+
+    Outputs = RegisterRigid.Outputs
 
     def _run_interface(self, runtime):
         path = Path(runtime.cwd) / 'transform.txt'
@@ -395,25 +351,20 @@ class _ProbabilitiesInputSpec(BaseInterfaceInputSpec):
     csf = image('cerebrospinal-fluid probability, T1w grid', '1')
 
 
-class _TissueInputSpec(_ProbabilitiesInputSpec):
-    reference = image('grid of the scan', '')
-    transform = image('rigid transform, T1w points to scan points (ITK)', '')
-    brain_mask = image('brain, T1w grid', '1')
-
-
-class _TissueOutputSpec(TraitedSpec):
-    mask = result('brain on the grid of the scan', '1')
-    grey_matter = result('grey-matter fraction of every voxel', '1')
-    white_matter = result('white-matter fraction of every voxel', '1')
-    csf = result('cerebrospinal-fluid fraction of every voxel', '1')
-    noise_groups = result('most frequent tissue: 1 grey matter, 2 white matter, 3 CSF', '')
-
-
-class ResampleTissue(SimpleInterface):
+class ResampleTissue(Interface):
     """Average brain mask and tissue maps over the voxels of a scan."""
 
-    input_spec = _TissueInputSpec
-    output_spec = _TissueOutputSpec
+    class Inputs(_ProbabilitiesInputSpec):
+        reference = image('grid of the scan', '')
+        transform = image('rigid transform, T1w points to scan points (ITK)', '')
+        brain_mask = image('brain, T1w grid', '1')
+
+    class Outputs(TraitedSpec):
+        mask = result('brain on the grid of the scan', '1')
+        grey_matter = result('grey-matter fraction of every voxel', '1')
+        white_matter = result('white-matter fraction of every voxel', '1')
+        csf = result('cerebrospinal-fluid fraction of every voxel', '1')
+        noise_groups = result('most frequent tissue: 1 grey matter, 2 white matter, 3 CSF', '')
 
     def _run_interface(self, runtime):
         folder = Path(runtime.cwd)
@@ -439,22 +390,19 @@ class ResampleTissue(SimpleInterface):
         return runtime
 
 
-class _PredictTissueInputSpec(_ProbabilitiesInputSpec):
-    reference = image('image that stands for the scan', 'a.u.')
-    mask = image('voxels of the target; its grid is the target', '1')
-    source_transform = image('rigid transform, T1w points to scan points (ITK)', '')
-    target_transform = image('rigid transform, T1w points to target points (ITK)', '')
-
-
-class _PredictTissueOutputSpec(TraitedSpec):
-    tissue_there = result('fractions of the three tissues (X, Y, Z, 3) on the target grid', '1')
-
-
-class PredictTissue(SimpleInterface):
+class PredictTissue(Interface):
     """Average tissue over voxels of a scan's size and turn, centred on those of the target."""
 
-    input_spec = _PredictTissueInputSpec
-    output_spec = _PredictTissueOutputSpec
+    class Inputs(_ProbabilitiesInputSpec):
+        reference = image('image that stands for the scan', 'a.u.')
+        mask = image('voxels of the target; its grid is the target', '1')
+        source_transform = image('rigid transform, T1w points to scan points (ITK)', '')
+        target_transform = image('rigid transform, T1w points to target points (ITK)', '')
+
+    class Outputs(TraitedSpec):
+        tissue_there = result(
+            'fractions of the three tissues (X, Y, Z, 3) on the target grid', '1'
+        )
 
     def _run_interface(self, runtime):
         mask, target = read_mask(self.inputs.mask)
@@ -474,43 +422,6 @@ class PredictTissue(SimpleInterface):
         path = Path(runtime.cwd) / 'tissue_there.nii'
         self._results['tissue_there'] = save_image(there, target, path)
         return runtime
-
-
-class _ResampleInputSpec(BaseInterfaceInputSpec):
-    quantity = estimated('map on the grid of its scan', '')
-    mask = image('voxels to fill; its grid is the target', '1')
-    source_transform = image('rigid transform, T1w points to scan points (ITK)', '', optional=True)
-    target_transform = image(
-        'rigid transform, T1w points to target points (ITK)', '', optional=True
-    )
-    coordinates = image(
-        'T1w position of every target voxel, where the target is a template', 'mm', optional=True
-    )
-    grey_matter = image('grey-matter fraction, grid of the scan', '1', optional=True)
-    white_matter = image('white-matter fraction, grid of the scan', '1', optional=True)
-    csf = image('cerebrospinal-fluid fraction, grid of the scan', '1', optional=True)
-    tissue_there = image(
-        'fractions of the three over voxels of the scan at those of the target', '1', optional=True
-    )
-    is_widened = traits.Bool(
-        False,
-        usedefault=True,
-        desc='add to the variance what interpolation and alignment do not know',
-        unit='',
-    )
-    alignment_error = traits.Float(
-        0.0, usedefault=True, desc='SD of where scan and target lie to each other', unit='mm'
-    )
-    voxels_per_sample = traits.Float(
-        1.0,
-        usedefault=True,
-        desc='voxels that shared one noise sample once the series of the scan was resampled',
-        unit='1',
-    )
-
-
-class _ResampleOutputSpec(TraitedSpec):
-    quantity = estimated('map on the target grid', '')
 
 
 def _source_points(inputs, target):
@@ -533,11 +444,49 @@ def _source_points(inputs, target):
     )
 
 
-class ResampleQuantity(SimpleInterface):
+class ResampleQuantity(Interface):
     """Carry a quantity to another grid by a spline, its variance with the squared weights."""
 
-    input_spec = _ResampleInputSpec
-    output_spec = _ResampleOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        quantity = estimated('map on the grid of its scan', '')
+        mask = image('voxels to fill; its grid is the target', '1')
+        source_transform = image(
+            'rigid transform, T1w points to scan points (ITK)', '', optional=True
+        )
+        target_transform = image(
+            'rigid transform, T1w points to target points (ITK)', '', optional=True
+        )
+        coordinates = image(
+            'T1w position of every target voxel, where the target is a template',
+            'mm',
+            optional=True,
+        )
+        grey_matter = image('grey-matter fraction, grid of the scan', '1', optional=True)
+        white_matter = image('white-matter fraction, grid of the scan', '1', optional=True)
+        csf = image('cerebrospinal-fluid fraction, grid of the scan', '1', optional=True)
+        tissue_there = image(
+            'fractions of the three over voxels of the scan at those of the target',
+            '1',
+            optional=True,
+        )
+        is_widened = traits.Bool(
+            False,
+            usedefault=True,
+            desc='add to the variance what interpolation and alignment do not know',
+            unit='',
+        )
+        alignment_error = traits.Float(
+            0.0, usedefault=True, desc='SD of where scan and target lie to each other', unit='mm'
+        )
+        voxels_per_sample = traits.Float(
+            1.0,
+            usedefault=True,
+            desc='voxels that shared one noise sample once the series of the scan was resampled',
+            unit='1',
+        )
+
+    class Outputs(TraitedSpec):
+        quantity = estimated('map on the target grid', '')
 
     def _run_interface(self, runtime):
         mask, target = read_mask(self.inputs.mask)
@@ -621,25 +570,22 @@ def voxels_per_sample(source, target, points):
     return max(float(ratio / kept), 1.0)
 
 
-class _LabelsInputSpec(BaseInterfaceInputSpec):
-    quantity = image('label map', '')
-    mask = image('voxels to fill; its grid is the target', '1')
-    source_transform = image('rigid transform, T1w points to scan points (ITK)', '', optional=True)
-    target_transform = image(
-        'rigid transform, T1w points to target points (ITK)', '', optional=True
-    )
-    coordinates = image('position of every target voxel in the source', 'mm', optional=True)
-
-
-class _LabelsOutputSpec(TraitedSpec):
-    labels = result('label map on the target grid', '')
-
-
-class ResampleLabels(SimpleInterface):
+class ResampleLabels(Interface):
     """Carry labels to another grid by nearest neighbour."""
 
-    input_spec = _LabelsInputSpec
-    output_spec = _LabelsOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        quantity = image('label map', '')
+        mask = image('voxels to fill; its grid is the target', '1')
+        source_transform = image(
+            'rigid transform, T1w points to scan points (ITK)', '', optional=True
+        )
+        target_transform = image(
+            'rigid transform, T1w points to target points (ITK)', '', optional=True
+        )
+        coordinates = image('position of every target voxel in the source', 'mm', optional=True)
+
+    class Outputs(TraitedSpec):
+        labels = result('label map on the target grid', '')
 
     def _run_interface(self, runtime):
         mask, target = read_mask(self.inputs.mask)
@@ -651,15 +597,13 @@ class ResampleLabels(SimpleInterface):
         return runtime
 
 
-class _ProbabilityOutputSpec(TraitedSpec):
-    probability = result('probability on the target grid; NaN where there is none', '1')
-
-
-class ResampleProbability(SimpleInterface):
+class ResampleProbability(Interface):
     """Carry the probability of a label to another grid with the labels: by nearest neighbour."""
 
-    input_spec = _LabelsInputSpec
-    output_spec = _ProbabilityOutputSpec
+    Inputs = ResampleLabels.Inputs
+
+    class Outputs(TraitedSpec):
+        probability = result('probability on the target grid; NaN where there is none', '1')
 
     def _run_interface(self, runtime):
         mask, target = read_mask(self.inputs.mask)
@@ -670,19 +614,14 @@ class ResampleProbability(SimpleInterface):
         return runtime
 
 
-class _FractionInputSpec(_LabelsInputSpec):
-    pass
-
-
-class _FractionOutputSpec(TraitedSpec):
-    fraction = result('fraction on the target grid', '1')
-
-
-class ResampleFraction(SimpleInterface):
+class ResampleFraction(Interface):
     """Carry a probability map to another grid linearly; outside its field of view it is 0."""
 
-    input_spec = _FractionInputSpec
-    output_spec = _FractionOutputSpec
+    class Inputs(ResampleLabels.Inputs):
+        pass
+
+    class Outputs(TraitedSpec):
+        fraction = result('fraction on the target grid', '1')
 
     def _run_interface(self, runtime):
         _, target = read_mask(self.inputs.mask)
@@ -693,24 +632,21 @@ class ResampleFraction(SimpleInterface):
         return runtime
 
 
-class _CombineInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to combine', '1')
-    quantity = estimated_each('map of one run', '')
-    condition = traits.Str('', usedefault=True, desc='of the runs', unit='')
-    by_scatter = traits.Bool(
-        False, usedefault=True, desc='the error is that which the runs show', unit=''
-    )
-
-
-class _CombineOutputSpec(_ResampleOutputSpec):
-    table = File(exists=True, desc='whether the runs differ by more than their errors', unit='')
-
-
-class CombineRuns(SimpleInterface):
+class CombineRuns(Interface):
     """Combine the estimates of several runs by inverse variance, and compare them."""
 
-    input_spec = _CombineInputSpec
-    output_spec = _CombineOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to combine', '1')
+        quantity = estimated_each('map of one run', '')
+        condition = traits.Str('', usedefault=True, desc='of the runs', unit='')
+        by_scatter = traits.Bool(
+            False, usedefault=True, desc='the error is that which the runs show', unit=''
+        )
+
+    class Outputs(ResampleQuantity.Outputs):
+        table = File(
+            exists=True, desc='whether the runs differ by more than their errors', unit=''
+        )
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -785,20 +721,18 @@ def _joined_sidecar(runs, found):
     return facts | ({ERROR_FACTORS: factors} if factors else {})
 
 
-class _SmoothInputSpec(BaseInterfaceInputSpec):
-    mask = image('voxels to smooth within', '1')
-    quantity = estimated('map', '')
-    fwhm = traits.Float(desc='full width at half maximum', unit='mm')
-    fwhm_voxels = traits.Float(
-        xor=['fwhm'], desc='full width at half maximum, in place of that in mm', unit='1'
-    )
-
-
-class SmoothQuantity(SimpleInterface):
+class SmoothQuantity(Interface):
     """Smooth a quantity inside the brain; the variance takes the squared weights."""
 
-    input_spec = _SmoothInputSpec
-    output_spec = _ResampleOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        mask = image('voxels to smooth within', '1')
+        quantity = estimated('map', '')
+        fwhm = traits.Float(desc='full width at half maximum', unit='mm')
+        fwhm_voxels = traits.Float(
+            xor=['fwhm'], desc='full width at half maximum, in place of that in mm', unit='1'
+        )
+
+    Outputs = ResampleQuantity.Outputs
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)

@@ -25,7 +25,7 @@ from bids_app.interfaces._base import (
     Bundle,
     DynamicTraitedSpec,
     File,
-    SimpleInterface,
+    Interface,
     TraitedSpec,
     estimated,
     image,
@@ -49,24 +49,21 @@ def _file(desc: str) -> Any:
     return File(exists=True, mandatory=True, desc=desc, unit='')
 
 
-class _LocateInputSpec(BaseInterfaceInputSpec):
-    white = _file('inner surface of the cortex, T1w space')
-    pial = _file('outer surface, same vertices')
-    own_sphere = _file('sphere of the same vertices, registered to the template')
-    sphere = _file('sphere of the standard mesh')
-    grey_matter = image('grey-matter fraction on the grid of the maps', '1')
-    source_transform = image('rigid transform, T1w points to scan points (ITK)', '', optional=True)
-
-
-class _LocateOutputSpec(TraitedSpec):
-    weights = File(exists=True, desc='voxels of every vertex, and its area', unit='')
-
-
-class MapCortex(SimpleInterface):
+class MapCortex(Interface):
     """Map every vertex of a standard mesh to the voxels that it is made of."""
 
-    input_spec = _LocateInputSpec
-    output_spec = _LocateOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        white = _file('inner surface of the cortex, T1w space')
+        pial = _file('outer surface, same vertices')
+        own_sphere = _file('sphere of the same vertices, registered to the template')
+        sphere = _file('sphere of the standard mesh')
+        grey_matter = image('grey-matter fraction on the grid of the maps', '1')
+        source_transform = image(
+            'rigid transform, T1w points to scan points (ITK)', '', optional=True
+        )
+
+    class Outputs(TraitedSpec):
+        weights = File(exists=True, desc='voxels of every vertex, and its area', unit='')
 
     def _run_interface(self, runtime):
         (white, faces), (pial, _) = (
@@ -105,23 +102,20 @@ def load_weights(path: str) -> tuple[sparse.csr_array, Any]:
         return sparse.csr_array(parts, shape=tuple(found['shape'])), found['areas']
 
 
-class _SampleInputSpec(BaseInterfaceInputSpec):
-    quantity = estimated('map on the quantification grid', '')
-    left = _file('weights of the left hemisphere')
-    right = _file('weights of the right hemisphere')
-    is_rate = traits.Bool(False, usedefault=True, desc='a rate, to be saved as a time', unit='')
-
-
-class _SampleOutputSpec(TraitedSpec):
-    left = estimated('map on the left hemisphere', '')
-    right = estimated('map on the right hemisphere', '')
-
-
-class ResampleToCortex(SimpleInterface):
+class ResampleToCortex(Interface):
     """Resample a map and its variance to the cortex of both hemispheres."""
 
-    input_spec = _SampleInputSpec
-    output_spec = _SampleOutputSpec
+    class Inputs(BaseInterfaceInputSpec):
+        quantity = estimated('map on the quantification grid', '')
+        left = _file('weights of the left hemisphere')
+        right = _file('weights of the right hemisphere')
+        is_rate = traits.Bool(
+            False, usedefault=True, desc='a rate, to be saved as a time', unit=''
+        )
+
+    class Outputs(TraitedSpec):
+        left = estimated('map on the left hemisphere', '')
+        right = estimated('map on the right hemisphere', '')
 
     def _run_interface(self, runtime):
         files = Bundle.read(self.inputs.quantity)
@@ -138,24 +132,19 @@ class ResampleToCortex(SimpleInterface):
         return runtime
 
 
-class _ParcelsInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
-    left = _file('weights of the left hemisphere')
-    right = _file('weights of the right hemisphere')
-    atlas = traits.List(File(exists=True), mandatory=True, desc='label files', unit='')
-    maps = traits.Dict(
-        mandatory=True, desc='port -> quantity, condition, contrast, is_rate', unit=''
-    )
-
-
-class _ParcelsOutputSpec(TraitedSpec):
-    table = File(exists=True, desc='one row per map and parcel', unit='')
-
-
-class SummariseCortex(SimpleInterface):
+class SummariseCortex(Interface):
     """Average maps over the parcels of an atlas on the surface; one port for every map."""
 
-    input_spec = _ParcelsInputSpec
-    output_spec = _ParcelsOutputSpec
+    class Inputs(DynamicTraitedSpec, BaseInterfaceInputSpec):
+        left = _file('weights of the left hemisphere')
+        right = _file('weights of the right hemisphere')
+        atlas = traits.List(File(exists=True), mandatory=True, desc='label files', unit='')
+        maps = traits.Dict(
+            mandatory=True, desc='port -> quantity, condition, contrast, is_rate', unit=''
+        )
+
+    class Outputs(TraitedSpec):
+        table = File(exists=True, desc='one row per map and parcel', unit='')
 
     def __init__(self, maps: dict[str, Any] | None = None, **inputs: Any) -> None:
         super().__init__(**inputs)

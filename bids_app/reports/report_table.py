@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
 
-from bids_app.bids.output.names import packaged_table
+from bids_app.bids.output.names import packaged_table, row
 from bids_app.bids.products import PRODUCTS
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +15,16 @@ class FigureRow:
     """One row of report.yml; the fields are described there."""
 
     key: str
-    level: str
     section: str
-    kind: str
-    output: str
     title: str
-    unit: str
     alt: str
     caption: str
     good: str
+    output: str
+    quantity: str
+    level: str = 'participant'
+    kind: str = 'map'
+    unit: str = ''
     also: str = ''
     """Further output row shown beside the first."""
     posterior: str = ''
@@ -46,7 +43,6 @@ class FigureRow:
     """Lines of a table that are shown, by their column level; empty = all."""
     per_quantity: str = ''
     """Output row of maps in whose unit the numbers of a line are, by its column quantity."""
-    quantity: str = ''
     scale: float = 1.0
     limits: tuple[float, float] = (0.0, 1.0)
     colormap: str = 'viridis'
@@ -91,7 +87,9 @@ def report_table() -> ReportTable:
         for name in ('limits', 'usual', 'columns', 'curves', 'levels'):
             if name in fields:
                 fields[name] = tuple(fields[name])
-        rows.append(FigureRow(**fields))
+        output = fields.pop('output', fields['key'])
+        same = {'output': output, 'quantity': row(output).quantity}
+        rows.append(FigureRow(**same | fields))
     drawn, products = raw['chain'], {one.label: one.sources for one in PRODUCTS.values()}
     chain = {
         name: ChainStep(

@@ -24,7 +24,7 @@ INTERFACES = {
     and issubclass(cls, BaseInterface)
     and cls.__module__ == module.__name__
 }
-ABSTRACT = {'_base.ModelInterface', 'change.ChangeInterface'}
+ABSTRACT = {'_base.Interface', '_base.ModelInterface', 'change.ChangeInterface'}
 CONCRETE = [name for name in INTERFACES if name not in ABSTRACT]
 INHERITED = {*BaseInterfaceInputSpec().traits(), *TraitedSpec().traits()}
 

@@ -10,7 +10,7 @@ from scipy.linalg import hadamard
 
 from bids_app.bids.scans import AslSeries, M0Image, Readout, TimeEncoding
 from bids_app.errors import InputDataError
-from bids_app.interfaces._base import SimpleInterface
+from bids_app.interfaces._base import Interface
 from bids_app.models.asl.kinetics import predict_difference
 from bids_app.models.status import Status
 from bids_app.settings import AnatomySettings, BoldSettings, PerfusionSettings
@@ -378,7 +378,7 @@ def test_swapped_context_stops_the_branch(files, tmp_path):
     swapped = tuple({'control': 'label', 'label': 'control'}[one] for one in series.context)
     workflow = build(replace(series, context=swapped))
     node = workflow.get_node('estimate_difference')
-    interface: SimpleInterface = node.interface
+    interface: Interface = node.interface
     interface.inputs.series = str(series.file)
     for name in ('mask', 'noise_groups'):
         setattr(interface.inputs, name, files[name])
