@@ -274,14 +274,14 @@ def _points(
 def _t_test(t: FloatArray, bold: FloatArray, sign: str, n: FloatArray | float) -> dict[str, float]:
     """Count by the t test rule at a false discovery rate of 5 %."""
     import numpy as np
-    from scipy import stats
 
     from bids_app.models.concordance.labels import gate_by_probability
     from bids_app.models.concordance.offset import SIGNS
+    from bids_app.models.contrast.difference import p_value
 
     wanted = dict(SIGNS)[sign]
     family: BoolArray = np.isfinite(t) & (bold != 0)
-    p = 2 * stats.t.sf(np.abs(t), np.asarray(n, float) - 1)
+    p = p_value(t, np.asarray(n, float) - 1)
     decided = gate_by_probability(p, q=0.05, mask=family)
     here = family if wanted == 0 else family & (np.sign(bold) == wanted)
     decided &= here

@@ -12,6 +12,7 @@ from scipy import optimize, stats
 
 from bids_app.errors import ModelInputError
 from bids_app.models.concordance.labels import false_discovery_rate
+from bids_app.models.contrast.difference import p_value
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.noise import FEWEST_VOXELS, variance_prior
 
@@ -651,8 +652,8 @@ def _excess_variance(x: FloatArray, variances: FloatArray | None, known: BoolArr
 
 def evidence(t: FloatArray, dof: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Turn t (V,) with degrees of freedom (V,) into z and the two-sided p of the same evidence."""
-    tail = stats.t.sf(np.abs(t), dof)
-    return np.copysign(stats.norm.isf(tail), t), 2.0 * tail
+    p = p_value(t, dof)
+    return np.copysign(stats.norm.isf(p / 2), t), p
 
 
 def _tested(

@@ -24,6 +24,16 @@ class Workflow(pe.Workflow):
         self.methods = methods
         self.citations = citations
 
+    def connect(self, *edges: Any, **options: Any) -> None:
+        """Connect as nipype does; a name alone is that of the ports at both ends."""
+        if len(edges) == 1:
+            pairs = [
+                (source, target, [(one, one) if isinstance(one, str) else one for one in named])
+                for source, target, named in edges[0]
+            ]
+            edges = (pairs,)
+        super().connect(*edges, **options)
+
     def has_output(self, quantity: str) -> bool:
         """Tell whether the graph makes a quantity."""
         return quantity in self.get_node('outputnode').outputs.copyable_trait_names()

@@ -118,16 +118,16 @@ def init_anatomy_wf(
             normalise = _normalise_node(settings)
             normalise.inputs.t1w = str(found.t1w)
             normalise.inputs.brain_mask = str(found.brain_mask)
-            workflow.connect([(normalise, source, [(port, port) for port in TRANSFORM_PORTS])])
+            workflow.connect([(normalise, source, TRANSFORM_PORTS)])
     else:
         _connect_own_anatomy(workflow, source, t1w, settings)
 
     discretise = pe.Node(DiscretiseTissue(), name='discretise_tissue')
-    tissue = [(port, port) for port in ('brain_mask', 'grey_matter', 'white_matter', 'csf')]
+    tissue = ('brain_mask', 'grey_matter', 'white_matter', 'csf')
     workflow.connect([
         (source, discretise, tissue),
-        (source, outputnode, [(port, port) for port in TISSUE_PORTS]),
-        (discretise, outputnode, [('dseg', 'dseg')]),
+        (source, outputnode, TISSUE_PORTS),
+        (discretise, outputnode, ['dseg']),
     ])  # fmt: skip
     if has_template:
         _connect_template(workflow, source, outputnode)
@@ -176,16 +176,16 @@ def _connect_own_anatomy(
     if len(t1w) > 1:
         heads = AverageHeads(images=[str(path) for path in t1w], random_seed=seed)
         average = pe.Node(heads, name='average_heads')
-        workflow.connect([(average, extract, [('t1w', 't1w')])])
+        workflow.connect([(average, extract, ['t1w'])])
     segment = pe.Node(SegmentTissue(random_seed=seed), name='segment_tissue')
     normalise = _normalise_node(settings)
     workflow.connect([
-        (extract, segment, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
-        (extract, normalise, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
-        (extract, source, [('t1w', 't1w'), ('brain_mask', 'brain_mask')]),
+        (extract, segment, ['t1w', 'brain_mask']),
+        (extract, normalise, ['t1w', 'brain_mask']),
+        (extract, source, ['t1w', 'brain_mask']),
         (extract, workflow.get_node('outputnode'), [('table', 'verdict')]),
-        (segment, source, [(port, port) for port in ('grey_matter', 'white_matter', 'csf')]),
-        (normalise, source, [(port, port) for port in TRANSFORM_PORTS]),
+        (segment, source, ('grey_matter', 'white_matter', 'csf')),
+        (normalise, source, TRANSFORM_PORTS),
     ])  # fmt: skip
 
 
@@ -201,13 +201,13 @@ def _connect_template(workflow: Workflow, source: pe.Node, outputnode: pe.Node) 
         (source, map_template, [('to_template', 'transform')]),
         (source, map_t1w, [('from_template', 'transform'), ('brain_mask', 'reference')]),
         (source, atlas, [('brain_mask', 'mask')]),
-        (map_t1w, atlas, [('coordinates', 'coordinates')]),
+        (map_t1w, atlas, ['coordinates']),
         (source, grey, [('grey_matter', 'quantity')]),
-        (map_template, grey, [('coordinates', 'coordinates')]),
+        (map_template, grey, ['coordinates']),
         (source, mask, [('brain_mask', 'quantity')]),
-        (map_template, mask, [('coordinates', 'coordinates')]),
-        (source, outputnode, [(port, port) for port in TRANSFORM_PORTS]),
-        (map_template, outputnode, [('coordinates', 'coordinates')]),
+        (map_template, mask, ['coordinates']),
+        (source, outputnode, TRANSFORM_PORTS),
+        (map_template, outputnode, ['coordinates']),
         (atlas, outputnode, [('labels', 'atlas')]),
         (grey, outputnode, [('fraction', 'template_grey_matter')]),
         (mask, outputnode, [('labels', 'template_mask')]),
@@ -317,9 +317,7 @@ def init_alignment_wf(
     )
     workflow.add_nodes([inputnode, average])
     align = pe.Node(_how_to_align(found, settings, is_rigid=is_rigid), name='align_scan')
-    workflow.connect([
-        (align, outputnode, [('transform', 'transform')]),
-    ])  # fmt: skip
+    workflow.connect([(align, outputnode, ['transform'])])
     moving = stands = (average, 'reference')
     if series is not None:
         _connect_series(workflow, series, average, outputnode)
@@ -334,26 +332,24 @@ def init_alignment_wf(
         if is_rigid:
             _connect_verdict(workflow, (inputnode, align, tissue, outputnode), stands)
         workflow.connect([
-            (inputnode, align, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
-            (inputnode, tissue, [(port, port) for port in TISSUE_PORTS[1:]]),
+            (inputnode, align, ['fixed', 'fixed_mask']),
+            (inputnode, tissue, TISSUE_PORTS[1:]),
             (stands[0], tissue, [(stands[1], 'reference')]),
-            (align, tissue, [('transform', 'transform')]),
-            (tissue, outputnode, [(port, port) for port in (*TISSUE_PORTS[2:], 'noise_groups')]),
+            (align, tissue, ['transform']),
+            (tissue, outputnode, (*TISSUE_PORTS[2:], 'noise_groups')),
         ])  # fmt: skip
         if not is_rigid:
-            workflow.connect([(tissue, outputnode, [('mask', 'mask')])])
+            workflow.connect([(tissue, outputnode, ['mask'])])
         return workflow
     find_mask = pe.Node(MaskFromMean(), name='find_mask')
     workflow.connect([
         (stands[0], find_mask, [(stands[1], 'reference')]),
-        (find_mask, outputnode, [('mask', 'mask')]),
+        (find_mask, outputnode, ['mask']),
     ])  # fmt: skip
     if is_target:
         workflow.connect([(average, align, [('reference', 'fixed')])])
     else:
-        workflow.connect([
-            (inputnode, align, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
-        ])  # fmt: skip
+        workflow.connect([(inputnode, align, ['fixed', 'fixed_mask'])])
     return workflow
 
 
@@ -378,12 +374,12 @@ def _connect_verdict(
     workflow.connect([
         (inputnode, judge, [('fixed', 't1w'), ('fixed_mask', 'brain_mask')]),
         (image, judge, [(port, 'reference')]),
-        (align, judge, [('transform', 'transform')]),
-        (tissue, judge, [('mask', 'mask')]),
+        (align, judge, ['transform']),
+        (tissue, judge, ['mask']),
         (judge, outputnode, [('table', 'verdict')]),
-        (tissue, stop, [('mask', 'mask')]),
-        (judge, stop, [('table', 'table')]),
-        (stop, outputnode, [('mask', 'mask')]),
+        (tissue, stop, ['mask']),
+        (judge, stop, ['table']),
+        (stop, outputnode, ['mask']),
     ])  # fmt: skip
 
 
@@ -418,7 +414,7 @@ def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
     inputnode = ports('inputnode', *SERIES_PORTS, 'voxel_shift')
     outputnode = ports('outputnode', *SERIES_PORTS, *MOTION_PORTS)
     resample = pe.Node(ResampleSeries(), name='resample_series')
-    handed = [(port, port) for port in series_ports(series)]
+    handed = series_ports(series)
     workflow.connect([(inputnode, resample, handed), (resample, outputnode, handed)])
     if is_moved:
         estimate = pe.Node(
@@ -426,13 +422,13 @@ def init_motion_wf(*, series: MovingSeries, name: str = 'motion') -> Workflow:
             name='estimate_motion',
         )
         workflow.connect([
-            (inputnode, estimate, [('series', 'series')]),
-            (estimate, resample, [('matrices', 'matrices')]),
-            (estimate, outputnode, [(port, port) for port in MOTION_PORTS]),
+            (inputnode, estimate, ['series']),
+            (estimate, resample, ['matrices']),
+            (estimate, outputnode, MOTION_PORTS),
         ])  # fmt: skip
     if series.readout is not None:
         resample.inputs.shift_axis = series.readout.axis
-        workflow.connect([(inputnode, resample, [('voxel_shift', 'voxel_shift')])])
+        workflow.connect([(inputnode, resample, ['voxel_shift'])])
     return workflow
 
 
@@ -453,7 +449,7 @@ def _connect_series(
     if stands_for_scan and (series.readout is not None or not is_touched):
         workflow.connect([(source, average, [(('series', as_list), 'files')])])
     if not is_touched:
-        workflow.connect([(source, outputnode, [(port, port) for port in wanted])])
+        workflow.connect([(source, outputnode, wanted)])
         return
     motion = init_motion_wf(series=series)
     made = (*wanted, *MOTION_PORTS) if series.is_corrected else wanted
@@ -486,7 +482,7 @@ def _connect_distortion(
             RegisterRigid(random_seed=align.inputs.random_seed), name='align_distorted'
         )
         workflow.connect([
-            (inputnode, first, [('fixed', 'fixed'), ('fixed_mask', 'fixed_mask')]),
+            (inputnode, first, ['fixed', 'fixed_mask']),
             (average, first, [('reference', 'moving')]),
         ])  # fmt: skip
         passes.insert(0, ('first_shift', first))
@@ -501,19 +497,19 @@ def _connect_distortion(
         )
         correct = pe.Node(UndistortImage(axis=readout.axis), name=f'undistort_by_{name}')
         workflow.connect([
-            (inputnode, shift, [('field_map', 'field_map'),
+            (inputnode, shift, ['field_map',
                                 ('field_transform', 'source_transform')]),
             (alignment, shift, [('transform', 'target_transform')]),
-            (average, shift, [('reference', 'reference')]),
+            (average, shift, ['reference']),
             (average, correct, [('reference', 'acquired')]),
-            (shift, correct, [('voxel_shift', 'voxel_shift')]),
+            (shift, correct, ['voxel_shift']),
         ])  # fmt: skip
         if alignment is not align:
             moving = (correct, 'undistorted')
     workflow.connect([
         (shift, workflow.get_node('motion'), [('voxel_shift', 'inputnode.voxel_shift')]),
         (average, outputnode, [('reference', 'acquired')]),
-        (shift, outputnode, [('voxel_shift', 'voxel_shift')]),
+        (shift, outputnode, ['voxel_shift']),
     ])  # fmt: skip
     return moving, (correct, 'undistorted')
 
@@ -548,9 +544,9 @@ def init_field_map_wf(*, field_map: FieldMap, name: str) -> Workflow:
             scale=field_map.scale,
             echo_difference=field_map.echo_difference,
         )
-        made, wanted = ['field_map'], [('mask', 'mask')]
+        made, wanted = ['field_map'], ['mask']
     find = pe.Node(interface, name='find_field')
-    workflow.connect([(inputnode, find, wanted), (find, outputnode, [(p, p) for p in made])])
+    workflow.connect([(inputnode, find, wanted), (find, outputnode, made)])
     return workflow
 
 

@@ -93,16 +93,16 @@ def init_dsc_wf(
         name='normalise_cbv',
     )
     workflow.connect([
-        (inputnode, bolus, [(port, port) for port in taken]),
-        (bolus, estimate, [('mask', 'mask'), ('bolus_time', 'bolus_time')]),
-        (bolus, outputnode, [('bolus_curve', 'bolus_curve')]),
+        (inputnode, bolus, taken),
+        (bolus, estimate, ['mask', 'bolus_time']),
+        (bolus, outputnode, ['bolus_curve']),
     ])  # fmt: skip
     if model == 'dsc':
         select = pe.Node(SelectWhiteMatter(), name='select_white_matter')
         estimate.inputs.white_matter_cbv = settings.white_matter_cbv
         workflow.connect([
-            (inputnode, select, [('white_matter', 'white_matter')]),
-            (select, estimate, [('white_matter', 'white_matter')]),
+            (inputnode, select, ['white_matter']),
+            (select, estimate, ['white_matter']),
         ])  # fmt: skip
     if needs_artery(model, settings):
         artery = pe.Node(
@@ -119,12 +119,12 @@ def init_dsc_wf(
                 settings.arterial_mask, 'blood_volume.arterial_mask', inputs
             )
         workflow.connect([
-            (inputnode, artery, [(port, port) for port in taken]),
-            (artery, outputnode, [('arterial_curve', 'arterial_curve')]),
+            (inputnode, artery, taken),
+            (artery, outputnode, ['arterial_curve']),
         ])  # fmt: skip
         if model == 'arterial':
             estimate.inputs.haematocrit_factor = haematocrit_factor
-            workflow.connect([(artery, estimate, [('arterial_area', 'arterial_area')])])
+            workflow.connect([(artery, estimate, ['arterial_area'])])
         for quantity in BY_PRODUCTS if settings.deconvolution != 'none' else ():
             connect_quantity(workflow, MapPort(artery, quantity), outputnode, quantity)
     connect_quantity(workflow, MapPort(bolus, 'relative_cbv'), estimate, 'relative_cbv')
@@ -156,7 +156,7 @@ def init_ase_cbv_wf(*, series: AseSeries, name: str = 'blood_volume') -> Workflo
         EstimateCBV(model='ase', displacements=list(series.displacements)),
         name='estimate_cbv',
     )
-    given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
+    given = [('series', 'signal'), 'mask', 'noise_groups']
     workflow.connect([(inputnode, estimate, given)])
     connect_quantity(workflow, MapPort(estimate, 'cbv'), outputnode, 'cbv')
     return workflow
@@ -185,7 +185,7 @@ def init_assumed_cbv_wf(*, settings: BloodVolumeSettings, name: str = 'blood_vol
     outputnode = ports('outputnode', 'cbv')
     constants = {parameter: getattr(settings, parameter) for parameter in spec.parameters}
     estimate = pe.Node(EstimateCBV(model=model, **constants), name='assume_cbv')
-    workflow.connect([(inputnode, estimate, [(port, port) for port in ('mask', *spec.data)])])
+    workflow.connect([(inputnode, estimate, ('mask', *spec.data))])
     for quantity in spec.maps:
         connect_quantity(workflow, MapPort(inputnode, quantity), estimate, quantity)
     connect_quantity(workflow, MapPort(estimate, 'cbv'), outputnode, 'cbv')

@@ -59,8 +59,8 @@ def init_echoes_wf(*, run: BoldRun, name: str = 'echoes') -> Workflow:
         name='fit_echoes',
     )
     workflow.connect([
-        (inputnode, fit, [(port, port) for port in (*SERIES_PORTS, 'mask')]),
-        (fit, outputnode, [(port, port) for port in ('series', 'r2_star', 's0')]),
+        (inputnode, fit, (*SERIES_PORTS, 'mask')),
+        (fit, outputnode, ('series', 'r2_star', 's0')),
     ])  # fmt: skip
     return workflow
 
@@ -108,10 +108,10 @@ def init_nuisance_wf(
     if run.found is not None and rejected:
         find.inputs.courses = str(run.found.components)
         find.inputs.rejected = list(rejected)
-    tissue = [(port, port) for port in ('white_matter', 'csf') if has_tissue]
+    tissue = ('white_matter', 'csf') if has_tissue else ()
     workflow.connect([
-        (inputnode, find, [('series', 'series'), ('mask', 'mask'), ('motion', 'table'), *tissue]),
-        (find, outputnode, [('nuisance', 'nuisance')]),
+        (inputnode, find, ['series', 'mask', ('motion', 'table'), *tissue]),
+        (find, outputnode, ['nuisance']),
     ])  # fmt: skip
     return workflow
 
@@ -198,8 +198,8 @@ def init_bold_wf(
     if factor is not None:
         estimate.inputs.factor = factor
     workflow.connect([
-        (inputnode, estimate, [(port, port) for port in ('series', 'mask', 'nuisance')]),
-        (estimate, outputnode, [('bold', 'bold')]),
+        (inputnode, estimate, ('series', 'mask', 'nuisance')),
+        (estimate, outputnode, ['bold']),
     ])  # fmt: skip
     return workflow
 
@@ -243,7 +243,7 @@ def init_time_courses_wf(
         name='estimate_time_courses',
     )
     workflow.connect([
-        (inputnode, estimate, [(port, port) for port in fields]),
-        (estimate, outputnode, [('table', 'table')]),
+        (inputnode, estimate, fields),
+        (estimate, outputnode, ['table']),
     ])  # fmt: skip
     return workflow

@@ -99,9 +99,9 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
     outputnode = ports('outputnode', *extras, *plan.sources)
     for quantity, names in plan.sources.items():
         estimate = pe.Node(_interface(plan, quantity), name=f'estimate_change_in_{quantity}')
-        taken = [('mask', 'mask'), *((name, name) for name in names)]
+        taken = ['mask', *names]
         if plan.m0_shared and 'task_cbf' in names:
-            taken.append(('m0_relative', 'm0_relative'))
+            taken.append('m0_relative')
         workflow.connect([
             (inputnode, estimate, [*taken, (f'reference_{quantity}', 'reference')]),
             (estimate, outputnode, [('change', quantity)]),
@@ -192,18 +192,18 @@ def init_label_wf(*, settings: ChangeSettings, has_atlas: bool, name: str) -> Wo
     )
     workflow.connect([
         (inputnode, label, [
-            ('mask', 'mask'), ('grey_matter', 'grey_matter'), ('baseline', 'baseline'),
+            'mask', 'grey_matter', 'baseline',
         ]),
-        (label, summarise, [('sign', 'sign'), ('robust', 'robust')]),
+        (label, summarise, ['sign', 'robust']),
         (label, outputnode, [
-            ('sign', 'sign'), ('robust', 'robust'), ('discordant', 'discordant'),
+            'sign', 'robust', 'discordant',
         ]),
-        (inputnode, summarise, [('mask', 'mask'), ('baseline', 'baseline')]),
+        (inputnode, summarise, ['mask', 'baseline']),
         (summarise, outputnode, [('table', 'summary')]),
     ])  # fmt: skip
     if has_atlas:
         summarise.inputs.atlas_table = atlas_files()[1]
-        workflow.connect([(inputnode, summarise, [('atlas', 'atlas')])])
+        workflow.connect([(inputnode, summarise, ['atlas'])])
     for quantity in ('bold', 'change'):
         connect_quantity(workflow, MapPort(inputnode, quantity), label, quantity)
         connect_quantity(workflow, MapPort(inputnode, quantity), summarise, quantity)

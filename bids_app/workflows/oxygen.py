@@ -72,7 +72,7 @@ def init_model_wf(
     given = {parameter: constants[parameter] for parameter in spec.parameters}
     estimate = pe.Node(INTERFACES[quantity](model=model, **given), name=f'estimate_{quantity}')
     workflow.connect([
-        (inputnode, estimate, [(port, port) for port in ('mask', *spec.maps)]),
+        (inputnode, estimate, ('mask', *spec.maps)),
         (estimate, outputnode, [(quantity, quantity)]),
     ])  # fmt: skip
     return workflow
@@ -107,7 +107,7 @@ def init_qbold_wf(
     known = dict(constants) | {'displacements': list(series.displacements)}
     numbers = {parameter: known[parameter] for parameter in spec.parameters if parameter in known}
     estimate = pe.Node(EstimateOEF(model=model, **numbers), name='estimate_oef')
-    given = [('series', 'signal'), ('mask', 'mask'), ('noise_groups', 'noise_groups')]
+    given = [('series', 'signal'), 'mask', 'noise_groups']
     workflow.connect([(inputnode, estimate, given)])
-    workflow.connect([(estimate, outputnode, [(port, port) for port in ('oef', *spec.also)])])
+    workflow.connect([(estimate, outputnode, ('oef', *spec.also))])
     return workflow

@@ -226,8 +226,8 @@ def init_shared_arrival_wf(
         name='estimate_shared_arrival',
     )
     workflow.connect([
-        (inputnode, fit, [(port, port) for port in taken]),
-        (fit, outputnode, [(port, port) for port in ('cbf', 'cbf_without_m0', 'att')]),
+        (inputnode, fit, taken),
+        (fit, outputnode, ('cbf', 'cbf_without_m0', 'att')),
     ])  # fmt: skip
     return workflow
 
@@ -292,7 +292,7 @@ class _Chain:
         """Add a node and connect what it takes from the input node."""
         made = pe.Node(interface, name=name)
         wanted = [port for port in inputs if port != 'noise_groups' or self.has_tissue]
-        self.workflow.connect([(self.inputnode, made, [(port, port) for port in wanted])])
+        self.workflow.connect([(self.inputnode, made, wanted)])
         return made
 
     def add_difference(self) -> Any:
@@ -355,8 +355,8 @@ class _Chain:
         if m0.file is None:
             interface.inputs.value = m0.value if m0.value is not None else 1.0
         node = self.node(interface, 'estimate_m0', 'mask')
-        taken = [('difference', 'difference')]
-        taken += [('n_pairs', 'n_pairs')] if self.series.events else []
+        taken = ['difference']
+        taken += ['n_pairs'] if self.series.events else []
         self.workflow.connect([(difference, node, taken)])
         if region != 'voxel':
             self.workflow.connect([(self.inputnode, node, [(region, 'fraction')])])
@@ -368,7 +368,7 @@ class _Chain:
         """Hand the M0 image to its estimate, in the place and shape of the series."""
         m0 = self.series.m0
         if m0.file == self.series.file:
-            self.workflow.connect([(self.inputnode, node, [('series', 'series')])])
+            self.workflow.connect([(self.inputnode, node, ['series'])])
         elif not m0.same_grid:
             aligned = self.add_alignment()
             node.inputs.volumes = []
@@ -420,9 +420,9 @@ class _Chain:
             (place, shift, [('transform', 'source_transform'),
                             ('transform', 'target_transform')]),
             (self.inputnode, shift, [('voxel_shift', 'field_map')]),
-            (average, shift, [('reference', 'reference')]),
+            (average, shift, ['reference']),
             (average, undistort, [('reference', 'acquired')]),
-            (shift, undistort, [('voxel_shift', 'voxel_shift')]),
+            (shift, undistort, ['voxel_shift']),
         ])  # fmt: skip
         return undistort, 'undistorted'
 
@@ -492,7 +492,7 @@ class _Chain:
         if self.order is not None:
             node.inputs.order = self.order
         if not self.series.events:
-            self.workflow.connect([(difference, node, [('calibration', 'calibration')])])
+            self.workflow.connect([(difference, node, ['calibration'])])
         if self.has_halves:
             connect_quantity(
                 self.workflow, MapPort(difference, 'half_difference'), node, 'half_difference'

@@ -61,10 +61,8 @@ def init_r2_wf(
     )
     if settings.refocusing_thickness is not None:
         estimate.inputs.refocusing_thickness = settings.refocusing_thickness
-    workflow.connect([
-        (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
-    ])  # fmt: skip
-    workflow.connect([(estimate, outputnode, [('r2', 'r2')])])
+    workflow.connect([(inputnode, estimate, ['mask', 'noise_groups'])])
+    workflow.connect([(estimate, outputnode, ['r2'])])
     decays = _connect_decays(workflow, estimate, 'r2', row)
     decays.inputs.signal = estimate.inputs.signal
     return workflow
@@ -76,9 +74,9 @@ def _connect_decays(workflow: Workflow, estimate: Any, rate: str, model: str) ->
     echo_times = estimate.inputs.echo_times
     decays = pe.Node(SampleDecays(echo_times=echo_times, model=model), name='sample_decays')
     workflow.connect([
-        (inputnode, decays, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
+        (inputnode, decays, ['mask', 'noise_groups']),
         (estimate, decays, [(rate, 'rate')]),
-        (decays, outputnode, [('decays', 'decays')]),
+        (decays, outputnode, ['decays']),
     ])  # fmt: skip
     return decays
 
@@ -128,13 +126,13 @@ def init_r2_star_wf(
         MeasureEchoInconsistency(echo_times=echo_times), name='measure_inconsistency'
     )
     workflow.connect([
-        (inputnode, estimate, [('mask', 'mask'), ('noise_groups', 'noise_groups')]),
-        (inputnode, inconsistency, [('mask', 'mask')]),
+        (inputnode, estimate, ['mask', 'noise_groups']),
+        (inputnode, inconsistency, ['mask']),
     ])  # fmt: skip
     workflow.connect([
-        (estimate, outputnode, [('r2_star', 'r2_star')]),
-        (estimate, inconsistency, [('r2_star', 'r2_star')]),
-        (inconsistency, outputnode, [('echo_inconsistency', 'echo_inconsistency')]),
+        (estimate, outputnode, ['r2_star']),
+        (estimate, inconsistency, ['r2_star']),
+        (inconsistency, outputnode, ['echo_inconsistency']),
     ])  # fmt: skip
     decays = _connect_decays(workflow, estimate, 'r2_star', settings.t2_star_model)
     field = None
@@ -142,8 +140,8 @@ def init_r2_star_wf(
         field = _connect_correction(workflow, echo_times, series, settings)
         attenuation = workflow.get_node('predict_attenuation')
         workflow.connect([
-            (attenuation, inconsistency, [('attenuation', 'attenuation')]),
-            (attenuation, decays, [('attenuation', 'attenuation')]),
+            (attenuation, inconsistency, ['attenuation']),
+            (attenuation, decays, ['attenuation']),
         ])  # fmt: skip
     if series.uncorrected:
         workflow.methods += f' ({series.uncorrected}: background gradients were not corrected)'
@@ -162,17 +160,14 @@ def init_r2_star_wf(
         name='prepare_echoes',
     )
     workflow.connect([
-        (inputnode, prepare, [('mask', 'mask')]),
+        (inputnode, prepare, ['mask']),
         (prepare, estimate, [('magnitude', 'signal')]),
         (prepare, inconsistency, [('magnitude', 'signal')]),
         (prepare, decays, [('magnitude', 'signal')]),
-        (prepare, field, [('magnitude', 'magnitude'), ('phase', 'phase')]),
+        (prepare, field, ['magnitude', 'phase']),
     ])  # fmt: skip
     if series.reduced:
-        workflow.connect([
-            (prepare, inconsistency, [('disagreement', 'disagreement'),
-                               ('displacement', 'displacement')]),
-        ])  # fmt: skip
+        workflow.connect([(prepare, inconsistency, ['disagreement', 'displacement'])])
         workflow.methods += (
             ', after sets that repeat the centre of k-space had been aligned with the full one '
             'and merged with it line by line'
@@ -220,14 +215,10 @@ def _connect_correction(
     if thickness is not None:
         attenuation.inputs.slice_thickness = thickness
     workflow.connect([
-        (inputnode, field, [('mask', 'mask')]),
-        (inputnode, attenuation, [('mask', 'mask')]),
-        (field, attenuation, [('field_map', 'field_map'),
-                            ('field_map_variance', 'field_map_variance')]),
-        (attenuation, workflow.get_node('estimate_r2_star'), [('attenuation', 'attenuation'),
-                                                            ('attenuation_error',
-                                                             'attenuation_error')]),
-        (field, outputnode, [('field_map', 'field_map'),
-                             ('field_magnitude', 'field_magnitude')]),
+        (inputnode, field, ['mask']),
+        (inputnode, attenuation, ['mask']),
+        (field, attenuation, ['field_map', 'field_map_variance']),
+        (attenuation, workflow.get_node('estimate_r2_star'), ['attenuation', 'attenuation_error']),
+        (field, outputnode, ['field_map', 'field_magnitude']),
     ])  # fmt: skip
     return field

@@ -26,6 +26,7 @@ from bids_app.models.concordance.labels import (
     label_by_sign,
 )
 from bids_app.models.constants import QUARTILES, RULE_LEVEL, TYPICAL_DEVIATIONS
+from bids_app.models.contrast.difference import p_value
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -388,5 +389,5 @@ def _ttest(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     squares = (np.where(known, x - mean, 0.0) ** 2).sum(axis=0)
     error = np.sqrt(squares / np.maximum(n - 1, 1) / np.maximum(n, 1))
     t = np.divide(mean, error, out=np.where(mean == 0, 0.0, np.inf), where=error > 0)
-    p = 2.0 * stats.t.sf(np.abs(t), np.maximum(n - 1, 1))
-    return np.where(enough, mean, np.nan), np.where(enough, p, np.nan)
+    p = np.where(enough, p_value(t, np.maximum(n - 1, 1)), np.nan)
+    return np.where(enough, mean, np.nan), p

@@ -423,14 +423,16 @@ def z_score(change: Estimate) -> FloatArray:
     return z
 
 
-def p_value(z: ArrayLike) -> FloatArray:
+def p_value(z: ArrayLike, dof: ArrayLike = np.inf) -> FloatArray:
     """
-    Give the two-sided probability of a standard normal value.
+    Give the two-sided probability of a standard normal value, or of t.
 
     Parameters
     ----------
     z : (...) array_like
-        Standard normal under the null hypothesis.
+        Standard normal under the null hypothesis, or t with `dof`.
+    dof : (...) array_like
+        Degrees of freedom; broadcasts against `z`.
 
     Returns
     -------
@@ -439,12 +441,12 @@ def p_value(z: ArrayLike) -> FloatArray:
 
     Examples
     --------
-    >>> p_value([1.96, 0.0]).round(3)
-    array([0.05, 1.  ])
+    >>> p_value([1.96, 0.0]).round(3), p_value(2.024, dof=38).round(3)
+    (array([0.05, 1.  ]), 0.05)
     """
-    from scipy.special import ndtr  # slow to import
+    from scipy.special import stdtr  # slow to import
 
-    p: FloatArray = 2.0 * ndtr(-np.abs(np.asarray(z, float)))
+    p: FloatArray = 2.0 * stdtr(dof, -np.abs(np.asarray(z, float)))
     return p
 
 

@@ -107,44 +107,34 @@ SUPPRESSED = 'background_suppression_factor'
 """Absent where nothing was suppressed."""
 
 
-def predict_relative_cmro2(constants: Mapping[str, float]) -> float:
-    r"""
-    Predict CMRO2 of a fixed signal from the constants, relative to an unknown scale.
-
-    Parameters
-    ----------
-    constants : mapping of str to float
-        Dotted name to value in SI, as in the table of constants.
-
-    Returns
-    -------
-    cmro2 : float
-        Proportional to CMRO2, and to its change, for fixed images.
-
-    Notes
-    -----
-    The chain of the app for one voxel with all signals fixed, where :math:`\kappa` is R2' per unit
-    extraction and volume:
-
-    .. math:: CMRO_2 \propto \frac{CBF \cdot CaO_2}{\kappa \cdot CBV}
-
-    Examples
-    --------
-    >>> one, two = ({'oxygen.b0': b0, 'oxygen.hct': 0.42, 'oxygen.sao2': 0.98} for b0 in (3, 6))
-    >>> round(predict_relative_cmro2(one) / predict_relative_cmro2(two), 6)
-    2.0
-    """
-    return _predict(constants, 'cmro2')
-
-
 PARTS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
     {'cbf': (1, 0, 0, 0), 'cbv': (0, 1, 0, 0), 'oef': (0, -1, -1, 0), 'cmro2': (1, -1, -1, 1)}
 )
 """Quantity -> powers of flow, blood volume, static dephasing constant and oxygen content in it."""
 
 
-def _predict(constants: Mapping[str, float], quantity: str) -> float:
-    """Predict a quantity of a fixed signal from the constants, relative to an unknown scale."""
+def predict_relative(constants: Mapping[str, float], quantity: str) -> float:
+    """
+    Predict a quantity of one voxel with all signals fixed, relative to an unknown scale.
+
+    Parameters
+    ----------
+    constants : mapping of str to float
+        Dotted name to value in SI, as in the table of constants.
+    quantity : str
+        A key of `PARTS`.
+
+    Returns
+    -------
+    predicted : float
+        Proportional to the quantity, and to its change, for fixed images.
+
+    Examples
+    --------
+    >>> one, two = ({'oxygen.b0': b0, 'oxygen.hct': 0.42, 'oxygen.sao2': 0.98} for b0 in (3, 6))
+    >>> round(predict_relative(one, 'cmro2') / predict_relative(two, 'cmro2'), 6)
+    2.0
+    """
     of_flow, of_volume, of_rate, of_content = PARTS[quantity]
     flow = _flow(_given(constants, 'perfusion', (*FLOW, BOLUS)))
     volumes = _given(constants, 'blood_volume', (*VOLUMES, 'grubb_exponent'))
@@ -241,17 +231,21 @@ def relative_effects(constants: Mapping[str, float], quantity: str = 'cmro2') ->
     {'oxygen.hct': 0.0, 'oxygen.sao2': 0.01}
     """
     effects = {}
-    here = _predict(constants, quantity)
+    here = predict_relative(constants, quantity)
     if _is_by_gases(constants):
         others = [
-            math.log(_predict({**constants, 'oxygen.alpha': alpha, 'oxygen.beta': beta}, quantity))
+            math.log(
+                predict_relative(
+                    {**constants, 'oxygen.alpha': alpha, 'oxygen.beta': beta}, quantity
+                )
+            )
             for alpha, beta in COEFFICIENTS.values()
         ]
         effects[EXPONENTS] = statistics.stdev(others)  # no number to vary
     for name, (error, _) in RELATIVE_ERROR.items():
         if constants.get(name):
             # downward: a saturation or an efficiency of 1 is the end of its range
-            below = _predict({**constants, name: constants[name] * (1 - STEP)}, quantity)
+            below = predict_relative({**constants, name: constants[name] * (1 - STEP)}, quantity)
             effects[name] = error * math.log(here / below) / -math.log1p(-STEP)
     return effects
 

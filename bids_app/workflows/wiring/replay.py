@@ -110,7 +110,7 @@ def _add_template(graph: Graph, sink: Sink) -> None:
         ),
         name='map_template_to_t1w',
     )
-    anatomy.connect([(locate, outputnode, [('coordinates', 'coordinates')])])
+    anatomy.connect([(locate, outputnode, ['coordinates'])])
     graph.anatomy = anatomy
     at = {'space': TEMPLATE, 'res': RESOLUTION}
     for key, entities in (('brain_mask', at), ('probseg', {**at, 'label': 'GM'})):

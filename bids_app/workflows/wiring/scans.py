@@ -58,7 +58,7 @@ def to_target(graph: Graph, scan: AlignedScan, source: MapPort, label: str) -> M
         align = graph.alignment[scan.name]
         graph.workflow.connect([
             (align, node, [(f'outputnode.{tissue}', tissue) for tissue in TISSUES]),
-            (_tissue_there(graph, scan), node, [('tissue_there', 'tissue_there')]),
+            (_tissue_there(graph, scan), node, ['tissue_there']),
         ])  # fmt: skip
     if scan.found is not None:  # so does that of the other software
         node.inputs.voxels_per_sample = VOXELS_PER_NOISE_SAMPLE

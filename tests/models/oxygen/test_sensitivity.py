@@ -8,7 +8,7 @@ from bids_app.models.oxygen.cmro2 import arterial_oxygen_content, cmro2_from_cbf
 from bids_app.models.oxygen.mqbold import oef_from_r2_prime, static_dephasing_constant
 from bids_app.models.oxygen.sensitivity import (
     RELATIVE_ERROR,
-    predict_relative_cmro2,
+    predict_relative,
     relative_effects,
     relative_error,
     variance_shares,
@@ -74,9 +74,8 @@ def test_several_delays_and_no_suppression_are_understood():
     several = dict(CONSTANTS)
     del several['perfusion.post_label_delay'], several['perfusion.background_suppression_factor']
     several |= {'perfusion.post_label_delay_1': 0.5, 'perfusion.post_label_delay_2': 1.8}
-    assert predict_relative_cmro2(several) == pytest.approx(
-        0.75 * predict_relative_cmro2(CONSTANTS)
-    )
+    one, other = (predict_relative(given, 'cmro2') for given in (several, CONSTANTS))
+    assert one == pytest.approx(0.75 * other)
 
 
 def test_flow_goes_as_one_over_the_duration_of_an_uncut_bolus():
