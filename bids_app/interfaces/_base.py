@@ -27,6 +27,7 @@ from bids_app.images import Grid, grid_of, load_mask, load_masked, save_unmasked
 from bids_app.models.estimate import Estimate
 from bids_app.models.registry import GAS_MAPS, MODELS
 from bids_app.models.status import Status
+from bids_app.settings import field_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -311,18 +312,21 @@ class ModelInterface(Interface):
 PARAMETERS = {
     'static_dephasing_constant': ("R2' per unit oxygen extraction and blood volume", '1/s'),
     'cao2': ('arterial oxygen content', 'umol/mL'),
-    'sao2': ('arterial oxygen saturation', '1'),
     'alpha': ('exponent of blood volume over flow', '1'),
     'beta': ('exponent of BOLD over deoxyhaemoglobin', '1'),
     'bold_echo_time': ('of the BOLD series', 's'),
-    'resting_po2': ('arterial pressure of oxygen at rest', 'mmHg'),
-    'hypercapnia_po2': ('arterial pressure of oxygen in hypercapnia', 'mmHg'),
-    'hyperoxia_po2': ('arterial pressure of oxygen in hyperoxia', 'mmHg'),
-    'resting_pco2': ('end-tidal pressure of carbon dioxide at rest', 'mmHg'),
-    'hypercapnia_pco2': ('end-tidal pressure of carbon dioxide in hypercapnia', 'mmHg'),
-    'hypercapnia_cmro2': ('CMRO2 in hypercapnia over that at rest', '1'),
 }
-"""What a parameter of a model of the registry is, and its unit."""
+"""What a parameter of a model of the registry is, and its unit, where it is no setting."""
+
+
+def _number(name: str) -> Any:
+    """Declare a parameter of a model: a setting of its name says what it is."""
+    if name in PARAMETERS:
+        desc, unit = PARAMETERS[name]
+    else:
+        about = field_of(f'oxygen.{name}')[0].metadata
+        desc, unit = about['help'], about['unit']
+    return traits.Float(desc=desc, unit=unit)
 
 
 def _ports(owner: type, name: str, base: type, members: Mapping[str, Any]) -> Any:
@@ -342,11 +346,7 @@ def _ports_in(owner: type[ModelInterface]) -> dict[str, Any]:
         ),
         'mask': image('voxels to estimate', '1'),
         **{name: estimated(name, unit_of_quantity(name), optional=True) for name in maps},
-        **{
-            name: traits.Float(desc=PARAMETERS[name][0], unit=PARAMETERS[name][1])
-            for name in names
-            if name not in owner.further
-        },
+        **{name: _number(name) for name in names if name not in owner.further},
         **owner.further,
     }
 

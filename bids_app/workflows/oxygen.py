@@ -24,20 +24,6 @@ if TYPE_CHECKING:
     from bids_app.settings import Settings
 
 
-def chain_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, float]:
-    """Parameters of the models that make maps from other maps; without what is not known."""
-    volume = settings.blood_volume
-    own = {name: getattr(inputs, name) for name in ('b0', 'hct', 'sao2')}
-    given = asdict(settings.oxygen) | own
-    known = {name: derived.of(given) for name, derived in DERIVED.items()}
-    known |= {'grubb_factor': volume.grubb_factor, 'grubb_exponent': volume.grubb_exponent}
-    known |= {'sao2': inputs.sao2, 'hypercapnia_cmro2': settings.oxygen.hypercapnia_cmro2}
-    known |= {row.name.removeprefix('oxygen.'): row.value for row in inputs.values
-              if row.name.startswith('oxygen.') and row.unit == 'mmHg'}  # fmt: skip
-    known['alpha'], known['beta'] = COEFFICIENTS[settings.change.davis_coefficients]
-    return {name: value for name, value in known.items() if not math.isnan(value)}
-
-
 INTERFACES = {
     'r2_prime': EstimateR2Prime,
     'oef': EstimateOEF,
@@ -46,6 +32,24 @@ INTERFACES = {
     'cmro2': EstimateCMRO2,
 }
 """Quantities that models make of other maps."""
+
+
+def chain_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, float]:
+    """Parameters of the models that make maps from other maps; without what is not known."""
+    own = {name: getattr(inputs, name) for name in ('b0', 'hct', 'sao2')}
+    given = asdict(settings.blood_volume) | asdict(settings.oxygen) | own
+    taken = {
+        name
+        for quantity in ('cbv', *INTERFACES)
+        for spec in MODELS[quantity].values()
+        for name in spec.parameters
+    }
+    known = {name: given[name] for name in taken if isinstance(given.get(name), int | float)}
+    known |= {name: derived.of(given) for name, derived in DERIVED.items()}
+    known |= {row.name.removeprefix('oxygen.'): row.value for row in inputs.values
+              if row.name.startswith('oxygen.') and row.unit == 'mmHg'}  # fmt: skip
+    known['alpha'], known['beta'] = COEFFICIENTS[settings.change.davis_coefficients]
+    return {name: value for name, value in known.items() if not math.isnan(value)}
 
 
 def init_model_wf(

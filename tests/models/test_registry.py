@@ -1,7 +1,7 @@
 """Contract that every row of the table of models keeps."""
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from bids_app.models.estimate import Estimate
 from bids_app.models.oxygen.ase_qbold import predict_ase
 from bids_app.models.registry import MODELS, choices
 from bids_app.models.status import is_missing
+from bids_app.settings import OxygenSettings
 
 ROWS = {
     f'{quantity}/{name}': spec for quantity, rows in MODELS.items() for name, spec in rows.items()
@@ -81,9 +82,7 @@ def delays():
 
 
 DISPLACEMENTS = 0.004 * np.arange(17)
-OXYGEN = {
-    'static_dephasing_constant': 316.956,
-}  # fmt: skip
+OXYGEN = {'static_dephasing_constant': 316.956}
 
 
 def asymmetric_echo(**constants):
@@ -112,9 +111,9 @@ ASSUMED = {
     'grubb_exponent': 0.38, 'grubb_factor': 0.008,
     'alpha': -0.05, 'beta': 0.98, 'sao2': 0.98, 'resting_po2': 110.0, 'hypercapnia_po2': 115.0,
     'hyperoxia_po2': 400.0, 'resting_pco2': 40.0, 'hypercapnia_pco2': 50.0,
-    'hypercapnia_cmro2': 1.0, 'bold_echo_time': 0.03,
+    'bold_echo_time': 0.03,
 }  # fmt: skip
-"""Constants of models that take maps only."""
+"""Constants of models that take maps only, but for those that settings have a default of."""
 
 
 def case_of(row):
@@ -125,7 +124,7 @@ def case_of(row):
     assert not spec.data, f'{row} takes data: give it a case of its own'
     return Case(
         maps={name: estimate(*TYPICAL[name]) for name in spec.maps},
-        scalars={name: ASSUMED[name] for name in spec.parameters},
+        scalars={name: (asdict(OxygenSettings()) | ASSUMED)[name] for name in spec.parameters},
     )
 
 

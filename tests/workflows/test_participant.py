@@ -9,12 +9,14 @@ import pytest
 
 from bids_app.bids.output.names import output_path, row, table
 from bids_app.bids.run.feasible import capabilities
-from bids_app.bids.scans import Problem
+from bids_app.bids.scans import DataValue, Problem
+from bids_app.models.registry import MODELS
 from bids_app.reports.citations import load_references
 from bids_app.settings import resolve
 from bids_app.workflows._engine import methods_text, to_mermaid
 from bids_app.workflows.app import _map_name
 from bids_app.workflows.graph import find_scans, has_depth
+from bids_app.workflows.oxygen import INTERFACES, chain_constants
 from bids_app.workflows.participant import init_participant_wf
 from bids_app.workflows.recovery import without_failed
 from bids_app.workflows.step_errors import StepError
@@ -194,6 +196,16 @@ def test_an_unknown_number_costs_what_needs_it_in_both_descriptions(unknown, set
     assert unconnected_mandatory(graph) == []
     assert ('R2prime', 'calc') in maps_of(expected)
     assert ('cmro2', 'calc') not in maps_of(expected)
+
+
+def test_every_number_of_a_row_is_a_setting_or_known_of_the_participant(maker):
+    """A row whose number has no source would be left out of the graph without a word."""
+    rows = [(name, spec) for name in INTERFACES for spec in MODELS[name].values() if spec.maps]
+    measured = {'bold_echo_time'}  # by the scan itself
+    taken = {name for _, spec in rows for name in spec.parameters} - measured
+    pressures = [f'oxygen.{name}' for name in taken if name.endswith(('_po2', '_pco2'))]
+    values = tuple(DataValue(name=name, value=100.0, unit='mmHg', origin='') for name in pressures)
+    assert taken <= set(chain_constants(maker.inputs(FULL, values=values), resolve()))
 
 
 def test_sessions_as_conditions_compare_no_bold(maker):
