@@ -60,4 +60,7 @@ def test_maps_changes_and_report_are_made_by_the_new_model(tree, study, tmp_path
         change, maps['oef', 'calc'] - maps['oef', 'control'], rtol=1e-4, atol=1e-6
     )
     assert (folder / effect.format('cmro2')).is_file()
+    (unit,) = json.loads((out / 'logs' / 'sub-01_run_summary.json').read_text())['units']
+    said = {row['map']: row['state'] for row in unit['maps']}
+    assert said['change_oef'] == said['change_cmro2'] == 'made'
     assert 'predicted from blood flow by limited diffusion' in (out / 'sub-01.html').read_text()

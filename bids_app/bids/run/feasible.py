@@ -502,17 +502,22 @@ class _Maps:
             return Capability(map='oef', condition=condition, state=ABSENT, reason=reason)
         parts = self._parts('oef', model, condition)
         parts = [*parts, *self._pressures('oef', model)] or [self._ase('oef', condition)]
-        if math.isnan(self.inputs.hct):
-            parts.append(self._unknown('oef', condition, 'participants'))
-        if math.isnan(self.inputs.b0):
-            parts.append(self._unknown('oef', condition, 'b0'))
-        return _combined('oef', condition, parts)
+        return _combined('oef', condition, [*parts, *self._numbers('oef', model, condition)])
 
     def _cmro2(self, condition: str | None) -> Capability:
-        parts = self._parts('cmro2', self.settings.oxygen.cmro2_model, condition)
-        if math.isnan(self.inputs.sao2):
-            parts.append(self._unknown('cmro2', condition, 'participants'))
-        return _combined('cmro2', condition, parts)
+        model = self.settings.oxygen.cmro2_model
+        parts = self._parts('cmro2', model, condition)
+        return _combined('cmro2', condition, [*parts, *self._numbers('cmro2', model, condition)])
+
+    def _numbers(self, quantity: str, model: str, condition: str | None) -> list[Capability]:
+        """Say which numbers of the participant and the scanner a model lacks."""
+        roles = {'hct': 'participants', 'sao2': 'participants', 'b0': 'b0'}
+        lacking = dict.fromkeys(
+            roles[name]
+            for name in MODELS[quantity][model].constants
+            if name in roles and math.isnan(getattr(self.inputs, name))
+        )
+        return [self._unknown(quantity, condition, role) for role in lacking]
 
 
 def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
@@ -533,7 +538,9 @@ def _changes(maps: _Maps, contrast: Contrast) -> list[Capability]:
 
     rate = _families_of('r2_prime', inputs, maps.settings)[0]
     cbf, r2_prime = both('cbf', 'asl'), both('r2_prime', rate)
-    oef = _combined('change_oef', label, [r2_prime, *(maps.make('oef', side) for side in sides)])
+    taken = MODELS['oef'][oef_model(inputs, maps.settings)].maps
+    behind = [row for name, row in (('r2_prime', r2_prime), ('cbf', cbf)) if name in taken]
+    oef = _combined('change_oef', label, [*behind, *(maps.make('oef', side) for side in sides)])
     if is_by_ase(inputs, maps.settings):
         oef = both('oef', 'ase')
     bold = _bold(maps, contrast)
