@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import output_path, source_uri
@@ -92,7 +93,7 @@ class AlignedScan:
         )
 
 
-@dataclass(slots=True)
+@dataclass
 class Graph:
     """The graph of one unit while it is built."""
 
@@ -131,12 +132,12 @@ class Graph:
     atlas: MapPort | None = None
     """Parcels on the quantification grid, once they are needed."""
 
-    @property
+    @cached_property
     def table(self) -> tuple[DataValue, ...]:
         """Every constant that enters a result of the unit."""
         return constants_table(self.inputs, self.settings)
 
-    @property
+    @cached_property
     def constants(self) -> dict[str, float]:
         """Parameters of the models that make maps from other maps; without what is not known."""
         return chain_constants(self.inputs, self.settings)
