@@ -157,7 +157,7 @@ def relative_error(constants: Mapping[str, float], quantity: str) -> float:
     Parameters
     ----------
     constants : mapping of str to float
-        As for :func:`predict_relative_cmro2`.
+        As for :func:`predict_relative`.
     quantity : str
         One of :data:`PARTS`; any other does not depend on constants.
 
@@ -214,7 +214,7 @@ def relative_effects(constants: Mapping[str, float], quantity: str = 'cmro2') ->
     Parameters
     ----------
     constants : mapping of str to float
-        As for :func:`predict_relative_cmro2`; those without an entry in :data:`RELATIVE_ERROR`
+        As for :func:`predict_relative`; those without an entry in :data:`RELATIVE_ERROR`
         are taken as known.
     quantity : str
         One of :data:`PARTS`.
