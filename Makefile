@@ -35,7 +35,7 @@ UV_COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 .PHONY: install
 install: $(STAMP) ## make .venv with the locked packages and oxybold itself

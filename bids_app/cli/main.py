@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     Give the exit code (docs/reference/exit-codes.md), said in the last log line too.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    if '--self-test' in argv:
+    if argv == ['--self-test']:
         return _self_test()
     _start_logging(argv)
     if argv[:1] == ['status'] and not set(LEVELS) & set(argv):

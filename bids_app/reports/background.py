@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ from bids_app.reports.derivatives import finer_in_slice, load_upright, sample, s
 from bids_app.reports.drawing.figures import Backdrop, Slices, choose_slices
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bids_app._typing import BoolArray, FloatArray
     from bids_app.reports.derivatives import Derivative
 
@@ -34,6 +36,8 @@ class Scene:
     files: tuple[Derivative, ...]
     space: str
     conditions: tuple[str, ...] = ()
+    read: dict[Path, tuple[FloatArray, Grid]] = field(default_factory=dict)
+    """Anatomy that was read; the scenes of a participant's scans share it."""
 
     def rank(self, file: Derivative) -> int:
         """Place of a file in the order of the conditions; those shared come first."""
@@ -70,14 +74,22 @@ class Scene:
 
     @cached_property
     def t1w(self) -> tuple[FloatArray, Grid] | None:
-        """T1w image, upright."""
-        found = select(self.files, 'preproc_t1w')
-        return load_upright(found[0].path) if found else None
+        """T1w image, upright; 0 where it is not finite."""
+        return self._read_once(select(self.files, 'preproc_t1w'))
 
     def anatomical(self, key: str, **entities: str | None) -> tuple[FloatArray, Grid] | None:
-        """Mask or tissue on the grid of the T1w image, upright."""
-        found = select(self.files, key, space=None, **entities)
-        return load_upright(found[0].path) if found else None
+        """Mask or tissue on the grid of the T1w image, upright; 0 where it is not finite."""
+        return self._read_once(select(self.files, key, space=None, **entities))
+
+    def _read_once(self, found: tuple[Derivative, ...]) -> tuple[FloatArray, Grid] | None:
+        """Read the first image, in single precision: they are large, and only looked at."""
+        if not found:
+            return None
+        path = found[0].path
+        if path not in self.read:
+            data, grid = load_upright(path)
+            self.read[path] = np.nan_to_num(data.astype(np.float32)), grid
+        return self.read[path]
 
     @cached_property
     def tissues(self) -> dict[str, FloatArray]:
@@ -103,7 +115,7 @@ class Scene:
         source = self.anatomical(key, **entities)
         if source is None or self.grid is None:
             return None
-        return sample(np.nan_to_num(source[0]), source[1], self.grid, self.to_t1w)
+        return sample(*source, self.grid, self.to_t1w)
 
     @cached_property
     def slices(self) -> Slices | None:
@@ -129,7 +141,7 @@ class Scene:
         finer = finer_in_slice(self.grid, factor)
         if self.t1w is not None:
             data, grid = self.t1w
-            return Backdrop(sample(np.nan_to_num(data), grid, finer, self.to_t1w), factor)
+            return Backdrop(sample(data, grid, finer, self.to_t1w), factor)
         return self._reference()
 
     def _reference(self) -> Backdrop | None:
@@ -140,12 +152,24 @@ class Scene:
     def outlined(
         self, key: str, factor: int, world: FloatArray, **entities: str
     ) -> FloatArray | None:
-        """Return a mask or tissue map on the grid made finer in the slice, moved by `world`."""
+        """
+        Return a mask or tissue map on the grid made finer in the slice, moved by `world`.
+
+        0 where no figure of the scene shows it.
+        """
         source = self.anatomical(key, **entities)
-        if source is None or self.grid is None:
+        if source is None or self.grid is None or self.slices is None:
             return None
         finer = finer_in_slice(self.grid, factor)
-        return sample(np.nan_to_num(source[0]), source[1], finer, world)
+        found = np.zeros(finer.shape)
+        x, y = (slice(factor * first, factor * last) for first, last in
+                (self.slices.x, self.slices.y))  # fmt: skip
+        for k in self.slices.indices:
+            corner = np.eye(4)
+            corner[:3, 3] = x.start, y.start, k
+            shown = Grid((x.stop - x.start, y.stop - y.start, 1), finer.affine @ corner)
+            found[x, y, k] = sample(*source, shown, world)[..., 0]
+        return found
 
 
 @dataclass(eq=False, kw_only=True)

@@ -123,3 +123,10 @@ def test_self_test_gives_0_or_70_and_leaves_nothing(monkeypatch, capsys, failing
     every = ['bids_app.phantom.cli', 'bids_app', 'bids_app', 'bids_app.phantom.compare']
     assert modules == (every if failing is None else every[: failing + 1])
     assert not support.Path(steps[0][1]).parent.exists()
+
+
+def test_self_test_starts_only_when_it_stands_alone(monkeypatch):
+    monkeypatch.setattr(self_test, '_run', lambda *_: pytest.fail('the self-test started'))
+    asked = support.run_app('--self-test', '--help')
+    assert (asked.code, asked.out.startswith('usage: oxybold BIDS_DIR')) == (0, True)
+    assert support.run_app('--self-test', '--nprocs', '2').code == 64

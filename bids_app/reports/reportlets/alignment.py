@@ -54,6 +54,7 @@ def draw_alignment(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet]
             files=scene.files,
             space=file.entities['scan'],
             conditions=scene.conditions,
+            read=scene.read,
             reference=file,
         )
         if scan.slices is None or scan.backdrop is None:
@@ -143,7 +144,7 @@ def draw_distortion(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet
     for file in select(scene.files, row.output):
         scan = ScanScene(
             files=scene.files, space=file.entities['scan'], conditions=scene.conditions,
-            reference=file,
+            read=scene.read, reference=file,
         )  # fmt: skip
         same = {name: file.entities.get(name) for name in ('scan', 'task', 'run')}
         pair = [select(scene.files, key, **same) for key in ('epi_acquired', row.also)]
