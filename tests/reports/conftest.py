@@ -10,6 +10,7 @@ from scipy import ndimage
 from bids_app.bids.output.names import output_path
 from bids_app.images import save_affine
 from bids_app.models.concordance.labels import LABEL_COLORS, LABEL_NAMES
+from bids_app.reports import render
 from tests.browser import browser  # noqa: F401  (a fixture)
 from tests.paths import ROOT
 
@@ -374,3 +375,9 @@ def output_dir(tmp_path_factory):
     keep_only(tree.folder / 'sub-02', 'anat/*T1w*', '*_desc-brain_mask*', '*reference*', '*cbf*')
     group(tree)
     return tree.folder
+
+
+@pytest.fixture(scope='session')
+def first_page(output_dir):
+    """Report of the first participant, made once."""
+    return render.render_participant(output_dir, '01').path

@@ -13,8 +13,8 @@ from tests.reports.conftest import run_summary
 
 
 @pytest.fixture(scope='module')
-def page(output_dir):
-    return render.render_participant(output_dir, '01').path.read_text()
+def page(first_page):
+    return first_page.read_text()
 
 
 def test_the_first_screen_says_what_was_made_trusted_and_found(page):

@@ -166,8 +166,8 @@ POINT = """(() => { const group = document.querySelector('#bolus_curve [data-cur
   return group.closest('.chart').querySelector('.tip').textContent; })()"""
 
 
-def test_a_curve_says_its_name_place_and_value(browser, output_dir):
-    browser.open(render.render_participant(output_dir, '01').path)
+def test_a_curve_says_its_name_place_and_value(browser, output_dir, first_page):
+    browser.open(first_page)
     path = output_path('bolus_curve', sub='01')
     x, y = np.loadtxt(output_dir / path, skiprows=1, unpack=True)
     name = browser.run("document.querySelector('#bolus_curve [data-curve]').dataset.curve")
@@ -178,8 +178,8 @@ def test_a_curve_says_its_name_place_and_value(browser, output_dir):
     assert value == pytest.approx(np.interp(place, x, y), abs=0.02 * np.ptp(y))
 
 
-def test_a_curve_is_gone_along_by_keys(browser, output_dir):
-    browser.open(render.render_participant(output_dir, '01').path)
+def test_a_curve_is_gone_along_by_keys(browser, output_dir, first_page):
+    browser.open(first_page)
     x, y = np.loadtxt(output_dir / output_path('bolus_curve', sub='01'), skiprows=1, unpack=True)
     browser.run("document.querySelector('#bolus_curve svg[data-x]').focus()")
     for number in range(11):

@@ -51,9 +51,9 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope='session')
-def pages(output_dir):
+def pages(output_dir, first_page):
     paths = {
-        'sub-01': render.render_participant(output_dir, '01').path,
+        'sub-01': first_page,
         'sub-02': render.render_participant(output_dir, 'sub-02').path,
         'group': render.render_group(output_dir).path,
     }
