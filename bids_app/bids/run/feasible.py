@@ -322,8 +322,16 @@ class _Maps:
         """Tell whether a map can be made in a condition."""
         if name in GAS_MAPS:
             return self._of_gas(name)
-        row: Capability = getattr(self, f'_{name}')(condition)
+        own = getattr(self, f'_{name}', None)
+        row: Capability = own(condition) if own else self._derived(name, condition)
         return row
+
+    def _derived(self, quantity: str, condition: str | None) -> Capability:
+        """Tell whether a model has the maps and numbers that it makes a quantity of."""
+        model = derived_models(self.inputs, self.settings)[quantity]
+        parts = [*self._parts(quantity, model, condition), *self._pressures(quantity, model)]
+        parts += self._numbers(quantity, model, condition)
+        return _combined(PRODUCTS[quantity].label, condition, parts)
 
     def _parts(self, quantity: str, model: str, condition: str | None) -> list[Capability]:
         """Tell the same of the maps that a model makes a quantity of."""
@@ -486,28 +494,15 @@ class _Maps:
             for name in wanted
         ]
 
-    def _bold_maximum(self, condition: str | None) -> Capability:
-        model = bold_maximum_model(self.inputs, self.settings)
-        parts = self._parts('bold_maximum', model, condition)
-        return _combined('M', condition, [*parts, *self._pressures('bold_maximum', model)])
-
-    def _cvr(self, condition: str | None) -> Capability:
-        parts = [*self._parts('cvr', 'cbf', condition), *self._pressures('cvr', 'cbf')]
-        return _combined('cvr', condition, parts)
-
     def _oef(self, condition: str | None) -> Capability:
         model = oef_model(self.inputs, self.settings)
         if is_by_gases(self.inputs, self.settings) and condition != self.inputs.baseline:
             reason = 'gases give OEF at rest only; change.route davis gives the change of CMRO2'
             return Capability(map='oef', condition=condition, state=ABSENT, reason=reason)
-        parts = self._parts('oef', model, condition)
-        parts = [*parts, *self._pressures('oef', model)] or [self._ase('oef', condition)]
-        return _combined('oef', condition, [*parts, *self._numbers('oef', model, condition)])
-
-    def _cmro2(self, condition: str | None) -> Capability:
-        model = self.settings.oxygen.cmro2_model
-        parts = self._parts('cmro2', model, condition)
-        return _combined('cmro2', condition, [*parts, *self._numbers('cmro2', model, condition)])
+        if MODELS['oef'][model].maps:
+            return self._derived('oef', condition)
+        parts = [self._ase('oef', condition), *self._numbers('oef', model, condition)]
+        return _combined('oef', condition, parts)
 
     def _numbers(self, quantity: str, model: str, condition: str | None) -> list[Capability]:
         """Say which numbers of the participant and the scanner a model lacks."""
