@@ -112,7 +112,7 @@ def test_new_map_is_written_and_shown(out):
     assert sidecar['Description'].startswith('Mean of the odd minus mean of the even')
     page = (out / 'sub-01.html').read_text('utf-8')
     assert 'Noise without a shape.' in page
-    assert '*_stat-*' in (out / '.bidsignore').read_text('utf-8')
+    assert '*_statmap.*' in (out / '.bidsignore').read_text('utf-8')
 
 
 def test_new_statistic_is_written_for_participants_and_group(out):

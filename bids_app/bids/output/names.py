@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 LABEL = re.compile(r'[A-Za-z0-9+]+')
 """What a BIDS label may hold (plus signs since 1.10.1)."""
@@ -157,7 +157,7 @@ def table() -> OutputTable:
         spaces=tuple(raw['spaces']),
         resolutions=MappingProxyType(raw['resolutions']),
         rows=rows,
-        bidsignore=tuple(raw['bidsignore']),
+        bidsignore=(*raw['bidsignore'], *_unknown_to_schema(rows.values())),
         descriptions=MappingProxyType(raw['descriptions'] | of_quantities),
         readme=raw['readme'],
     )
@@ -170,6 +170,17 @@ def _records(cls: Any, raw: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any
         values = {k: tuple(_members(v)) if isinstance(v, list) else v for k, v in fields.items()}
         records[key] = cls(key=key, **values)
     return MappingProxyType(records)
+
+
+def _unknown_to_schema(rows: Iterable[OutputRow]) -> list[str]:
+    """Patterns of the files whose suffix the schema does not know."""
+    suffixes: dict[str, set[str]] = {'S': set(), 'N': set()}
+    for about in rows:
+        _, separator, suffix = about.path.rpartition('_')
+        suffixes[about.schema].add(suffix if separator else '')
+        suffixes['N'].update(about.unknown_suffixes)
+    found = suffixes['N'] - suffixes['S']
+    return [f'*_{suffix}.*' for suffix in sorted(found) if suffix.isalnum()]
 
 
 def _members(entries: list[Any]) -> Iterator[Any]:
