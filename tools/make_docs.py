@@ -116,7 +116,7 @@ def _setting_row(name: str) -> Sequence[object]:
 
 
 def models_page() -> str:
-    from bids_app.models.registry import MODELS
+    from bids_app.models.registry import MODELS, UNITS
     from bids_app.reports.citations import load_references
 
     references = load_references()
@@ -131,7 +131,7 @@ def models_page() -> str:
             reference = references[spec.citation]
             module, _, function = spec.function.partition(':')
             rows: list[Sequence[object]] = [
-                ('unit', '' if spec.unit == '1' else spec.unit),
+                ('unit', '' if UNITS[quantity] == '1' else UNITS[quantity]),
                 ('maps', codes(spec.maps)),
                 ('data', codes(spec.data)),
                 ('parameters', codes(spec.parameters)),

@@ -25,7 +25,7 @@ from nipype.interfaces.base import (
 
 from bids_app.images import Grid, grid_of, load_mask, load_masked, save_unmasked
 from bids_app.models.estimate import Estimate
-from bids_app.models.registry import GAS_MAPS, MODELS
+from bids_app.models.registry import MODELS, UNITS
 from bids_app.models.status import Status
 from bids_app.settings import field_of
 
@@ -345,7 +345,7 @@ def _ports_in(owner: type[ModelInterface]) -> dict[str, Any]:
             *MODELS[owner.quantity], usedefault=True, desc='name in the registry', unit=''
         ),
         'mask': image('voxels to estimate', '1'),
-        **{name: estimated(name, unit_of_quantity(name), optional=True) for name in maps},
+        **{name: estimated(name, UNITS[name], optional=True) for name in maps},
         **{name: _number(name) for name in names if name not in owner.further},
         **owner.further,
     }
@@ -354,11 +354,4 @@ def _ports_in(owner: type[ModelInterface]) -> dict[str, Any]:
 def _ports_out(owner: type[ModelInterface]) -> dict[str, Any]:
     """Declare what the rows of the registry give."""
     also = dict.fromkeys(name for row in MODELS[owner.quantity].values() for name in row.also)
-    return {name: estimated(name, unit_of_quantity(name)) for name in (owner.quantity, *also)}
-
-
-def unit_of_quantity(quantity: str) -> str:
-    """Give the unit of a quantity of the registry, that of its first model."""
-    if quantity in GAS_MAPS:
-        return GAS_MAPS[quantity]
-    return next(iter(MODELS[quantity].values())).unit
+    return {name: estimated(name, UNITS[name]) for name in (owner.quantity, *also)}

@@ -30,8 +30,6 @@ class ModelSpec:
     parameters : tuple of str
         Arguments given as scalars or per-voxel arrays; what one of them is computed from stands
         in `DERIVED`.
-    unit : str
-        Of the estimate.
     citation : str
         Key of the bibliography.
     methods : str
@@ -46,7 +44,6 @@ class ModelSpec:
     maps: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
-    unit: str
     citation: str
     methods: str
     also: tuple[str, ...] = ()
@@ -114,13 +111,26 @@ DELAYS = (
     'noise_groups',
 )  # fmt: skip
 
+UNITS: Mapping[str, str] = {
+    'r2': '1/s',
+    'r2_star': '1/s',
+    'r2_prime': '1/s',
+    'cbf': 'mL/100 g/min',
+    'cbv': 'mL/mL',
+    'oef': '1',
+    'bold_maximum': '%',
+    'cvr': '%/mmHg',
+    'cmro2': 'umol/100 g/min',
+    **GAS_MAPS,
+}
+"""Map that a model makes or takes -> its unit, whatever the model."""
+
 MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
     'r2': {
         'exponential': ModelSpec(
             function='bids_app.models.relaxometry.decay:fit_r2',
             data=('signal',),
             parameters=('echo_times', *NOISE),
-            unit='1/s',
             citation='hirsch2014',
             methods='R2 was estimated from the multi-echo spin echo by mono-exponential '
             'least squares in signal space',
@@ -129,7 +139,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.relaxometry.decay:fit_r2_without_first',
             data=('signal',),
             parameters=('echo_times', *NOISE),
-            unit='1/s',
             citation='hirsch2014',
             methods='R2 was estimated from the multi-echo spin echo without its first echo by '
             'mono-exponential least squares in signal space',
@@ -138,7 +147,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.relaxometry.epg:fit_r2_epg',
             data=('signal',),
             parameters=('echo_times', *NOISE),
-            unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
             'extended phase graphs, the refocusing angle of each voxel being fitted along',
@@ -147,7 +155,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.relaxometry.epg:fit_r2_epg_smooth',
             data=('signal', 'positions'),
             parameters=('echo_times', *NOISE),
-            unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
             'extended phase graphs, the refocusing angle being a polynomial in space through '
@@ -157,7 +164,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.relaxometry.epg_slice:fit_r2_epg_slice',
             data=('signal', 'positions'),
             parameters=('echo_times', 'refocusing_thickness', *NOISE),
-            unit='1/s',
             citation='lebel2010',
             methods='R2 was estimated from the multi-echo spin echo by least squares with '
             'extended phase graphs across the profile of the slice, the transmit field being a '
@@ -177,7 +183,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
                 'noise_floor',
                 'coils',
             ),
-            unit='1/s',
             citation='hirsch2013',
             methods='R2* was estimated from the multi-echo gradient echo by mono-exponential '
             'least squares in signal space, each echo weighted by the dephasing expected from '
@@ -188,14 +193,12 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'difference': ModelSpec(
             function='bids_app.models.relaxometry.r2prime:estimate_r2_prime',
             maps=('r2_star', 'r2'),
-            unit='1/s',
             citation='hirsch2014',
             methods="R2' was the difference of R2* and R2",
         ),
         'epp2025': ModelSpec(
             function='bids_app.models.relaxometry.r2prime:estimate_r2_prime_epp2025',
             maps=('r2_star', 'r2'),
-            unit='1/s',
             citation='hirsch2014',
             unlimited='difference',
             methods="R2' was the difference of R2* and R2, with the limits of the published "
@@ -215,7 +218,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
                 'partition_coefficient',
                 'labeling',
             ),
-            unit='mL/100 g/min',
             citation='alsop2015',
             methods='CBF was computed from the label-control difference with the single-delay '
             'model of the white paper on arterial spin labeling',
@@ -224,7 +226,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.asl.multi_delay:fit_multi_delay',
             maps=('difference', 'm0'),
             parameters=DELAYS,
-            unit='mL/100 g/min',
             citation='buxton1998',
             methods='CBF and the arrival time of the label were fitted to the label-control '
             'differences of all delays with the general kinetic model, with intervals from the '
@@ -235,7 +236,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.asl.multi_delay:fit_with_arteries',
             maps=('difference', 'm0'),
             parameters=DELAYS,
-            unit='mL/100 g/min',
             citation='chappell2010',
             methods='CBF and the arrival time of the label were fitted to the label-control '
             'differences of all delays with the general kinetic model, and in voxels whose '
@@ -245,7 +245,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'scanner': ModelSpec(
             function='bids_app.models.asl.single_delay:take_scanner_cbf',
             maps=('difference',),
-            unit='mL/100 g/min',
             citation='alsop2015',
             methods='CBF was taken as the scanner computed it',
         ),
@@ -256,7 +255,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             maps=('relative_cbv',),
             data=('white_matter',),
             parameters=('white_matter_cbv',),
-            unit='mL/mL',
             citation='ostergaard1996',
             methods='CBV was the area under the first pass of the contrast agent, scaled so '
             'that white matter has the reference value',
@@ -265,7 +263,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.dsc.cbv_scaling:cbv_from_arterial_input',
             maps=('relative_cbv',),
             parameters=('arterial_area', 'haematocrit_factor'),
-            unit='mL/mL',
             citation='rempp1994',
             methods='CBV was the area under the curve of the contrast agent over that of the '
             'arterial input, corrected for the haematocrit of small vessels',
@@ -274,7 +271,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.dsc.cbv_scaling:cbv_from_cbf',
             maps=('cbf',),
             parameters=('grubb_factor', 'grubb_exponent'),
-            unit='mL/mL',
             citation='grubb1974',
             methods='CBV was predicted from CBF by a power law',
         ),
@@ -282,7 +278,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.dsc.cbv_scaling:cbv_from_tissue',
             data=('grey_matter', 'white_matter'),
             parameters=('grey_matter_cbv', 'white_matter_cbv', 'relative_error'),
-            unit='mL/mL',
             citation='leenders1990',
             methods='CBV was a literature value per tissue',
         ),
@@ -290,7 +285,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.ase_qbold:fit_dbv',
             data=('signal',),
             parameters=('displacements', 'noise_groups'),
-            unit='mL/mL',
             citation='stone2017',
             methods='CBV was the deoxygenated blood volume of the asymmetric spin echo',
         ),
@@ -300,7 +294,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.mqbold:estimate_oef',
             maps=('r2_prime', 'cbv'),
             parameters=('static_dephasing_constant',),
-            unit='1',
             citation='yablonskiy1994',
             methods="OEF was derived from R2' and blood volume in the static dephasing regime",
         ),
@@ -308,7 +301,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.mqbold:estimate_oef_epp2025',
             maps=('r2_prime', 'cbv'),
             parameters=('static_dephasing_constant',),
-            unit='1',
             citation='epp2025',
             unlimited='mqbold',
             methods="OEF was derived from R2' and blood volume in the static dephasing regime, "
@@ -319,7 +311,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.ase_qbold:fit_oef',
             data=('signal',),
             parameters=ASE_PARAMETERS,
-            unit='1',
             citation='stone2017',
             methods="OEF and R2' were fitted to the asymmetric spin echo by the model of static "
             'dephasing at all displacements',
@@ -329,7 +320,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.ase_qbold:fit_oef_loglinear',
             data=('signal',),
             parameters=ASE_PARAMETERS,
-            unit='1',
             citation='stone2017',
             methods="OEF and R2' came from a line through the logarithms of the asymmetric spin "
             'echo at long displacements and its distance to the spin echo',
@@ -351,7 +341,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
                 'hyperoxia_po2',
                 'hypercapnia_cmro2',
             ),
-            unit='1',
             citation='gauthier2012',
             methods='OEF at rest was solved, with the maximum of BOLD, from the changes of BOLD '
             'and CBF in hypercapnia and in hyperoxia',
@@ -362,7 +351,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.gas_calibration:estimate_maximum_from_r2_prime',
             maps=('r2_prime',),
             parameters=('bold_echo_time',),
-            unit='%',
             citation='blockley2012',
             methods="The maximum of BOLD was the product of its echo time and R2'",
         ),
@@ -370,7 +358,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.gas_calibration:estimate_maximum_from_hypercapnia',
             maps=('hypercapnia_bold', 'hypercapnia_cbf', 'resting_cbf'),
             parameters=(*EXPONENTS, 'hypercapnia_cmro2'),
-            unit='%',
             citation='davis1998',
             methods='The maximum of BOLD was calibrated by the changes of BOLD and CBF in '
             'hypercapnia',
@@ -379,7 +366,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.gas_calibration:estimate_maximum_from_hyperoxia',
             maps=('hyperoxia_bold', 'hyperoxia_cbf', 'resting_cbf', 'oef'),
             parameters=(*EXPONENTS, *OXYGEN_OF_BLOOD, 'hyperoxia_po2'),
-            unit='%',
             citation='gauthier2013',
             methods='The maximum of BOLD was calibrated by the changes of BOLD and CBF in '
             'hyperoxia with the generalised calibration model',
@@ -390,7 +376,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.gas_calibration:estimate_reactivity',
             maps=('hypercapnia_cbf', 'resting_cbf'),
             parameters=('hypercapnia_pco2', 'resting_pco2'),
-            unit='%/mmHg',
             citation='liu2019',
             methods='Cerebrovascular reactivity was the rise of CBF in hypercapnia over that of '
             'the end-tidal pressure of carbon dioxide',
@@ -401,7 +386,6 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             function='bids_app.models.oxygen.cmro2:estimate_cmro2',
             maps=('cbf', 'oef'),
             parameters=('cao2',),
-            unit='umol/100 g/min',
             citation='kety1948',
             methods='CMRO2 was the product of CBF, OEF and arterial oxygen content',
         ),

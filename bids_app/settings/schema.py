@@ -83,6 +83,15 @@ def _setting(
     return field(default=default, metadata=metadata)
 
 
+def _pressure(what: str, limits: tuple[float, float], further: str = '') -> Any:
+    """Declare an end-tidal pressure."""
+    help_ = (
+        f'end-tidal pressure of {what}; default the recording beside the series, else '
+        f'participants.tsv{further}'
+    )
+    return _setting(None, help_, unit='mmHg', limits=limits, replay=True)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnatomySettings:
     """T1w image, masks, tissue maps and alignment of every scan."""
@@ -459,46 +468,13 @@ class OxygenSettings:
         unit='1/s/mmHg',
         limits=(0.0, 1e-3),
     )
-    resting_po2: float | None = _setting(
-        None,
-        'end-tidal pressure of oxygen at rest; default the recording beside the '
-        'series, else participants.tsv',
-        unit='mmHg',
-        limits=(20.0, 800.0),
-        replay=True,
+    resting_po2: float | None = _pressure('oxygen at rest', (20.0, 800.0))
+    resting_pco2: float | None = _pressure('carbon dioxide at rest', (10.0, 120.0))
+    hypercapnia_po2: float | None = _pressure(
+        'oxygen in hypercapnia', (20.0, 800.0), ', else that at rest'
     )
-    resting_pco2: float | None = _setting(
-        None,
-        'end-tidal pressure of carbon dioxide at rest; default the recording beside the '
-        'series, else participants.tsv',
-        unit='mmHg',
-        limits=(10.0, 120.0),
-        replay=True,
-    )
-    hypercapnia_po2: float | None = _setting(
-        None,
-        'end-tidal pressure of oxygen in hypercapnia; default the recording beside the '
-        'series, else participants.tsv, else that at rest',
-        unit='mmHg',
-        limits=(20.0, 800.0),
-        replay=True,
-    )
-    hypercapnia_pco2: float | None = _setting(
-        None,
-        'end-tidal pressure of carbon dioxide in hypercapnia; default the recording beside the '
-        'series, else participants.tsv',
-        unit='mmHg',
-        limits=(10.0, 120.0),
-        replay=True,
-    )
-    hyperoxia_po2: float | None = _setting(
-        None,
-        'end-tidal pressure of oxygen in hyperoxia; default the recording beside the '
-        'series, else participants.tsv',
-        unit='mmHg',
-        limits=(20.0, 800.0),
-        replay=True,
-    )
+    hypercapnia_pco2: float | None = _pressure('carbon dioxide in hypercapnia', (10.0, 120.0))
+    hyperoxia_po2: float | None = _pressure('oxygen in hyperoxia', (20.0, 800.0))
     cmro2_model: str = _setting('fick', 'model of CMRO2', choices=choices('cmro2'), replay=True)
     b0: float | None = _setting(
         None,

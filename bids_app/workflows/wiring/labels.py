@@ -159,6 +159,19 @@ def _add_response_mode(graph: Graph, sink: Sink, contrast: Contrast, label: Work
     )
 
 
+def _of_regions(graph: Graph, atlas: MapPort, interface: Any, name: str) -> Any:
+    """Make the node of a table of regions, with mask, grey matter and atlas."""
+    interface.inputs.minimum_grey_matter = graph.settings.change.grey_matter
+    interface.inputs.atlas_table = atlas_files()[1]
+    node = pe.Node(interface, name=name)
+    align = graph.alignment[graph.target.name]
+    graph.workflow.connect([
+        (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
+        (atlas.node, node, [(atlas.port, 'atlas')]),
+    ])  # fmt: skip
+    return node
+
+
 def _add_region_table(
     graph: Graph,
     sink: Sink,
@@ -168,21 +181,12 @@ def _add_region_table(
 ) -> None:
     """Average the changes of a contrast over regions and networks."""
     quantities = {label_of(name): name for name in (*BOLD_CHANGES, *CHANGES) if name in changes}
-    node = pe.Node(
-        SummariseRegions(
-            quantities=list(quantities),
-            minimum_grey_matter=graph.settings.change.grey_matter,
-            atlas_table=atlas_files()[1],
-            bold_q=graph.settings.change.bold_q,
-            level=graph.settings.change.false_sign_rate,
-        ),
-        name=f'summarise_regions_{contrast.label}',
+    interface = SummariseRegions(
+        quantities=list(quantities),
+        bold_q=graph.settings.change.bold_q,
+        level=graph.settings.change.false_sign_rate,
     )
-    align = graph.alignment[graph.target.name]
-    graph.workflow.connect([
-        (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
-        (atlas.node, node, [(atlas.port, 'atlas')]),
-    ])  # fmt: skip
+    node = _of_regions(graph, atlas, interface, f'summarise_regions_{contrast.label}')
     constants = known_constants(graph.inputs, graph.settings)
     node.inputs.constants = {
         label: relative_error(constants, quantity) for label, quantity in quantities.items()
@@ -222,20 +226,8 @@ def _add_consistency(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPor
     echo_time = graph.bold_echo_times.get(contrast.label, 0.0)
     if None in named.values() or not echo_time:
         return
-    node = pe.Node(
-        CompareWithGradientEcho(
-            minimum_grey_matter=graph.settings.change.grey_matter,
-            atlas_table=atlas_files()[1],
-            echo_time=echo_time,
-            is_rate=rate is not None,
-        ),
-        name=f'compare_bold_{contrast.label}',
-    )
-    align = graph.alignment[graph.target.name]
-    graph.workflow.connect([
-        (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
-        (atlas.node, node, [(atlas.port, 'atlas')]),
-    ])  # fmt: skip
+    interface = CompareWithGradientEcho(echo_time=echo_time, is_rate=rate is not None)
+    node = _of_regions(graph, atlas, interface, f'compare_bold_{contrast.label}')
     measured = {port: source for port, source in named.items() if source is not None}
     for port, source in measured.items():
         connect_quantity(graph.workflow, source, node, port)
@@ -255,24 +247,15 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPort)
     """Tell what each rule for the change of a shared CBV makes of that of CMRO2."""
     settings = graph.settings.blood_volume
     constants = graph.constants
-    node = pe.Node(
-        SummariseCBVRules(
-            minimum_grey_matter=graph.settings.change.grey_matter,
-            atlas_table=atlas_files()[1],
-            task=contrast.task,
-            grubb_exponent=settings.grubb_exponent,
-            scale=constants['cao2'] / constants['static_dephasing_constant'],
-        ),
-        name=f'summarise_cbv_rules_{contrast.label}',
+    interface = SummariseCBVRules(
+        task=contrast.task,
+        grubb_exponent=settings.grubb_exponent,
+        scale=constants['cao2'] / constants['static_dephasing_constant'],
     )
+    node = _of_regions(graph, atlas, interface, f'summarise_cbv_rules_{contrast.label}')
     tasks = parcel_tasks(settings) or (contrast.task,)
     if settings.parcel_table is not None and contrast.task in tasks:
         node.inputs.table = str(parcel_file(settings))
-    align = graph.alignment[graph.target.name]
-    graph.workflow.connect([
-        (align, node, [('outputnode.mask', 'mask'), ('outputnode.grey_matter', 'grey_matter')]),
-        (atlas.node, node, [(atlas.port, 'atlas')]),
-    ])  # fmt: skip
     named = {'cbv': graph.lookup('cbv', contrast.baseline)}
     for quantity in ('cbf', 'r2_prime'):
         named[f'task_{quantity}'] = graph.lookup(quantity, contrast.task)
