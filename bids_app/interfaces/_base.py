@@ -57,6 +57,7 @@ __all__ = [
     'estimated',
     'estimated_each',
     'image',
+    'images',
     'isdefined',
     'load_estimate',
     'load_value',
@@ -113,6 +114,11 @@ TRAVELLING = (
 def image(desc: str, unit: str, *, optional: bool = False) -> Any:
     """Declare an image that goes in."""
     return File(exists=True, mandatory=not optional, desc=desc, unit=unit)
+
+
+def images(desc: str, unit: str, *, optional: bool = False) -> Any:
+    """Declare a list of images that goes in."""
+    return traits.List(image(desc, unit), mandatory=not optional, desc=desc, unit=unit)
 
 
 def result(desc: str, unit: str) -> Any:

@@ -27,6 +27,7 @@ from bids_app.interfaces._base import (
     estimated,
     estimated_each,
     image,
+    images,
     isdefined,
     load_estimate,
     read_mask,
@@ -164,9 +165,7 @@ class EstimateDecays(Interface):
 
     class Inputs(BaseInterfaceInputSpec):
         series = image('series of the first echo', 'a.u.')
-        other_echoes = traits.List(
-            image('series of an echo', 'a.u.'), mandatory=True, desc='in order', unit='a.u.'
-        )
+        other_echoes = images('series of an echo', 'a.u.')
         mask = image('voxels to estimate', '1')
         echo_times = traits.List(traits.Float, mandatory=True, desc='of all echoes', unit='s')
         echo_time = traits.Float(mandatory=True, desc='of the signal that is wanted', unit='s')

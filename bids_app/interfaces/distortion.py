@@ -12,6 +12,7 @@ from bids_app.interfaces._base import (
     Interface,
     TraitedSpec,
     image,
+    images,
     result,
     traits,
 )
@@ -29,12 +30,7 @@ class ReadFieldMap(Interface):
     """Turn the field map of a dataset into Hz."""
 
     class Inputs(BaseInterfaceInputSpec):
-        files = traits.List(
-            image('field, phase difference, or two phases', ''),
-            mandatory=True,
-            desc='files',
-            unit='',
-        )
+        files = images('field, phase difference, or two phases', '')
         kind = traits.Enum('phase', 'field', mandatory=True, desc='what the files hold', unit='')
         scale = traits.Float(mandatory=True, desc='radians or Hz per unit of the files', unit='')
         echo_difference = traits.Float(0.0, usedefault=True, desc='between the echoes', unit='s')

@@ -19,6 +19,7 @@ from bids_app.interfaces._base import (
     Interface,
     TraitedSpec,
     image,
+    images,
     isdefined,
     result,
     traits,
@@ -141,15 +142,8 @@ class EstimateEchoMotion(Interface):
     """Estimate the rigid movement between the echoes of a train; nothing is resampled."""
 
     class Inputs(BaseInterfaceInputSpec):
-        echoes = traits.List(
-            image('magnitude or real part of an echo', 'a.u.'),
-            mandatory=True,
-            desc='files in order of echo time',
-            unit='a.u.',
-        )
-        imaginary = traits.List(
-            image('imaginary part of each echo', 'a.u.'), desc='where echoes are real', unit='a.u.'
-        )
+        echoes = images('magnitude or real part of an echo', 'a.u.')
+        imaginary = images('imaginary part of each echo', 'a.u.', optional=True)
         echo_times = traits.List(traits.Float, mandatory=True, desc='of the echoes', unit='s')
 
     class Outputs(TraitedSpec):

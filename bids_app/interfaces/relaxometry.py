@@ -18,6 +18,7 @@ from bids_app.interfaces._base import (
     as_data,
     estimated,
     image,
+    images,
     isdefined,
     load_estimate,
     read_mask,
@@ -48,9 +49,7 @@ from bids_app.units import MILLIMETRE, PERCENT
 
 
 class _EchoInputSpec(BaseInterfaceInputSpec):
-    signal = traits.List(
-        image('one magnitude image per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
-    )
+    signal = images('one magnitude image per echo', 'a.u.')
     mask = image('voxels to estimate', '1')
     echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
     noise_groups = image('tissue class whose noise is pooled', '', optional=True)
@@ -117,8 +116,8 @@ class PrepareEchoes(Interface):
         mask = image('voxels with signal', '1')
 
     class Outputs(TraitedSpec):
-        magnitude = traits.List(image('one per echo', 'a.u.'), desc='magnitude', unit='a.u.')
-        phase = traits.List(image('one per echo', 'rad'), desc='phase', unit='rad')
+        magnitude = images('one per echo', 'a.u.', optional=True)
+        phase = images('one per echo', 'rad', optional=True)
         disagreement = result('relative difference of the sets', '1')
         displacement = traits.List(
             traits.Float, desc='movement between the sets that was undone, one per set', unit='mm'
@@ -172,15 +171,8 @@ class EstimateFieldMap(Interface):
     """Estimate the field offset from the phase of the echoes."""
 
     class Inputs(BaseInterfaceInputSpec):
-        magnitude = traits.List(
-            image('one magnitude per echo', 'a.u.'), mandatory=True, desc='echoes', unit='a.u.'
-        )
-        phase = traits.List(
-            image('one phase per echo', 'rad'),
-            mandatory=True,
-            desc='phase of the echoes',
-            unit='rad',
-        )
+        magnitude = images('one magnitude per echo', 'a.u.')
+        phase = images('one phase per echo', 'rad')
         mask = image('voxels with signal', '1')
         echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
 
@@ -275,12 +267,7 @@ class MeasureEchoInconsistency(Interface):
     """Measure how far echoes are from one decay, and sets from each other."""
 
     class Inputs(BaseInterfaceInputSpec):
-        signal = traits.List(
-            image('one magnitude image per echo', 'a.u.'),
-            mandatory=True,
-            desc='echoes',
-            unit='a.u.',
-        )
+        signal = images('one magnitude image per echo', 'a.u.')
         mask = image('voxels to estimate', '1')
         echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
         attenuation = image('signal kept per echo in the background gradient', '1', optional=True)
@@ -332,12 +319,7 @@ class SampleDecays(Interface):
     """Take the decays of a typical voxel per tissue and of a flagged one, with their fit."""
 
     class Inputs(BaseInterfaceInputSpec):
-        signal = traits.List(
-            image('one magnitude image per echo', 'a.u.'),
-            mandatory=True,
-            desc='echoes',
-            unit='a.u.',
-        )
+        signal = images('one magnitude image per echo', 'a.u.')
         mask = image('voxels to choose from', '1')
         echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
         noise_groups = image('most frequent tissue', '', optional=True)

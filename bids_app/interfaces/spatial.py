@@ -34,6 +34,7 @@ from bids_app.interfaces._base import (
     estimated,
     estimated_each,
     image,
+    images,
     isdefined,
     load_estimate,
     read_mask,
@@ -70,12 +71,7 @@ class AverageHeads(Interface):
     """Average several T1w images of one head, aligned to the first."""
 
     class Inputs(BaseInterfaceInputSpec):
-        images = traits.List(
-            image('T1w image of the whole head', 'a.u.'),
-            mandatory=True,
-            desc='one head',
-            unit='a.u.',
-        )
+        images = images('T1w image of the whole head', 'a.u.')
         random_seed = traits.Int(42, usedefault=True, desc='seed of the registration', unit='')
 
     class Outputs(TraitedSpec):
@@ -247,12 +243,8 @@ class AverageVolumes(Interface):
     """Average volumes or echoes into the image that stands for a scan."""
 
     class Inputs(BaseInterfaceInputSpec):
-        files = traits.List(
-            image('image or series', 'a.u.'), mandatory=True, desc='files', unit='a.u.'
-        )
-        imaginary = traits.List(
-            image('imaginary part of each file', 'a.u.'), desc='where files are real', unit='a.u.'
-        )
+        files = images('image or series', 'a.u.')
+        imaginary = images('imaginary part of each file', 'a.u.', optional=True)
         volumes = traits.List(traits.Int, desc='volumes to average; empty means all', unit='')
 
     class Outputs(TraitedSpec):

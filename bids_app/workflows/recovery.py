@@ -122,7 +122,8 @@ def without_failed(
         useless.append(error)
     if lost and len(lost) == len(scans) and has_head and _do_not_fit(useless):
         lost, has_head = {}, False
-        problems = [_head_problem(inputs, problems), *_of_field_maps(problems)]
+        about_fields = [one for one in problems if one.role == 'fieldmaps']
+        problems = [_head_problem(inputs, problems), *about_fields]
     return _reduce(inputs, lost, maps, problems, has_head=has_head), useless
 
 
@@ -135,11 +136,6 @@ def _head_problem(inputs: ParticipantInputs, problems: Sequence[Problem]) -> Pro
         'the T1w image is in doubt, its brain mask, its header or its head, and left out'
     )
     return Problem(role='t1w', message=message, file=file, code=blamed[0].code)
-
-
-def _of_field_maps(problems: Sequence[Problem]) -> list[Problem]:
-    """Give the problems that are about field maps."""
-    return [one for one in problems if one.role == 'fieldmaps']
 
 
 def _do_not_fit(errors: Sequence[StepError]) -> bool:

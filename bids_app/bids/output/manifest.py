@@ -75,7 +75,7 @@ class Digest:
     @property
     def value(self) -> str:
         """SHA-256 over all parts."""
-        return _sha256(_canonical(asdict(self)))
+        return hashlib.sha256(_canonical(asdict(self))).hexdigest()
 
     def difference(self, other: Mapping[str, Any]) -> str | None:
         """Say what differs from a digest read from a manifest; None where all is equal."""
@@ -110,11 +110,6 @@ def _differing(mine: Mapping[str, Any], other: Mapping[str, Any], most: int = 3)
 def _canonical(content: Any) -> bytes:
     """Write a value so that equal values give equal bytes."""
     return json.dumps(json.loads(to_json(content)), sort_keys=True).encode()
-
-
-def _sha256(content: bytes) -> str:
-    """Digest of bytes."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def file_digest(path: Path) -> str:

@@ -101,7 +101,7 @@ def cmro2_from_cbf(cbf: ArrayLike, oef: ArrayLike, *, cao2: float) -> FloatArray
     >>> round(float(cmro2_from_cbf(43.6, 0.3538, cao2=7.64358)), 1)
     117.9
     """
-    _check_oxygen_content(cao2)
+    check_positive('cao2 (umol/mL)', cao2)
     cmro2: FloatArray = np.asarray(cbf, float) * np.asarray(oef, float) * cao2
     return cmro2
 
@@ -151,8 +151,3 @@ def estimate_cmro2(cbf: Estimate, oef: Estimate, *, cao2: float) -> Estimate:
     negative = flag_negative(value)
     status = combine_status(cbf.status, oef.status, negative)
     return Estimate.of(value, variance, status, min(cbf.dof, oef.dof))
-
-
-def _check_oxygen_content(cao2: float) -> None:
-    """Refuse an arterial oxygen content that is not positive."""
-    check_positive('cao2 (umol/mL)', cao2)
