@@ -701,3 +701,45 @@ def test_first_echo_of_asl_must_be_the_shortest(dataset, unit):
     found = unit(dataset)
     assert found.bold == ()
     assert 'must be the one of the shortest EchoTime' in said(found)
+
+
+# ------------------------------------------------------------------ what is said, not only done
+
+
+@pytest.mark.parametrize('parts', ['', '[phase]'])
+def test_a_gradient_echo_without_phase_says_what_it_costs(parts, dataset, unit):
+    dataset.add('anat/T1w', 'anat/MESE', f'anat/task-rest_MEGRE{parts}')
+    notes = [note for note in unit(dataset).notes if 'no phase' in note]
+    assert [('12 %' in note, '_MEGRE' in note) for note in notes] == [(True, True)] * (not parts)
+    assert 'no phase' not in said(unit(dataset, settings={'ignore': ('phase',)}))
+
+
+def test_an_m0_of_another_series_is_said(dataset, unit):
+    dataset.add('anat/T1w', 'perf/acq-rest_asl', 'perf/acq-calc_asl')
+    assert 'no m0scan of its own' not in said(unit(dataset))
+    for path in dataset.root.rglob('*acq-calc_m0scan*'):
+        path.unlink()
+    found = unit(dataset)
+    assert [one.m0.file.name for one in found.asl] == ['sub-01_acq-rest_m0scan.nii.gz'] * 2
+    (note,) = [note for note in found.notes if 'no m0scan of its own' in note]
+    assert note.startswith('sub-01_acq-calc_asl.nii.gz: ')
+    assert 'sub-01_acq-rest_m0scan.nii.gz serves' in note
+
+
+def test_of_what_undoing_distortion_needs_only_what_lacks_is_named(dataset, unit):
+    dataset.add('anat/T1w', 'perf/asl')
+    dataset.edit('*_asl.json', PhaseEncodingDirection='j')
+    (note,) = [note for note in unit(dataset).notes if 'distortion' in note]
+    assert note.endswith('its sidecar needs EffectiveEchoSpacing or TotalReadoutTime')
+
+
+def test_sessions_in_fields_of_different_strength_are_said_in_the_verdict(dataset, collect):
+    dataset.add('ses-a/anat/T1w', 'ses-a/anat/task-rest_MEGRE', 'ses-b/anat/task-rest_MEGRE')
+    assert not any('fields of different' in said(one) for one in collect(dataset))
+    for path in dataset.root.rglob('*ses-b*_MEGRE.json'):
+        dataset.edit(path.name, MagneticFieldStrength=1.5)
+    units = collect(dataset)
+    assert [one.b0 for one in units] == [3.0, 1.5]
+    for one in units:
+        (warning,) = [text for text in one.warnings if 'fields of different' in text]
+        assert 'ses-a at 3 T, ses-b at 1.5 T' in warning

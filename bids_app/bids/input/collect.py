@@ -59,7 +59,7 @@ from bids_app.bids.input.templates import other_templates
 from bids_app.bids.scans import FoundAnatomy, ParticipantInputs, Problem, Suspicion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bids_app.settings import RunSettings, Settings
 
@@ -100,8 +100,25 @@ def collect_participant(
     )
     if settings.condition_entity == 'ses':
         return (_collect_unit(context, None, context.files),)
-    return tuple(
+    return _with_fields(
         _collect_unit(context, session, _of_session(files, session)) for session in _units(context)
+    )
+
+
+def _with_fields(units: Iterable[ParticipantInputs]) -> tuple[ParticipantInputs, ...]:
+    """Say it of every session where sessions were measured in fields of different strength."""
+    units = tuple(units)
+    known = {unit.session: unit.b0 for unit in units if math.isfinite(unit.b0)}
+    if len(set(known.values())) < 2:
+        return units
+    listed = ', '.join(f'ses-{name} at {b0:g} T' for name, b0 in known.items())
+    text = (
+        f"sessions in fields of different strength ({listed}): T2, T2* and R2' depend on it and "
+        'must not be averaged or compared; at the group level sessions of a participant are '
+        'averaged, so choose by --session-label into outputs of their own'
+    )
+    return tuple(
+        replace(one, notes=(*one.notes, text), warnings=(*one.warnings, text)) for one in units
     )
 
 

@@ -209,9 +209,16 @@ def choose_field_map(
     """
     name = series.file.name
     if series.readout is None:
+        lacking = {
+            'PhaseEncodingDirection': {'PhaseEncodingDirection'},
+            'EffectiveEchoSpacing or TotalReadoutTime': {
+                'EffectiveEchoSpacing', 'TotalReadoutTime'
+            },
+        }  # fmt: skip
+        needed = [text for text, keys in lacking.items() if not keys & set(series.metadata)]
         findings.note(
-            f'{name}: distortion is not corrected; its sidecar needs PhaseEncodingDirection, and '
-            'EffectiveEchoSpacing or TotalReadoutTime'
+            f'{name}: distortion is not corrected; its sidecar needs '
+            f'{", and ".join(needed or lacking)}'
         )
         return series
     source = {str(one) for one in as_list(series.metadata.get('B0FieldSource') or [])}

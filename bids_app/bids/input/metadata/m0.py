@@ -135,7 +135,14 @@ def _match_m0(probe: Probe, found: Sequence[Found]) -> Found | None:
         if all(item.get(name) == probe.found.get(name) for name in names):
             return item
     session = [item for item in found if item.get('session') == probe.found.get('session')]
-    return session[0] if len(session) == 1 else None
+    if len(session) != 1:
+        return None
+    if any(session[0].get(name) for name in names[1:]):  # it is named as that of another series
+        probe.reader.findings.note(
+            f'{probe.file.name}: no m0scan of its own; {session[0].path.name} serves, the only '
+            'one there is'
+        )
+    return session[0]
 
 
 def _intended_for(reader: Reader, found: Found) -> list[str]:

@@ -92,6 +92,11 @@ def read_echoes(
     images = {leading: tuple(probe.file for probe in probes), 'phase': phases}
     if not phases:
         images |= _read_complex(sorted_parts, leading, first, headers)
+    if role != 'mese' and not others and 'phase' not in reader.settings.ignore:
+        reader.findings.note(
+            f"{first.file.name}: no phase; background gradients stay in T2* and R2' "
+            f'({UNCORRECTED})'
+        )
     check_same_grid(first, headers)
     check_echo_times(first, times)
     axis, n_slices = read_slice_axis(first, headers[first.file]) if role != 'mese' else (2, None)
