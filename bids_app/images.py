@@ -346,6 +346,41 @@ def load_surface_map(path: PathLike) -> FloatArray:
     return np.asarray(arrays[0].data, float)
 
 
+def both_sides(path: Path) -> tuple[Path, Path]:
+    """
+    Name the files of both hemispheres by that of the left one.
+
+    Examples
+    --------
+    >>> both_sides(Path('sub-01_hemi-L_x.gii'))[1].name
+    'sub-01_hemi-R_x.gii'
+    """
+    return path, path.with_name(path.name.replace('_hemi-L_', '_hemi-R_'))
+
+
+def load_cortex(left: Path) -> FloatArray:
+    """
+    Read a map of both hemispheres by the name of the left one.
+
+    Returns
+    -------
+    data : (N, 2, 1) ndarray of float64
+        Vertices of a hemisphere, left and right: an image whose voxels are vertices.
+
+    Raises
+    ------
+    MissingInputError
+        If a side is absent, or cannot be read.
+    InputDataError
+        If a file holds no map, or the sides differ in their number of vertices.
+    """
+    sides = [load_surface_map(path) for path in both_sides(left)]
+    if len(sides[0]) != len(sides[1]):
+        msg = f'{left}: {len(sides[0])} vertices, but {len(sides[1])} on the right side'
+        raise InputDataError(msg)
+    return np.stack(sides, axis=1)[..., None]
+
+
 def load_surface_labels(files: Sequence[PathLike], side: str) -> tuple[IntArray, dict[int, str]]:
     """
     Read the parcels of one hemisphere.

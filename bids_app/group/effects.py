@@ -171,7 +171,9 @@ def _test_change(
     smallest = smallest_effect(study, baseline)
     if smallest > 0:
         statistics['pEquivalence'] = equivalence(result, smallest)
-    if study.settings.group.tfce == 'yes':
+    if study.settings.group.tfce == 'yes' and study.mesh is not None:
+        study.absences['clusters are enhanced (tfce) in volumes, not on the cortex'] = None
+    elif study.settings.group.tfce == 'yes':
         statistics['pTfce'] = _tfce(study, stack)
     return statistics, {
         'SmallestEffect': smallest,

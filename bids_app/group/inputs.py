@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bids_app.bids.output.names import match, row, table
 from bids_app.bids.products import PRODUCTS
 from bids_app.engines.templates import SPACE
+from bids_app.images import both_sides
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ class MapSource:
     Parameters
     ----------
     value : Path
-        3D image in template space; NaN is no estimate.
+        3D image in template space, or the left of two files on the cortex; NaN is no estimate.
     variance : Path, optional
         Random variance of `value`, unit squared.
     minus : Path, optional
@@ -72,7 +73,12 @@ class MapSource:
     def files(self) -> tuple[Path, ...]:
         """Every file that is read."""
         paths = (self.value, self.variance, self.minus, self.minus_variance)
-        return tuple(path for path in paths if path is not None)
+        known = (path for path in paths if path is not None)
+        return tuple(
+            one
+            for path in known
+            for one in (both_sides(path) if path.suffix == '.gii' else [path])
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,19 +180,20 @@ class GroupInputs:
 
 
 def from_derivatives(
-    output_dir: Path, participants: Iterable[str], *, space: str = SPACE
+    output_dir: Path, participants: Iterable[str], *, space: str = SPACE, density: str = ''
 ) -> GroupInputs:
     """
     Find what the participant level of this program wrote in a space.
 
     Changes are in the order of contrasts and of the output table; the space is that of a template,
-    or a native one.
+    a native one, or with the density of a mesh (``32k``) that of the cortex.
     """
     names = tuple(sorted(participants))
     files: dict[tuple[str, ...], dict[str, dict[str, Path]]] = {}
     tasks: dict[tuple[str, ...], set[str]] = {}
     grey: dict[str, tuple[MapSource, ...]] = {}
-    for path, key, entities in _find_maps(output_dir, names, space):
+    wanted = _find_maps(output_dir, names, space, density)
+    for path, key, entities in wanted:
         if key == 'probseg':
             if entities['label'] == 'GM':
                 known = grey.get(entities['sub'], ())
@@ -196,7 +203,9 @@ def from_derivatives(
         unit = f'{entities["sub"]}/{entities.get("ses", "")}'
         files.setdefault(group, {}).setdefault(unit, {})[statistic] = path
         if group[0] == 'contrast':
-            tasks.setdefault(group, set()).update(filter(None, [entities.get('task')]))
+            # on the cortex the task of a BOLD change stands where a map has its condition
+            task = entities.get('condition' if density else 'task')
+            tasks.setdefault(group, set()).update(filter(None, [task]))
     order = list(table().quantities)
     changes, baselines = [], []
     for group in sorted(files, key=lambda found: (*found[2:], order.index(found[1]))):
@@ -220,7 +229,7 @@ def from_derivatives(
         changes=tuple(changes),
         baselines=tuple(baselines),
         grey_matter=grey,
-        regions=_region_tables(output_dir, names),
+        regions={} if density else _region_tables(output_dir, names),
     )
 
 
@@ -280,12 +289,15 @@ def sidecar_of(path: Path) -> dict[str, Any]:
 
 
 def _find_maps(
-    output_dir: Path, participants: Iterable[str], space: str
+    output_dir: Path, participants: Iterable[str], space: str, density: str
 ) -> Iterator[tuple[Path, str, dict[str, str]]]:
     """Find the maps in a space that the group can use, with row and entities."""
     wanted = {'contrast', 'probseg', 'variance', *(one.row for one in PRODUCTS.values())}
+    pattern = f'*space-{space}*.nii.gz'
+    if density:
+        wanted, pattern = {'surface'}, f'*_hemi-L_space-{space}_den-{density}_*.shape.gii'
     for participant in participants:
-        for path in sorted((output_dir / f'sub-{participant}').rglob(f'*space-{space}*.nii.gz')):
+        for path in sorted((output_dir / f'sub-{participant}').rglob(pattern)):
             key, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})
             if key in wanted and entities.get('space') == space:
                 yield path, key, entities
@@ -293,8 +305,11 @@ def _find_maps(
 
 def _place(key: str, entities: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
     """Say to which set of maps a file belongs, and as what."""
-    if key == 'contrast':
+    if 'contrast' in entities:
         return ('contrast', entities['quantity'], entities['contrast']), entities['statistic']
+    if key == 'surface':
+        condition = entities.get('condition', '')
+        return ('condition', entities['quantity'], condition), entities['statistic']
     quantity = entities.get('quantity') or row(key).quantity
     condition = entities.get('condition', '')
     return ('condition', quantity, condition), 'variance' if key == 'variance' else 'effect'

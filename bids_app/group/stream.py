@@ -16,7 +16,7 @@ import numpy as np
 from bids_app.errors import AppError, GridMismatchError
 from bids_app.group.mirror import other_side
 from bids_app.group.statistics import RandomEffects, random_effects, weigh_participants
-from bids_app.images import Grid, grid_of, load_data
+from bids_app.images import Grid, grid_of, load_cortex, load_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -265,13 +265,19 @@ def common_participants(stacks: Sequence[Stack]) -> tuple[str, ...]:
 
 def on_grid(path: Path, grid: Grid) -> Any:
     """
-    Read a map that must be on the grid of the template.
+    Read a map that must be on the grid of the template; one on the cortex of both hemispheres.
 
     Raises
     ------
     GridMismatchError
         If it is on another one.
     """
+    if path.suffix == '.gii':
+        data = load_cortex(path)
+        if data.shape != grid.shape:
+            msg = f'{path}: expected {grid.shape[0]} vertices, found {data.shape[0]}'
+            raise GridMismatchError(msg)
+        return data
     found = grid_of(path)
     if not found.matches(grid):
         msg = (

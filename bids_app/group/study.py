@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_app.bids.output.names import row, scale_of, source_uri
-from bids_app.bids.output.write import write_image, write_table
+from bids_app.bids.output.write import write_image, write_surface, write_table
 from bids_app.engines.templates import ATLAS, RESOLUTION, SPACE, packaged_template
 from bids_app.errors import AppError, SelectionError
 from bids_app.group.design import Design
 from bids_app.group.inputs import sidecar_of
 from bids_app.group.stream import Stack, on_grid, read_source, stack_maps
-from bids_app.images import Grid, grid_of, load_data, save_image
+from bids_app.images import Grid, grid_of, load_data, save_image, save_surface_map
 from bids_app.settings import setting_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bids_app._typing import BoolArray, FloatArray, IntArray
+    from bids_app.bids.input.surfaces import StandardMesh
     from bids_app.group.inputs import GroupInputs, MapSet
     from bids_app.settings import RunSettings, Settings
 
@@ -46,6 +47,8 @@ class Study:
         Of the template.
     space : str
         Name of the template.
+    mesh : StandardMesh or None
+        Of a group on the cortex, whose voxels are vertices: (N, 2, 1), left and right.
     folder : Path
         For files on their way.
     design : Design
@@ -61,6 +64,7 @@ class Study:
     grid: Grid
     folder: Path
     space: str = SPACE
+    mesh: StandardMesh | None = None
     design: Design = field(default_factory=Design)
     absences: dict[str, None] = field(default_factory=dict)
     defects: dict[str, None] = field(default_factory=dict)
@@ -77,7 +81,9 @@ class Study:
 
     @property
     def place(self) -> dict[str, str | None]:
-        """Space and resolution in the names of images."""
+        """Space, and resolution or density, in the names of files."""
+        if self.mesh is not None:
+            return {'space': self.space, 'den': self.mesh.density}
         return {'space': self.space, 'res': RESOLUTION if self.space == SPACE else None}
 
     @property
@@ -104,6 +110,9 @@ class Study:
 
     def save_image(self, values: Any, key: str, sidecar: dict[str, Any], **entities: Any) -> None:
         """Write voxels of the mask, or a whole image, in the unit of the output table."""
+        if self.mesh is not None:
+            self._save_cortex(values, sidecar, **entities)
+            return
         is_label = row(key).dtype == 'uint8'
         at = {**self.place, **entities}
         is_whole = np.shape(values) == self.grid.shape
@@ -120,6 +129,22 @@ class Study:
                 sidecar=self._reference | sidecar,
             )
 
+    def _save_cortex(self, values: Any, sidecar: dict[str, Any], **entities: Any) -> None:
+        """Write vertices, one file per hemisphere, whatever the row of the image would be."""
+        task = entities.pop('task', None)
+        at = self.place | {'condition': task} | entities
+        data = self.volume(values) / scale_of('group_surface', **at)
+        for side, (letter, name) in enumerate((('L', 'left'), ('R', 'right'))):
+            with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+                path = save_surface_map(data[:, side, 0], Path(folder) / 'map.gii', side=name)
+                write_surface(
+                    Path(path),
+                    output_dir=self.run.output_dir,
+                    key='group_surface',
+                    entities=at | {'hemi': letter},
+                    sidecar=sidecar,
+                )
+
     @property
     def _reference(self) -> dict[str, str]:
         """What the maps of another template say of its image; nothing of the packaged one."""
@@ -129,7 +154,8 @@ class Study:
 
     def save_table(self, rows: Any, key: str, sidecar: dict[str, Any], **entities: Any) -> None:
         """Write a table."""
-        at = {'space': self.space, **entities}
+        den = None if self.mesh is None else self.mesh.density
+        at = {'space': self.space, 'den': den, **entities}
         write_table(rows, output_dir=self.run.output_dir, key=key, entities=at, sidecar=sidecar)
 
     def about(self, *maps: MapSet) -> dict[str, Any]:

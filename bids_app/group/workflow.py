@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bids_app.bids.input.surfaces import is_surface
+from bids_app.bids.input.surfaces import is_surface, standard_meshes
 from bids_app.bids.input.templates import NONE
 from bids_app.bids.output.dataset import (
     prepare_output,
@@ -28,6 +28,7 @@ from bids_app.engines.templates import SPACE as TEMPLATE
 from bids_app.errors import ExitCode, SelectionError, SettingsError
 from bids_app.group.baseline import save_baseline_tables, save_conjunctions
 from bids_app.group.concordance import Concordance, analyse_concordance, save_response_mode
+from bids_app.group.cortex import analyse_cortex, cortex_inputs
 from bids_app.group.design import excluded_by_verdict, find_columns, make_design
 from bids_app.group.dispute import save_offsets
 from bids_app.group.effects import Effect, analyse_effect, maps_to_test, save_joint_pls
@@ -47,11 +48,12 @@ from bids_app.reports.render import finish, render_group, render_index
 from bids_app.settings import to_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bids_app._typing import FloatArray
     from bids_app.bids.input.external_maps import MapListing
     from bids_app.bids.input.input_map import RoleMap
+    from bids_app.bids.input.surfaces import StandardMesh
     from bids_app.bids.run.outcome import Verdict
     from bids_app.settings import GroupSettings, RunSettings, Settings
 
@@ -101,7 +103,9 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         inputs, unpaired = _arrange(inputs, run, settings.group, names)
         left_out |= unpaired
         rois = _rois(run, settings.group, names)
-        if not inputs.all_maps and not (rois and rois.values):
+        cortex = _cortex(run, settings, names)
+        on_cortex = any(found.all_maps for _, found in cortex)
+        if not inputs.all_maps and not (rois and rois.values) and not on_cortex:
             msg = (
                 f'{run.output_dir} holds no maps in {space} of {", ".join(names)}; run '
                 f'the participant level with a T1w image and {space} among --output-spaces '
@@ -137,21 +141,21 @@ def run_group(run: RunSettings, settings: Settings) -> RunVerdict:
         if settings.group.asymmetry == 'yes':
             add_asymmetries(study)
         made = _analyse(study, rois)
-        _participants(study, left_out | dict(unusable), suspects)
+        studies = [study]
+        for mesh, maps in cortex:
+            on_mesh, made_there = analyse_cortex(study, mesh, maps)
+            studies.append(on_mesh)
+            made |= made_there
+        _participants(studies, left_out | dict(unusable), suspects)
         return _finish(study, names, made=made)
 
 
 def _space_of(settings: Settings, *, is_shared: bool) -> str:
-    """Name the template of the group, the first of the output spaces; refuse what it lacks."""
-    space = settings.output_spaces[0].partition('=')[0] if settings.output_spaces else NONE
+    """Name the template of the group, the first of images; refuse what it lacks."""
+    images = [one.partition('=')[0] for one in settings.output_spaces if not is_surface(one)]
+    space = images[0] if images else NONE
     if space in (NONE, TEMPLATE):
         return TEMPLATE
-    if is_surface(space):
-        msg = (
-            f'--output-spaces {space}: the group level reads images in a template, not maps on '
-            'the surface, which are for other programs'
-        )
-        raise SettingsError(msg)
     group = settings.group
     packaged_only = {
         'maps shared with -d maps=': is_shared,
@@ -206,6 +210,21 @@ def _rois(run: RunSettings, settings: GroupSettings, names: tuple[str, ...]) -> 
         return None
     chosen = [one for one in read_summaries(run.output_dir) if one['participant'] in names]
     return save_rois(run.output_dir, Path(settings.roi).absolute(), chosen)
+
+
+def _cortex(
+    run: RunSettings, settings: Settings, names: tuple[str, ...]
+) -> list[tuple[StandardMesh, GroupInputs]]:
+    """Find the maps on every mesh among the output spaces, as those in the template."""
+    found = []
+    for mesh in standard_meshes(settings.output_spaces):
+        inputs = cortex_inputs(run.output_dir, names, mesh)
+        inputs, _ = drop_suspects(inputs, _suspicions(run), settings.group.accept_suspects)
+        if inputs.all_maps and settings.group.session_contrasts:
+            label_of = session_labels(run.bids_dir, settings.group.session_column)
+            inputs, _ = compare_sessions(inputs, settings.group.session_contrasts, label_of)
+        found.append((mesh, inputs))
+    return found
 
 
 def _analyse(study: Study, rois: RoiStudy | None) -> bool:
@@ -275,8 +294,9 @@ def _sentences(suspects: Suspects) -> list[str]:
     return [f'sub-{name} is {why}' for (name, _), reasons in suspects.items() for why in reasons]
 
 
-def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) -> None:
-    """Write who is in the group, and who was left out of what and why."""
+def _participants(studies: Sequence[Study], left_out: dict[str, str], suspects: Suspects) -> None:
+    """Write who is in the group, volumes or cortex, and who was left out of what and why."""
+    study = studies[0]
     states = {
         summary['participant']: summary['verdict']['state']
         for summary in read_summaries(study.run.output_dir)
@@ -284,8 +304,8 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
     reasons = {name: [reason] for name, reason in left_out.items()}
     for (name, _), sentences in suspects.items():
         reasons.setdefault(name, []).extend(sentences)
-    wanted = study.inputs.all_maps
-    stacks = [study.stack(maps) for maps in wanted]
+    wanted = [(one, maps) for one in studies for maps in one.inputs.all_maps]
+    stacks = [one.stack(maps) for one, maps in wanted]
     for stack in stacks:
         for name, reason in stack.left_out:
             reasons.setdefault(name, []).append(reason)
@@ -294,8 +314,8 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
         n_maps = sum(name in stack.participants for stack in stacks)
         included = 'no' if n_maps == 0 else 'yes' if n_maps == len(stacks) else 'partly'
         without = [
-            f'no map of {maps.what} in {study.space}'
-            for maps in wanted
+            f'no map of {maps.what} in {one.space}'
+            for one, maps in wanted
             if name not in maps.sources
             and name not in left_out
             and (name, maps.contrast) not in suspects
@@ -308,7 +328,9 @@ def _participants(study: Study, left_out: dict[str, str], suspects: Suspects) ->
                 'reason': '; '.join([*reasons.get(name, []), *without]) or None,
             }
         )
-    study.save_table(rows, 'group_participants', study.about(*wanted))
+    about = next((one for one in studies if one.inputs.all_maps), study)
+    sidecar = about.about(*about.inputs.all_maps)
+    study.save_table(rows, 'group_participants', sidecar)
 
 
 def find_inputs(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.images import Grid, load_affine
+from bids_app.images import Grid, both_sides, load_affine, load_surface
 from bids_app.reports.derivatives import finer_in_slice, load_upright, sample, select
+from bids_app.reports.drawing.cortex import View, look_at
 from bids_app.reports.drawing.figures import Backdrop, Slices, choose_slices
 
 if TYPE_CHECKING:
@@ -216,6 +217,15 @@ class ScanScene(Scene):
 @dataclass(eq=False)
 class TemplateScene(Scene):
     """The common part of the figures of the group, in template space."""
+
+    @cached_property
+    def cortex(self) -> dict[str, list[View]]:
+        """Density to what is seen of the cortex, where there is a shape to look at."""
+        found = {}
+        for left in select(self.files, 'group_mesh', hemi='L'):
+            meshes = tuple(load_surface(path) for path in both_sides(left.path))
+            found[left.entities['den']] = look_at((meshes[0], meshes[1]))
+        return found
 
     @cached_property
     def grid(self) -> Grid | None:

@@ -55,6 +55,9 @@ def in_words(code: str) -> str:
 
 def contrast_text(file: Derivative) -> str:
     """Say what is compared, from the sidecar; without one, from the label of the name."""
+    if 'column' in file.entities:
+        of = [file.entities[name] for name in ('contrast', 'condition') if name in file.entities]
+        return ': '.join([*map(contrast_words, of), str(file.sidecar.get('Column', ''))])
     about = file.sidecar.get('Contrast')
     if isinstance(about, dict) and {'Task', 'Baseline'} <= about.keys():
         return f'{about["Task"]} minus {about["Baseline"]}'

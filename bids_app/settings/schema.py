@@ -847,7 +847,8 @@ class Settings:
         'template spaces of the maps: MNI152NLin6Asym (packaged), '
         'NAME of TemplateFlow where it is installed, NAME=FOLDER for a template of yours, or '
         'none; the group level reads the first of them. On the surface: fsLR, fsaverage, '
-        'fsaverage6, fsaverage5, from the surfaces of -d fmriprep=PATH',
+        'fsaverage6, fsaverage5, from the surfaces of -d fmriprep=PATH; the group reads all of '
+        'these',
         flag='--output-spaces',
         replay=True,
     )

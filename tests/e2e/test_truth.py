@@ -57,6 +57,8 @@ NOT_IN_THIS_RUN = {
     'graph',  # --write-graph
     'surface',  # --output-spaces fsLR
     'surface_regions',
+    'group_surface',
+    'group_mesh',
     'M',  # --hypercapnia
     'cvr',
     'epi_acquired',  # scans that say how they were read out: oxybold-phantom --distort-epi

@@ -33,6 +33,10 @@ ENDINGS = {
 """Surface -> how its file name ends in fMRIPrep's derivatives; the first that is there serves."""
 
 
+SHAPES = ('inflated', 'veryinflated', 'midthickness', 'infl')
+"""In the place of ``sphere`` in the name of a file, the best to look at first; nilearn's last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandardMesh:
     """A standard mesh that maps are brought to."""
@@ -115,6 +119,15 @@ def _packaged_spheres() -> list[Path]:
     found = find_spec('nilearn')
     root = Path((found and found.origin) or '').parent / 'datasets' / 'data' / 'fsaverage5'
     return [root / f'sphere_{side}.gii.gz' for side in ('left', 'right')]
+
+
+def inflated_mesh(mesh: StandardMesh) -> tuple[Path, Path] | None:
+    """Find the shape to look at maps on, beside the spheres of a mesh; None without one."""
+    for shape in SHAPES:
+        left, right = (path.with_name(path.name.replace('sphere', shape)) for path in mesh.files)
+        if left.is_file() and right.is_file():
+            return left, right
+    return None
 
 
 def surface_atlases(

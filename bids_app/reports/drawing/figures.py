@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
     from matplotlib.ticker import Locator
     from PIL import Image
 
@@ -260,7 +260,7 @@ def draw_map(
         interpolation='nearest',
     )
     _mark(axes, slices)
-    _colour_bar(figure, picture, scale, _excess(shown, scale.limits))
+    colour_bar(figure, picture, scale, excess(shown, scale.limits))
     return figure
 
 
@@ -302,7 +302,7 @@ def draw_glass(
             axes.text(x * width, 0.97 * tall, text, color=PALE, fontsize=9, va='top',
                       ha='left' if x < 0.5 else 'right')  # fmt: skip
         left += width
-    _colour_bar(figure, pictures[0], scale, _excess(filled[filled != 0], scale.limits))
+    colour_bar(figure, pictures[0], scale, excess(filled[filled != 0], scale.limits))
     return figure
 
 
@@ -678,7 +678,7 @@ def _mark(axes: Axes, slices: Slices) -> None:
         )
 
 
-def _excess(values: FloatArray, limits: tuple[float, float]) -> str:
+def excess(values: FloatArray, limits: tuple[float, float]) -> str:
     """Tell on which side values leave the limits, in matplotlib's words."""
     finite = values[np.isfinite(values)]
     below, above = (finite < limits[0]).any(), (finite > limits[1]).any()
@@ -687,7 +687,7 @@ def _excess(values: FloatArray, limits: tuple[float, float]) -> str:
     ]
 
 
-def _colour_bar(figure: Figure, picture: AxesImage, scale: Scale, extend: str) -> None:
+def colour_bar(figure: Figure, picture: ScalarMappable, scale: Scale, extend: str) -> None:
     """Draw the horizontal colour bar with its label in the space below the mosaic."""
     height = float(figure.get_size_inches()[1])
     axes = figure.add_axes((0.12, 0.62 / height, 0.76, 0.14 / height))

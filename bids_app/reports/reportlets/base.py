@@ -171,7 +171,8 @@ def make_reportlet(
     **content: Any,
 ) -> Reportlet:
     """Put a reportlet together; the first picture takes the alternative text of the row."""
-    named = ('ses',) if output_key else ('ses', 'scan', 'task', 'condition', 'run', 'contrast')
+    every = ('ses', 'scan', 'task', 'condition', 'run', 'contrast', 'column', 'den')
+    named = ('ses',) if output_key else every
     entities = {k: file.entities[k] for k in named if k in file.entities}
     key = '_'.join([output_key or row.key, *(f'{k}-{v}' for k, v in entities.items())])
     words = {'where': where, 'range': '', **(extra or {})}

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bids_app.images import load_cortex
 from bids_app.models.constants import NORMAL_95
-from bids_app.reports.background import Scene
+from bids_app.reports.background import Scene, TemplateScene
 from bids_app.reports.derivatives import load_upright, read_table, root_file
 from bids_app.reports.drawing import figures
+from bids_app.reports.drawing.cortex import draw_cortex
 from bids_app.reports.report_table import FigureRow
 from bids_app.reports.reportlets.base import (
     Fact,
@@ -63,9 +65,10 @@ SEEN_T = 2.0
 
 def draw_group_change(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet]:
     """Show the group mean and its t map, all slices, the whole brain, and what could be found."""
+    yield from _on_cortex(row, scene)
     files = scene.maps(row.output, quantity=row.quantity, statistic='effect')
     for reportlet, file in zip(_effects(row, scene, 't'), files, strict=True):
-        same = {name: file.entities.get(name) for name in ('contrast', 'task')}
+        same = _same(file)
         tests = scene.maps(row.output, quantity=row.quantity, statistic='t', **same)
         pictures = list(reportlet.pictures)
         scroll = None
@@ -78,6 +81,46 @@ def draw_group_change(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportl
         pictures += _detectable(row, reportlet, scene, same)
         facts = (*reportlet.facts, *_group_facts(row, file.sidecar))
         yield replace(reportlet, pictures=tuple(pictures), scroll=scroll, facts=facts)
+
+
+def _same(file: Derivative) -> dict[str, str | None]:
+    """Entities that the statistics of one effect share."""
+    names = ('contrast', 'task', 'condition', 'column')
+    return {name: file.entities.get(name) for name in names}
+
+
+def _on_cortex(row: FigureRow, scene: Scene) -> Iterator[Reportlet]:
+    """Show the group mean and its t at the vertices of the meshes that the group has."""
+    if not isinstance(scene, TemplateScene):
+        return
+    at: dict[str, str | None] = {'quantity': row.quantity, 'hemi': 'L'}
+    for density, views in scene.cortex.items():
+        for file in scene.maps('group_surface', statistic='effect', den=density, **at):
+            if ('contrast' in file.entities, 'column' in file.entities) != SHOWN_ON[row.output]:
+                continue
+            tests = scene.maps('group_surface', statistic='t', den=density, **at, **_same(file))
+            values = load_cortex(file.path)[..., 0] * row.scale
+            scale = figures.Scale(limits=row.limits, colormap=row.colormap, label=row.label)
+            drawn = [('Change', draw_cortex(values, views, scale), '')]
+            for tested in (load_cortex(one.path)[..., 0] for one in tests):
+                clear = np.abs(np.nan_to_num(tested)) >= SEEN_T
+                scale = figures.Scale(limits=Z_LIMITS, colormap='RdBu_r',
+                                      label=f't beyond ±{SEEN_T:g}')  # fmt: skip
+                alt = f'Both hemispheres with t. {range_text(tested, "")}'
+                drawn.append(('t', draw_cortex(tested, views, scale, shown=clear), alt))
+            alt = row.alt.replace('Axial slices', 'Both hemispheres of the cortex')
+            made = make_reportlet(
+                replace(row, title=f'{row.title} on the cortex', alt=alt),
+                file,
+                pictures=drawn,
+                where=contrast_text(file),
+                extra={'range': range_text(values, row.unit)},
+            )
+            yield replace(made, facts=tuple(_group_facts(row, file.sidecar)))
+
+
+SHOWN_ON = {'group_contrast': (True, False), 'group_map_covariate': (False, True)}
+"""Row of outputs.yml -> whether its files on the cortex have a contrast, and a column."""
 
 
 def _glass(reportlet: Reportlet, tested: FloatArray, brain: BoolArray, grid: Grid) -> Picture:
@@ -147,7 +190,7 @@ def _effects(row: FigureRow, scene: Scene, statistic: str) -> Iterator[Reportlet
         mask = scene.brain if scene.brain is not None else np.isfinite(values)
         scale = figures.Scale(limits=row.limits, colormap=row.colormap, label=row.label)
         drawn = [('Change', figures.draw_map(values, scene.slices, scale, mask=mask), '')]
-        same = {name: file.entities.get(name) for name in ('contrast', 'task')}
+        same = _same(file)
         tests = scene.maps(row.output, quantity=row.quantity, statistic=statistic, **same)
         facts = [missing_fact(values, mask, scene), halves_fact(file.sidecar)]
         if tests:
