@@ -63,6 +63,8 @@ def test_median_has_a_larger_error_than_a_mean():
     assert mean == 1.0
     medians = np.median(np.random.default_rng(2).normal(size=(20_000, 201)), axis=1)
     assert median[0] == pytest.approx(medians.std() * np.sqrt(201), rel=0.02)
+    with pytest.raises(ModelInputError, match='at least 2 participants'):
+        error_from_spread([5.0], 1)
 
 
 def test_counts_alone_give_the_population_share(tmp_path):

@@ -150,6 +150,13 @@ def test_what_is_no_group_is_refused(effects, variances, message):
         random_effects(effects, variances)
 
 
+def test_a_design_of_others_and_no_smallest_effect_are_refused():
+    with pytest.raises(ModelInputError, match='must have 3 rows'):
+        random_effects(np.ones((3, 2)), None, design=np.ones((2, 1)))
+    with pytest.raises(ModelInputError, match='must be positive'):
+        equivalence(random_effects(np.ones((3, 2)), None), 0.0)
+
+
 @pytest.mark.parametrize('n', [4, 10])
 def test_moderated_null_is_rejected_at_its_nominal_rate(n):
     rng = np.random.default_rng(n)

@@ -105,6 +105,8 @@ def test_columns_must_fit_together():
         estimate_discordance([1.0, 2.0], [1.0, 1.0], smallest_effect=0.0, blocks=[1])
     with pytest.raises(ModelInputError, match='at least 0'):
         estimate_discordance([1.0], [1.0], smallest_effect=-1.0)
+    with pytest.raises(ModelInputError, match='positive numbers'):
+        estimate_discordance([1.0], [1.0], smallest_effect=0.0, error_scales=(0.0, 1.0))
 
 
 # ------------------------------------------------------------------------------ weighed by size

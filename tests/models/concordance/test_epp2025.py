@@ -51,6 +51,8 @@ def test_consistency_probability_is_twice_the_smaller_tail():
     np.testing.assert_allclose(p, [expected, expected, 1.0])
     with pytest.raises(ModelInputError, match='part of all'):
         consistency_probability([3], [4])
+    with pytest.raises(ModelInputError, match='participants, voxels'):
+        describe_voxels([1.0], [1.0])
 
 
 def test_cut_of_the_published_consistency_test_is_30_and_7_of_37():

@@ -12,7 +12,7 @@ from bids_app.errors import ModelInputError
 from bids_app.models.dsc.cbv_scaling import (
     flag_large_vessels,
 )
-from bids_app.models.dsc.leakage import LeakageCourse, LeakageModel
+from bids_app.models.dsc.leakage import LeakageCourse, LeakageModel, find_reference
 from bids_app.models.dsc.relative_cbv import (
     bolus_times,
     estimate_relative_cbv,
@@ -330,6 +330,14 @@ def test_leakage_needs_volumes_after_the_pass_only_where_it_is_corrected():
     assert bolus_areas(signal).k2 is None
     with pytest.raises(ModelInputError, match='ends with the first pass'):
         bolus_areas(signal, correct_leakage=True)
+    with pytest.raises(ModelInputError, match='no voxel has a positive area'):
+        find_reference(-np.ones((3, 40)), pass_start=5, pass_end=20)
+
+
+def test_a_bolus_that_comes_at_once_leaves_no_baseline():
+    rate = 10 * np.exp(-0.5 * ((np.arange(40.0) - 4) / 2) ** 2)
+    with pytest.raises(ModelInputError, match='steady volumes before it'):
+        find_bolus(100 * np.exp(-ECHO_TIME * rate), echo_time=ECHO_TIME)
 
 
 def test_a_pass_that_the_series_cuts_is_incomplete():

@@ -273,6 +273,8 @@ def test_few_or_exact_measurements_have_no_verdict():
     assert calibrate_errors(exact, exact).verdict == 'too few voxels'
     with pytest.raises(ModelInputError, match='shapes'):
         calibrate_errors(exact, Estimate.of([1.0], 1.0))
+    with pytest.raises(ModelInputError, match='expected, got'):
+        shared_noise(np.ones((3, 4)), np.ones(3), np.ones((3, 2)))
 
 
 def test_interval_of_the_scatter_covers_and_widens_with_shared_noise():

@@ -65,6 +65,8 @@ def test_filled_volumes_lie_between_their_neighbours(series):
 def test_a_series_without_any_data_cannot_be_filled(series):
     with pytest.raises(ModelInputError, match='no volume'):
         fill_volumes(series, np.ones(40, bool))
+    with pytest.raises(ModelInputError, match='one entry per volume'):
+        volumes_without_data(series, ['control'])
 
 
 def test_decay_is_never_taken_for_a_rise(rng):

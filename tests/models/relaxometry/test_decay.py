@@ -414,6 +414,8 @@ def test_dropping_the_first_echo_needs_four_and_drops_the_earliest():
         fit_r2_without_first(signal[:, :3], echo_times=MESE[:3])
     with pytest.raises(ModelInputError, match='noise_floor'):
         fit_r2(signal, echo_times=MESE, noise_floor='gauss')
+    with pytest.raises(ModelInputError, match='coils must be 1 or more'):
+        fit_r2(signal, echo_times=MESE, coils=0)
 
 
 def test_a_low_first_echo_is_measured_in_noise_whatever_the_order_of_the_echoes():
