@@ -25,8 +25,9 @@ def test_the_first_echo_of_a_slab_is_that_of_its_angle():
 def test_between_the_nodes_spins_are_turned_as_well(thickness):
     rng = np.random.default_rng(3)
     rates, fields = rng.uniform(0.5, 25, 4), rng.uniform(0.72, 1.25, 4)
-    wanted = [pulses.turn(r, b, 0.016, 8, thickness) for r, b in zip(rates, fields, strict=True)]
-    np.testing.assert_allclose(pulses.echoes(rates, fields, TIMES, thickness), wanted, rtol=2e-3)
+    wanted = [pulses.turn(r, b, 0.016, 4, thickness) for r, b in zip(rates, fields, strict=True)]
+    found = pulses.echoes(rates, fields, TIMES[:4], thickness)
+    np.testing.assert_allclose(found, wanted, rtol=2e-3)
 
 
 def test_the_field_is_highest_in_the_middle_and_stays_within_the_nodes():

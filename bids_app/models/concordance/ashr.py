@@ -166,7 +166,8 @@ def fit_mixture(
 def _room(values: FloatArray, move: FloatArray) -> float:
     """Tell which part of a step goes nearly to where a first value becomes 0."""
     shrinking = move < 0
-    to_zero = np.min(-values[shrinking] / move[shrinking], initial=np.inf)
+    with np.errstate(over='ignore'):  # next to no move: as far as one likes
+        to_zero = np.min(-values[shrinking] / move[shrinking], initial=np.inf)
     return float(c.MIXTURE_STEP_TO_BOUNDARY * to_zero)
 
 
