@@ -210,7 +210,7 @@ def check_override(entry: dict[str, Any], place: str) -> Override:
     Raises
     ------
     SettingsError
-        If something is missing or not known.
+        If something is missing or not known, or a blank is not filled in.
     """
     lacking = [key for key in ('match', 'set', 'source') if not entry.get(key)]
     if lacking or not all(isinstance(entry[key], dict) for key in ('match', 'set')):
@@ -222,6 +222,13 @@ def check_override(entry: dict[str, Any], place: str) -> Override:
     for role in as_list(entry['match'].get('role', [])):
         check_known([role], roles, f'{place}, match.role')
     check_known(entry['set'], [*RANGES, *OTHER_KEYS], f'{place}, set')
+    blanks = [key for key, value in entry['set'].items() if value == '?']
+    if blanks:
+        msg = (
+            f'{place}: "?" still stands for {", ".join(blanks)}; put the true value there, or '
+            'take it out (--dry-run says what cannot be made without it)'
+        )
+        raise SettingsError(msg)
     return Override(match=entry['match'], set=entry['set'], source=str(entry['source']))
 
 
