@@ -58,13 +58,18 @@ def design_of(rows, contrasts=(('faces', 'control'),), **options):
     )
 
 
-@pytest.mark.parametrize('measure', ['peak', 'mean', 'area'])
+@pytest.fixture(scope='module', params=['peak', 'mean', 'area'])
+def measured(request):
+    """Events, and their design with a measure of the response."""
+    rows = events_of(np.random.default_rng(20261123))
+    return rows, design_of(rows, measure=request.param)
+
+
 @pytest.mark.parametrize(('peak', 'undershoot'), [(6.0, 16.0), (5.4, 15.0), (6.6, 17.0)])
-def test_a_response_is_measured_whatever_its_delay(rng, measure, peak, undershoot):
-    rows = events_of(rng)
+def test_a_response_is_measured_whatever_its_delay(measured, peak, undershoot):
+    rows, design = measured
     series = 1000 + 10 * response(rows, 'faces', peak, undershoot)
     series += 5 * response(rows, 'houses')
-    design = design_of(rows, measure=measure)
     found = fit_task_design(series[np.newaxis], design)['facesMinusControl'].value[0]
     told = design.measured['faces']
     times = np.arange(told.start, told.end + 1e-9, TR / 10)

@@ -536,8 +536,8 @@ def test_networks_light_up_together(pages):
     assert '<g class="point c0" tabindex="0" data-network="Default">' in text
 
 
-def test_published_numbers_stand_beside_ours_with_their_preset(output_dir, tmp_path):
-    assert 'Beside the published numbers' not in render.render_group(output_dir).path.read_text()
+def test_published_numbers_stand_beside_ours_with_their_preset(output_dir, pages, tmp_path):
+    assert 'Beside the published numbers' not in pages['group']
     copy = tmp_path / 'out'
     shutil.copytree(output_dir, copy)
     write_text('preset = "epp2025"', copy / 'logs' / 'group_settings.toml')
