@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_app import units
-from bids_app.bids.input.query import NOT_UTF8, Found, parse_name
+from bids_app.bids.input.query import NOT_UTF8, Found
 from bids_app.errors import ExitCode, InputDataError, MissingInputError, SettingsError
 
 if TYPE_CHECKING:
@@ -408,20 +408,17 @@ def find_companions(path: Path, root: Path, suffix: str, extension: str) -> list
 
     From the most general to the nearest: those whose entities are all among the file's.
     """
-    entities = parse_name(path)
+    named = set(path.name.partition('.')[0].split('_'))
     folders = [folder for folder in path.parents if folder == root or root in folder.parents]
     found = []
     for folder in reversed(folders):
         matches = []
         for name in _texts_in(folder):
-            if not name.endswith(f'{suffix}{extension}'):
-                continue
-            candidate = folder / name
-            own = parse_name(candidate)
-            names = {key: own[key] for key in own if key not in NOT_ENTITIES}
-            fits = own['suffix'] == suffix and own['extension'] == extension
-            if fits and all(entities.get(key) == value for key, value in names.items()):
-                matches.append((len(names), candidate))
+            stem, dot, ending = name.partition('.')
+            *pairs, own = stem.split('_')
+            entities = {pair for pair in pairs if '-' in pair}
+            if own == suffix and dot + ending == extension and entities <= named:
+                matches.append((len(entities), folder / name))
         found += [candidate for _, candidate in sorted(matches)]
     return found
 

@@ -128,12 +128,14 @@ def _copies(group: Sequence[Found], root: Path) -> list[tuple[Found, Suspicion]]
 def _names_itself(item: Found, root: Path) -> bool:
     """Tell whether the protocol name in the sidecar holds the condition of the file name."""
     condition = _condition(item)
+    if not condition:
+        return False
     for path in companions_of(item, root, str(item.get('suffix')), '.json'):
         try:
             protocol = normalise(str(read_json(path).get('ProtocolName', '')))
         except AppError:
             continue
-        if condition and condition in protocol:
+        if condition in protocol:
             return True
     return False
 
