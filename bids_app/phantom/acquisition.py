@@ -482,7 +482,11 @@ def field_at(subject: Subject, geometry: Geometry, to_head: FloatArray) -> Float
 
 
 def spin_echoes(
-    subject: Subject, scan: MultiEcho, to_head: FloatArray, refocusing: float | None = None
+    subject: Subject,
+    scan: MultiEcho,
+    to_head: FloatArray,
+    refocusing: float | None = None,
+    at: Places | None = None,
 ) -> FloatArray:
     """
     Give the noise-free spin-echo train, (X, Y, Z, E).
@@ -498,6 +502,8 @@ def spin_echoes(
     refocusing : float, optional
         Thickness of the refocusing pulse over the slice, inf for a slab, both in a transmit field
         that changes over the head; default perfect pulses.
+    at : Places, optional
+        As for :func:`average`.
 
     Returns
     -------
@@ -518,7 +524,7 @@ def spin_echoes(
             total[present] += weights[present, k, None] * train
         return total
 
-    return average(subject.anatomy, scan.geometry, to_head, signal).real
+    return average(subject.anatomy, scan.geometry, to_head, signal, at).real
 
 
 def asymmetric_spin_echoes(

@@ -455,10 +455,9 @@ class _Session:
         """Write the MESE; give perfect R2."""
         scan = self.protocol.mese
         refocusing = self.study.refocusing
-        ideal = acquisition.spin_echoes(self.subject, scan, self.pose('MESE'))
-        train, kind = ideal, {}
+        which = (self.subject, scan, self.pose('MESE'))
+        train, kind = acquisition.spin_echoes(*which, refocusing), {}
         if refocusing is not None:
-            train = acquisition.spin_echoes(self.subject, scan, self.pose('MESE'), refocusing)
             kind = {'MRAcquisitionType': '3D' if math.isinf(refocusing) else '2D'}
         stored = measurement.measure_spin_echoes(train, scan, self.rng('MESE'), self.study.coils)
         for i, echo_time in enumerate(scan.echo_times):
@@ -466,7 +465,8 @@ class _Session:
             write_image(stem.with_suffix('.nii.gz'), stored[..., i], scan.geometry.affine)
             sidecar = {'EchoTime': echo_time, 'RepetitionTime': scan.repetition_time}
             write_json(stem.with_suffix('.json'), COMMON | sidecar | kind | {'FlipAngle': 90})
-        return np.where(self.places.wanted, truth.fit_decay(ideal, scan.echo_times), np.nan)
+        ideal = acquisition.spin_echoes(*which, at=self.places)
+        return truth.fit_decay(ideal, scan.echo_times)
 
     def make_gradient_echoes(self, condition: str) -> FloatArray:
         """Write the MEGRE of a condition; give perfect R2* on the quantification grid."""
