@@ -12,7 +12,7 @@ from tests.e2e import support
 
 pytestmark = pytest.mark.e2e
 
-MOMENTS = 20
+MOMENTS = 40
 
 
 def descendants(pid):
