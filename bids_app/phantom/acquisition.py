@@ -40,6 +40,9 @@ REDUNDANT_SETS = {'fullres': 1.0, 'MoCoHR': 0.5, 'MoCoQR': 0.25}
 REDUCED_DELAY = 0.001
 """By which the echoes of the reduced sets are later, s; as in the target study."""
 
+SHIFTS, SHIFT_WEIGHTS = np.polynomial.legendre.leggauss(3)
+"""By which the soft edges of a slice are averaged, -1 to 1, and their weights."""
+
 LEAST_WEIGHT = 1e-4
 """Of a tissue in a point whose signal counts."""
 
@@ -99,17 +102,22 @@ class Geometry:
 
     @property
     def offsets(self) -> FloatArray:
-        """Voxel coordinates of the sub-voxel points relative to the centre, (S, 3)."""
+        """
+        Voxel coordinates of the sub-voxel points relative to the centre, (S, 3).
+
+        A slice with soft edges is the average over boxes that are shifted by up to half an edge.
+        """
         axes = [(np.arange(n) + 0.5) / n - 0.5 for n in self.points]
-        axes[2] = axes[2] * (1 + self.soft_edge)
+        shifts = self.soft_edge / 2 * SHIFTS
+        axes[2] = (axes[2][:, None] + shifts).ravel() if self.soft_edge else axes[2]
         grid = np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1)
         return np.asarray(grid.reshape(-1, 3), float)
 
     @property
     def weights(self) -> FloatArray:
         """Of the sub-voxel points in the signal of the voxel, (S,); they add up to 1."""
-        from_edge = (1 + self.soft_edge) / 2 - np.abs(self.offsets[:, 2])
-        weights = np.clip(from_edge / max(self.soft_edge, 1e-6), 0, 1)
+        of_shifts = SHIFT_WEIGHTS if self.soft_edge else np.ones(1)
+        weights = np.tile(of_shifts, math.prod(self.points))
         return np.asarray(weights / weights.sum())
 
 
@@ -426,7 +434,7 @@ def average(
     # the truth is the average over a box, however the slices are excited
     geometry = geometry if at is None else replace(geometry, soft_edge=0.0)
     offsets = geometry.offsets @ to_world[:3, :3].T
-    step = to_world[:3, 2] * (1 + geometry.soft_edge) / geometry.points[2]
+    step = to_world[:3, 2] / geometry.points[2]
     weights, chunk = geometry.weights, max(1, POINTS_PER_CHUNK // len(offsets))
     voxels, slice_index = places[wanted], slices[wanted]
     parts = []

@@ -105,6 +105,15 @@ def test_soft_edges_widen_the_slice_and_keep_the_amount_of_signal():
     assert means[2, 2, :, 2] - z**2 == pytest.approx(wide, rel=2e-3)
 
 
+@pytest.mark.parametrize('edge', [0.08, 0.2, 0.5])
+def test_soft_slice_is_dephased_as_a_trapezium(edge):
+    soft = dataclasses.replace(GRID, points=(1, 1, 3), soft_edge=edge)
+    turns = np.linspace(0, 0.9, 10)  # of the phase over the nominal thickness
+    phase = np.exp(2j * np.pi * np.outer(turns, soft.offsets[:, 2])) * np.sinc(turns / 3)[:, None]
+    left = phase @ soft.weights
+    assert left == pytest.approx(np.sinc(turns) * np.sinc(edge * turns), abs=1e-4)
+
+
 def test_truth_elsewhere_is_the_average_over_a_voxel_of_the_scan_there():
     """A scan that lies there has, noise apart, exactly the truth that another one is given."""
     head = make_head(np.random.default_rng(0), spacing=4.0)
