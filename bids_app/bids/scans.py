@@ -125,6 +125,11 @@ class EchoSeries:
         return count if is_sum and isinstance(count, int) and count > 0 else 1
 
     @property
+    def is_slab(self) -> bool:
+        """Whether the slices are encoded by phase (3D), not selected one by one."""
+        return str(self.metadata.get('MRAcquisitionType', '')).upper() == '3D'
+
+    @property
     def has_phase(self) -> bool:
         """Whether the field can be known."""
         return bool(self.phase or self.real)

@@ -33,6 +33,7 @@ from bids_app.models.registry import choices
 from bids_app.models.relaxometry.background_field import (
     field_map_from_echoes,
     gradient_attenuation,
+    gradient_turns,
     is_outside_kspace,
     slice_gradient,
 )
@@ -44,6 +45,7 @@ from bids_app.models.relaxometry.decay import (
 )
 from bids_app.models.relaxometry.decay_samples import choose_voxels, fitted_curve
 from bids_app.models.relaxometry.kspace_merge import EchoSet, align_sets, merge_redundant_echoes
+from bids_app.models.relaxometry.slice_edge import SliceEdge, fit_slice_edge
 from bids_app.models.status import Status
 from bids_app.units import MILLIMETRE, PERCENT
 
@@ -207,9 +209,19 @@ class PredictGradientAttenuation(Interface):
     class Inputs(BaseInterfaceInputSpec):
         field_map = image('offset of the main field', 'Hz')
         field_map_variance = image('its random variance', 'Hz^2')
+        magnitude = images('one per echo, for a fitted profile', 'a.u.', optional=True)
         mask = image('voxels with signal', '1')
         echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
+        coils = traits.Int(
+            1,
+            usedefault=True,
+            desc='receivers combined as the root of the sum of squares',
+            unit='',
+        )
         slice_profile = traits.Str('rectangular', usedefault=True, desc='slice profile', unit='')
+        is_slab = traits.Bool(
+            False, usedefault=True, desc='the slices are encoded by phase (3D)', unit=''
+        )
         slice_thickness = traits.Float(
             desc='without the gap; default the distance of the slices', unit='m'
         )
@@ -221,6 +233,12 @@ class PredictGradientAttenuation(Interface):
         attenuation = result('signal kept per echo in the background gradient', '1')
         attenuation_error = result('its change by one standard deviation of the gradient', '1')
         gradient = result('through-slice gradient of the main field', 'T/m')
+        slice_edge = traits.List(
+            traits.Float,
+            desc='variance of the blurred edges (squared thicknesses), its error, voxels it is '
+            'from; empty where it was not fitted',
+            unit='1',
+        )
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -232,31 +250,50 @@ class PredictGradientAttenuation(Interface):
         )
 
         gradient = slice_gradient(field_map, mask, slice_spacing=spacing, axis=axis)
-        factor = partial(
-            gradient_attenuation,
-            slice_thickness=stated if isdefined(stated) else spacing,
-            echo_times=np.asarray(self.inputs.echo_times),
-            profile=self.inputs.slice_profile,
-        )
-        attenuation = factor(gradient.value)
-        stronger = factor(np.abs(gradient.value) + np.sqrt(gradient.variance))
+        profile = 'none' if self.inputs.is_slab else self.inputs.slice_profile
+        lost = np.zeros((*mask.shape, len(self.inputs.echo_times)), bool)
         if self.inputs.slice_profile != 'none':
-            lost = self._lost_in_plane(field_map, mask, grid)
-            attenuation, stronger = (np.where(lost, 0.0, part) for part in (attenuation, stronger))
+            lost = self._lost_from_kspace(field_map, mask, grid)
+        times = np.asarray(self.inputs.echo_times)
+        thickness = stated if isdefined(stated) else spacing
+        turns = gradient_turns(gradient.value, slice_thickness=thickness, echo_times=times)
+        edge = SliceEdge(0.0, 0.0, 0)
+        if profile == 'fitted':
+            edge = fit_slice_edge(
+                load_echoes(self.inputs.magnitude)[mask],
+                np.where(lost, np.nan, turns)[mask],
+                echo_times=times,
+                coils=self.inputs.coils,
+            )
+            self._results['slice_edge'] = [float(number) for number in edge]
+        keep = partial(
+            gradient_attenuation,
+            slice_thickness=thickness,
+            echo_times=times,
+            profile=profile,
+            edge=edge.variance,
+        )
+        attenuation = keep(gradient.value)
+        stronger = keep(np.abs(gradient.value) + np.sqrt(gradient.variance))
+        # both errors grow with the square of gradient and time
+        by_edge = 2 * edge.error * (np.pi * np.nan_to_num(turns)) ** 2 * attenuation
+        error = -np.hypot(stronger - attenuation, by_edge)
+        attenuation, error = (np.where(lost, 0.0, part) for part in (attenuation, error))
 
         folder = Path(runtime.cwd)
         self._results['gradient'] = save_image(gradient.value, grid, folder / 'gradient.nii')
         self._results['attenuation'] = save_image(attenuation, grid, folder / 'attenuation.nii')
         self._results['attenuation_error'] = save_image(
-            stronger - attenuation, grid, folder / 'attenuation_error.nii'
+            error, grid, folder / 'attenuation_error.nii'
         )
         return runtime
 
-    def _lost_in_plane(self, field_map, mask, grid):
-        """Tell which echoes gradients in the plane have pushed out of k-space, (X, Y, Z, E)."""
+    def _lost_from_kspace(self, field_map, mask, grid):
+        """Tell which echoes gradients have pushed out of k-space, (X, Y, Z, E)."""
         times = np.asarray(self.inputs.echo_times)
         lost = np.zeros((*mask.shape, len(times)), bool)
-        for axis in {0, 1, 2} - {self.inputs.slice_axis}:
+        encoded = {0, 1, 2} if self.inputs.is_slab else {0, 1, 2} - {self.inputs.slice_axis}
+        for axis in encoded:
             size = float(grid.zooms[axis]) * MILLIMETRE
             along = slice_gradient(field_map, mask, slice_spacing=size, axis=axis).value
             lost |= is_outside_kspace(along, voxel_size=size, echo_times=times)
@@ -274,6 +311,9 @@ class MeasureEchoInconsistency(Interface):
         disagreement = image('relative difference of redundant sets', '1', optional=True)
         displacement = traits.List(
             traits.Float, desc='movement between the sets that was undone', unit='mm'
+        )
+        slice_edge = traits.List(
+            traits.Float, desc='variance of the edges of the slices, its error, voxels', unit='1'
         )
         r2_star = estimated('effective transverse relaxation rate', '1/s')
 
@@ -301,6 +341,11 @@ class MeasureEchoInconsistency(Interface):
         if known.size:
             facts['MisfitErrorOfRate'] = round(float(np.nanmedian(misfit)), 3)
             facts['NoiseErrorOfRate'] = round(float(np.sqrt(np.nanmedian(rate.variance))), 3)
+        if isdefined(self.inputs.slice_edge) and self.inputs.slice_edge:
+            variance, error, n_voxels = self.inputs.slice_edge
+            facts['SliceEdge'] = {
+                'Variance': round(variance, 4), 'Error': round(error, 4), 'Voxels': int(n_voxels)
+            }  # fmt: skip
         if 'disagreement' in given:
             facts['SetDisagreement'] = _in_percent(given['disagreement'])
             facts['SetDisplacement'] = list(self.inputs.displacement)

@@ -187,9 +187,10 @@ class RelaxometrySettings:
         former_choices={'published': 'epp2025'},
     )
     slice_profile: str = _setting(
-        'rectangular',
-        'slice profile assumed by the background-gradient correction; none switches it off',
-        choices=('rectangular', 'exponential', 'sinc-gauss', 'none'),
+        'fitted',
+        'slice profile of the background-gradient correction: a rectangle whose edges are as '
+        'blurred as the echoes show, or one that is assumed; none switches it off',
+        choices=('fitted', 'rectangular', 'exponential', 'sinc-gauss', 'none'),
         flag='--slice-profile',
     )
     attenuation_floor: float = _setting(

@@ -140,7 +140,7 @@ def init_r2_star_wf(
         field = _connect_correction(workflow, echo_times, series, settings)
         attenuation = workflow.get_node('predict_attenuation')
         workflow.connect([
-            (attenuation, inconsistency, ['attenuation']),
+            (attenuation, inconsistency, ['attenuation', 'slice_edge']),
             (attenuation, decays, ['attenuation']),
         ])  # fmt: skip
     if series.uncorrected:
@@ -149,7 +149,7 @@ def init_r2_star_wf(
         magnitude = [str(path) for path in series.magnitude]
         estimate.inputs.signal = inconsistency.inputs.signal = decays.inputs.signal = magnitude
         if field is not None:
-            field.inputs.magnitude = magnitude
+            field.inputs.magnitude = attenuation.inputs.magnitude = magnitude
             field.inputs.phase = [str(path) for path in series.phase]
         return workflow
     prepare = pe.Node(
@@ -165,6 +165,7 @@ def init_r2_star_wf(
         (prepare, inconsistency, [('magnitude', 'signal')]),
         (prepare, decays, [('magnitude', 'signal')]),
         (prepare, field, ['magnitude', 'phase']),
+        (prepare, attenuation, ['magnitude']),
     ])  # fmt: skip
     if series.reduced:
         workflow.connect([(prepare, inconsistency, ['disagreement', 'displacement'])])
@@ -208,6 +209,8 @@ def _connect_correction(
             echo_times=echo_times,
             slice_profile=settings.slice_profile,
             slice_axis=series.slice_axis,
+            is_slab=series.is_slab,
+            coils=settings.coils or series.combined_coils,
         ),
         name='predict_attenuation',
     )

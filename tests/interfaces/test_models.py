@@ -125,6 +125,44 @@ def test_dephasing_of_a_field_that_rises_across_slices(axis, tmp_path):
     np.testing.assert_allclose(load_data(outputs.attenuation)[1, 1, 1], expected, rtol=1e-5)
 
 
+def test_edges_that_the_echoes_cannot_tell_widen_the_error(tmp_path):
+    files = Files(tmp_path, Grid((3, 3, 3), np.diag([2.0, 2.0, 4.0, 1.0])))
+    ports = {
+        'field_map': files.image('field', 20.0 * np.indices((3, 3, 3))[2]),
+        'field_map_variance': files.image('noise', np.full((3, 3, 3), 0.01)),
+        'mask': files.image('whole', np.ones((3, 3, 3), bool)),
+        'magnitude': [files.image(f'e{n}', np.full((3, 3, 3), 100.0)) for n in range(2)],
+        'echo_times': [0.01, 0.02],
+    }
+    plain = files.run(PredictGradientAttenuation(**ports))
+    assumed = np.abs(load_data(plain.attenuation_error)[1, 1, 1])  # the next run replaces it
+    fitted = files.run(PredictGradientAttenuation(slice_profile='fitted', **ports))
+    variance, error, n_voxels = fitted.slice_edge
+    assert n_voxels == 0
+    turns = 20.0 * np.array([0.01, 0.02])
+    kept = np.sinc(turns) * np.exp(-2 * variance * (np.pi * turns) ** 2)
+    at = (1, 1, 1)
+    np.testing.assert_allclose(load_data(fitted.attenuation)[at], kept, rtol=1e-5)
+    by_edge = 2 * error * (np.pi * turns) ** 2 * kept
+    np.testing.assert_allclose(load_data(fitted.attenuation_error)[at], -by_edge, rtol=0.02)
+    assert np.all(assumed < 0.1 * by_edge)
+
+
+def test_slab_loses_nothing_across_its_slices_until_the_echo_leaves_kspace(tmp_path):
+    files = Files(tmp_path, Grid((3, 3, 3), np.diag([2.0, 2.0, 4.0, 1.0])))
+    outputs = files.run(
+        PredictGradientAttenuation(
+            field_map=files.image('field', 25.0 * np.indices((3, 3, 3))[2]),
+            field_map_variance=files.image('noise', np.full((3, 3, 3), 0.01)),
+            mask=files.image('whole', np.ones((3, 3, 3), bool)),
+            echo_times=[0.01, 0.02],
+            slice_profile='fitted',
+            is_slab=True,
+        )
+    )
+    np.testing.assert_allclose(load_data(outputs.attenuation)[1, 1, 1], [1, 0], atol=1e-6)
+
+
 def test_echoes_that_leave_kspace_in_the_plane_do_not_count(tmp_path):
     files = Files(tmp_path, Grid((3, 3, 3), np.diag([2.0, 2.0, 4.0, 1.0])))
     outputs = files.run(
@@ -366,14 +404,16 @@ def test_inconsistency_is_zero_for_one_decay_and_counts_the_sets(files):
     np.testing.assert_allclose(files.read(still.echo_inconsistency), 0, atol=1e-6)
     assert sidecar_of(still.echo_inconsistency)['MisfitErrorOfRate'] == 0
     assert sidecar_of(still.echo_inconsistency)['NoiseErrorOfRate'] == 0
+    assert 'SliceEdge' not in sidecar_of(still.echo_inconsistency)
     apart = files.image('apart', np.full((2, 2, 2), 0.03))
-    moved = files.run(
-        MeasureEchoInconsistency(disagreement=apart, displacement=[0.0, 1.2], **ports)
-    )
+    ports |= {'disagreement': apart, 'displacement': [0.0, 1.2], 'slice_edge': [0.01, 0.003, 900]}
+    moved = files.run(MeasureEchoInconsistency(**ports))
     np.testing.assert_allclose(files.read(moved.echo_inconsistency), 0.03, rtol=1e-4)
     assert sidecar_of(moved.echo_inconsistency)['EchoInconsistency'] == pytest.approx(3.0)
     assert sidecar_of(moved.echo_inconsistency)['SetDisagreement'] == pytest.approx(3.0)
     assert sidecar_of(moved.echo_inconsistency)['SetDisplacement'] == [0.0, 1.2]
+    edge = {'Variance': 0.01, 'Error': 0.003, 'Voxels': 900}
+    assert sidecar_of(moved.echo_inconsistency)['SliceEdge'] == edge
 
 
 def test_a_scale_slope_of_its_own_per_echo_is_applied(files, tmp_path):

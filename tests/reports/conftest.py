@@ -117,6 +117,7 @@ def value_maps(tree, sub, tissues, mask):
             sidecar = {'Units': 'x', 'Model': 'm', 'Parameters': {'b0': 3.0}, 'Note': HOSTILE}
             if quantity == 'echo_inconsistency':
                 sidecar |= {'SetDisplacement': [0.0, 0.41], 'SetDisagreement': 1.2}
+                sidecar['SliceEdge'] = {'Variance': 0.0031, 'Error': 0.0029, 'Voxels': 50_000}
             tree.image(row, data.astype(np.float32), MESE_AFFINE, sidecar, **where, **variant)
             if quantity == 'echo_inconsistency':
                 continue

@@ -64,6 +64,12 @@ def test_the_gradient_is_taken_across_the_slices(magnitude_only, images):
     assert 'not corrected' not in graph.methods
 
 
+def test_a_slab_is_not_corrected_as_slices(magnitude_only, images):
+    slab = replace(magnitude_only, phase=images('phase'), metadata={'MRAcquisitionType': '3D'})
+    for series, is_slab in ((slab, True), (replace(slab, metadata={}), False)):
+        assert build(series).get_node('predict_attenuation').inputs.is_slab is is_slab
+
+
 def test_one_slice_is_not_said_to_be_corrected(magnitude_only, images):
     graph = build(replace(magnitude_only, phase=images('phase'), n_slices=1))
     assert 'one slice only: background gradients were not corrected' in graph.methods

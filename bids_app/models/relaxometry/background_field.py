@@ -47,7 +47,7 @@ UNIFORM_VARIANCE = 1 / 12
 KSPACE_EDGE = 0.4
 """Turns per voxel from which on an echo counts as lost; the edge itself is at one half; ours."""
 
-SLICE_PROFILES = ('rectangular', 'exponential', 'sinc-gauss', 'none')
+SLICE_PROFILES = ('fitted', 'rectangular', 'exponential', 'sinc-gauss', 'none')
 """Shapes of the excited slice that :func:`gradient_attenuation` knows."""
 
 SINC_GAUSS_EDGE = 0.16
@@ -308,6 +308,7 @@ def gradient_attenuation(
     slice_thickness: float,
     echo_times: ArrayLike,
     profile: str = 'rectangular',
+    edge: float = 0.0,
 ) -> FloatArray:
     r"""
     Compute the fraction of signal that a gradient across the slice leaves.
@@ -320,8 +321,10 @@ def gradient_attenuation(
         Thickness of the excited slice at half its height, without the gap, m; positive.
     echo_times : (E,) array_like
         Since excitation, s.
-    profile : {'rectangular', 'exponential', 'sinc-gauss', 'none'}
+    profile : {'fitted', 'rectangular', 'exponential', 'sinc-gauss', 'none'}
         Shape of the excited slice; 'none' gives 1 everywhere.
+    edge : float
+        Of 'fitted': variance of the blur of the edges, squared thicknesses.
 
     Returns
     -------
@@ -344,7 +347,8 @@ def gradient_attenuation(
               F = |\operatorname{sinc}(k \Delta z)| \exp(-2 \pi^2 k^2 (0.16\,\Delta z)^2)
 
     for a rectangle, for the Lorentzian that an exponential pulse excites, and for a rectangle
-    with the blurred edges that a sinc with a Gaussian window excites;
+    with the blurred edges that a sinc with a Gaussian window excites (fitted: as blurred as
+    :func:`bids_app.models.relaxometry.slice_edge.fit_slice_edge` finds);
     :math:`\operatorname{sinc}(x) = \sin(\pi x)/(\pi x)`.
 
     References
@@ -356,23 +360,79 @@ def gradient_attenuation(
     >>> gradient_attenuation(100e-6, slice_thickness=3e-3, echo_times=[0.0, 0.03, 0.06]).round(3)
     array([1.   , 0.775, 0.278])
     """
-    gradient, echo_times = np.asarray(gradient, float), np.asarray(echo_times, float)
-    if not slice_thickness > 0:
-        msg = f'slice_thickness must be positive (m), got {slice_thickness}'
-        raise ModelInputError(msg)
     if profile not in SLICE_PROFILES:
         msg = f'profile must be one of {", ".join(SLICE_PROFILES)}, got {profile!r}'
         raise ModelInputError(msg)
+    turns = gradient_turns(gradient, slice_thickness=slice_thickness, echo_times=echo_times)
+    turns = np.nan_to_num(turns)
     if profile == 'none':
-        return np.ones((*gradient.shape, *echo_times.shape))
-    known = np.where(np.isfinite(gradient), gradient, 0.0)
-    turns = GYROMAGNETIC_RATIO / TURN * slice_thickness * known[..., None] * echo_times
+        return np.ones(turns.shape)
     if profile == 'exponential':
-        return np.asarray(np.exp(-np.pi * np.abs(turns)))
-    rectangle = np.abs(np.sinc(turns))
-    if profile == 'rectangular':
-        return np.asarray(rectangle)
-    return np.asarray(rectangle * np.exp(-2 * (np.pi * SINC_GAUSS_EDGE * turns) ** 2))
+        return np.asarray(np.exp(-np.pi * turns))
+    edges = {'fitted': edge, 'rectangular': 0.0, 'sinc-gauss': SINC_GAUSS_EDGE**2}
+    return edge_attenuation(turns, edges[profile])
+
+
+def gradient_turns(
+    gradient: ArrayLike, *, slice_thickness: float, echo_times: ArrayLike
+) -> FloatArray:
+    r"""
+    Give the phase that a gradient winds up over the thickness of a slice.
+
+    Parameters
+    ----------
+    gradient : (...) array_like
+        T/m, either sign.
+    slice_thickness : float
+        m; positive.
+    echo_times : (E,) array_like
+        s.
+
+    Returns
+    -------
+    turns : (..., E) ndarray of float64
+        :math:`\gamma |G| \Delta z\,TE / 2\pi`; NaN where the gradient is.
+
+    Raises
+    ------
+    ModelInputError
+        If the thickness is not positive.
+
+    Examples
+    --------
+    >>> gradient_turns(100e-6, slice_thickness=3e-3, echo_times=[0.03]).round(3)
+    array([0.383])
+    """
+    if not slice_thickness > 0:
+        msg = f'slice_thickness must be positive (m), got {slice_thickness}'
+        raise ModelInputError(msg)
+    size = GYROMAGNETIC_RATIO / TURN * slice_thickness * np.abs(np.asarray(gradient, float))
+    return np.asarray(size[..., None] * np.asarray(echo_times, float))
+
+
+def edge_attenuation(turns: ArrayLike, edge: float) -> FloatArray:
+    """
+    Give the signal that slices with blurred edges keep.
+
+    Parameters
+    ----------
+    turns : (...) array_like
+        Of the phase over the slice thickness.
+    edge : float
+        Variance of the blur, squared slice thicknesses.
+
+    Returns
+    -------
+    attenuation : (...) ndarray of float64
+        Transform of a rectangle blurred by a normal distribution.
+
+    Examples
+    --------
+    >>> edge_attenuation([0.0, 0.5], 0.0256).round(3)
+    array([1.   , 0.561])
+    """
+    turns = np.asarray(turns, float)
+    return np.asarray(np.abs(np.sinc(turns)) * np.exp(-2 * edge * (np.pi * turns) ** 2))
 
 
 def is_outside_kspace(

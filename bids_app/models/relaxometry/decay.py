@@ -357,7 +357,7 @@ def fit_r2_star(
     except ValueError as error:
         msg = f'attenuation {np.shape(attenuation)} must have the shape of signal {signal.shape}'
         raise ModelInputError(msg) from error
-    visible = _is_visible(attenuation, echo_times, attenuation_floor)
+    visible = is_visible(attenuation, echo_times, attenuation_floor)
     present = np.isfinite(signal) & (signal > 0) & np.isfinite(attenuation)
     usable = present & visible
     status = status_of_train(signal, present)
@@ -543,7 +543,7 @@ def status_of_train(signal: FloatArray, present: BoolArray) -> StatusArray:
     return np.asarray(status, np.uint8)
 
 
-def _is_visible(attenuation: FloatArray, echo_times: FloatArray, floor: float) -> BoolArray:
+def is_visible(attenuation: FloatArray, echo_times: FloatArray, floor: float) -> BoolArray:
     """Tell which echoes come before the background gradient has taken the signal."""
     order = np.argsort(echo_times)
     lowest = np.minimum.accumulate(np.nan_to_num(attenuation[:, order], nan=np.inf), axis=1)

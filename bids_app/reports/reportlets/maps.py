@@ -26,7 +26,15 @@ from bids_app.reports.reportlets.base import (
     tissue_values,
     tried_voxels,
 )
-from bids_app.reports.text import counted, number, percent, range_text, round_up, unit_text
+from bids_app.reports.text import (
+    counted,
+    number,
+    percent,
+    range_text,
+    round_up,
+    unit_text,
+    with_error,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +78,7 @@ def draw_maps(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet]:
             facts=[
                 *_map_facts(row, values, error=error, mask=mask, tissues=tissues),
                 *_set_facts(file.sidecar),
+                edge_fact(file.sidecar),
                 first_echo_fact(file.sidecar),
                 halves_fact(file.sidecar),
             ],
@@ -79,6 +88,9 @@ def draw_maps(row: FigureRow, scene: Scene, _: Path) -> Iterator[Reportlet]:
 
 FIRST_ECHO_LOW = 2.0
 """Of the first echo below the decay of the later ones, beyond which T2 is doubted, %; ours."""
+
+SLAB_EDGE = -0.05
+"""Variance of the edges of slices below which they look encoded by phase; ours."""
 
 HISTOGRAM_NOTE = (
     'Shaded: where the grey-matter median usually lies. The outermost bins hold everything '
@@ -153,6 +165,26 @@ def _set_facts(sidecar: Mapping[str, Any]) -> list[Fact]:
         text = f'{number(float(sidecar["SetDisagreement"]))} % of the signal'
         facts.append(Fact(name='disagreement of the sets', text=text))
     return facts
+
+
+def edge_fact(sidecar: Mapping[str, Any]) -> Fact | None:
+    """
+    Say how soft the slices were found to be, where that was fitted.
+
+    Doubtful where nothing could be fitted, or where nothing is dephased across the slices.
+    """
+    if 'SliceEdge' not in sidecar:
+        return None
+    edge = sidecar['SliceEdge']
+    found = edge['Voxels'] > 0
+    source = f'from {counted(edge["Voxels"], "voxel")}' if found else 'assumed'
+    return Fact(
+        name='edges of the slices (variance over the squared thickness)',
+        text=f'{with_error(edge["Variance"], edge["Error"])}, {source}',
+        verdict='good' if found and edge['Variance'] > SLAB_EDGE else 'check',
+        rule='a rectangle has 0, a sinc-Gauss slice 0.026; near -0.08 nothing is lost across the '
+        'slices, as in 3D (MRAcquisitionType)',
+    )
 
 
 def first_echo_fact(sidecar: Mapping[str, Any]) -> Fact | None:

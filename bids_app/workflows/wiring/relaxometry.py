@@ -101,6 +101,8 @@ def _correction_entries(scans: list[AlignedScan], settings: RelaxometrySettings)
     """Say in the sidecar what was done about background gradients and with redundant sets."""
     reasons = [scan.series.uncorrected for scan in scans if scan.series.uncorrected]
     profile = 'none' if reasons else settings.slice_profile
+    if profile != 'none' and any(scan.series.is_slab for scan in scans):
+        profile = 'phase-encoded'
     merged = max(len(scan.series.reduced) for scan in scans)
     return {
         'BackgroundGradientCorrected': profile != 'none',
