@@ -17,6 +17,7 @@ PATTERNS = {
     'asl': 'perf/*_acq-calc_asl.nii.gz',
     'm0': 'perf/*_acq-calc_m0scan.nii.gz',
     'dsc': 'perf/*_dsc.nii.gz',
+    'early echoes': 'anat/*_echo-[12]_MESE.nii.gz',
     'late echoes': 'anat/*_echo-[5-8]_MESE.nii.gz',
 }
 
@@ -143,6 +144,20 @@ def test_echoes_that_rise_are_refused_by_name(raw):
     assert unit.megre
     assert 'rises 3.' in problems[0].message
     assert 'echo-4_MESE.nii.gz to sub-01_echo-5_MESE' in problems[0].message
+
+
+def test_a_magnitude_that_wrapped_around_is_refused_by_name(raw):
+    """20 times 2000 does not fit into 16 bits with a sign: T2* was 3 %, R2' 13 % off, silently."""
+
+    def wrap(data):
+        scaled = np.rint(40000 / data.max() * data).astype(np.int64)
+        return scaled.astype(np.int16)
+
+    spoil(raw, 'early echoes', wrap)
+    unit, _, problems = found(raw)
+    assert unit.mese == ()
+    assert unit.megre
+    assert 'sub-01_echo-1_MESE.nii.gz is below zero in' in problems[0].message
 
 
 @pytest.mark.e2e

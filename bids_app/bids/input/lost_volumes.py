@@ -15,6 +15,7 @@ from bids_app.models.preprocessing.realignment import FEWEST_SLICES
 from bids_app.models.preprocessing.volumes import (
     brightest_voxels,
     has_lost_its_mean,
+    negative_echo,
     rising_echo,
     volumes_without_data,
 )
@@ -89,7 +90,21 @@ class _Sieve:
         """Tell whether the magnitude of a train can be decay."""
         if len(series.magnitude) < 2:
             return True
-        rise = rising_echo(_head(*series.magnitude))
+        head = _head(*series.magnitude)
+        below = negative_echo(head)
+        if below is not None:
+            echo, share = below
+            path = series.magnitude[echo]
+            self._refuse(
+                role,
+                series,
+                path,
+                f'{path.name} is below zero in {100 * share:.0f} % of the head, which no '
+                'magnitude is; its numbers were probably too large for the type that they are '
+                'stored in: convert it again (unsigned or with a scale factor)',
+            )
+            return False
+        rise = rising_echo(head)
         if rise is not None:
             echo, ratio = rise
             before, after = series.magnitude[echo - 1 : echo + 1]

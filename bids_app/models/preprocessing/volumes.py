@@ -25,6 +25,12 @@ SILENT_LEVEL = 0.01
 LARGEST_RISE = 1.1
 """Signal of an echo over that of the one before, above which it cannot be decay; ours."""
 
+NEGATIVE_SHARE = 0.01
+"""Share of the head from which on a magnitude has values below zero that are no rounding; ours."""
+
+NEGATIVE_LEVEL = 0.1
+"""How far below zero, over the typical signal: less is left by interpolation; ours."""
+
 FIRST_RISE = 1.5
 """The same from the first echo to the second, which stimulated echoes can raise; ours."""
 
@@ -176,6 +182,35 @@ def rising_echo(train: ArrayLike) -> tuple[int, float] | None:
     limit = np.where(np.arange(len(ratio)) == 0, FIRST_RISE, LARGEST_RISE)
     worst = int(np.argmax(ratio / limit))
     return (worst + 1, float(ratio[worst])) if ratio[worst] > limit[worst] else None
+
+
+def negative_echo(train: ArrayLike) -> tuple[int, float] | None:
+    """
+    Find the echo whose magnitude is below zero in part of the head, which no magnitude can be.
+
+    Parameters
+    ----------
+    train : (V, E) array_like
+        Magnitude of voxels of the head in order of echo time, any unit.
+
+    Returns
+    -------
+    found : (int, float) or None
+        Index of the echo with most of them, and their share; None where every echo can be a
+        magnitude.
+
+    Examples
+    --------
+    >>> negative_echo([[100.0, 80.0], [-65436.0, 80.0]])
+    (0, 0.5)
+    >>> negative_echo([[100.0, 80.0], [90.0, -0.1]]) is None
+    True
+    """
+    train = np.asarray(train, float)
+    level = NEGATIVE_LEVEL * np.nanmedian(np.abs(train), axis=0)
+    share = np.mean(train < -level, axis=0)
+    worst = int(np.argmax(share))
+    return (worst, float(share[worst])) if share[worst] > NEGATIVE_SHARE else None
 
 
 def has_lost_its_mean(series: ArrayLike) -> bool:
