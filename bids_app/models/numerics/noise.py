@@ -691,7 +691,8 @@ def error_scales(factors: Iterable[float]) -> tuple[float, float, float]:
     Parameters
     ----------
     factors : iterable of float
-        What its repeated measurements imply (:attr:`ErrorCalibration.factor`).
+        What its repeated measurements imply (:attr:`ErrorCalibration.factor`). One of 0, where two
+        runs are alike to the last digit, tells of no error and is left out.
 
     Returns
     -------
@@ -700,11 +701,11 @@ def error_scales(factors: Iterable[float]) -> tuple[float, float, float]:
 
     Examples
     --------
-    >>> error_scales([1.02, 1.3]), error_scales([])
+    >>> error_scales([1.02, 1.3]), error_scales([0.0])
     ((0.9, 1.0, 1.3), (0.9, 1.0, 1.1))
     """
     smallest, same, largest = ERROR_SCALES
-    reached = [smallest, largest, *factors]
+    reached = [smallest, largest, *(one for one in factors if 0 < one < np.inf)]
     return min(reached), same, max(reached)
 
 

@@ -13,6 +13,7 @@ from bids_app.models.numerics.noise import (
     calibrate_levels,
     correlation_width,
     cubes_of,
+    error_scales,
     long_run_ratio,
     moderate_variance,
     pool_variance,
@@ -296,3 +297,9 @@ def test_the_width_of_smooth_noise_is_found_in_voxels_of_any_shape(fwhm):
     volumes = [gaussian_filter(rng.normal(size=(40, 36, 30)), sigma) for _ in range(3)]
     volumes[0][:5] = np.nan
     assert correlation_width(volumes, zooms) == pytest.approx(fwhm, rel=0.06)
+
+
+@pytest.mark.parametrize('factor', [0.0, np.nan, np.inf])
+def test_runs_that_are_alike_tell_of_no_error(factor):
+    assert error_scales([factor, 1.3]) == (0.9, 1.0, 1.3)
+    assert error_scales([factor]) == error_scales([])
