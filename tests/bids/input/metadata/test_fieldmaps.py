@@ -58,14 +58,22 @@ def test_readout_is_axis_polarity_and_time_per_line(bold, unit, sidecar, expecte
     assert (readout.axis, readout.polarity, readout.echo_spacing) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize('lacking', ['PhaseEncodingDirection', 'EffectiveEchoSpacing'])
-def test_without_direction_or_time_a_scan_is_not_corrected_and_that_is_said(bold, unit, lacking):
+@pytest.mark.parametrize(
+    ('lacking', 'asked'),
+    [
+        ('PhaseEncodingDirection', 'PhaseEncodingDirection'),
+        ('EffectiveEchoSpacing', 'EffectiveEchoSpacing or TotalReadoutTime'),
+    ],
+)
+def test_without_direction_or_time_a_scan_is_not_corrected_and_that_is_said(
+    bold, unit, lacking, asked
+):
     phase_difference(bold)
     bold.edit('*bold.json', **{lacking: None})
     found = unit(bold)
     assert found.bold[0].readout is None
     assert found.problems == ()
-    assert noted(found, 'distortion is not corrected; its sidecar needs PhaseEncodingDirection')
+    assert noted(found, f'distortion is not corrected; its sidecar needs {asked}')
 
 
 def test_spacing_in_milliseconds_is_refused(bold, unit):
