@@ -254,6 +254,18 @@ def inputs_page() -> str:
                     'likewise',
                     '0.98, with a warning',
                 ),
+                (
+                    'saturation of venous blood and its error',
+                    codes(('Yv', 'SvO2', 'Yv_se', 'SvO2_se')),
+                    'likewise; or of sessions.tsv, which goes before',
+                    'by T2; error 0.04',
+                ),
+                (
+                    'T2 of venous blood and its error',
+                    codes(('T2v', 'venousT2', 'T2v_se', 'venousT2_se')),
+                    'likewise: `ms` or `s`',
+                    '[no anchor of OEF](../explanation/venous-blood.md)',
+                ),
             ],
         ),
     )

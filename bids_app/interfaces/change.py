@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bids_app.interfaces._base import (
     VOXELS_PER_SAMPLE,
     BaseInterfaceInputSpec,
     DynamicTraitedSpec,
+    File,
     Interface,
     TraitedSpec,
     estimated,
@@ -30,6 +32,7 @@ from bids_app.interfaces._base import (
     sidecar_of,
     traits,
 )
+from bids_app.interfaces.oxygen import VENOUS_BLOOD, applied_scale
 from bids_app.interfaces.regions import shares_of
 from bids_app.models.concordance import labels as concordance
 from bids_app.models.contrast import calibrated_bold, difference, response_mode
@@ -42,6 +45,11 @@ class _ChangeInputSpec(DynamicTraitedSpec, BaseInterfaceInputSpec):
     sources = traits.List(traits.Str, mandatory=True, desc='names of the ports of maps', unit='')
     m0_relative = estimated('the one M0 that serves both, relative to itself', '1', optional=True)
     reference = estimated('the quantity in the baseline condition', '')
+    venous_blood = File(
+        exists=True,
+        desc='comparison with venous blood, where it scales the change',
+        unit='',
+    )
     between_scans = traits.Enum(
         'learnt', 'prior', 'none', usedefault=True, desc='what scans differ by', unit=''
     )
@@ -105,7 +113,7 @@ class ChangeInterface(Interface):
         maps = {name: load_estimate(path, mask, grid) for name, path in paths.items()}
         m0 = self.inputs.m0_relative
 
-        noise = self.change_of(maps, load_estimate(m0, mask, grid) if isdefined(m0) else None)
+        noise = self._scaled_change(maps, load_estimate(m0, mask, grid) if isdefined(m0) else None)
         differences = self._scan_differences(paths)
         common, local = self._between_scans(maps, differences)
         change = noise.with_variance(noise.variance + common + local)
@@ -121,6 +129,7 @@ class ChangeInterface(Interface):
             one for path in paths.values() for one in sidecar_of(path).get(ERROR_FACTORS, [])
         ]
         facts |= {ERROR_FACTORS: factors} if factors else {}
+        facts |= {VENOUS_BLOOD: self._venous_blood()} if self._venous_blood() else {}
         self._results['change'] = save_estimate('change', change, mask, grid, runtime.cwd, facts)
         extras = {
             'change_common': common,
@@ -132,6 +141,16 @@ class ChangeInterface(Interface):
             self._results[name] = save_unmasked(values, mask, grid, path)
         self._results |= _statistics_of(change, mask, grid, runtime.cwd)
         return runtime
+
+    def _venous_blood(self):
+        """Give the comparison with venous blood; nothing where it does not scale the change."""
+        path = self.inputs.venous_blood
+        return json.loads(Path(path).read_text('utf-8')) if isdefined(path) else {}
+
+    def _scaled_change(self, maps, m0_relative):
+        """Return the change, in the scale of venous blood where the maps have that."""
+        change, facts = self.change_of(maps, m0_relative), self._venous_blood()
+        return change.scaled(applied_scale(facts)) if facts else change
 
     def _scan_differences(self, paths):
         """Tell what the scans of the maps that both conditions have differ by."""
@@ -161,7 +180,7 @@ class ChangeInterface(Interface):
     def _variance_by(self, maps, variances):
         """Give the variance of the change if the maps had no others than these."""
         quiet = {name: one.with_variance(variances.get(name, 0.0)) for name, one in maps.items()}
-        return self.change_of(quiet, None).variance
+        return self._scaled_change(quiet, None).variance
 
     def _shares(self, paths, maps, noise):
         """Tell which share of the noise of the change the voxels of regions have in common."""

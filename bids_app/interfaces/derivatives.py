@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from bids_app.interfaces._base import (
     save_estimate,
     traits,
 )
+from bids_app.interfaces.oxygen import error_of_scale
 from bids_app.models.estimate import Estimate
 from bids_app.models.relaxometry.decay import time_from_rate
 from bids_app.models.status import Status
@@ -69,7 +71,9 @@ class SaveDerivatives(Interface):
                 'entities': item['entities'],
             }
             if item['part'] == 'total':
-                error = item['sidecar']['ConstantsError']['Total']
+                error = math.hypot(
+                    item['sidecar']['ConstantsError']['Total'], error_of_scale(sidecar)
+                )
                 source = _add_constants(files, error, name, runtime.cwd)
             else:
                 source = Path(getattr(files, item['part']))

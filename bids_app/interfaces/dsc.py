@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from bids_app.interfaces._base import (
     sidecar_of,
     traits,
 )
+from bids_app.interfaces.oxygen import applied_scale
 from bids_app.interfaces.regions import read_atlas, region_levels
 from bids_app.models.dsc.arterial_input import arterial_input_from_mask, find_arterial_input
 from bids_app.models.dsc.cbv_scaling import (
@@ -371,6 +373,9 @@ class SummariseCBVRules(Interface):
         baseline_r2_prime = estimated("R2' of the baseline", '1/s')
         cbv = estimated('blood volume of the baseline', 'mL/mL')
         scale = traits.Float(mandatory=True, desc="CMRO2 per CBF R2'/CBV", unit='umol s/mL')
+        venous_blood = File(
+            exists=True, desc='comparison that scales OEF, where one does', unit=''
+        )
         grubb_exponent = traits.Float(mandatory=True, desc='of the power law', unit='1')
         table = File(exists=True, desc='percent change per parcel', unit='%')
         task = traits.Str(mandatory=True, desc='condition', unit='')
@@ -423,12 +428,13 @@ class SummariseCBVRules(Interface):
         changes = {'none': np.zeros(len(rows)), 'grubb': ratio**self.inputs.grubb_exponent - 1}
         known = np.full(len(labels), np.nan) if factor is None else factor
         changes['parcels'] = _means(known, labels, regions['index'].to_numpy())
+        scale, path = self.inputs.scale, self.inputs.venous_blood
+        if isdefined(path):
+            scale *= applied_scale(json.loads(Path(path).read_text('utf-8')))
         for rule, change in changes.items():
-            task = self.inputs.scale * flow * rate / (means['cbv'] * (1 + change))
+            task = scale * flow * rate / (means['cbv'] * (1 + change))
             rows[f'cbv_change_{rule}'] = change / PERCENT
-            rows[f'cmro2_change_{rule}'] = (
-                task - self.inputs.scale * flow_0 * rate_0 / means['cbv']
-            )
+            rows[f'cmro2_change_{rule}'] = task - scale * flow_0 * rate_0 / means['cbv']
         rows['cbv_change_tipping'] = tipping / PERCENT
         signs = np.sign([rows[f'cmro2_change_{rule}'] for rule in changes])
         rows['sign_depends_on_rule'] = (signs * signs[0] < 0).any(axis=0)

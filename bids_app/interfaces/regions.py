@@ -29,6 +29,7 @@ from bids_app.interfaces._base import (
     sidecar_of,
     traits,
 )
+from bids_app.interfaces.oxygen import error_of_scale
 from bids_app.models.concordance.ashr import spatial_blocks
 from bids_app.models.concordance.labels import (
     LABEL_NAMES,
@@ -168,7 +169,8 @@ class SummariseRegions(Interface):
         rows['se_noise'] = rows['se']
         rows['se_between'] = scale * np.hypot(common, local)
         rows['se'] = np.hypot(rows['se_noise'], rows['se_between'])
-        rows['se_constants'] = rows['effect'].abs() * self.inputs.constants.get(quantity, 0.0)
+        constants = self.inputs.constants.get(quantity, 0.0)
+        rows['se_constants'] = rows['effect'].abs() * np.hypot(constants, error_of_scale(facts))
         rows['se_total'] = np.hypot(rows['se'], rows['se_constants'])
         rows['z'] = np.divide(rows['effect'], rows['se'], out=np.full(len(rows), np.nan),
                               where=rows['se'] > 0)  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -119,6 +119,17 @@ class Estimate:
         """
         rows = np.asarray(rows)
         return Estimate(self.value[rows], self.variance[rows], self.status[rows], self.dof)
+
+    def scaled(self, factor: float) -> Estimate:
+        """
+        Multiply by a number without error of its own; status stays.
+
+        Examples
+        --------
+        >>> Estimate.of([2.0], 1.0).scaled(3.0).variance
+        array([9.])
+        """
+        return replace(self, value=factor * self.value, variance=factor**2 * self.variance)
 
     def with_variance(self, variance: ArrayLike) -> Estimate:
         """

@@ -476,6 +476,42 @@ class OxygenSettings:
     )
     hypercapnia_pco2: float | None = _pressure('carbon dioxide in hypercapnia', (10.0, 120.0))
     hyperoxia_po2: float | None = _pressure('oxygen in hyperoxia', (20.0, 800.0))
+    oef_scale: str = _setting(
+        'model',
+        'scale of OEF, and of CMRO2 with it: as its model has it, or multiplied so that the '
+        'flow-weighted mean of grey matter at baseline is that of venous blood',
+        choices=('model', 'venous'),
+        flag='--oef-scale',
+        replay=True,
+    )
+    venous_saturation: float | None = _setting(
+        None,
+        'saturation of blood in the sagittal sinus, to which OEF is compared; default column Yv '
+        'of sessions.tsv or participants.tsv, else by venous_t2',
+        unit='1',
+        limits=(0.2, 0.95),
+        replay=True,
+    )
+    venous_saturation_error: float | None = _setting(
+        None,
+        'its standard deviation; default column Yv_se, else 0.04',
+        unit='1',
+        limits=(0.001, 0.3),
+        replay=True,
+    )
+    venous_t2: float | None = _setting(
+        None,
+        'T2 of that blood (TRUST, echoes 10 ms apart, 3 T) in place of its saturation; default '
+        'column T2v',
+        unit='s',
+        limits=(0.01, 0.2),
+    )
+    venous_t2_error: float | None = _setting(
+        None,
+        'its standard deviation; default column T2v_se',
+        unit='s',
+        limits=(1e-5, 0.05),
+    )
     cmro2_model: str = _setting('fick', 'model of CMRO2', choices=choices('cmro2'), replay=True)
     b0: float | None = _setting(
         None,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHANGES = ('cbf', 'r2_prime', 'cbv', 'oef', 'cmro2')
 """Quantities whose change is made, in the order of the reports."""
+SCALED = ('oef', 'cmro2')
+"""Those that venous blood scales, where that is set."""
 BOLD_ROUTE = (
     'bold', 'task_cbf', 'baseline_cbf', 'baseline_r2_star', 'baseline_r2', 'baseline_cbv',
 )  # fmt: skip
@@ -50,6 +52,8 @@ class ChangePlan:
     cbv_shared: bool = True
     """For the routes through BOLD: one measurement of CBV behind both conditions."""
     m0_shared: bool = False
+    is_scaled: bool = False
+    """Whether venous blood scales OEF, and CMRO2 with it."""
     within_scan: tuple[str, ...] = ()
     """Maps of which both conditions alternate within one scan."""
     settings: ChangeSettings
@@ -76,6 +80,8 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
         On the quantification grid.
     m0_relative : quantity
         Only where the conditions share one M0.
+    venous_blood : file
+        Only where it scales OEF.
     task_cbf ... baseline_cbv : quantity
         The maps.
     reference_cbf ... reference_cmro2 : quantity
@@ -94,7 +100,7 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
         'the errors they share (R2, blood volume, M0) counted once',
     )
     references = tuple(f'reference_{quantity}' for quantity in plan.sources)
-    inputnode = ports('inputnode', 'mask', 'm0_relative', *plan.ports, *references)
+    inputnode = ports('inputnode', 'mask', 'm0_relative', 'venous_blood', *plan.ports, *references)
     extras = [f'{quantity}_{part}' for quantity in plan.sources for part in EXTRAS]
     outputnode = ports('outputnode', *extras, *plan.sources)
     for quantity, names in plan.sources.items():
@@ -102,6 +108,8 @@ def init_change_wf(*, plan: ChangePlan, name: str) -> Workflow:
         taken = ['mask', *names]
         if plan.m0_shared and 'task_cbf' in names:
             taken.append('m0_relative')
+        if plan.is_scaled and quantity in SCALED:
+            taken.append('venous_blood')
         workflow.connect([
             (inputnode, estimate, [*taken, (f'reference_{quantity}', 'reference')]),
             (estimate, outputnode, [('change', quantity)]),

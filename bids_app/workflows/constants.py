@@ -12,6 +12,8 @@ from bids_app.bids.run.feasible import can_have, cbf_model, cbv_model, derived_m
 from bids_app.bids.scans import DataValue
 from bids_app.models.asl.single_delay import t1_blood_at, t1_blood_from_hct, t1_tissue_at
 from bids_app.models.oxygen.gas_calibration import COEFFICIENTS
+from bids_app.models.oxygen.sensitivity import SCALED_TO, VENOUS
+from bids_app.models.oxygen.venous import global_extraction
 from bids_app.models.registry import MODELS
 from bids_app.settings import field_of, flatten, setting_origin
 
@@ -57,7 +59,18 @@ def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[Data
         if name in used:
             origin = f'change.davis_coefficients = {settings.change.davis_coefficients}'
             rows[name] = DataValue(name=name, value=exponent, unit='1', origin=origin)
+    rows |= {one.name: one for one in _scaled_to(inputs, settings)}
     return tuple(rows[name] for name in sorted(rows))
+
+
+def _scaled_to(inputs: ParticipantInputs, settings: Settings) -> Iterable[DataValue]:
+    """Give the extraction that OEF is scaled to, where venous blood scales it."""
+    for one in inputs.values:
+        if one.name == VENOUS and settings.oxygen.oef_scale == 'venous':
+            value = global_extraction(one.value, inputs.sao2)
+            yield DataValue(
+                name=SCALED_TO, value=value, unit='1', origin='oxygen.oef_scale = venous'
+            )
 
 
 def known_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, float]:

@@ -29,6 +29,9 @@ TISSUE_LABELS = {'GM': 'grey_matter', 'WM': 'white_matter', 'CSF': 'csf'}
 WORD = {'mese': 'MESE', 'megre': 'MEGRE', 'ase': 'ASE', 'asl': 'ASL', 'dsc': 'DSC', 'bold': 'BOLD'}
 """Kind of scan -> its word in file names; the order decides the quantification grid."""
 
+UNSCALED = 'oef_unscaled'
+"""OEF as its model made it, where venous blood scales it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlignedScan:
@@ -129,6 +132,8 @@ class Graph:
     saved: dict[Any, dict[str, Any]] = field(default_factory=dict)
     """Quantity -> row, entities and sidecar of the file it was saved as."""
     expected: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    venous_blood: MapPort | None = None
+    """Comparison of OEF with venous blood, where that scales OEF."""
     atlas: MapPort | None = None
     """Parcels on the quantification grid, once they are needed."""
 
@@ -206,6 +211,11 @@ class Graph:
         """Map of a quantity in a condition, else the one all conditions share."""
         own = self.maps.get((quantity, condition))
         return self.maps[quantity, None] if own is None else own
+
+    def lookup_unscaled(self, quantity: str, condition: str | None) -> MapPort:
+        """Give the same; of OEF the map as its model made it, where venous blood scaled it."""
+        name = UNSCALED if quantity == 'oef' and self.has(UNSCALED, condition) else quantity
+        return self.lookup(name, condition)
 
     def conditions(self, *quantities: str) -> list[str | None]:
         """Conditions in which every one of the quantities is there, shared ones included."""

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bids_app.interfaces.oxygen import (
+    CompareVenousBlood,
     EstimateCMRO2,
     EstimateMaximumBOLD,
     EstimateOEF,
@@ -78,6 +79,48 @@ def init_model_wf(
     workflow.connect([
         (inputnode, estimate, ('mask', *spec.maps)),
         (estimate, outputnode, [(quantity, quantity)]),
+    ])  # fmt: skip
+    return workflow
+
+
+def init_venous_blood_wf(
+    *, numbers: Mapping[str, float], minimum_grey_matter: float, is_applied: bool
+) -> Workflow:
+    """
+    Build the graph that compares OEF at baseline with venous blood.
+
+    Inputs
+    ------
+    mask, grey_matter : file
+        On the quantification grid.
+    oef, cbf : quantity
+        At baseline.
+    behind : list of quantity
+        Maps that OEF is made of.
+
+    Outputs
+    -------
+    comparison, table : file
+        Entries of a sidecar; the same as a table.
+    """
+    scaled = ', and OEF was multiplied by their ratio' if is_applied else ''
+    workflow = Workflow(
+        'venous_blood',
+        methods='The flow-weighted mean of OEF in grey matter at baseline was compared with the '
+        f'extraction that the saturation of venous blood tells{scaled}',
+        citations=('lu2012',),
+    )
+    inputnode = ports('inputnode', *(given := ('mask', 'grey_matter', 'oef', 'cbf', 'behind')))
+    outputnode = ports('outputnode', 'comparison', 'table')
+    compare = pe.Node(
+        CompareVenousBlood(
+            minimum_grey_matter=minimum_grey_matter, is_applied=is_applied, **numbers
+        ),
+        name='compare_venous_blood',
+    )
+    workflow.connect([
+        (inputnode, compare, [(port, port) for port in given]),
+        (compare, outputnode, [('comparison', 'comparison'), ('table', 'table')]),
     ])  # fmt: skip
     return workflow
 

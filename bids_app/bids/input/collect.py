@@ -56,6 +56,7 @@ from bids_app.bids.input.sidecar import (
 from bids_app.bids.input.surfaces import SIDES, lacking_surfaces, standard_meshes
 from bids_app.bids.input.tedana import TEDANA
 from bids_app.bids.input.templates import other_templates
+from bids_app.bids.input.venous import read_venous_blood
 from bids_app.bids.scans import FoundAnatomy, ParticipantInputs, Problem, Suspicion
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ def _collect_unit(
     )
     inputs = _with_contrasts(context, reader, inputs, files)
     read_gases(reader, inputs, files['physio'])
+    read_venous_blood(reader, inputs)
     inputs = _with_field_maps(reader, inputs, files['fieldmaps'])
     note_links(findings, context.info.path)
     _note_absences(context, findings, files, anatomy)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app import units
 from bids_app.bids.input.conditions import gas_conditions, normalise
-from bids_app.bids.input.files import MISSING_VALUES, NOT_ENTITIES, read_json, read_table
+from bids_app.bids.input.files import MISSING_VALUES, NOT_ENTITIES, read_json
+from bids_app.bids.input.participants import own_row
 from bids_app.bids.input.query import parse_name
 from bids_app.bids.input.sidecar import choose, is_number
 from bids_app.bids.scans import DataValue, Problem
@@ -110,21 +111,18 @@ def _listed(
     reader: Reader, participant: str, conditions: Mapping[str, str]
 ) -> dict[tuple[str, str], tuple[float, str]]:
     """Read the columns of participants.tsv: PetO2_<condition>, PetCO2_<condition>."""
-    path = reader.root / 'participants.tsv'
-    try:
-        rows = read_table(path, ('participant_id',)) if path.exists() else []
-        described = read_json(path.with_suffix('.json')) if rows else {}
-    except AppError:
-        return {}  # said where haematocrit is read
-    own = [row for row in rows if row['participant_id'].removeprefix('sub-') == participant]
+    table = own_row(reader.root, participant)
+    if table is None:
+        return {}
+    _, own, described = table
     found: dict[tuple[str, str], tuple[float, str]] = {}
-    for column in own[0] if own else ():
+    for column in own:
         for gas, start in COLUMNS.items():
             label = normalise(column)
             which = [w for w, one in conditions.items() if label == f'{start}{one}']
-            if not which or own[0][column] in MISSING_VALUES:
+            if not which or own[column] in MISSING_VALUES:
                 continue
-            value = _pressure(reader, own[0][column], described.get(column), f'column {column}')
+            value = _pressure(reader, own[column], described.get(column), f'column {column}')
             if value is not None:
                 found[which[0], gas] = (value, f'participants.tsv column {column}')
     return found

@@ -130,6 +130,42 @@ def _column(rows: Sequence[Row], column: str) -> tuple[dict[str, float], dict[st
     return values, faults
 
 
+def own_row(
+    root: Path, participant: str, session: str | None = None
+) -> tuple[Path, Row, dict[str, Any]] | None:
+    """
+    Find what participants.tsv, or sessions.tsv of a participant, says of one unit.
+
+    Table, its row and the JSON that describes it; None where there is none, or participants.tsv
+    cannot be read, which is said where haematocrit is.
+
+    Raises
+    ------
+    AppError
+        If sessions.tsv, or what describes it, cannot be read.
+    """
+    folder, key, label = root, 'participant_id', participant
+    names = ['participants']
+    if session is not None:
+        folder, key, label = root / f'sub-{participant}', 'session_id', session
+        names = [f'sub-{participant}_sessions', '../sessions']
+    path = folder / f'{names[0]}.tsv'
+    try:
+        rows = read_table(path, (key,)) if path.exists() else []
+        described: dict[str, Any] = {}
+        for name in reversed(names) if rows else ():
+            about = folder / f'{name}.json'
+            described |= read_json(about) if about.exists() else {}
+    except AppError:
+        if session is None:
+            return None
+        raise
+    for row in rows:
+        if row[key].removeprefix('sub-').removeprefix('ses-') == label:
+            return path, row, described
+    return None
+
+
 def check_units(table: BloodTable, settings: Settings) -> None:
     """
     Refuse columns whose unit is not declared, unless the values are given otherwise.

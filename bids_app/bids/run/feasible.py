@@ -71,9 +71,19 @@ def capabilities(inputs: ParticipantInputs, settings: Settings) -> list[dict[str
     for name, product in PRODUCTS.items():
         if not product.comes_along:
             rows += [conditions.make(name, one) for one in _conditions_of(name, inputs, settings)]
+    if _asks_for_venous_blood(inputs, settings):
+        rows.append(conditions.venous_blood())
     for contrast in inputs.contrasts:
         rows += _changes(conditions, contrast)
     return [asdict(row) for row in rows]
+
+
+def _asks_for_venous_blood(inputs: ParticipantInputs, settings: Settings) -> bool:
+    """Tell whether anything says that OEF is to be compared with venous blood."""
+    names = {row.name for row in inputs.values} | {item.role for item in inputs.problems}
+    return bool({'oxygen.venous_saturation', 'venous'} & names) or (
+        settings.oxygen.oef_scale == 'venous'
+    )
 
 
 SCAN_OF_CBV = {'dsc': 'dsc', 'arterial': 'dsc', 'ase': 'ase', 'grubb': 'asl'}
@@ -495,6 +505,31 @@ class _Maps:
         ]
 
     def _oef(self, condition: str | None) -> Capability:
+        made = self._extraction(condition)
+        if self.settings.oxygen.oef_scale == 'model':
+            return made
+        return _combined('oef', condition, [made, self.venous_blood()])
+
+    def venous_blood(self) -> Capability:
+        """Tell whether OEF can be compared with venous blood."""
+        known = {row.name for row in self.inputs.values}
+        broken = [item.message for item in self.inputs.problems if item.role == 'venous']
+        own = Capability(map='venous_blood', state=MADE)
+        if broken:
+            own = replace(own, state=DEFECTIVE, reason='; '.join(broken))
+        elif 'oxygen.venous_saturation' not in known:
+            reason = (
+                'the saturation of venous blood is not known: column Yv or T2v of sessions.tsv or '
+                'participants.tsv, oxygen.venous_saturation or oxygen.venous_t2'
+            )
+            own = replace(own, state=ABSENT, reason=reason)
+        rest = self.inputs.baseline
+        parts = [own, _anatomy(self.inputs), self._cbf(rest), self._extraction(rest)]
+        row = _combined('venous_blood', rest, parts)
+        return row if row.state == MADE else replace(row, files=())
+
+    def _extraction(self, condition: str | None) -> Capability:
+        """OEF as its model has it."""
         model = oef_model(self.inputs, self.settings)
         if is_by_gases(self.inputs, self.settings) and condition != self.inputs.baseline:
             reason = 'gases give OEF at rest only; change.route davis gives the change of CMRO2'

@@ -285,18 +285,33 @@ class _Unit:
         return factors
 
     def _scale_of_oef(self, changes: Mapping[str, Any]) -> dict[str, float]:
-        """Factor of an OEF that was fitted to the signal: inverse to the rate of dephasing."""
+        """
+        Factor of an OEF that was fitted to the signal.
+
+        Inverse to the rate of dephasing, and to the scale of venous blood that is in the map.
+        """
         known = {item['name']: item['value'] for item in self.about['values']}
         derived = DERIVED['static_dephasing_constant']
         names = [f'oxygen.{name}' for name in derived.constants]
         is_fitted = self.oef_model is not None and 'signal' in MODELS['oef'][self.oef_model].data
-        if not is_fitted or not set(names) & set(changes):
+        if not is_fitted:
             return {}
+        scale = self._scale_by_venous_blood()
+        if not set(names) & set(changes):
+            return {'oef': 1 / scale} if scale != 1 else {}
         old, new = (
             derived.of({name.removeprefix('oxygen.'): table[name] for name in names})
             for table in (known, known | dict(changes))
         )
-        return {'oef': old / new}
+        return {'oef': old / new / scale}
+
+    def _scale_by_venous_blood(self) -> float:
+        """By which the saved OEF was multiplied; one number for all conditions."""
+        for path, (key, entities) in self.maps.items():
+            if key == 'oef' and entities['space'] == self.space:
+                facts = read_sidecar(path).get('VenousBlood', {})
+                return float(facts['Scale']) if facts.get('IsApplied') else 1.0
+        return 1.0
 
     def _is_recomputed(self, name: str) -> bool:
         """Tell whether a constant belongs to a blood volume that is not read back."""

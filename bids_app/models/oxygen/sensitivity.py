@@ -18,6 +18,7 @@ from bids_app.models.oxygen.gas_calibration import (
     estimate_oef_dual_calibrated,
 )
 from bids_app.models.oxygen.mqbold import static_dephasing_constant
+from bids_app.models.oxygen.venous import global_extraction
 from bids_app.models.registry import DERIVED, GAS_MAPS
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ RELATIVE_ERROR: Mapping[str, tuple[float, str]] = MappingProxyType(
 are judgements, not measurements, and enter no random variance: only region tables, maps of the
 total variance and the shares of the report."""
 
-OWN = ('oxygen.hct', 'oxygen.sao2')
+OWN = ('oxygen.hct', 'oxygen.sao2', 'oxygen.venous_saturation')
 """Constants of the participant; the others are shared by a group, whose mean they do not spare."""
 
 DIGITS = 4
@@ -83,6 +84,10 @@ BOLUS = 'bolus_duration'
 
 BY_GASES = {'oxygen.hyperoxia_po2', 'oxygen.alpha'}
 """Constants that are there where OEF comes from gases; those of R2' are not."""
+
+VENOUS, SCALED_TO = 'oxygen.venous_saturation', 'oxygen.venous_extraction'
+"""Names of the saturation of venous blood, and of the extraction by it that OEF is scaled to; the
+latter is there only where OEF is scaled."""
 
 EXPONENTS = 'change.davis_coefficients'
 """Name of what the sources of alpha and beta differ by."""
@@ -137,6 +142,9 @@ def predict_relative(constants: Mapping[str, float], quantity: str) -> float:
     """
     of_flow, of_volume, of_rate, of_content = PARTS[quantity]
     flow = _flow(_given(constants, 'perfusion', (*FLOW, BOLUS)))
+    is_scaled = bool(of_rate) and SCALED_TO in constants
+    if is_scaled:  # whatever the model of OEF took, its mean is that of venous blood
+        of_volume = of_rate = 0
     volumes = _given(constants, 'blood_volume', (*VOLUMES, 'grubb_exponent'))
     exponent = volumes.pop('grubb_exponent', 0.0)
     volume = math.prod(volumes.values()) * flow**exponent
@@ -145,6 +153,8 @@ def predict_relative(constants: Mapping[str, float], quantity: str) -> float:
         predicted *= _extraction_by_gases(constants) ** -of_rate
     elif of_rate:
         predicted *= static_dephasing_constant(**_given(constants, 'oxygen', RATE)) ** of_rate
+    if is_scaled:
+        predicted *= global_extraction(constants[VENOUS], constants['oxygen.sao2'])
     if of_content:
         predicted *= arterial_oxygen_content(**_given(constants, 'oxygen', CONTENT)) ** of_content
     return float(predicted)
@@ -176,6 +186,28 @@ def relative_error(constants: Mapping[str, float], quantity: str) -> float:
     if quantity not in PARTS:
         return 0.0
     return math.hypot(*relative_effects(constants, quantity).values())
+
+
+def stated_error(name: str, constants: Mapping[str, float]) -> float:
+    """
+    Say how well a constant is known, relative to itself.
+
+    Parameters
+    ----------
+    name : str
+        An entry of :data:`RELATIVE_ERROR`, or the saturation of venous blood, whose error stands
+        beside it.
+    constants : mapping of str to float
+        As for :func:`predict_relative_cmro2`.
+
+    Examples
+    --------
+    >>> stated_error('oxygen.sao2', {})
+    0.01
+    """
+    if name == VENOUS:
+        return constants[f'{VENOUS}_error'] / constants[VENOUS]
+    return RELATIVE_ERROR[name][0]
 
 
 def describe_effects(effects: Mapping[str, float]) -> dict[str, Any]:
@@ -232,7 +264,11 @@ def relative_effects(constants: Mapping[str, float], quantity: str = 'cmro2') ->
     """
     effects = {}
     here = predict_relative(constants, quantity)
-    if _is_by_gases(constants):
+    if SCALED_TO in constants and quantity in ('oef', 'cmro2'):
+        effects[VENOUS] = -constants[f'{VENOUS}_error'] / (
+            constants['oxygen.sao2'] - constants[VENOUS]
+        )
+    elif _is_by_gases(constants):
         others = [
             math.log(
                 predict_relative(

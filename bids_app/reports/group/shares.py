@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_app.models.oxygen.sensitivity import RELATIVE_ERROR, relative_effects, variance_shares
+from bids_app.models.oxygen.sensitivity import relative_effects, stated_error, variance_shares
 from bids_app.reports.derivatives import load_upright, read_table, select, to_number
 from bids_app.reports.report_table import report_table
 from bids_app.reports.reportlets.base import tissue_values
@@ -43,7 +43,7 @@ def share_table(
     shares = {name: variance_shares(effects, noise) for name, noise in noises.items()}
     rows = {
         name: (
-            f'± {percent(RELATIVE_ERROR[name][0])}',
+            f'± {percent(stated_error(name, constants))}',
             f'± {percent(abs(effect))}',
             *(percent(share[name]) for share in shares.values()),
         )

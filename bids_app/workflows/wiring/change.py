@@ -78,6 +78,7 @@ def plan_change(graph: Graph, contrast: Contrast) -> ChangePlan:
         cbv_exponent=volume.grubb_exponent if by_flow else 0.0,
         cbv_shared=known('cbv') and not per_condition('cbv'),
         m0_shared=known('m0_relative'),
+        is_scaled=graph.venous_blood is not None,
         within_scan=('cbf',) if _is_within_series(graph, both) else (),
         settings=settings.change,
         davis_map=_davis_map(graph),
@@ -204,6 +205,8 @@ def _connect_change(graph: Graph, change: Workflow, plan: ChangePlan, contrast: 
     if plan.m0_shared:
         m0 = graph.lookup('m0_relative', contrast.baseline)
         connect_quantity(graph.workflow, m0, change, 'm0_relative')
+    if graph.venous_blood is not None:
+        connect_quantity(graph.workflow, graph.venous_blood, change, 'venous_blood')
     for quantity in plan.sources:
         baseline = graph.lookup(quantity, contrast.baseline)
         connect_quantity(graph.workflow, baseline, change, f'reference_{quantity}')
@@ -220,7 +223,7 @@ def _source(graph: Graph, contrast: Contrast, name: str) -> MapPort:
     """Find the map behind the name of a map of a contrast."""
     if name == 'bold':
         return graph.bold_halves[contrast.label][1]
-    return graph.lookup(*_map_behind(contrast, name))
+    return graph.lookup_unscaled(*_map_behind(contrast, name))
 
 
 def _origin(graph: Graph, plan: ChangePlan, contrast: Contrast, quantity: str) -> dict[str, Any]:

@@ -260,8 +260,11 @@ def _add_cbv_rules(graph: Graph, sink: Sink, contrast: Contrast, atlas: MapPort)
     for quantity in ('cbf', 'r2_prime'):
         named[f'task_{quantity}'] = graph.lookup(quantity, contrast.task)
         named[f'baseline_{quantity}'] = graph.lookup(quantity, contrast.baseline)
+    if graph.venous_blood is not None:
+        named['venous_blood'] = graph.venous_blood
     for port, source in named.items():
         graph.workflow.connect([(source.node, node, [(source.output, port)])])
+    named.pop('venous_blood', None)
     sink.add(
         MapPort(node, 'table'),
         'cbv_rules',

@@ -17,6 +17,7 @@ from bids_app.workflows.anatomy import TEMPLATE, template_file
 from bids_app.workflows.graph import TISSUE_LABELS
 from bids_app.workflows.wiring.bold import use_all_blocks
 from bids_app.workflows.wiring.gas import GAS_BOLD
+from bids_app.workflows.wiring.oxygen import add_venous_blood
 from bids_app.workflows.wiring.relaxometry import smooth_rate
 from bids_app.workflows.wiring.scans import add_derived, save_map, smooth
 
@@ -40,9 +41,9 @@ def add_saved(graph: Graph) -> None:
     for name in ('r2', 'r2_star'):
         _add_rates(graph, sink, PRODUCTS[name])
     add_derived(graph, sink, 'r2_prime', graph.settings.relaxometry.r2_prime_model)
+    _add_flow(graph, sink)
     if is_by_ase(graph.inputs, graph.settings):
         _add_extraction(graph, sink)
-    _add_flow(graph, sink)
     _add_volume(graph)
     _add_bold(graph)
     graph.close(sink)
@@ -188,6 +189,7 @@ def _add_rates(graph: Graph, sink: Sink, product: Product) -> None:
 def _add_extraction(graph: Graph, sink: Sink) -> None:
     """Add OEF and R2' of an asymmetric spin echo, which are not made from other maps."""
     parameters = graph.parameters_of('oef', oef_model(graph.inputs, graph.settings))
+    found: list[tuple[str, str | None]] = []
     for name in ('oef', 'r2_prime'):
         key, quantity = PRODUCTS[name].row, PRODUCTS[name].label
         for condition in _labels(graph):
@@ -195,8 +197,14 @@ def _add_extraction(graph: Graph, sink: Sink) -> None:
             if made is None or (name, condition) in graph.maps:
                 continue
             graph.maps[name, condition] = made
+            found.append((name, condition))
+    add_venous_blood(graph, sink)
+    for name, condition in found:
+        if (name, condition) in graph.maps:
+            key, quantity = PRODUCTS[name].row, PRODUCTS[name].label
             path = _path(graph, key, space=graph.space, condition=condition)
             sidecar = {'Sources': graph.sources([path])} | parameters
+            made = graph.maps[name, condition]
             save_map(graph, sink, made, quantity, condition=condition, sidecar=sidecar)
 
 

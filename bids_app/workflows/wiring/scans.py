@@ -17,9 +17,8 @@ from bids_app.models.numerics.resampling import VOXELS_PER_NOISE_SAMPLE
 from bids_app.models.oxygen.sensitivity import PARTS, describe_effects, relative_effects
 from bids_app.models.registry import MODELS
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
-from bids_app.workflows.constants import (
-    known_constants,
-)
+from bids_app.workflows.constants import known_constants
+from bids_app.workflows.graph import UNSCALED
 from bids_app.workflows.oxygen import init_model_wf
 
 if TYPE_CHECKING:
@@ -176,20 +175,39 @@ def save_map(
         facts = {**(at.pop('sidecar', None) or {}), 'ConstantsError': describe_effects(effects)}
         at.pop('variant', None)  # of the value map only
         sink.add(quantity, 'total_variance', part='total', quantity=label, sidecar=facts, **at)
+    unscaled = graph.maps.get((UNSCALED, entities.get('condition')))
+    if label == 'oef' and unscaled is not None:
+        graph.saved[unscaled.key] = graph.saved[quantity.key]
 
 
 def add_derived(graph: Graph, sink: Sink, quantity: str, model: str) -> None:
-    """Add a quantity that a model makes of other maps, in every condition that has them."""
+    """Add a quantity that a model makes of other maps, in every condition, and save it."""
+    for condition in make_derived(graph, quantity, model):
+        save_derived(graph, sink, quantity, model, condition)
+
+
+def make_derived(graph: Graph, quantity: str, model: str) -> list[str | None]:
+    """Add a quantity that a model makes of other maps; list the conditions that have them."""
     spec, constants = MODELS[quantity][model], graph.constants
     if any(name not in constants for name in spec.parameters):
-        return  # a number that is not known: a problem that the inputs name
-    for condition in graph.conditions(*spec.maps):
+        return []  # a number that is not known: a problem that the inputs name
+    conditions = graph.conditions(*spec.maps)
+    for condition in conditions:
         name = '_'.join(part for part in ('compute', quantity, condition) if part)
         derived = init_model_wf(quantity=quantity, model=model, constants=constants, name=name)
-        connect_derived(graph, derived, spec.maps, condition)
-        made = graph.maps[quantity, condition] = MapPort(derived, quantity)
-        sidecar = derived_sidecar(graph, quantity, model, spec.maps, condition)
-        save_map(graph, sink, made, label_of(quantity), condition=condition, sidecar=sidecar)
+        connect_derived(graph, derived, spec.maps, condition, scaled=quantity == 'cmro2')
+        graph.maps[quantity, condition] = MapPort(derived, quantity)
+    return conditions
+
+
+def save_derived(
+    graph: Graph, sink: Sink, quantity: str, model: str, condition: str | None
+) -> None:
+    """Save a map that a model made of other maps."""
+    parents = MODELS[quantity][model].maps
+    sidecar = derived_sidecar(graph, quantity, model, parents, condition)
+    source = graph.maps[quantity, condition]
+    save_map(graph, sink, source, label_of(quantity), condition=condition, sidecar=sidecar)
 
 
 def derived_sidecar(
@@ -201,13 +219,19 @@ def derived_sidecar(
 
 
 def connect_derived(
-    graph: Graph, model: Workflow, names: Iterable[str], condition: str | None
+    graph: Graph,
+    model: Workflow,
+    names: Iterable[str],
+    condition: str | None,
+    *,
+    scaled: bool = False,
 ) -> None:
     """Connect mask and maps on the quantification grid to a model."""
+    find = graph.lookup if scaled else graph.lookup_unscaled
     mask, port = graph.mask
     graph.workflow.connect([(mask, model, [(port, 'inputnode.mask')])])
     for name in names:
-        connect_quantity(graph.workflow, graph.lookup(name, condition), model, name)
+        connect_quantity(graph.workflow, find(name, condition), model, name)
 
 
 def smooth(graph: Graph, source: MapPort, name: str) -> MapPort:

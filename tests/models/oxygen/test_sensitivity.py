@@ -130,3 +130,26 @@ def test_error_by_constants_follows_from_the_parts_of_a_quantity():
     effects = relative_effects(constants)
     total = np.sqrt(sum(effect**2 for effect in effects.values()))
     assert relative_error(constants, 'cmro2') == pytest.approx(total)
+
+
+def test_scaled_by_venous_blood_oef_has_its_error_and_none_of_the_model():
+    blood = {'oxygen.venous_saturation': 0.62, 'oxygen.venous_saturation_error': 0.03}
+    scaled = {**CONSTANTS, **blood, 'oxygen.venous_extraction': 1 - 0.62 / 0.97}
+    effects = {
+        name: one for name, one in relative_effects(scaled, 'oef').items() if abs(one) > 1e-9
+    }
+    assert effects == pytest.approx(
+        {
+            'oxygen.venous_saturation': -0.03 / (0.97 - 0.62),
+            'oxygen.sao2': 0.01 * 0.62 / (0.97 - 0.62),
+        },
+        rel=1e-3,
+    )
+    of_metabolism = relative_effects(scaled)
+    for name in ('oxygen.susceptibility', 'blood_volume.white_matter_cbv'):
+        assert of_metabolism[name] == pytest.approx(0, abs=1e-9)
+    flow = relative_effects(CONSTANTS, 'cbf')['perfusion.t1_blood']
+    assert of_metabolism['perfusion.t1_blood'] == pytest.approx(flow)
+    # content and extraction together: metabolism goes with the difference of the saturations
+    assert of_metabolism['oxygen.sao2'] == pytest.approx(0.01 * 0.97 / 0.35, rel=1e-3)
+    assert relative_effects({**CONSTANTS, **blood}) == pytest.approx(relative_effects(CONSTANTS))
