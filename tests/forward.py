@@ -1,6 +1,7 @@
 """Forward models written for the tests, apart from those of the app."""
 
 import numpy as np
+from scipy.signal import fftconvolve
 
 from bids_app.phantom.vessels import vascular_signal
 
@@ -39,3 +40,28 @@ def detailed_bold(flow, metabolism, *, oef, hct=0.42, po2=110.0, resting_po2=110
         for f, r, pressure in ((flow, metabolism, po2), (1.0, 1.0, resting_po2))
     )  # fmt: skip
     return 100 * float(task[0] / rest[0] - 1)
+
+
+def dispersed_difference(
+    flow, arrival, times, duration, *, labeling, kernel, labeling_efficiency,
+    background_suppression_factor, t1_blood, t1_tissue, partition_coefficient, step=1e-4,
+):  # fmt: skip
+    """
+    Control minus label over M0 of a bolus convolved with a kernel, on a grid of times.
+
+    The input at time u is what left the label at u - arrival - v, by the density of v: continuous
+    label has decayed for its way, pulsed label since its inversion.
+    """
+    grid = np.arange(0, np.max(times) + step, step)
+    lag = grid + step / 2
+    density = kernel(lag) * step
+    decay = np.exp(-(arrival + lag) / t1_blood) if labeling == 'continuous' else np.ones(len(lag))
+    left = ((grid >= 0) & (grid < duration)).astype(float)
+    arterial = fftconvolve(left, density * decay)[: len(grid)]
+    shifted = np.interp(grid - arrival, grid + step / 2, arterial, left=0.0)
+    if labeling != 'continuous':
+        shifted = shifted * np.exp(-grid / t1_blood)
+    rate = 1 / t1_tissue + flow / 6000 / partition_coefficient
+    tissue = fftconvolve(shifted, np.exp(-rate * grid))[: len(grid)] * step
+    scale = 2 * labeling_efficiency * background_suppression_factor / partition_coefficient
+    return scale * flow / 6000 * np.interp(times, grid, tissue)

@@ -321,6 +321,8 @@ PARAMETERS = {
     'alpha': ('exponent of blood volume over flow', '1'),
     'beta': ('exponent of BOLD over deoxyhaemoglobin', '1'),
     'bold_echo_time': ('of the BOLD series', 's'),
+    'echo_share': ('correlation of the noise of BOLD and flow of one series', '1'),
+    'resting_share': ('of the volumes at rest in the variance of BOLD by a gas', '1'),
 }
 """What a parameter of a model of the registry is, and its unit, where it is no setting."""
 

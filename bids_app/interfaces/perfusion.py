@@ -366,6 +366,8 @@ class EstimateCBF(ModelInterface):
         t1_blood = traits.Float(desc='T1 of blood', unit='s')
         t1_tissue = traits.Float(desc='T1 of tissue', unit='s')
         partition_coefficient = traits.Float(desc='of water', unit='mL/g')
+        dispersion_sharpness = traits.Float(desc='of the gamma kernel', unit='1/s')
+        dispersion_peak = traits.Float(desc='of the gamma kernel', unit='s')
         noise_groups = image('tissue class whose noise is pooled', '', optional=True)
 
     class Outputs(TraitedSpec):

@@ -124,6 +124,16 @@ class Estimate:
         """
         Multiply by a number without error of its own; status stays.
 
+        Parameters
+        ----------
+        factor : float
+            In the unit by which that of the quantity changes.
+
+        Returns
+        -------
+        scaled : Estimate
+            Value times the factor, variance times its square.
+
         Examples
         --------
         >>> Estimate.of([2.0], 1.0).scaled(3.0).variance

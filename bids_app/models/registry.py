@@ -102,6 +102,8 @@ GAS_MAPS = {
 }
 """Map of what a gas changes -> its unit; CBF at rest beside it is as smooth as they are."""
 EXPONENTS = ('alpha', 'beta')
+ONE_SERIES = ('echo_share', 'resting_share')
+"""Noise that BOLD and CBF of gases have in common where they come from one series; else 0."""
 OXYGEN_OF_BLOOD = ('cao2', 'sao2', 'resting_po2')
 ASE_PARAMETERS = ('displacements', 'static_dephasing_constant', 'noise_groups')
 NOISE = ('noise_groups', 'noise_floor', 'coils')
@@ -232,6 +234,16 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
             'profile likelihood near its kinks',
             also=('att',),
         ),
+        'multi-delay-dispersed': ModelSpec(
+            function='bids_app.models.asl.multi_delay:fit_dispersed',
+            maps=('difference', 'm0'),
+            parameters=(*DELAYS, 'dispersion_sharpness', 'dispersion_peak'),
+            citation='chappell2013',
+            methods='CBF and the arrival time of the label were fitted to the label-control '
+            'differences of all delays with the general kinetic model, whose bolus was dispersed '
+            'by a gamma kernel',
+            also=('att',),
+        ),
         'multi-delay-arterial': ModelSpec(
             function='bids_app.models.asl.multi_delay:fit_with_arteries',
             maps=('difference', 'm0'),
@@ -340,6 +352,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
                 'hypercapnia_po2',
                 'hyperoxia_po2',
                 'hypercapnia_cmro2',
+                *ONE_SERIES,
             ),
             citation='gauthier2012',
             methods='OEF at rest was solved, with the maximum of BOLD, from the changes of BOLD '
@@ -357,7 +370,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'hypercapnia': ModelSpec(
             function='bids_app.models.oxygen.gas_calibration:estimate_maximum_from_hypercapnia',
             maps=('hypercapnia_bold', 'hypercapnia_cbf', 'resting_cbf'),
-            parameters=(*EXPONENTS, 'hypercapnia_cmro2'),
+            parameters=(*EXPONENTS, 'hypercapnia_cmro2', *ONE_SERIES),
             citation='davis1998',
             methods='The maximum of BOLD was calibrated by the changes of BOLD and CBF in '
             'hypercapnia',
@@ -365,7 +378,7 @@ MODELS: Mapping[str, Mapping[str, ModelSpec]] = {
         'generalised': ModelSpec(
             function='bids_app.models.oxygen.gas_calibration:estimate_maximum_from_hyperoxia',
             maps=('hyperoxia_bold', 'hyperoxia_cbf', 'resting_cbf', 'oef'),
-            parameters=(*EXPONENTS, *OXYGEN_OF_BLOOD, 'hyperoxia_po2'),
+            parameters=(*EXPONENTS, *OXYGEN_OF_BLOOD, 'hyperoxia_po2', *ONE_SERIES),
             citation='gauthier2013',
             methods='The maximum of BOLD was calibrated by the changes of BOLD and CBF in '
             'hyperoxia with the generalised calibration model',

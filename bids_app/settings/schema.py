@@ -239,9 +239,9 @@ class PerfusionSettings:
     model: str | None = _setting(
         None,
         'model of CBF; default multi-delay where there are several delays, multi-delay-arterial '
-        'also finds blood in large arteries; single-delay then '
-        'uses the longest alone',
-        choices=('single-delay', 'multi-delay', 'multi-delay-arterial'),
+        'also finds blood in large arteries, multi-delay-dispersed spreads the bolus by a gamma '
+        'kernel; single-delay then uses the longest alone',
+        choices=('single-delay', 'multi-delay', 'multi-delay-dispersed', 'multi-delay-arterial'),
         flag='--cbf-model',
     )
     arrival: str = _setting(
@@ -277,6 +277,18 @@ class PerfusionSettings:
         unit='1',
         limits=(0.01, 1.0),
         replay=Scale('cbf', 'single-delay', -1),
+    )
+    dispersion_sharpness: float = _setting(
+        c.DISPERSION_SHARPNESS,
+        's of the gamma kernel of the model multi-delay-dispersed',
+        unit='1/s',
+        limits=(0.5, 1000.0),
+    )
+    dispersion_peak: float = _setting(
+        c.DISPERSION_PEAK,
+        'p of that kernel: when most of the label has come, after its front',
+        unit='s',
+        limits=(0.0, 5.0),
     )
     bolus_duration: float | None = _setting(
         None,

@@ -15,7 +15,7 @@ from bids_app.interfaces.oxygen import (
     EstimateReactivity,
 )
 from bids_app.models.oxygen.gas_calibration import COEFFICIENTS
-from bids_app.models.registry import DERIVED, MODELS
+from bids_app.models.registry import DERIVED, MODELS, ONE_SERIES
 from bids_app.workflows._engine import Workflow, pe, ports
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def chain_constants(inputs: ParticipantInputs, settings: Settings) -> dict[str, 
     known |= {name: derived.of(given) for name, derived in DERIVED.items()}
     known |= {row.name.removeprefix('oxygen.'): row.value for row in inputs.values
               if row.name.startswith('oxygen.') and row.unit == 'mmHg'}  # fmt: skip
+    values = {row.name.removeprefix('oxygen.'): row.value for row in inputs.values}
+    known |= {name: values.get(name, 0.0) for name in ONE_SERIES}
     known['alpha'], known['beta'] = COEFFICIENTS[settings.change.davis_coefficients]
     return {name: value for name, value in known.items() if not math.isnan(value)}
 

@@ -438,6 +438,8 @@ class _Chain:
             't1_blood': self.constants.t1_blood,
             't1_tissue': self.constants.t1_tissue,
             'partition_coefficient': self.settings.partition_coefficient,
+            'dispersion_sharpness': self.settings.dispersion_sharpness,
+            'dispersion_peak': self.settings.dispersion_peak,
         }
         wanted = {*MODELS['cbf'][self.model].parameters}
         given = {name: value for name, value in constants.items() if name in wanted}

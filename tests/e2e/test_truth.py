@@ -60,6 +60,7 @@ NOT_IN_THIS_RUN = {
     'group_surface',
     'group_mesh',
     'M',  # --hypercapnia
+    'venous_blood',  # oxygen.venous_saturation
     'cvr',
     'epi_acquired',  # scans that say how they were read out: oxybold-phantom --distort-epi
     'epi_undistorted',

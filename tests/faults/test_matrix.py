@@ -14,7 +14,7 @@ import pytest
 from bids_app.bids.input.collect import collect_participant
 from bids_app.bids.input.dataset import check_dataset, read_dataset
 from bids_app.bids.input.unreadable import drop_unreadable
-from bids_app.settings import RunSettings, Settings
+from bids_app.settings import RunSettings, Settings, apply
 from tests.e2e import support
 
 FILES = {
@@ -331,3 +331,46 @@ def test_broken_field_map_is_said_and_costs_only_the_correction(hospital, sound,
     said = [problem.message for problem in unit.problems] + list(unit.notes)
     assert [text for text in said if FILES[case[0]][1].strip('*') in text]
     assert unit.bold[0].field_map is None
+
+
+RECORDING = ANY | {'truncated': truncated, 'garbagegz': garbage_gz}
+
+
+@pytest.fixture(scope='module')
+def breathed(tmp_path_factory):
+    """Read a study of gases whose recording is broken in a way, or sound."""
+    study = support.phantom(tmp_path_factory.mktemp('gases'), '--design', 'gases', participants=1)
+    (recording,) = study.glob('sub-01/perf/*_physio.tsv.gz')
+    content = recording.read_bytes()
+    settings = apply(Settings(), {'oxygen.hypercapnia': 'hypercapnia',
+                                  'oxygen.hyperoxia': 'hyperoxia'}, '')  # fmt: skip
+    run = RunSettings(bids_dir=study, output_dir=study.parent / 'out', level='participant')
+
+    def collect(harm):
+        recording.unlink(missing_ok=True)
+        recording.write_bytes(content)
+        harm(recording)
+        info = read_dataset(run, settings)
+        plan = check_dataset(info, run, settings)
+        unit, *_ = collect_participant(info, '01', run=run, settings=settings, plan=plan)
+        return drop_unreadable(unit), recording
+
+    return collect
+
+
+@pytest.mark.parametrize('name', RECORDING)
+def test_broken_recording_of_gases_is_said_once_and_costs_only_the_pressures(breathed, name):
+    whole, _ = breathed(lambda _: None)
+    assert whole.problems == ()
+    unit, recording = breathed(RECORDING[name])
+    (problem,) = unit.problems
+    assert (problem.role, problem.file) == ('gases', recording)
+    assert '\n' not in problem.message
+    assert recording.name in problem.message
+    assert families(unit) == families(whole)
+    assert not [value.name for value in unit.values if value.unit == 'mmHg']
+
+
+def test_recording_may_be_absent(breathed):
+    unit, _ = breathed(missing)
+    assert unit.problems == ()

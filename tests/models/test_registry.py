@@ -111,7 +111,7 @@ ASSUMED = {
     'grubb_exponent': 0.38, 'grubb_factor': 0.008,
     'alpha': -0.05, 'beta': 0.98, 'sao2': 0.98, 'resting_po2': 110.0, 'hypercapnia_po2': 115.0,
     'hyperoxia_po2': 400.0, 'resting_pco2': 40.0, 'hypercapnia_pco2': 50.0,
-    'bold_echo_time': 0.03,
+    'echo_share': 0.4, 'resting_share': 0.35, 'bold_echo_time': 0.03,
 }  # fmt: skip
 """Constants of models that take maps only, but for those that settings have a default of."""
 
@@ -208,6 +208,25 @@ CASES = {
             't1_blood': 1.65,
             't1_tissue': 1.607,
             'partition_coefficient': 0.9,
+        },
+    ),
+    'cbf/multi-delay-dispersed': lambda: Case(
+        maps={'difference': delays(), 'm0': estimate(900, 1100)},
+        per_voxel={
+            'post_label_delay': spread(0, 0.5)[:, np.newaxis] + DELAYS,
+            'noise_groups': NOISE_GROUPS.copy(),
+        },
+        scalars={
+            'label_duration': np.full(6, 1.8),
+            'n_pairs': np.full(6, 4),
+            'labeling': 'continuous',
+            'labeling_efficiency': 0.85,
+            'background_suppression_factor': 0.75,
+            't1_blood': 1.65,
+            't1_tissue': 1.607,
+            'partition_coefficient': 0.9,
+            'dispersion_sharpness': 10.0,
+            'dispersion_peak': 0.1,
         },
     ),
     'cbf/multi-delay-arterial': lambda: Case(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from bids_app import units
@@ -78,6 +80,7 @@ def read_gases(reader: Reader, inputs: ParticipantInputs, found: Sequence[Found]
         if value is not None:
             _keep(reader, value)
     _suppose(reader)
+    _keep_shared_noise(reader, inputs, set(named.values()))
 
 
 def _keep(reader: Reader, value: DataValue) -> None:
@@ -91,6 +94,30 @@ def _keep(reader: Reader, value: DataValue) -> None:
         'correct the value or its declared unit'
     )
     reader.findings.problem(Problem(role='gases', message=message))
+
+
+def _keep_shared_noise(reader: Reader, inputs: ParticipantInputs, gases: set[str]) -> None:
+    """Keep which noise BOLD and flow of gases have in common that are blocks of one series."""
+    from bids_app.models.oxygen.gas_calibration import first_echo_share
+
+    start = reader.settings.bold.window_start
+    for run in inputs.bold:
+        blocks = [event for event in run.events if event.trial_type != inputs.baseline]
+        if not (run.context and gases <= {event.trial_type for event in blocks}):
+            continue
+        breathed = sum(max(event.duration - start, 0.0) for event in blocks
+                       if event.trial_type in gases) / len(gases)  # fmt: skip
+        length = run.n_volumes * run.repetition_time
+        still = length - sum(event.duration + start for event in blocks)
+        shares = {
+            'echo_share': first_echo_share(run.echo_times),
+            'resting_share': breathed / (breathed + max(still, breathed)),
+        }
+        for name, value in shares.items():
+            origin = f'design of {run.file.name}'
+            row = DataValue(name=f'oxygen.{name}', value=round(value, 4), unit='1', origin=origin)
+            reader.findings.value(row)
+        return
 
 
 def _suppose(reader: Reader) -> None:
@@ -233,8 +260,7 @@ def _breaths(reader: Reader, path: Path) -> dict[str, tuple[FloatArray, FloatArr
     chosen = {gas: _column(columns, gas) for gas in TRACES}
     if not any(chosen.values()):
         return {}  # of the heart or of a belt
-    with gzip.open(path, 'rt', encoding='utf-8') as stream:
-        table = np.genfromtxt(stream, delimiter='\t', ndmin=2)
+    table = np.genfromtxt(io.StringIO(_text(path)), delimiter='\t', ndmin=2)
     if table.shape[1] != len(columns):
         msg = f'{len(columns)} Columns are named, the table has {table.shape[1]}'
         raise InputDataError(msg)
@@ -262,6 +288,19 @@ def _breaths(reader: Reader, path: Path) -> dict[str, tuple[FloatArray, FloatArr
             )
         )
     return {gas: (times[ends[gas]], trace[ends[gas]]) for gas, trace in traces.items()}
+
+
+def _text(path: Path) -> str:
+    """Read the text of a recording."""
+    try:
+        text = gzip.decompress(path.read_bytes()).decode('utf-8')
+    except (EOFError, zlib.error) as error:
+        msg = f'it is cut off or damaged ({error})'
+        raise InputDataError(msg) from error
+    if not text.strip():
+        msg = 'it is empty'
+        raise InputDataError(msg)
+    return text
 
 
 def _column(columns: Sequence[str], gas: str) -> tuple[int, bool] | None:

@@ -12,6 +12,7 @@ from bids_app.bids.input.conditions import (
     Scan,
     assign_conditions,
     longest_gap,
+    normalise,
 )
 from bids_app.bids.input.dataset import (
     MAIN_ROLES,
@@ -259,13 +260,27 @@ def _of_equal_length(
     return tuple(kept)
 
 
+def _without_trust(reader: Reader, found: tuple[Found, ...]) -> tuple[Found, ...]:
+    """Leave out series that are named as TRUST, which labels venous blood; say what to give."""
+    trust = [
+        item for item in found if normalise(item.get('acquisition') or '').startswith('trust')
+    ]
+    for item in trust:
+        reader.findings.note(
+            f'{item.path.name} is not read: a TRUST series tells T2 of venous blood, which serves '
+            'as a number (column T2v or Yv of sessions.tsv or participants.tsv, oxygen.venous_t2)'
+        )
+    return tuple(item for item in found if item not in trust)
+
+
 def asl_series(
     context: Context, reader: Reader, files: Mapping[str, tuple[Found, ...]]
 ) -> tuple[tuple[AslSeries, ...], tuple[BoldRun, ...]]:
     """Read the ASL series and BOLD of their echoes; mark an M0 image of several conditions."""
     series: list[AslSeries] = []
     runs = []
-    for (condition, run), items in _trains(context, reader, files['asl'], 'asl').items():
+    labelled = _without_trust(reader, files['asl'])
+    for (condition, run), items in _trains(context, reader, labelled, 'asl').items():
         item, *later = items
         (file,), preprocessed = _preprocessed(context, reader, [item], 'asl')
         made = (

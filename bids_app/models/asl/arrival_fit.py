@@ -391,6 +391,8 @@ def arrival_limits(model: Model, time: FloatArray) -> tuple[float, float, FloatA
     # a readout more than the parameters of one condition need must have seen the label
     high = min(float(latest[-2]) if latest.size > 1 else float(complete.max()), LATEST_ARRIVAL)
     high = max(high, low + ARRIVAL_STEP)
+    if model.kinetics.kernel is not None:  # what is dispersed has no kinks
+        return low, high, np.array([low, high])
     kinks = np.unique(np.concatenate([complete, time, [low, high]]))
     return low, high, kinks[(kinks >= low) & (kinks <= high)]
 

@@ -14,6 +14,7 @@ from bids_app.models.constants import (
     DAVIS_LIN,
     DUAL_START,
     DUAL_STEPS,
+    GREY_R2_STAR,
     OEF_PLAUSIBLE_MAXIMUM,
     OXYGEN_RELAXIVITY,
     OXYGEN_SOLUBILITY,
@@ -23,6 +24,7 @@ from bids_app.models.constants import (
 from bids_app.models.estimate import Estimate
 from bids_app.models.numerics.checks import check_positive
 from bids_app.models.numerics.propagation import propagate
+from bids_app.models.registry import GASES
 from bids_app.models.status import Status, combine_status, flag_negative
 from bids_app.units import PERCENT
 
@@ -158,6 +160,39 @@ def arterial_t1(
     return 1 / (1 / t1_blood + relaxivity * (po2 - resting_po2))
 
 
+def first_echo_share(echo_times: ArrayLike) -> float:
+    r"""
+    Say how the noise of BOLD by R2* is correlated with that of flow by the first echo.
+
+    Parameters
+    ----------
+    echo_times : (E,) array_like
+        Of a series of label and control, s; flow is made of the first.
+
+    Returns
+    -------
+    share : float
+        Size of the correlation in the volumes of one condition; 0 for one echo, which has no R2*.
+
+    Notes
+    -----
+    R2* of the control volumes comes from the logarithms of all echoes, weighted by the squares of
+    the signals :math:`S_k`, so that echo k carries the share :math:`S_k^2 (t_k - \bar t)^2` of its
+    variance; control minus label of the first echo has half of its variance from the same
+    volumes. A positive error raises flow and R2*, and lowers BOLD.
+
+    Examples
+    --------
+    >>> round(first_echo_share([0.0112, 0.030]), 2), first_echo_share([0.0112])
+    (0.4, 0.0)
+    """
+    times = np.asarray(echo_times, float)
+    signal = np.exp(-GREY_R2_STAR * times)
+    middle = np.average(times, weights=signal**2)
+    parts = (signal * (times - middle)) ** 2
+    return float(np.sqrt(parts[0] / parts.sum() / 2)) if parts.sum() > 0 else 0.0
+
+
 def estimate_maximum_from_r2_prime(r2_prime: Estimate, *, bold_echo_time: float) -> Estimate:
     r"""
     Estimate the largest possible BOLD change from R2'.
@@ -208,6 +243,8 @@ def estimate_maximum_from_hypercapnia(
     alpha: float,
     beta: float,
     hypercapnia_cmro2: float = 1.0,
+    echo_share: float = 0.0,
+    resting_share: float = 0.0,
 ) -> Estimate:
     r"""
     Estimate the largest possible BOLD change from hypercapnia.
@@ -222,6 +259,9 @@ def estimate_maximum_from_hypercapnia(
         Exponents of blood volume and of susceptibility, see :data:`COEFFICIENTS`.
     hypercapnia_cmro2 : float
         CMRO2 with the gas over that without; positive. 1 where the gas leaves it alone.
+    echo_share, resting_share : float
+        Noise that the maps have in common where they are of one series: that of
+        :func:`first_echo_share`, and the share of the volumes at rest in the variance of BOLD.
 
     Returns
     -------
@@ -261,6 +301,7 @@ def estimate_maximum_from_hypercapnia(
 
     return _propagated(
         maximum,
+        _shared_noise(echo_share, resting_share),
         hypercapnia_bold=hypercapnia_bold,
         hypercapnia_cbf=hypercapnia_cbf,
         resting_cbf=resting_cbf,
@@ -279,6 +320,8 @@ def estimate_maximum_from_hyperoxia(
     sao2: float,
     resting_po2: float,
     hyperoxia_po2: float,
+    echo_share: float = 0.0,
+    resting_share: float = 0.0,
 ) -> Estimate:
     r"""
     Estimate the largest possible BOLD change by the generalised calibration model.
@@ -297,6 +340,8 @@ def estimate_maximum_from_hyperoxia(
         As for :func:`lacking_oxygen`.
     resting_po2, hyperoxia_po2 : float
         Arterial pressure of oxygen without the gas and with it, mmHg.
+    echo_share, resting_share : float
+        As for :func:`estimate_maximum_from_hypercapnia`.
 
     Returns
     -------
@@ -334,6 +379,7 @@ def estimate_maximum_from_hyperoxia(
 
     return _propagated(
         maximum,
+        _shared_noise(echo_share, resting_share),
         hyperoxia_bold=hyperoxia_bold,
         hyperoxia_cbf=hyperoxia_cbf,
         resting_cbf=resting_cbf,
@@ -356,6 +402,8 @@ def estimate_oef_dual_calibrated(  # noqa: PLR0913  (two gases and the blood the
     hypercapnia_po2: float,
     hyperoxia_po2: float,
     hypercapnia_cmro2: float = 1.0,
+    echo_share: float = 0.0,
+    resting_share: float = 0.0,
 ) -> Estimate:
     r"""
     Estimate oxygen extraction at rest from BOLD and CBF in hypercapnia and in hyperoxia.
@@ -372,7 +420,7 @@ def estimate_oef_dual_calibrated(  # noqa: PLR0913  (two gases and the blood the
         As for :func:`lacking_oxygen`.
     resting_po2, hypercapnia_po2, hyperoxia_po2 : float
         Arterial pressure of oxygen without the gases and with each, mmHg.
-    hypercapnia_cmro2 : float
+    hypercapnia_cmro2, echo_share, resting_share : float
         As for :func:`estimate_maximum_from_hypercapnia`.
 
     Returns
@@ -438,6 +486,7 @@ def estimate_oef_dual_calibrated(  # noqa: PLR0913  (two gases and the blood the
 
     made = _propagated(
         extraction,
+        _shared_noise(echo_share, resting_share),
         hypercapnia_bold=hypercapnia_bold,
         hypercapnia_cbf=hypercapnia_cbf,
         hyperoxia_bold=hyperoxia_bold,
@@ -518,11 +567,59 @@ def _positive(values: FloatArray) -> FloatArray:
     return np.where(values > 0, values, np.nan)
 
 
+def _shared_noise(echo_share: float, resting_share: float) -> dict[tuple[str, str], float]:
+    """
+    Give the correlations of what one series tells of gases: of pairs of maps, 0 where not named.
+
+    BOLD of a gas has a share of its variance from the volumes at rest and the rest from those of
+    the gas; in each of these it is correlated with the flow.
+    """
+    gas, rest = np.sqrt(1 - resting_share), np.sqrt(resting_share)
+    pairs = {('hypercapnia_bold', 'hyperoxia_bold'): resting_share}
+    for name in GASES:
+        pairs[f'{name}_bold', f'{name}_cbf'] = -echo_share * gas
+        pairs[f'{name}_bold', 'resting_cbf'] = echo_share * rest
+    return pairs
+
+
 def _propagated(
-    function: Callable[[Mapping[str, FloatArray]], FloatArray], **sources: Estimate
+    function: Callable[[Mapping[str, FloatArray]], FloatArray],
+    correlations: Mapping[tuple[str, str], float] = MappingProxyType({}),
+    **sources: Estimate,
 ) -> Estimate:
-    """Carry errors to a result that is missing with NO_REFERENCE where it has no value."""
+    """
+    Carry errors to a result that is missing with NO_REFERENCE where it has no value.
+
+    Correlated errors are mixtures of independent ones of unit variance, by the factor of Cholesky.
+    """
     values = {name: source.value for name, source in sources.items()}
     known = np.all([np.isfinite(value) for value in values.values()], axis=0)
     reason: Any = np.where(known & np.isnan(function(values)), Status.NO_REFERENCE, Status.OK)
-    return propagate(function, sources, status=reason)
+    if not any(correlations.values()):
+        return propagate(function, sources, status=reason)
+    names = list(sources)
+    matrix = np.array([[_between(correlations, one, two) for two in names] for one in names])
+    mixed = dict(zip(names, np.linalg.cholesky(matrix), strict=True))
+    errors = {name: np.sqrt(source.variance) for name, source in sources.items()}
+
+    def moved(at: Mapping[str, FloatArray]) -> FloatArray:
+        steps = np.array([at[name] for name in names])
+        return function(
+            {
+                name: values[name] + errors[name] * np.tensordot(weights, steps, axes=1)
+                for name, weights in mixed.items()
+            }
+        )
+
+    units = {
+        name: Estimate.of(np.where(np.isfinite(source.value), 0.0, np.nan), 1.0, source.status,
+                          source.dof)
+        for name, source in sources.items()
+    }  # fmt: skip
+    return propagate(moved, units, status=reason)
+
+
+def _between(correlations: Mapping[tuple[str, str], float], one: str, two: str) -> float:
+    """Correlation of two maps."""
+    given = correlations.get((one, two), correlations.get((two, one), 0.0))
+    return 1.0 if one == two else given

@@ -137,3 +137,16 @@ def test_session_goes_before_participant(root):
     table.write_text('session_id\tYv\nses-a\t0.5\t0.6\n')
     _, _, inputs = collected(root)
     assert any('sessions.tsv' in problem.message for problem in inputs.problems)
+
+
+def test_trust_series_is_left_out_with_the_number_that_serves(root):
+    perf = root / 'sub-01/perf'
+    for path in perf.glob('*acq-control*_asl*'):
+        shutil.copy(path, path.with_name(path.name.replace('acq-control', 'acq-trust')))
+    for path in perf.glob('*acq-control*_aslcontext.tsv'):
+        shutil.copy(path, path.with_name(path.name.replace('acq-control', 'acq-trust')))
+    _, rows, inputs = collected(root)
+    assert any('a TRUST series tells T2' in note for note in inputs.notes)
+    assert {one.condition for one in inputs.asl} == {'control', 'calc'}
+    assert rows['cbf', 'control']['state'] == 'made'
+    assert not inputs.problems

@@ -19,6 +19,7 @@ from bids_app.models.oxygen.gas_calibration import (
     estimate_maximum_from_r2_prime,
     estimate_oef_dual_calibrated,
     estimate_reactivity,
+    first_echo_share,
     haemoglobin_saturation,
     lacking_oxygen,
 )
@@ -267,3 +268,56 @@ def test_gases_that_no_maximum_explains_have_a_reason():
     found = estimate_oef_dual_calibrated(**maps, **GASES, **GAGNON)
     assert np.isnan(found.value)
     assert found.status.tolist() == [Status.NO_REFERENCE]
+
+
+def one_series(rng, n, echo_times, r2_star):
+    """
+    Draw errors of flow and BOLD from the volumes of one series of two echoes, all conditions.
+
+    Control and label alternate; flow is their mean difference in the first echo, BOLD follows from
+    the logarithms of the control volumes of both.
+    """
+    sizes = {'resting': 70, 'hypercapnia': 38, 'hyperoxia': 38}
+    signal = np.exp(-np.asarray(echo_times) * r2_star)
+    flow, rate = {}, {}
+    for name, pairs in sizes.items():
+        control, label = 0.01 * rng.standard_normal((2, n, pairs, 2))
+        flow[name] = (control - label)[..., 0].mean(1)
+        logs = (control / signal).mean(1)
+        rate[name] = -(logs[:, 1] - logs[:, 0]) / np.diff(echo_times)
+    errors = {f'{name}_cbf': error for name, error in flow.items()}
+    errors |= {f'{gas}_bold': -(rate[gas] - rate['resting']) for gas in sizes if gas != 'resting'}
+    return {name: error / error.std() for name, error in errors.items()}
+
+
+@pytest.mark.parametrize('r2_star', [15.0, 30.0])
+def test_intervals_hold_extraction_of_maps_of_one_series(r2_star):
+    """Errors are drawn volume by volume; the tissue is not that of which the share is stated."""
+    rng, n, times = np.random.default_rng(4), 20_000, (0.0112, 0.030)
+    drawn = one_series(rng, n, times, r2_star)
+    values = measured(0.37)
+    maps = {
+        name: Estimate.of(value + ERRORS[name] * drawn[name], ERRORS[name] ** 2)
+        for name, value in values.items()
+    }
+    exact = estimate_oef_dual_calibrated(**estimates(values), **GASES, **GAGNON).value
+    shares = {'echo_share': first_echo_share(times), 'resting_share': 38 / (38 + 70)}
+    inside = {}
+    for kind, told in (('known', shares), ('unknown', {})):
+        found = estimate_oef_dual_calibrated(**maps, **GASES, **GAGNON, **told)
+        inside[kind] = np.mean(np.abs(found.value - exact) < 1.96 * np.sqrt(found.variance))
+    assert 0.92 < inside['known'] < 0.97
+    assert inside['unknown'] < inside['known'] - 0.01
+
+
+def test_one_echo_shares_no_noise_and_the_maximum_is_no_other_for_it():
+    assert first_echo_share((0.02,)) == 0.0
+    values = measured(0.37)
+    names = ('hypercapnia_bold', 'hypercapnia_cbf', 'resting_cbf')
+    maps = estimates({name: values[name] for name in names}, ERRORS, 1, np.zeros)
+    alone, shared = (
+        estimate_maximum_from_hypercapnia(**maps, **GAGNON, **given)
+        for given in ({}, {'echo_share': 0.4, 'resting_share': 0.35})
+    )
+    assert shared.value == pytest.approx(alone.value)
+    assert shared.variance != pytest.approx(alone.variance, rel=0.02)

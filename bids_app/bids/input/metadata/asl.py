@@ -334,7 +334,8 @@ def _label_type(probe: Probe) -> str:
     if stated.upper().startswith(('VS', 'VELOCITY')):
         probe.fail(
             f'{probe.file.name}: velocity-selective labelling ({stated}) has neither the bolus '
-            'nor the arrival of any model here and is not quantified'
+            'nor the arrival of any model here and is not quantified; give the CBF of other '
+            'software instead (volumes of type cbf, or -d aslprep=PATH)'
         )
         return stated.upper()
     if stated.upper() not in LABELING_EFFICIENCY and stated != 'None':
@@ -510,7 +511,7 @@ def _check_delays(
     if labeling in CUT_OFFS.values():
         _check_cut(probe, table)
     if len(table) == 1:
-        if wanted in ('multi-delay', 'multi-delay-arterial'):
+        if wanted not in (None, 'single-delay'):
             probe.fail(f'{probe.file.name}: perfusion.model {wanted} needs two delays or more')
         return
     if wanted == 'multi-delay-arterial' and len(table) < DELAYS_FOR_ARTERIES:

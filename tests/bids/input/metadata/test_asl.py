@@ -137,9 +137,12 @@ def test_pulsed_labelling_without_a_cut_off_takes_a_duration_that_is_given(full,
         ({'BolusCutOffDelayTime': 700}, ('divide by 1000',)),
         ({'BolusCutOffDelayTime': 1.9}, ('not before the readout',)),
         ({'BolusCutOffTechnique': 'QUIPSS', 'PostLabelingDelay': [1, 2, 3]}, ('saturates',)),
-        ({'ArterialSpinLabelingType': 'VSASL'}, ('velocity-selective labelling (VSASL)',)),
+        (
+            {'ArterialSpinLabelingType': 'VSASL'},
+            ('velocity-selective labelling (VSASL)', '-d aslprep=PATH'),
+        ),
         ({'ArterialSpinLabelingType': 'EPISTAR'}, ("'EPISTAR' is not known",)),
-        ({'LookLocker': True}, ('Look-Locker',)),
+        ({'LookLocker': True}, ('Look-Locker', '-d aslprep=PATH')),
     ],
 )
 def test_pulsed_labelling_that_cannot_be_quantified_says_why(full, unit, change, words):
