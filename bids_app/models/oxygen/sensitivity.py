@@ -198,7 +198,7 @@ def stated_error(name: str, constants: Mapping[str, float]) -> float:
         An entry of :data:`RELATIVE_ERROR`, or the saturation of venous blood, whose error stands
         beside it.
     constants : mapping of str to float
-        As for :func:`predict_relative_cmro2`.
+        As for :func:`predict_relative`.
 
     Examples
     --------
