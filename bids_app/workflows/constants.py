@@ -59,6 +59,7 @@ def constants_table(inputs: ParticipantInputs, settings: Settings) -> tuple[Data
         if name in used:
             origin = f'change.davis_coefficients = {settings.change.davis_coefficients}'
             rows[name] = DataValue(name=name, value=exponent, unit='1', origin=origin)
+    rows.pop(SCALED_TO, None)  # of an earlier run
     rows |= {one.name: one for one in _scaled_to(inputs, settings)}
     return tuple(rows[name] for name in sorted(rows))
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.output.names import label_of
 from bids_app.bids.run.feasible import bold_maximum_model, derived_models, oef_model
+from bids_app.errors import InputDataError
 from bids_app.interfaces.oxygen import NormaliseToVenousBlood
 from bids_app.models.contrast.difference import maps_behind
 from bids_app.models.registry import GAS_MAPS, MODELS
@@ -90,6 +91,13 @@ def add_venous_blood(graph: Graph, sink: Sink) -> None:
     is_applied = graph.settings.oxygen.oef_scale == 'venous'
     made = [key for key in graph.maps if key[0] == 'oef']
     compare = _compare_venous_blood(graph, sink, is_applied=is_applied)
+    if compare is None and is_applied and made and graph.inputs.saved is not None:
+        msg = (
+            'oxygen.oef_scale = venous: the maps to replay lack grey matter, CBF or the '
+            'saturation of venous blood; replay the first run, not a replay of it, and give '
+            'oxygen.venous_saturation'
+        )
+        raise InputDataError(msg)
     for key in made if compare is None and is_applied else ():
         del graph.maps[key]
     if compare is None:
