@@ -27,7 +27,7 @@ from bids_app.models.relaxometry.decay import (
 )
 from bids_app.models.relaxometry.epg import fit_r2_epg, fit_r2_epg_smooth, predict_echo_train
 from bids_app.models.relaxometry.kspace_merge import EchoSet, merge_redundant_echoes
-from bids_app.models.relaxometry.slice_edge import fit_slice_edge
+from bids_app.models.relaxometry.slice_edge import fit_slice_edge, join_slice_edges
 from bids_app.models.status import Status, is_missing
 from bids_app.phantom import acquisition, measurement
 from bids_app.phantom.participant import effects_of, make_participant
@@ -247,7 +247,8 @@ def soft_slices(edge: float, *, snr: float = 60.0, coils: int = 1, background: s
         lost |= is_outside_kspace(along, voxel_size=size, echo_times=times)
     signal = magnitude[mask].astype(float)
     turns = gradient_turns(strength, slice_thickness=THICKNESS, echo_times=times)
-    found = fit_slice_edge(signal, np.where(lost, np.nan, turns), echo_times=times, coils=coils)
+    seen = np.where(lost, np.nan, turns)
+    found = join_slice_edges([fit_slice_edge(signal, seen, echo_times=times, coils=coils)])
     grey = (fractions[..., 0][mask] > 0.8) & (fractions[..., 2][mask] < 0.05)
     rows = []
     for name, variance, error in (('rectangular', 0.0, 0.0), ('fitted', *found[:2])):

@@ -110,7 +110,7 @@ def _parcel_tables(study: Study) -> dict[str, list[pd.DataFrame]]:
     found: dict[str, list[pd.DataFrame]] = {}
     root = study.run.output_dir
     for name in study.inputs.participants:
-        for path in sorted((root / f'sub-{name}').rglob('*_desc-parcels_summary.tsv')):
+        for path in sorted((root / f'sub-{name}').rglob('*_summary.tsv')):
             key, at = match(path.relative_to(root).as_posix()) or ('', {})
             if key == 'surface_regions' and study.place == {k: at[k] for k in ('space', 'den')}:
                 # empty cells of a table are text: a condition may have any name but n/a

@@ -295,7 +295,7 @@ def _find_maps(
     wanted = {'contrast', 'probseg', 'variance', *(one.row for one in PRODUCTS.values())}
     pattern = f'*space-{space}*.nii.gz'
     if density:
-        wanted, pattern = {'surface'}, f'*_hemi-L_space-{space}_den-{density}_*.shape.gii'
+        wanted, pattern = {'surface'}, f'*hemi-L*space-{space}*den-{density}*.shape.gii'
     for participant in participants:
         for path in sorted((output_dir / f'sub-{participant}').rglob(pattern)):
             key, entities = match(path.relative_to(output_dir).as_posix()) or ('', {})

@@ -45,7 +45,7 @@ from bids_app.models.relaxometry.decay import (
 )
 from bids_app.models.relaxometry.decay_samples import choose_voxels, fitted_curve
 from bids_app.models.relaxometry.kspace_merge import EchoSet, align_sets, merge_redundant_echoes
-from bids_app.models.relaxometry.slice_edge import SliceEdge, fit_slice_edge
+from bids_app.models.relaxometry.slice_edge import SliceEdge, fit_slice_edge, join_slice_edges
 from bids_app.models.status import Status
 from bids_app.units import MILLIMETRE, PERCENT
 
@@ -203,22 +203,100 @@ class EstimateFieldMap(Interface):
         return runtime
 
 
+class EstimateSliceEdge(Interface):
+    """Estimate from one scan how soft its slices are."""
+
+    class Inputs(BaseInterfaceInputSpec):
+        echoes = traits.Dict(
+            mandatory=True, desc='the full set, as for the node that prepares echoes', unit=''
+        )
+        mask = image('voxels with signal', '1')
+        coils = traits.Int(
+            1, usedefault=True, desc='receivers joined as the root of the sum of squares', unit=''
+        )
+        slice_thickness = traits.Float(
+            desc='without the gap; default the distance of the slices', unit='m'
+        )
+        slice_axis = traits.Range(
+            0, 2, value=2, usedefault=True, desc='axis of the slices', unit=''
+        )
+
+    class Outputs(TraitedSpec):
+        edge = traits.List(
+            traits.Float, desc='variance (squared thicknesses), its error, voxels', unit='1'
+        )
+
+    def _run_interface(self, runtime):
+        mask, grid = read_mask(self.inputs.mask)
+        axis, times = self.inputs.slice_axis, np.asarray(self.inputs.echoes['echo_times'])
+        signal = _load_complex(self.inputs.echoes)
+        magnitude = np.abs(signal)
+        field_map = field_map_from_echoes(magnitude, np.angle(signal), mask, echo_times=times)
+        spacing = float(grid.zooms[axis]) * MILLIMETRE
+        gradient = slice_gradient(field_map, mask, slice_spacing=spacing, axis=axis)
+        stated = self.inputs.slice_thickness
+        turns = gradient_turns(
+            gradient.value[mask],
+            slice_thickness=stated if isdefined(stated) else spacing,
+            echo_times=times,
+        )
+        lost = _lost_from_kspace(field_map, mask, grid, times, {0, 1, 2} - {axis})[mask]
+        edge = fit_slice_edge(
+            magnitude[mask],
+            np.where(lost, np.nan, turns),
+            echo_times=times,
+            coils=self.inputs.coils,
+        )
+        self._results['edge'] = [float(number) for number in edge]
+        return runtime
+
+
+class CombineSliceEdges(Interface):
+    """Combine what all scans say of the slices."""
+
+    class Inputs(BaseInterfaceInputSpec):
+        edges = traits.List(
+            traits.Float, mandatory=True, desc='those of all scans, one after the other', unit='1'
+        )
+
+    class Outputs(TraitedSpec):
+        edge = traits.List(
+            traits.Float, desc='variance (squared thicknesses), its error, voxels', unit='1'
+        )
+
+    def _run_interface(self, runtime):
+        edges = [
+            SliceEdge(variance, error, int(n_voxels))
+            for variance, error, n_voxels in np.reshape(self.inputs.edges, (-1, 3))
+        ]
+        self._results['edge'] = [float(number) for number in join_slice_edges(edges)]
+        return runtime
+
+
+def _lost_from_kspace(field_map, mask, grid, times, axes):
+    """Tell which echoes gradients along some axes have pushed out of k-space, (X, Y, Z, E)."""
+    lost = np.zeros((*mask.shape, len(times)), bool)
+    for axis in axes:
+        size = float(grid.zooms[axis]) * MILLIMETRE
+        along = slice_gradient(field_map, mask, slice_spacing=size, axis=axis).value
+        lost |= is_outside_kspace(along, voxel_size=size, echo_times=times)
+    return lost
+
+
 class PredictGradientAttenuation(Interface):
     """Predict the signal that the background gradient leaves at each echo."""
 
     class Inputs(BaseInterfaceInputSpec):
         field_map = image('offset of the main field', 'Hz')
         field_map_variance = image('its random variance', 'Hz^2')
-        magnitude = images('one per echo, for a fitted profile', 'a.u.', optional=True)
         mask = image('voxels with signal', '1')
         echo_times = traits.List(traits.Float, mandatory=True, desc='echo times', unit='s')
-        coils = traits.Int(
-            1,
-            usedefault=True,
-            desc='receivers combined as the root of the sum of squares',
-            unit='',
-        )
         slice_profile = traits.Str('rectangular', usedefault=True, desc='slice profile', unit='')
+        slice_edge = traits.List(
+            traits.Float,
+            desc='of a fitted profile: variance of the edges (squared thicknesses), error, voxels',
+            unit='1',
+        )
         is_slab = traits.Bool(
             False, usedefault=True, desc='the slices are encoded by phase (3D)', unit=''
         )
@@ -233,12 +311,6 @@ class PredictGradientAttenuation(Interface):
         attenuation = result('signal kept per echo in the background gradient', '1')
         attenuation_error = result('its change by one standard deviation of the gradient', '1')
         gradient = result('through-slice gradient of the main field', 'T/m')
-        slice_edge = traits.List(
-            traits.Float,
-            desc='variance of the blurred edges (squared thicknesses), its error, voxels it is '
-            'from; empty where it was not fitted',
-            unit='1',
-        )
 
     def _run_interface(self, runtime):
         mask, grid = read_mask(self.inputs.mask)
@@ -251,32 +323,27 @@ class PredictGradientAttenuation(Interface):
 
         gradient = slice_gradient(field_map, mask, slice_spacing=spacing, axis=axis)
         profile = 'none' if self.inputs.is_slab else self.inputs.slice_profile
-        lost = np.zeros((*mask.shape, len(self.inputs.echo_times)), bool)
-        if self.inputs.slice_profile != 'none':
-            lost = self._lost_from_kspace(field_map, mask, grid)
         times = np.asarray(self.inputs.echo_times)
+        lost = np.zeros((*mask.shape, len(times)), bool)
+        if self.inputs.slice_profile != 'none':
+            encoded = {0, 1, 2} if self.inputs.is_slab else {0, 1, 2} - {axis}
+            lost = _lost_from_kspace(field_map, mask, grid, times, encoded)
         thickness = stated if isdefined(stated) else spacing
         turns = gradient_turns(gradient.value, slice_thickness=thickness, echo_times=times)
-        edge = SliceEdge(0.0, 0.0, 0)
+        edge, edge_error = 0.0, 0.0
         if profile == 'fitted':
-            edge = fit_slice_edge(
-                load_echoes(self.inputs.magnitude)[mask],
-                np.where(lost, np.nan, turns)[mask],
-                echo_times=times,
-                coils=self.inputs.coils,
-            )
-            self._results['slice_edge'] = [float(number) for number in edge]
+            edge, edge_error, _ = self.inputs.slice_edge
         keep = partial(
             gradient_attenuation,
             slice_thickness=thickness,
             echo_times=times,
             profile=profile,
-            edge=edge.variance,
+            edge=edge,
         )
         attenuation = keep(gradient.value)
         stronger = keep(np.abs(gradient.value) + np.sqrt(gradient.variance))
         # both errors grow with the square of gradient and time
-        by_edge = 2 * edge.error * (np.pi * np.nan_to_num(turns)) ** 2 * attenuation
+        by_edge = 2 * edge_error * (np.pi * np.nan_to_num(turns)) ** 2 * attenuation
         error = -np.hypot(stronger - attenuation, by_edge)
         attenuation, error = (np.where(lost, 0.0, part) for part in (attenuation, error))
 
@@ -287,17 +354,6 @@ class PredictGradientAttenuation(Interface):
             error, grid, folder / 'attenuation_error.nii'
         )
         return runtime
-
-    def _lost_from_kspace(self, field_map, mask, grid):
-        """Tell which echoes gradients have pushed out of k-space, (X, Y, Z, E)."""
-        times = np.asarray(self.inputs.echo_times)
-        lost = np.zeros((*mask.shape, len(times)), bool)
-        encoded = {0, 1, 2} if self.inputs.is_slab else {0, 1, 2} - {self.inputs.slice_axis}
-        for axis in encoded:
-            size = float(grid.zooms[axis]) * MILLIMETRE
-            along = slice_gradient(field_map, mask, slice_spacing=size, axis=axis).value
-            lost |= is_outside_kspace(along, voxel_size=size, echo_times=times)
-        return lost
 
 
 class MeasureEchoInconsistency(Interface):

@@ -8,6 +8,7 @@ from bids_app.interfaces.relaxometry import (
     EstimateFieldMap,
     EstimateR2,
     EstimateR2Star,
+    EstimateSliceEdge,
     MeasureEchoInconsistency,
     PredictGradientAttenuation,
     PrepareEchoes,
@@ -93,6 +94,8 @@ def init_r2_star_wf(
     ------
     mask, noise_groups : file
         On the grid of the series.
+    slice_edge : list of float
+        Of a fitted slice profile.
 
     Outputs
     -------
@@ -107,7 +110,7 @@ def init_r2_star_wf(
     """
     spec = MODELS['r2_star'][settings.t2_star_model]
     workflow = Workflow(name, methods=spec.methods, citations=(spec.citation,))
-    inputnode = ports('inputnode', 'mask', 'noise_groups')
+    inputnode = ports('inputnode', 'mask', 'noise_groups', 'slice_edge')
     outputnode = ports(
         'outputnode', 'field_map', 'field_magnitude', 'decays', 'r2_star', 'echo_inconsistency'
     )
@@ -140,7 +143,9 @@ def init_r2_star_wf(
         field = _connect_correction(workflow, echo_times, series, settings)
         attenuation = workflow.get_node('predict_attenuation')
         workflow.connect([
-            (attenuation, inconsistency, ['attenuation', 'slice_edge']),
+            (attenuation, inconsistency, ['attenuation']),
+            (inputnode, attenuation, ['slice_edge']),
+            (inputnode, inconsistency, ['slice_edge']),
             (attenuation, decays, ['attenuation']),
         ])  # fmt: skip
     if series.uncorrected:
@@ -149,7 +154,7 @@ def init_r2_star_wf(
         magnitude = [str(path) for path in series.magnitude]
         estimate.inputs.signal = inconsistency.inputs.signal = decays.inputs.signal = magnitude
         if field is not None:
-            field.inputs.magnitude = attenuation.inputs.magnitude = magnitude
+            field.inputs.magnitude = magnitude
             field.inputs.phase = [str(path) for path in series.phase]
         return workflow
     prepare = pe.Node(
@@ -165,7 +170,6 @@ def init_r2_star_wf(
         (prepare, inconsistency, [('magnitude', 'signal')]),
         (prepare, decays, [('magnitude', 'signal')]),
         (prepare, field, ['magnitude', 'phase']),
-        (prepare, attenuation, ['magnitude']),
     ])  # fmt: skip
     if series.reduced:
         workflow.connect([(prepare, inconsistency, ['disagreement', 'displacement'])])
@@ -198,6 +202,27 @@ def describe_set(series: EchoSeries) -> dict[str, Any]:
     }
 
 
+def has_fitted_slices(series: EchoSeries, settings: RelaxometrySettings) -> bool:
+    """Tell whether the correction of a series takes the profile that the echoes show."""
+    is_corrected = not (series.uncorrected or series.is_slab)
+    return is_corrected and settings.slice_profile == 'fitted'
+
+
+def slice_edge_node(series: EchoSeries, settings: RelaxometrySettings, name: str) -> Any:
+    """Give the node that asks one series how soft its slices are."""
+    node = pe.Node(
+        EstimateSliceEdge(
+            echoes=describe_set(series),
+            slice_axis=series.slice_axis,
+            coils=settings.coils or series.combined_coils,
+        ),
+        name=name,
+    )
+    if series.slice_thickness is not None:
+        node.inputs.slice_thickness = series.slice_thickness
+    return node
+
+
 def _connect_correction(
     workflow: Workflow, echo_times: list[float], series: EchoSeries, settings: RelaxometrySettings
 ) -> Any:
@@ -210,7 +235,6 @@ def _connect_correction(
             slice_profile=settings.slice_profile,
             slice_axis=series.slice_axis,
             is_slab=series.is_slab,
-            coils=settings.coils or series.combined_coils,
         ),
         name='predict_attenuation',
     )

@@ -21,10 +21,12 @@ from bids_app.interfaces.perfusion import (
     SeparateM0Error,
 )
 from bids_app.interfaces.relaxometry import (
+    CombineSliceEdges,
     ConvertRateToTime,
     EstimateFieldMap,
     EstimateR2,
     EstimateR2Star,
+    EstimateSliceEdge,
     MeasureEchoInconsistency,
     PredictGradientAttenuation,
     PrepareEchoes,
@@ -127,19 +129,29 @@ def test_dephasing_of_a_field_that_rises_across_slices(axis, tmp_path):
 
 def test_edges_that_the_echoes_cannot_tell_widen_the_error(tmp_path):
     files = Files(tmp_path, Grid((3, 3, 3), np.diag([2.0, 2.0, 4.0, 1.0])))
+    mask, times = files.image('whole', np.ones((3, 3, 3), bool)), [0.01, 0.015, 0.02]
+    field = 20.0 * np.indices((3, 3, 3))[2]
+    echoes = {
+        'magnitude': [files.image(f'm{n}', np.full((3, 3, 3), 100.0)) for n in range(3)],
+        'phase': [files.image(f'p{n}', 2 * np.pi * time * field) for n, time in enumerate(times)],
+        'real': [], 'imaginary': [], 'phase_scale': 1.0, 'echo_times': times,
+    }  # fmt: skip
+    alone = files.run(EstimateSliceEdge(echoes=echoes, mask=mask)).edge
+    assert alone == [0, np.inf, 0]  # 27 voxels say nothing
+    edge = files.run(CombineSliceEdges(edges=alone + alone)).edge
     ports = {
-        'field_map': files.image('field', 20.0 * np.indices((3, 3, 3))[2]),
+        'field_map': files.image('field', field),
         'field_map_variance': files.image('noise', np.full((3, 3, 3), 0.01)),
-        'mask': files.image('whole', np.ones((3, 3, 3), bool)),
-        'magnitude': [files.image(f'e{n}', np.full((3, 3, 3), 100.0)) for n in range(2)],
-        'echo_times': [0.01, 0.02],
+        'mask': mask,
+        'echo_times': times,
     }
     plain = files.run(PredictGradientAttenuation(**ports))
     assumed = np.abs(load_data(plain.attenuation_error)[1, 1, 1])  # the next run replaces it
-    fitted = files.run(PredictGradientAttenuation(slice_profile='fitted', **ports))
-    variance, error, n_voxels = fitted.slice_edge
-    assert n_voxels == 0
-    turns = 20.0 * np.array([0.01, 0.02])
+    fitted = files.run(
+        PredictGradientAttenuation(slice_profile='fitted', slice_edge=edge, **ports)
+    )
+    variance, error, _ = edge
+    turns = 20.0 * np.array(times)
     kept = np.sinc(turns) * np.exp(-2 * variance * (np.pi * turns) ** 2)
     at = (1, 1, 1)
     np.testing.assert_allclose(load_data(fitted.attenuation)[at], kept, rtol=1e-5)

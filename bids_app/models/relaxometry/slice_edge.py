@@ -19,13 +19,15 @@ from bids_app.models.relaxometry.decay import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import ArrayLike
 
     from bids_app._typing import BoolArray, FloatArray
 
-PRIOR = 0.013, 0.013
-"""Mean and SD of the variance of the edges before the echoes are seen: half way between a
-rectangle (0) and a sinc-Gauss slice (0.026); squared slice thicknesses; ours."""
+PRIOR = 0.0, 0.013
+"""Mean and SD of the variance of the edges before the echoes are seen: a rectangle, twice the SD
+from a sinc-Gauss slice (0.026); squared slice thicknesses; ours."""
 
 NARROWEST, WIDEST = -1 / 12, 0.15
 """Of the variance: -1/12 takes back what a rectangle dephases, so that nothing is corrected."""
@@ -89,8 +91,8 @@ def fit_slice_edge(
     Returns
     -------
     edge : SliceEdge
-        The estimate joined with :data:`PRIOR` by their errors; the prior alone where there are
-        fewer than 500 voxels with 5 echoes.
+        With its random error; infinite, from no voxel, where there are fewer than 500 voxels
+        with 5 echoes. :func:`join_slice_edges` makes of it what a correction takes.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def fit_slice_edge(
     furthest = np.nan_to_num(phase / times).max(axis=1) * times[-1]
     chosen = _spread(furthest, usable.sum(axis=1) >= FEWEST_ECHOES)
     if chosen.size < FEWEST_VOXELS:
-        return SliceEdge(*PRIOR, 0)
+        return SliceEdge(0.0, np.inf, 0)
     data, phase, usable = data[chosen], np.nan_to_num(phase[chosen]), usable[chosen]
     steepness = 2 * (np.pi * furthest[chosen]) ** 2
     edge, error, noise = 0.0, np.inf, 0.0
@@ -136,9 +138,42 @@ def fit_slice_edge(
         # by what is expected: by what is seen, noise would choose the echoes that it raises
         bright = expected > ABOVE_NOISE * np.sqrt((2 * coils - 1) * noise)
         usable = usable & np.logical_and.accumulate(bright, axis=1)
-    own, prior = 1 / (error**2 + MODEL_ERROR**2), 1 / PRIOR[1] ** 2
-    joined = (own * edge + prior * PRIOR[0]) / (own + prior)
-    return SliceEdge(float(joined), float(np.sqrt(1 / (own + prior))), chosen.size)
+    return SliceEdge(edge, error, chosen.size)
+
+
+def join_slice_edges(edges: Iterable[SliceEdge]) -> SliceEdge:
+    """
+    Join what several scans by one pulse say of its slices, and what is plausible without them.
+
+    Parameters
+    ----------
+    edges : iterable of SliceEdge
+        Of every scan, with random errors.
+
+    Returns
+    -------
+    edge : SliceEdge
+        Mean by inverse variance, joined with :data:`PRIOR`; the error holds :data:`MODEL_ERROR`.
+
+    Notes
+    -----
+    One number for all conditions: edges of each condition's own, in error by little, would be a
+    change that all voxels share.
+
+    Examples
+    --------
+    >>> join_slice_edges([SliceEdge(0.02, 0.004, 900), SliceEdge(0.01, 0.004, 800)])
+    SliceEdge(variance=0.0136..., error=0.0039..., n_voxels=1700)
+    """
+    known = [edge for edge in edges if edge.n_voxels]
+    if not known:
+        return SliceEdge(*PRIOR, 0)
+    weights = np.array([1 / edge.error**2 for edge in known])
+    mean = np.average([edge.variance for edge in known], weights=weights)
+    own, prior = 1 / (1 / weights.sum() + MODEL_ERROR**2), 1 / PRIOR[1] ** 2
+    joined = (own * mean + prior * PRIOR[0]) / (own + prior)
+    n_voxels = sum(edge.n_voxels for edge in known)
+    return SliceEdge(float(joined), float(np.sqrt(1 / (own + prior))), n_voxels)
 
 
 def _spread(turns: FloatArray, good: BoolArray) -> FloatArray:

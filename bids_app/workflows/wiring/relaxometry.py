@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bids_app.bids.run.feasible import t2_model
-from bids_app.interfaces.relaxometry import ConvertRateToTime
+from bids_app.interfaces.relaxometry import CombineSliceEdges, ConvertRateToTime
 from bids_app.interfaces.spatial import SmoothQuantity
 from bids_app.workflows._engine import MapPort, connect_quantity, pe
 from bids_app.workflows.graph import word_of
-from bids_app.workflows.relaxometry import init_r2_star_wf, init_r2_wf
+from bids_app.workflows.relaxometry import (
+    has_fitted_slices,
+    init_r2_star_wf,
+    init_r2_wf,
+    slice_edge_node,
+)
 from bids_app.workflows.wiring.scans import (
     add_derived,
     add_per_condition,
+    connect_list,
     save_map,
 )
 
@@ -74,8 +80,28 @@ def add_relaxometry(graph: Graph) -> None:
                 name = '_'.join(part for part in (quantity, condition) if part)
                 smooth = smooth_rate(graph, rate, name, settings.smoothing)
                 graph.maps[quantity, condition] = smooth
+    _combine_slice_edges(graph, models)
     add_derived(graph, sink, 'r2_prime', settings.r2_prime_model)
     graph.close(sink)
+
+
+def _combine_slice_edges(graph: Graph, models: dict[str, Workflow]) -> None:
+    """Ask all gradient echoes how soft the slices are, and give every model the one answer."""
+    settings = graph.settings.relaxometry
+    scans = [scan for scan in graph.scans if scan.kind == 'megre']
+    fitted = [scan for scan in scans if has_fitted_slices(scan.series, settings)]
+    if not fitted:
+        return
+    edges = []
+    for scan in fitted:
+        node = slice_edge_node(scan.series, settings, f'estimate_slice_edge_{scan.name}')
+        align = graph.alignment[scan.name]
+        graph.workflow.connect([(align, node, [('outputnode.mask', 'mask')])])
+        edges.append(MapPort(node, 'edge'))
+    join = pe.Node(CombineSliceEdges(), name='combine_slice_edges')
+    connect_list(graph, edges, join, 'edges', 'slice_edges')
+    for scan in fitted:
+        graph.workflow.connect([(join, models[scan.name], [('edge', 'inputnode.slice_edge')])])
 
 
 def _save_decays(

@@ -9,13 +9,19 @@ from bids_app.models.relaxometry.slice_edge import (
     MODEL_ERROR,
     NARROWEST,
     PRIOR,
+    SliceEdge,
     fit_slice_edge,
+    join_slice_edges,
 )
 
 TIMES = 0.005 * np.arange(1, 13)
 THICKNESS = 3.3e-3
 LAYERS = np.linspace(-1.5, 1.5, 301)
 """Thicknesses from the middle of the slice."""
+
+
+def find(signal, turns, **more):
+    return join_slice_edges([fit_slice_edge(signal, turns, echo_times=TIMES, **more)])
 
 
 def trapezium(edge):
@@ -50,7 +56,7 @@ def simulate(rng, profile, *, n=4000, snr=60.0, largest=120e-6, coils=1, twofold
 @pytest.mark.parametrize('snr', [40.0, 60.0, 150.0])
 @pytest.mark.parametrize('edge', [0.05, 0.3, 0.5])
 def test_soft_edges_are_found_among_voxels_of_two_tissues(edge, snr, rng):
-    found = fit_slice_edge(*simulate(rng, trapezium(edge), snr=snr), echo_times=TIMES)
+    found = find(*simulate(rng, trapezium(edge), snr=snr))
     assert found.n_voxels > 3500
     assert found.variance == pytest.approx(edge**2 / 12, abs=2 * found.error)
     assert MODEL_ERROR / 2 < found.error < 0.006
@@ -58,7 +64,7 @@ def test_soft_edges_are_found_among_voxels_of_two_tissues(edge, snr, rng):
 
 def test_profile_of_another_shape_is_matched_by_its_dephasing(rng):
     profile = windowed_sinc()
-    found = fit_slice_edge(*simulate(rng, profile), echo_times=TIMES)
+    found = find(*simulate(rng, profile))
     turns = np.array([0.2, 0.4, 0.6])
     kept = np.sinc(turns) * np.exp(-2 * found.variance * (np.pi * turns) ** 2)
     assert kept == pytest.approx(left(turns, profile), abs=0.02)
@@ -66,23 +72,23 @@ def test_profile_of_another_shape_is_matched_by_its_dephasing(rng):
 
 def test_noise_floor_of_many_coils_is_no_narrow_slice(rng):
     signal, turns = simulate(rng, trapezium(0.3), coils=8)
-    found = fit_slice_edge(signal, turns, echo_times=TIMES, coils=8)
+    found = find(signal, turns, coils=8)
     assert found.variance == pytest.approx(0.3**2 / 12, abs=2 * found.error)
 
 
 def test_slices_encoded_by_phase_turn_the_correction_off(rng):
     """A slab that no sidecar calls one: a uniform object loses nothing."""
     point = (np.abs(LAYERS) < 1e-9).astype(float)
-    found = fit_slice_edge(*simulate(rng, point), echo_times=TIMES)
+    found = find(*simulate(rng, point))
     assert found.variance == pytest.approx(NARROWEST, abs=0.01)
 
 
 def test_without_gradients_or_voxels_it_is_assumed(rng):
     signal, turns = simulate(rng, trapezium(0.3))
-    assert fit_slice_edge(signal[:400], turns[:400], echo_times=TIMES) == (*PRIOR, 0)
+    assert find(signal[:400], turns[:400]) == (*PRIOR, 0)
     few = fit_slice_edge(signal[:, :4], turns[:, :4], echo_times=TIMES[:4])
-    assert few == (*PRIOR, 0)
-    weak = fit_slice_edge(*simulate(rng, trapezium(0.3), largest=4e-6), echo_times=TIMES)
+    assert few == (0, np.inf, 0)
+    weak = find(*simulate(rng, trapezium(0.3), largest=4e-6))
     assert weak.variance == pytest.approx(PRIOR[0], abs=PRIOR[1] / 2)
     assert weak.error == pytest.approx(PRIOR[1], rel=0.1)
 
@@ -90,8 +96,17 @@ def test_without_gradients_or_voxels_it_is_assumed(rng):
 def test_echoes_and_voxels_without_value_are_left_out(rng):
     signal, turns = simulate(rng, trapezium(0.5))
     signal[:200, 3], turns[200:400], turns[400:600, -2:] = np.nan, np.nan, np.nan
-    found = fit_slice_edge(signal, turns, echo_times=TIMES)
+    found = find(signal, turns)
     assert found.variance == pytest.approx(0.5**2 / 12, abs=2 * found.error)
+
+
+def test_scans_count_by_their_errors_and_one_that_says_nothing_does_not():
+    sure, unsure, none = SliceEdge(0.02, 0.001, 900), SliceEdge(0.0, 0.01, 600), (0, np.inf, 0)
+    joined = join_slice_edges([sure, unsure, SliceEdge(*none)])
+    assert joined.n_voxels == 1500
+    assert 0.018 < joined.variance < 0.02
+    assert MODEL_ERROR * 0.9 < joined.error < MODEL_ERROR * 1.1
+    assert join_slice_edges([SliceEdge(*none)]) == (*PRIOR, 0)
 
 
 def test_shapes_must_agree():

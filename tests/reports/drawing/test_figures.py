@@ -97,7 +97,7 @@ def test_voxels_outside_the_mask_are_black():
 def test_the_colour_bar_points_to_values_beyond_its_ends(low, high, side):
     volume = np.where(MASK, low, np.nan)
     volume[3, 4, 2] = high
-    assert figures._excess(volume, (0.0, 1.0)) == side
+    assert figures.excess(volume, (0.0, 1.0)) == side
     figures.draw_map(volume, slices(), scale(), mask=MASK)
 
 
