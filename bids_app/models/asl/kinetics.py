@@ -191,7 +191,6 @@ class Kinetics:
             mL/100 g/min x s, s, mL/100 g/min. At a kink the derivative by `att` is that from
             the side of later arrival.
         """
-        model = self._pulsed if self.pulsed else self._continuous
         if self.kernel is not None:
             gain, by_rate, by_att = self._dispersed(cbf, att, time, duration)
             loss = cbf / (ML_PER_100G_PER_MIN * self.partition_coefficient)
