@@ -116,15 +116,9 @@ def fit_multi_delay(
     (array([60.]), array([0.9]))
     """
     kinetics = Kinetics.of(labeling, t1_blood, t1_tissue, partition_coefficient)
-    series = Series.of(
-        difference,
-        m0,
-        kinetics=kinetics,
-        timing=(post_label_delay, label_duration, n_pairs),
-        scale=signal_scale(labeling_efficiency, background_suppression_factor, kinetics),
-    )
-    cbf, att = fit_arrival(kinetics, [series], noise_groups)
-    return cbf[0], att
+    timing = (post_label_delay, label_duration, n_pairs)
+    scale = signal_scale(labeling_efficiency, background_suppression_factor, kinetics)
+    return _fit_one(kinetics, (difference, m0), timing, scale, noise_groups)
 
 
 def fit_dispersed(  # noqa: PLR0913  (the kinetics, and a kernel)
@@ -184,13 +178,20 @@ def fit_dispersed(  # noqa: PLR0913  (the kinetics, and a kernel)
     """
     kernel = dispersion_sharpness, dispersion_peak
     kinetics = Kinetics.of(labeling, t1_blood, t1_tissue, partition_coefficient, kernel)
-    series = Series.of(
-        difference,
-        m0,
-        kinetics=kinetics,
-        timing=(post_label_delay, label_duration, n_pairs),
-        scale=signal_scale(labeling_efficiency, background_suppression_factor, kinetics),
-    )
+    timing = (post_label_delay, label_duration, n_pairs)
+    scale = signal_scale(labeling_efficiency, background_suppression_factor, kinetics)
+    return _fit_one(kinetics, (difference, m0), timing, scale, noise_groups)
+
+
+def _fit_one(
+    kinetics: Kinetics,
+    maps: tuple[Estimate, Estimate],
+    timing: tuple[ArrayLike, ArrayLike, ArrayLike],
+    scale: float,
+    noise_groups: ArrayLike | None,
+) -> tuple[Estimate, Estimate]:
+    """Fit one series, of a difference and an M0, with kinetics of any kind."""
+    series = Series.of(*maps, kinetics=kinetics, timing=timing, scale=scale)
     cbf, att = fit_arrival(kinetics, [series], noise_groups)
     return cbf[0], att
 
